@@ -1,0 +1,154 @@
+"""COCO-keypoint annotations and the photos that they speak of, from a folder or straight from a tar archive."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .image import UnreadableImage, decode_image
+from .skeleton import Skeleton
+
+
+class Photos:
+    """Files by name, from folders and uncompressed tar archives, read in place.
+
+    Args:
+        sources: folders or ``.tar`` files. A file is found by its path below the source, with or without a leading
+            ``images/`` or the archive's own top folder.
+    """
+
+    def __init__(self, *sources: str | Path) -> None:
+        self._index: dict[str, tuple[Path, int, int]] = {}  # name -> file, offset, size (-1: to the end)
+        for source in map(Path, sources):
+            if source.is_dir():
+                found = ((p.relative_to(source).as_posix(), (p, 0, -1)) for p in source.rglob("*") if p.is_file())
+            elif source.is_file() and tarfile.is_tarfile(source):
+                found = self._members(source)
+            else:
+                raise FileNotFoundError(f"{source}: no such folder or tar archive; give the data set's folder or .tar")
+            for name, place in found:
+                for suffix in _suffixes(name):
+                    self._index.setdefault(suffix, place)
+
+    @staticmethod
+    def _members(source: Path) -> Iterator[tuple[str, tuple[Path, int, int]]]:
+        try:
+            with tarfile.open(source, "r:") as archive:
+                for member in archive:
+                    if member.isfile():
+                        yield member.name, (source, member.offset_data, member.size)
+        except tarfile.ReadError as error:
+            raise ValueError(f"{source}: compressed archive; unpack it, or store it as plain .tar") from error
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._index
+
+    def read(self, name: str) -> bytes:
+        """Bytes of the named file.
+
+        Raises:
+            FileNotFoundError: no source holds it.
+        """
+        if name not in self._index:
+            raise FileNotFoundError(f"{name}: not among the {len(self._index)} files of the data set")
+        path, offset, size = self._index[name]
+        with open(path, "rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def image(self, name: str) -> np.ndarray:
+        """(H, W, 3) uint8 RGB picture."""
+        try:
+            return decode_image(self.read(name))
+        except UnreadableImage as error:
+            raise UnreadableImage(f"{name}: {error}") from error
+
+
+def _suffixes(name: str) -> list[str]:
+    """``a/images/b.jpg`` is found as itself, ``images/b.jpg`` and ``b.jpg``."""
+    parts = name.split("/")
+    return ["/".join(parts[i:]) for i in range(len(parts))]
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One annotated photo. ``people`` are COCO annotation dicts, untouched."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+    people: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class KeypointSet:
+    """A COCO-keypoint data set: its photos, their annotations and the skeleton of its category."""
+
+    name: str
+    photos: tuple[Photo, ...]
+    skeleton: Skeleton
+    files: Photos
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    @classmethod
+    def open(cls, data: str | Path, split: str = "val", images: tuple[str | Path, ...] = ()) -> KeypointSet:
+        """Open ``data``: a folder or tar archive that holds ``<split>.json``, or a json (or json.gz) file itself.
+
+        Args:
+            data: where the annotations are.
+            split: name of the json in a folder or archive.
+            images: where the photos are, when not beside the json.
+
+        Raises:
+            FileNotFoundError: the path, or the split in it, does not exist.
+            ValueError: the json is not COCO-keypoint format.
+        """
+        path = Path(data)
+        if path.suffix in (".json", ".gz") and path.is_file():
+            raw, where = path.read_bytes(), str(path)
+            files = Photos(*(images or (path.parent,)))
+        else:
+            files = Photos(*((path, *images)))
+            name = f"{split}.json"
+            if name not in files:
+                raise FileNotFoundError(f"{path}: holds no {name}; name another split, or give the json file itself")
+            raw, where = files.read(name), f"{path}{os.sep}{name}"
+        try:
+            content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+            return cls(where, _photos(content), _skeleton(content), files)
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, IndexError) as error:
+            raise ValueError(f"{where}: not a COCO-keypoint json ({error!r})") from error
+
+
+def _photos(content: dict[str, Any]) -> tuple[Photo, ...]:
+    people: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        people[annotation["image_id"]].append(annotation)
+    return tuple(
+        Photo(i["id"], i["file_name"], i["width"], i["height"], tuple(people[i["id"]])) for i in content["images"]
+    )
+
+
+def _skeleton(content: dict[str, Any]) -> Skeleton:
+    """Skeleton of the first category; mirror pairs are the joints named left_x and right_x."""
+    category = content["categories"][0]
+    joints = tuple(category["keypoints"])
+    index = {joint: i for i, joint in enumerate(joints)}
+    flips = tuple(
+        (i, index[joint.replace("left", "right", 1)])
+        for joint, i in index.items()
+        if joint.startswith("left") and joint.replace("left", "right", 1) in index
+    )
+    edges = tuple((a - 1, b - 1) for a, b in category.get("skeleton", ()))
+    return Skeleton(category["name"], joints, edges, flips)

@@ -1,0 +1,161 @@
+"""Pictures in, and the way between their pixels and a network's map cells.
+
+Coordinates: the centre of the top left pixel is (0, 0), as everywhere in this package. A resize by s therefore maps
+x to (x + 0.5) * s - 0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+MAX_PIXELS = 1 << 28  # 268 megapixels: above this, decoding alone takes gigabytes
+GREY = 127  # padding: zero after the networks' x / 127.5 - 1
+
+
+class UnreadableImage(ValueError):
+    """A file or array that is no picture we can use; the message says what is wrong and what to do."""
+
+
+def read_image(path: str | Path) -> np.ndarray:
+    """Read a picture file as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
+
+    Raises:
+        UnreadableImage: the file is missing, empty, not a picture, cut off or too large.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UnreadableImage(f"{path}: cannot be read ({error.strerror or error})") from error
+    try:
+        return decode_image(data)
+    except UnreadableImage as error:
+        raise UnreadableImage(f"{path}: {error}") from error
+
+
+def decode_image(data: bytes) -> np.ndarray:
+    """Decode an encoded picture to (H, W, 3) uint8 RGB; grey, alpha, 16-bit and CMYK are converted.
+
+    Transparent parts are laid over white. OpenCV turns the picture by its EXIF orientation, but not when it is asked
+    to keep the alpha channel, so only pictures that have one are read that way.
+    """
+    if not data:
+        raise UnreadableImage("empty file; is the copy complete?")
+    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-1024:] and b"\xff\xd9" not in data[len(data) // 2 :]:
+        raise UnreadableImage("JPEG that ends early; copy it again")
+    buffer = np.frombuffer(data, np.uint8)
+    try:
+        image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
+        if image is not None and data[:4] in (b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*"):
+            raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+            if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw.shape[:2] == image.shape[:2]:
+                image = as_rgb(cv2.cvtColor(raw, cv2.COLOR_BGRA2RGBA))
+    except cv2.error as error:
+        raise UnreadableImage(f"OpenCV refuses it ({error.err}); shrink or convert it") from error
+    if image is None:
+        raise UnreadableImage("not a picture that OpenCV can decode; convert it to JPEG or PNG")
+    return as_rgb(image)
+
+
+def as_rgb(image: object) -> np.ndarray:
+    """Bring an array or PIL image to (H, W, 3) uint8 RGB.
+
+    Args:
+        image: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA array of uint8, uint16, bool, or floats in [0, 1];
+            or anything with PIL's ``convert`` method.
+
+    Raises:
+        UnreadableImage: another shape or type, or more than 268 megapixels.
+    """
+    convert = getattr(image, "convert", None)
+    array = np.asarray(convert("RGB") if convert else image)
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
+        raise UnreadableImage(f"array of shape {array.shape} is no picture; give (H, W), (H, W, 3) or (H, W, 4)")
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise UnreadableImage(f"{array.shape[1]}x{array.shape[0]} pixels are over the limit of 268 million; shrink it")
+    array = _as_uint8(array)
+    if array.shape[2] == 4:
+        alpha = array[:, :, 3:].astype(np.uint16)
+        array = ((array[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    return np.ascontiguousarray(array)
+
+
+def _as_uint8(array: np.ndarray) -> np.ndarray:
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.uint16:
+        return (array >> 8).astype(np.uint8)
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if np.issubdtype(array.dtype, np.floating):
+        low, high = float(np.min(array)), float(np.max(array))
+        if not (0.0 <= low and high <= 1.0):  # a NaN fails here too
+            raise UnreadableImage(f"float picture with values from {low:g} to {high:g}; scale it to 0..1 or use uint8")
+        return (array * 255 + 0.5).astype(np.uint8)
+    raise UnreadableImage(f"picture of type {array.dtype}; use uint8, uint16, bool or floats in 0..1")
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A picture fitted into a network's input, and the way back.
+
+    Attributes:
+        width: of the original picture.
+        height: likewise.
+        scale_x: input pixels an original pixel, across; up to rounding to whole pixels the same as ``scale_y``.
+        scale_y: likewise, down.
+    """
+
+    width: int
+    height: int
+    scale_x: float
+    scale_y: float
+
+    def to_input(self, xy: np.ndarray) -> np.ndarray:
+        """(..., 2) original pixels -> input pixels."""
+        scale = np.array([self.scale_x, self.scale_y])
+        return (xy + 0.5) * scale - 0.5
+
+    def to_picture(self, xy: np.ndarray) -> np.ndarray:
+        """(..., 2) input pixels -> original pixels; the inverse of :meth:`to_input`."""
+        scale = np.array([self.scale_x, self.scale_y])
+        return (xy + 0.5) / scale - 0.5
+
+
+def fit(image: np.ndarray, size: int, multiple: int) -> tuple[np.ndarray, Fit]:
+    """Resize so that the longer side is ``size`` and pad with grey, right and below, to multiples of ``multiple``.
+
+    Args:
+        image: (H, W, 3) uint8.
+        size: longer side of the resized picture.
+        multiple: what the network divides its input by.
+
+    Returns:
+        ((H', W', 3) uint8 input, the Fit that leads back).
+    """
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    w, h = max(1, round(width * scale)), max(1, round(height * scale))
+    # Area averaging when shrinking: plain bilinear would skip pixels of a large photo.
+    resized = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    padded = np.full((-(-h // multiple) * multiple, -(-w // multiple) * multiple, 3), GREY, np.uint8)
+    padded[:h, :w] = resized
+    return padded, Fit(width, height, w / width, h / height)
+
+
+def to_cells(xy: np.ndarray, stride: int) -> np.ndarray:
+    """(..., 2) input pixels -> map cells."""
+    return (xy - (stride / 2 - 0.5)) / stride
+
+
+def from_cells(cells: np.ndarray, stride: int) -> np.ndarray:
+    """(..., 2) map cells -> input pixels; the inverse of :func:`to_cells`."""
+    return cells * stride + (stride / 2 - 0.5)

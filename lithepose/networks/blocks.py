@@ -1,0 +1,55 @@
+"""Building blocks that several papers share."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def pointwise(c_in: int, c_out: int, act: bool = True) -> nn.Sequential:
+    """1x1 convolution, BatchNorm and, if ``act``, ReLU."""
+    layers: list[nn.Module] = [nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out)]
+    if act:
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def expanded_depthwise(c_in: int, c_out: int, expansion: int = 1, stride: int = 1) -> nn.Sequential:
+    """EDWConv: ``expansion`` 3x3 filters a channel, then 1x1 (paper 004, tables I and II); expansion 1 is DWConv.
+
+    BatchNorm after both and ReLU only after the pointwise convolution: with none in between the depthwise
+    part keeps signs, and the pair costs one activation map less to write.
+    """
+    mid = c_in * expansion
+    return nn.Sequential(
+        nn.Conv2d(c_in, mid, 3, stride, 1, groups=c_in, bias=False),
+        nn.BatchNorm2d(mid),
+        nn.Conv2d(mid, c_out, 1, bias=False),
+        nn.BatchNorm2d(c_out),
+        nn.ReLU(inplace=True),
+    )
+
+
+class MultiScale(nn.Module):
+    """Residual block whose three 3x3 layers see 3, 5 and 7 cells (paper 000, section 5.2 of the specification).
+
+    Widths are C/2, C/4 and C/4, concatenated and added to the input. Here each 3x3 is depthwise separable.
+    """
+
+    def __init__(self, channels: int, expansion: int = 1) -> None:
+        super().__init__()
+        half, quarter = channels // 2, channels // 4
+        self.near = expanded_depthwise(channels, half, expansion)
+        self.middle = expanded_depthwise(half, quarter, expansion)
+        self.far = expanded_depthwise(quarter, quarter, expansion)
+
+    def forward(self, x: Tensor) -> Tensor:
+        near = self.near(x)
+        middle = self.middle(near)
+        return x + torch.cat([near, middle, self.far(middle)], 1)
+
+
+def upsample_to(x: Tensor, like: Tensor) -> Tensor:
+    """Bilinear resize to the height and width of ``like``, without aligned corners."""
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)

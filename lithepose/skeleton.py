@@ -1,0 +1,204 @@
+"""Skeletons (joints, edges, flip pairs, OKS sigmas, colours) and heads (what a network's maps mean).
+
+Everything that depends on which joints a data set or a network has is data in this file:
+targets, networks, the decoder, drawing and the metrics read it and hold no joint names of their own.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import tomllib
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """Named joints and how they hang together.
+
+    Attributes:
+        name: identifier, for example ``coco17``.
+        joints: K joint names, in the order of every array that has a joint axis.
+        edges: pairs of joint indices to draw.
+        flip_pairs: pairs of joint indices that change places when a picture is mirrored.
+        sigmas: K per-joint constants of object keypoint similarity, or () where none are published.
+    """
+
+    name: str
+    joints: tuple[str, ...]
+    edges: tuple[tuple[int, int], ...] = ()
+    flip_pairs: tuple[tuple[int, int], ...] = ()
+    sigmas: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        n = len(self.joints)
+        if len(set(self.joints)) != n:
+            raise ValueError(f"skeleton {self.name!r} names a joint twice: {self.joints}")
+        if any(not 0 <= i < n for pair in (*self.edges, *self.flip_pairs) for i in pair):
+            raise ValueError(f"skeleton {self.name!r} has an edge or flip pair outside its {n} joints")
+        if self.sigmas and len(self.sigmas) != n:
+            raise ValueError(f"skeleton {self.name!r} has {len(self.sigmas)} sigmas for {n} joints")
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    @cached_property
+    def flip_order(self) -> tuple[int, ...]:
+        """Index i of the mirrored picture's joints is index ``flip_order[i]`` of the original's."""
+        order = list(range(len(self.joints)))
+        for a, b in self.flip_pairs:
+            order[a], order[b] = b, a
+        return tuple(order)
+
+    @cached_property
+    def edge_colours(self) -> tuple[tuple[int, int, int], ...]:
+        """One RGB colour an edge: left side warm, right side cool, the middle green."""
+        return tuple(self._colour(a, b) for a, b in self.edges)
+
+    def _colour(self, a: int, b: int) -> tuple[int, int, int]:
+        names = self.joints[a] + " " + self.joints[b]
+        left, right = "left" in names, "right" in names
+        hue = 0.33 if left == right else 0.07 if left else 0.58
+        # A small turn of the hue by position keeps neighbouring limbs of one side apart.
+        hue += 0.06 * ((a + b) % 3 - 1)
+        r, g, b_ = colorsys.hsv_to_rgb(hue % 1.0, 0.85, 1.0)
+        return round(r * 255), round(g * 255), round(b_ * 255)
+
+    @classmethod
+    def from_toml(cls, path: str | Path) -> Skeleton:
+        """Read a skeleton whose edges and flip pairs are written as joint names.
+
+        Raises:
+            ValueError: the file is not TOML, lacks ``name`` or ``joints``, or names an unknown joint.
+        """
+        try:
+            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            joints = tuple(data["joints"])
+            index = {joint: i for i, joint in enumerate(joints)}
+
+            def pairs(key: str) -> tuple[tuple[int, int], ...]:
+                return tuple((index[a], index[b]) for a, b in data.get(key, ()))
+
+            return cls(data["name"], joints, pairs("edges"), pairs("flip_pairs"), tuple(data.get("sigmas", ())))
+        except (tomllib.TOMLDecodeError, KeyError) as error:
+            raise ValueError(
+                f"{path}: not a skeleton file ({error!r}); it needs name, joints and, by joint name, edges"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a network's output maps mean; shared by targets, network and decoder.
+
+    Attributes:
+        skeleton: one heatmap a joint, in this order.
+        output: skeleton of the results; its joints are found in ``skeleton`` by name.
+        limbs: directed pairs (a, b) of joint indices; limb i owns field channels 2i (x) and 2i + 1 (y).
+        stride: input pixels a map cell. The centre of cell g is pixel ``g * stride + stride / 2 - 0.5``.
+        sigma: standard deviation of a joint's Gaussian, in cells.
+        limb_width: half the width of a limb's field, in cells.
+    """
+
+    skeleton: Skeleton
+    output: Skeleton
+    limbs: tuple[tuple[int, int], ...] = ()
+    stride: int = 8
+    sigma: float = 1.0
+    limb_width: float = 1.0
+    output_order: tuple[int, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        order = tuple(self.skeleton.joints.index(joint) for joint in self.output.joints)
+        object.__setattr__(self, "output_order", order)
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Number of (heatmap, field) channels."""
+        return len(self.skeleton), 2 * len(self.limbs)
+
+    @cached_property
+    def limb_flip_order(self) -> tuple[int, ...]:
+        """Limb i of the mirrored picture is limb ``limb_flip_order[i]`` of the original."""
+        swap = self.skeleton.flip_order
+        index = {limb: i for i, limb in enumerate(self.limbs)}
+        return tuple(index[swap[a], swap[b]] for a, b in self.limbs)
+
+
+def _pairs(text: str) -> tuple[tuple[int, int], ...]:
+    return tuple((int(a), int(b)) for a, b in (pair.split("-") for pair in text.split()))
+
+
+COCO_17 = Skeleton(
+    "coco17",
+    tuple(
+        "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow right_elbow"
+        " left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle right_ankle".split()
+    ),
+    _pairs("15-13 13-11 16-14 14-12 11-12 5-11 6-12 5-6 5-7 6-8 7-9 8-10 1-2 0-1 0-2 1-3 2-4 3-5 4-6"),
+    _pairs("1-2 3-4 5-6 7-8 9-10 11-12 13-14 15-16"),
+    (.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062, .107, .107, .087, .087, .089, .089),
+)  # fmt: skip
+
+OPENPOSE_18 = Skeleton(
+    "openpose18",
+    tuple(
+        "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist right_hip right_knee"
+        " right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear".split()
+    ),
+    _pairs("1-8 8-9 9-10 1-11 11-12 12-13 1-2 2-3 3-4 1-5 5-6 6-7 1-0 0-14 0-15 14-16 15-17"),
+    _pairs("2-5 3-6 4-7 8-11 9-12 10-13 14-15 16-17"),
+)
+
+_MPII_JOINTS = tuple(
+    "right_ankle right_knee right_hip left_hip left_knee left_ankle pelvis thorax upper_neck head_top"
+    " right_wrist right_elbow right_shoulder left_shoulder left_elbow left_wrist".split()
+)
+_MPII_EDGES = _pairs("0-1 1-2 2-6 6-3 3-4 4-5 6-7 7-8 8-9 8-12 12-11 11-10 8-13 13-14 14-15")
+_MPII_FLIPS = _pairs("0-5 1-4 2-3 10-15 11-14 12-13")
+LIP_16 = Skeleton("lip16", _MPII_JOINTS, _MPII_EDGES, _MPII_FLIPS)
+MPII_16 = Skeleton("mpii16", _MPII_JOINTS, _MPII_EDGES, _MPII_FLIPS)
+
+FLIC_11 = Skeleton(
+    "flic11",
+    tuple(
+        "left_shoulder left_elbow left_wrist right_shoulder right_elbow right_wrist left_hip right_hip"
+        " left_eye right_eye nose".split()
+    ),
+    _pairs("2-1 1-0 5-4 4-3 0-3 0-6 3-7 6-7 8-10 9-10"),
+    _pairs("0-3 1-4 2-5 6-7 8-9"),
+)
+
+LSP_14 = Skeleton(
+    "lsp14",
+    tuple(
+        "right_ankle right_knee right_hip left_hip left_knee left_ankle right_wrist right_elbow right_shoulder"
+        " left_shoulder left_elbow left_wrist neck head_top".split()
+    ),
+    _pairs("0-1 1-2 2-3 3-4 4-5 2-8 3-9 8-7 7-6 9-10 10-11 8-12 9-12 12-13"),
+    _pairs("0-5 1-4 2-3 6-11 7-10 8-9"),
+)
+
+SKELETONS = {s.name: s for s in (COCO_17, OPENPOSE_18, LIP_16, MPII_16, FLIC_11, LSP_14)}
+
+COCO_18 = Skeleton("coco18", (*COCO_17.joints, "neck"), COCO_17.edges, COCO_17.flip_pairs)
+"""COCO-17 and the neck (midpoint of the shoulders) as joint 17: the joint that limbs of many people meet in."""
+
+
+def _limbs(skeleton: Skeleton, text: str) -> tuple[tuple[int, int], ...]:
+    index = {joint: i for i, joint in enumerate(skeleton.joints)}
+    return tuple((index[a], index[b]) for a, b in (pair.split(">") for pair in text.split()))
+
+
+# The nineteen limbs of OpenPose (SPEC section 1), trunk and limbs first; the last two only complete a person.
+_OPENPOSE_LIMBS = (
+    "neck>right_hip right_hip>right_knee right_knee>right_ankle neck>left_hip left_hip>left_knee left_knee>left_ankle"
+    " neck>right_shoulder right_shoulder>right_elbow right_elbow>right_wrist right_shoulder>right_ear"
+    " neck>left_shoulder left_shoulder>left_elbow left_elbow>left_wrist left_shoulder>left_ear"
+    " neck>nose nose>right_eye nose>left_eye right_eye>right_ear left_eye>left_ear"
+)
+
+COCO_HEAD = Head(COCO_18, COCO_17, _limbs(COCO_18, _OPENPOSE_LIMBS))
+"""Head of the many-person networks: 18 heatmaps and 19 limb fields at stride 8, results in COCO-17."""
+
+HEADS = {"coco": COCO_HEAD}

@@ -1,0 +1,141 @@
+"""Augmentation: affine placement, mirroring with joint swap, aspect stretch, colour, body masking.
+
+Every function takes its randomness from the generator that it is given, so a sample depends on its number alone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ..image import GREY
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Ranges. Sizes are in pixels of the network's input."""
+
+    person: tuple[float, float] = (56.0, 300.0)  # longer side of the person that the crop is made around
+    whole: float = 0.15  # share of crops that show the whole photo instead
+    max_zoom: float = 2.6  # never enlarge a photo more: there is nothing to see
+    rotate: float = 30.0  # degrees
+    rotate_share: float = 0.5
+    flip: float = 0.5
+    colour: float = 0.8  # share of crops with changed brightness, contrast, gamma and white balance
+    grey: float = 0.05
+    blur: float = 0.1
+    mask_body: float = 0.15  # share of crops with one quadrangle of even colour (paper 002, body masking)
+    mask_fraction: float = 0.3  # longest reach of a corner from the quadrangle's centre, in widths of the crop
+    mosaic: float = 0.3  # share of samples made of several photos
+
+
+def random_stretch(rng: np.random.Generator) -> float:
+    """Width over height to give back to a photo that was squashed to a square: mostly 4:3, then 3:4, then anything."""
+    kind = rng.random()
+    if kind < 0.65:
+        return 1.33 * math.exp(rng.normal(0, 0.08))
+    if kind < 0.9:
+        return 0.75 * math.exp(rng.normal(0, 0.08))
+    return math.exp(rng.uniform(math.log(0.7), math.log(1.5)))
+
+
+def placement(
+    rng: np.random.Generator,
+    config: AugmentConfig,
+    photo: tuple[int, int],
+    box: np.ndarray | None,
+    tile: tuple[int, int],
+    stretch: float,
+    person: tuple[float, float],
+) -> np.ndarray:
+    """Affine map (2, 3) from photo pixels to tile pixels.
+
+    Args:
+        photo: (width, height).
+        box: (x, y, w, h) of the person to look at, or None for the whole photo.
+        tile: (width, height) to fill.
+        stretch: width over height to give back to the photo.
+        person: range of the person's longer side in the tile.
+    """
+    wide, high = math.sqrt(stretch), 1 / math.sqrt(stretch)
+    if box is None:
+        centre = np.array([photo[0] / 2, photo[1] / 2])
+        zoom = min(tile[0] / (photo[0] * wide), tile[1] / (photo[1] * high)) * math.exp(rng.uniform(-0.15, 0.3))
+        jitter = 0.1
+    else:
+        centre = box[:2] + box[2:] / 2
+        side = max(box[2] * wide, box[3] * high, 8.0)
+        zoom = math.exp(rng.uniform(math.log(person[0]), math.log(person[1]))) / side
+        jitter = 0.25
+    zoom = min(zoom, config.max_zoom / max(wide, high))
+    angle = 0.0
+    if rng.random() < config.rotate_share:
+        angle = math.radians(rng.uniform(-config.rotate, config.rotate))
+    c, s = math.cos(angle) * zoom, math.sin(angle) * zoom
+    linear = np.array([[c * wide, -s * high], [s * wide, c * high]])
+    if rng.random() < config.flip:
+        linear[0] = -linear[0]
+    target = np.array(tile) * (0.5 + rng.uniform(-jitter, jitter, 2))
+    return np.concatenate([linear, (target - linear @ centre)[:, None]], 1)
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
+    """Photo -> tile of (width, height); a strong reduction first averages areas, so that nothing is skipped."""
+    zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    if zoom < 0.6:
+        h, w = image.shape[:2]
+        small = cv2.resize(image, (max(1, round(w * zoom)), max(1, round(h * zoom))), interpolation=cv2.INTER_AREA)
+        sx, sy = w / small.shape[1], h / small.shape[0]
+        back = np.array([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
+        image, matrix = small, matrix @ back
+    return cv2.warpAffine(image, matrix, tile, flags=cv2.INTER_LINEAR, borderValue=(GREY, GREY, GREY))
+
+
+def move_joints(joints: np.ndarray, matrix: np.ndarray, flip_order: tuple[int, ...]) -> np.ndarray:
+    """Joints (P, K, 3) through an affine map; where it mirrors, left and right change places."""
+    moved = joints.copy()
+    moved[..., :2] = joints[..., :2] @ matrix[:, :2].T + matrix[:, 2]
+    return moved[:, list(flip_order)] if np.linalg.det(matrix[:, :2]) < 0 else moved
+
+
+def move_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Boxes (R, 4) x, y, w, h -> upright boxes around the moved corners."""
+    x, y, w, h = boxes.T
+    corners = np.stack([np.stack([x, y], 1), np.stack([x + w, y], 1), np.stack([x, y + h], 1), boxes[:, :2] + boxes[:, 2:]], 1)
+    moved = corners @ matrix[:, :2].T + matrix[:, 2]
+    low, high = moved.min(1), moved.max(1)
+    return np.concatenate([low, high - low], 1)
+
+
+def change_colours(rng: np.random.Generator, config: AugmentConfig, image: np.ndarray) -> np.ndarray:
+    """Brightness, contrast, gamma and white balance by one table a channel; now and then grey or blurred."""
+    if rng.random() < config.colour:
+        ramp = np.arange(256, dtype=np.float32) / 255
+        gamma, contrast, brightness = math.exp(rng.normal(0, 0.2)), math.exp(rng.normal(0, 0.2)), rng.normal(0, 0.08)
+        gains = np.exp(rng.normal(0, 0.06, 3))
+        base = (ramp**gamma - 0.5) * contrast + 0.5 + brightness
+        tables = np.clip(base[:, None] * gains * 255, 0, 255).astype(np.uint8)
+        image = cv2.LUT(image, tables[None])
+    if rng.random() < config.grey:
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    if rng.random() < config.blur:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5))
+    return image
+
+
+def mask_body(rng: np.random.Generator, config: AugmentConfig, image: np.ndarray) -> np.ndarray:
+    """Cover one quadrangle near the middle with an even colour (paper 002: body masking).
+
+    The centre lies in the middle third of each axis; each corner lies in a quadrant of its own.
+    """
+    if rng.random() >= config.mask_body:
+        return image
+    size = np.array([image.shape[1], image.shape[0]])
+    centre = rng.uniform(1 / 3, 2 / 3, 2) * size
+    reach = rng.uniform(0.01, config.mask_fraction, (4, 2)) * size
+    corners = centre + reach * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    colour = (GREY, GREY, GREY) if rng.random() < 0.5 else tuple(int(v) for v in rng.integers(0, 256, 3))
+    return cv2.fillConvexPoly(image.copy(), corners.round().astype(np.int32), colour)

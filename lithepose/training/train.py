@@ -1,0 +1,205 @@
+"""Training: a recipe, a loop, checkpoints that resume bit for bit."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+import tomllib
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..networks import build
+from .augment import AugmentConfig
+from .datasets import PoseSamples, Source
+from .losses import map_loss
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a training run depends on, as read from a TOML file."""
+
+    network: str
+    data: tuple[Source, ...]
+    options: dict[str, Any] = field(default_factory=dict)  # of the network
+    start: str = ""  # ImageNet start of the front, relative to the data folder
+    resume_weights: str = ""  # or weights of an earlier run, relative to the recipe
+    size: int = 256
+    batch: int = 32
+    steps: int = 1000
+    rate: float = 1e-3
+    front_rate: float = 0.5  # of the rate, for the pretrained front
+    warmup: int = 200
+    final_rate: float = 0.01  # of the rate, where the cosine ends
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    ema: float = 0.998
+    positive: float = 3.0
+    seed: int = 0
+    save_every: int = 200
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Read a recipe.
+
+        Raises:
+            ValueError: the file is no TOML, or has a key or type that no recipe has.
+        """
+        try:
+            raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            raw["data"] = tuple(Source(**{k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}) for d in raw["data"])
+            changes = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.pop("augment", {}).items()}
+            options = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.pop("options", {}).items()}
+            return cls(augment=replace(AugmentConfig(), **changes), options=options, **raw)
+        except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+            raise ValueError(f"{path}: not a recipe ({error})") from error
+
+
+def rate_at(step: int, recipe: Recipe) -> float:
+    """Learning rate: linear warm-up, then a cosine down to ``final_rate`` of the peak."""
+    if step < recipe.warmup:
+        return recipe.rate * (step + 1) / recipe.warmup
+    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
+    return recipe.rate * (recipe.final_rate + (1 - recipe.final_rate) * (1 + math.cos(math.pi * done)) / 2)
+
+
+def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+    """AdamW with a smaller rate for the pretrained front and weight decay on convolution weights alone."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        groups.setdefault((name.startswith("front."), parameter.ndim > 1), []).append(parameter)
+    return torch.optim.AdamW(
+        [
+            {"params": p, "scale": recipe.front_rate if front else 1.0, "weight_decay": recipe.weight_decay * decay}
+            for (front, decay), p in sorted(groups.items())
+        ],
+        lr=recipe.rate,
+        fused=False,
+    )
+
+
+class Average:
+    """Exponential moving average of parameters and BatchNorm statistics, the weights that are shipped."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {k: v.detach().clone().float() for k, v in net.state_dict().items() if v.is_floating_point()}
+
+    @torch.no_grad()
+    def update(self, net: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))  # follow fast at first
+        state = net.state_dict()
+        torch._foreach_lerp_(list(self.state.values()), [state[k].float() for k in self.state], 1 - decay)
+
+
+def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = False) -> Path:
+    """Train, or go on where ``run`` stopped.
+
+    Samples, order, rates and averages depend on the step alone, so a run that was killed and started again ends with
+    the same weights, bit for bit on a CPU with the same number of threads.
+
+    Args:
+        recipe: what to do.
+        data: folder that the recipe's data sets are relative to.
+        run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json`` and, at the end, ``weights.safetensors``.
+        quiet: no progress bar.
+
+    Returns:
+        Path of the averaged weights.
+
+    Raises:
+        FloatingPointError: the loss is not a number; the last checkpoint is kept.
+    """
+    root, run = Path(data), Path(run)
+    run.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(recipe.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net = build(recipe.network, **recipe.options)
+    if recipe.start:
+        net.front.load_imagenet(root / recipe.start)
+    if recipe.resume_weights:
+        net.load_state_dict(load_file(recipe.resume_weights), strict=False)
+    net = net.to(device, memory_format=torch.channels_last).train()
+    optimizer, average, first = make_optimizer(net, recipe), Average(net, recipe.ema), 0
+    checkpoint = run / "checkpoint.pt"
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        net.load_state_dict(saved["net"])
+        optimizer.load_state_dict(saved["optimizer"])
+        average.state, first = saved["average"], saved["step"]
+    (run / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
+    samples = PoseSamples(list(recipe.data), root, net.head, recipe.size, recipe.augment, recipe.seed)
+    loader = DataLoader(
+        samples,
+        recipe.batch,
+        sampler=range(first * recipe.batch, recipe.steps * recipe.batch),
+        num_workers=min(4, os.cpu_count() or 1) if device.type == "cuda" else 1,
+        prefetch_factor=4,
+        pin_memory=device.type == "cuda",
+    )
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, disable=quiet) as progress, open(run / "log.jsonl", "a", encoding="utf-8") as log:
+        task = progress.add_task("training", total=recipe.steps, completed=first)
+        began, sums = time.perf_counter(), dict[str, float]()
+        for step, batch in enumerate(loader, first):
+            losses = train_step(net, optimizer, [b.to(device, non_blocking=True) for b in batch], step, recipe)
+            if not math.isfinite(losses["total"]):
+                raise FloatingPointError(f"loss {losses['total']} at step {step}; the last checkpoint is kept in {run}")
+            average.update(net, step)
+            sums = {k: sums.get(k, 0.0) + v for k, v in losses.items()}
+            progress.update(task, advance=1, description=f"loss {losses['total']:.4f}")
+            if (step + 1) % 20 == 0 or step + 1 == recipe.steps:
+                seconds = time.perf_counter() - began
+                line = {"step": step + 1, "rate": rate_at(step, recipe), "seconds": round(seconds, 2)}
+                log.write(json.dumps(line | {k: round(v / 20, 6) for k, v in sums.items()}) + "\n")
+                log.flush()
+                began, sums = time.perf_counter(), {}
+            if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
+                save_checkpoint(checkpoint, net, optimizer, average, step + 1)
+    weights = run / "weights.safetensors"
+    save_weights(weights, average)
+    return weights
+
+
+def train_step(
+    net: nn.Module, optimizer: torch.optim.Optimizer, batch: list[Tensor], step: int, recipe: Recipe
+) -> dict[str, float]:
+    """One step: forward in bf16, loss in fp32, clipped gradient."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate_at(step, recipe) * group["scale"]
+    image, *targets = batch
+    x = (image.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(x.device.type, torch.bfloat16):
+        stages = net(x)
+    losses = map_loss(stages, *targets, positive=recipe.positive)
+    optimizer.zero_grad(set_to_none=True)
+    losses["total"].backward()
+    norm = nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
+    optimizer.step()
+    return {k: float(v) for k, v in losses.items()} | {"gradient": float(norm)}
+
+
+def save_checkpoint(
+    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int
+) -> None:
+    """Write beside, then replace: a kill at any moment leaves one whole checkpoint."""
+    beside = path.with_suffix(".tmp")
+    state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state, "step": step}
+    torch.save(state, beside)
+    os.replace(beside, path)
+
+
+def save_weights(path: Path, average: Average) -> None:
+    """Averaged weights as fp16 safetensors."""
+    beside = path.with_suffix(".tmp")
+    save_file({k: v.half().contiguous() for k, v in average.state.items()}, beside)
+    os.replace(beside, path)
