@@ -21,7 +21,7 @@ from .blocks import MultiScale, expanded_depthwise, pointwise, upsample_to
 class LitheConfig:
     width: int = 128  # channels at stride 8
     context: int = 256  # channels of the U-shaped context module
-    blocks: tuple[int, ...] = (1, 3)  # multi-scale blocks a branch, stage by stage
+    blocks: tuple[int, ...] = (1, 2)  # multi-scale blocks a branch, stage by stage
     expansion: int = 1  # depthwise filters a channel
 
 

@@ -185,7 +185,7 @@ def train_step(
     losses["total"].backward()
     norm = nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
     optimizer.step()
-    return {k: float(v) for k, v in losses.items()} | {"gradient": float(norm)}
+    return {k: float(v.detach()) for k, v in losses.items()} | {"gradient": float(norm.detach())}
 
 
 def save_checkpoint(

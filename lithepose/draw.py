@@ -1,0 +1,37 @@
+"""Poses -> picture."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .poses import Poses
+
+SHIFT = 4  # OpenCV's fixed-point bits: joints are drawn at sixteenths of a pixel
+
+
+def draw(image: np.ndarray, poses: Poses, *, threshold: float = 0.0, copy: bool = True) -> np.ndarray:
+    """Draw people as limbs and joints.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, the picture that the poses were found in.
+        poses: what to draw.
+        threshold: joints of a lower score are left out.
+        copy: draw on a copy; otherwise on ``image`` itself.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    canvas = image.copy() if copy else image
+    for xy, score, box in zip(poses.xy, poses.score, poses.boxes, strict=True):
+        # Lines grow with the person, so that a face in front and a player far away both stay readable.
+        width = int(np.clip(np.hypot(box[2], box[3]) / 90, 1, max(1.0, max(image.shape[:2]) / 150)))
+        seen = (score > threshold) & (score > 0)
+        points = np.rint(np.nan_to_num(xy) * (1 << SHIFT)).astype(int).tolist()
+        for (a, b), colour in zip(poses.skeleton.edges, poses.skeleton.edge_colours, strict=True):
+            if seen[a] and seen[b]:
+                cv2.line(canvas, points[a], points[b], colour, width, cv2.LINE_AA, SHIFT)
+        for k in np.flatnonzero(seen):
+            cv2.circle(canvas, points[k], (width + 1) << SHIFT, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(canvas, points[k], (width + 1) << SHIFT, (40, 40, 40), 1, cv2.LINE_AA, SHIFT)
+    return canvas

@@ -1,0 +1,196 @@
+"""Poses: the one result type, and the formats that it is written in and read from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .skeleton import COCO_17, OPENPOSE_18, SKELETONS, Skeleton
+
+if TYPE_CHECKING:
+    import supervision
+
+CSV_COLUMNS = ("source", "frame", "time", "person", "person_score", "joint", "x", "y", "score")
+
+
+@dataclass(frozen=True, eq=False)
+class Poses:
+    """The people of one picture, best first.
+
+    Attributes:
+        xy: (N, K, 2) float32 joints in pixels of the picture, the centre of the top left pixel being (0, 0);
+            NaN where a joint was not found.
+        score: (N, K) float32 in [0, 1]; 0 where a joint was not found.
+        person_score: (N,) float32 in [0, 1].
+        skeleton: names and order of the K joints, and how they are joined.
+        size: (width, height) of the picture.
+    """
+
+    xy: np.ndarray
+    score: np.ndarray
+    person_score: np.ndarray
+    skeleton: Skeleton
+    size: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        n, k = len(self.person_score), len(self.skeleton)
+        if self.xy.shape != (n, k, 2) or self.score.shape != (n, k):
+            raise ValueError(
+                f"{n} persons of {k} joints need xy {(n, k, 2)} and score {(n, k)}, not {self.xy.shape}, {self.score.shape}"
+            )
+
+    @classmethod
+    def nobody(cls, skeleton: Skeleton, size: tuple[int, int]) -> Poses:
+        """The result of a picture without people."""
+        k = len(skeleton)
+        return cls(np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32), np.zeros(0, np.float32), skeleton, size)
+
+    def __len__(self) -> int:
+        return len(self.person_score)
+
+    def __getitem__(self, which: int | slice | np.ndarray | Sequence[int]) -> Poses:
+        """Some of the people; a number gives the one person, still as Poses."""
+        if isinstance(which, (int, np.integer)):
+            which = [range(len(self))[which]]
+        return Poses(self.xy[which], self.score[which], self.person_score[which], self.skeleton, self.size)
+
+    def __iter__(self) -> Iterator[Poses]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """Names of the K joints."""
+        return self.skeleton.joints
+
+    @property
+    def found(self) -> np.ndarray:
+        """(N, K) bool: which joints were found."""
+        return self.score > 0
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(N, 4) float32 x, y, width, height around each person's found joints."""
+        if not len(self):
+            return np.zeros((0, 4), np.float32)
+        found = self.found[..., None]
+        low = np.where(found, self.xy, np.inf).min(1)
+        high = np.where(found, self.xy, -np.inf).max(1)
+        return np.where(found.any(1), np.concatenate([low, high - low], 1), 0).astype(np.float32)
+
+    def to_skeleton(self, skeleton: Skeleton) -> Poses:
+        """The same people in another skeleton: joints by name; a neck is the midpoint of the shoulders."""
+        xy = np.full((len(self), len(skeleton), 2), np.nan, np.float32)
+        score = np.zeros((len(self), len(skeleton)), np.float32)
+        index = {joint: i for i, joint in enumerate(self.joints)}
+        for k, joint in enumerate(skeleton.joints):
+            if joint in index:
+                xy[:, k], score[:, k] = self.xy[:, index[joint]], self.score[:, index[joint]]
+            elif joint == "neck" and {"left_shoulder", "right_shoulder"} <= index.keys():
+                ends = [index["left_shoulder"], index["right_shoulder"]]
+                xy[:, k], score[:, k] = self.xy[:, ends].mean(1), self.score[:, ends].min(1)
+        return Poses(xy, score, self.person_score, skeleton, self.size)
+
+    def to_dict(self) -> dict[str, Any]:
+        """lithepose's own json: joints by name, ``null`` where not found. :meth:`from_dict` reads it back."""
+        people = []
+        for person in range(len(self)):
+            joints = {
+                name: [_round(x), _round(y), _round(s, 4)] if s > 0 else None
+                for name, (x, y), s in zip(self.joints, self.xy[person], self.score[person], strict=True)
+            }
+            people.append({"score": _round(self.person_score[person], 4), "joints": joints})
+        return {"width": self.size[0], "height": self.size[1], "skeleton": self.skeleton.name, "people": people}
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], skeleton: Skeleton | None = None) -> Poses:
+        """Read :meth:`to_dict`'s json back.
+
+        Args:
+            data: the parsed json.
+            skeleton: needed only if its name is not one of lithepose's own.
+
+        Raises:
+            ValueError: the json has another form or an unknown skeleton.
+        """
+        try:
+            skeleton = skeleton or SKELETONS[data["skeleton"]]
+            rows = [[p["joints"][name] or (np.nan, np.nan, 0) for name in skeleton.joints] for p in data["people"]]
+            flat = np.array(rows, np.float32).reshape(len(rows), len(skeleton), 3)
+            scores = np.array([p["score"] for p in data["people"]], np.float32)
+            return cls(flat[..., :2], flat[..., 2], scores, skeleton, (data["width"], data["height"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a lithepose json ({error!r})") from error
+
+    def to_coco(self, image_id: int) -> list[dict[str, Any]]:
+        """COCO keypoint results, one dict a person: x, y, score triples in COCO-17 order, zeros where not found."""
+        poses = self if self.skeleton == COCO_17 else self.to_skeleton(COCO_17)
+        flat = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], 2)).reshape(len(self), -1)
+        return [
+            {
+                "image_id": image_id,
+                "category_id": 1,
+                "keypoints": [_round(v, 3) for v in keypoints],
+                "score": _round(score, 5),
+                "bbox": [_round(v) for v in box],
+            }
+            for keypoints, score, box in zip(flat, self.person_score, self.boxes, strict=True)
+        ]
+
+    @classmethod
+    def from_coco(cls, results: list[dict[str, Any]], size: tuple[int, int]) -> Poses:
+        """Read the COCO keypoint results of one picture; (0, 0, 0) means not found."""
+        flat = np.array([r["keypoints"] for r in results], np.float32).reshape(len(results), 17, 3)
+        xy = np.where(flat[..., 2:] > 0, flat[..., :2], np.nan).astype(np.float32)
+        return cls(xy, flat[..., 2], np.array([r["score"] for r in results], np.float32), COCO_17, size)
+
+    def to_openpose(self) -> dict[str, Any]:
+        """OpenPose's json of one picture, in its 18 joint COCO order (with the neck), zeros where not found."""
+        poses = self if self.skeleton == OPENPOSE_18 else self.to_skeleton(OPENPOSE_18)
+        flat = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], 2)).reshape(len(self), -1)
+        people = [{"person_id": [-1], "pose_keypoints_2d": [_round(v, 3) for v in person]} for person in flat]
+        return {"version": 1.3, "people": people}
+
+    @classmethod
+    def from_openpose(cls, data: dict[str, Any], size: tuple[int, int]) -> Poses:
+        """Read an OpenPose json of 18 joints.
+
+        Raises:
+            ValueError: a person has another number of joints (OpenPose's BODY_25 has other joints).
+        """
+        rows = [person["pose_keypoints_2d"] for person in data["people"]]
+        if any(len(row) != 54 for row in rows):
+            raise ValueError("OpenPose json of other than 18 joints; write it with --model_pose COCO")
+        flat = np.array(rows, np.float32).reshape(len(rows), 18, 3)
+        found = flat[..., 2] > 0
+        xy = np.where(found[..., None], flat[..., :2], np.nan).astype(np.float32)
+        mean = flat[..., 2].sum(1) / np.maximum(found.sum(1), 1)
+        return cls(xy, flat[..., 2], mean.astype(np.float32), OPENPOSE_18, size)
+
+    def to_rows(self, source: str, frame: int | None = None, time: float | None = None) -> list[list[Any]]:
+        """Rows under :data:`CSV_COLUMNS`, one a person and found joint."""
+        start = [source, "" if frame is None else frame, "" if time is None else round(time, 4)]
+        return [
+            [*start, p, _round(self.person_score[p], 4), self.joints[k], *map(_round, self.xy[p, k]), _round(self.score[p, k], 4)]
+            for p, k in np.argwhere(self.found)
+        ]
+
+    def to_supervision(self) -> supervision.KeyPoints:
+        """As ``supervision.KeyPoints``, for its annotators and trackers (zeros where not found).
+
+        Raises:
+            ImportError: supervision is not installed.
+        """
+        try:
+            import supervision
+        except ImportError as error:
+            raise ImportError("to_supervision needs supervision: pip install supervision") from error
+        return supervision.KeyPoints(
+            xy=np.nan_to_num(self.xy), confidence=self.score, class_id=np.zeros(len(self), dtype=int)
+        )
+
+
+def _round(value: float, digits: int = 2) -> float:
+    return round(float(value), digits)

@@ -1,0 +1,145 @@
+"""Predictor: pictures in, poses out; the only place that joins fit, network and decode."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from .decode import DecodeConfig, Maps, decode
+from .frames import Failed, Frame, frames
+from .image import Fit, as_rgb, fit, read_image
+from .poses import Poses
+from .runtime.onnx import OnnxRuntime
+from .skeleton import Head
+
+WEIGHTS = Path(__file__).parent / "weights"
+DEFAULT = "lithe"
+
+Picture = str | Path | np.ndarray | Any  # Any: a PIL image, known by its convert method
+
+
+@dataclass(frozen=True)
+class FramePoses:
+    """One frame of :meth:`Predictor.stream` and the people in it."""
+
+    frame: Frame
+    poses: Poses
+
+    @property
+    def image(self) -> np.ndarray:
+        """(H, W, 3) uint8 RGB."""
+        return self.frame.image
+
+
+def manifest() -> dict[str, dict[str, Any]]:
+    """The embedded models by name, as written in ``weights/manifest.toml``."""
+    return tomllib.loads((WEIGHTS / "manifest.toml").read_text(encoding="utf-8"))
+
+
+class Predictor:
+    """Finds people in pictures.
+
+    Args:
+        model: name of an embedded model, or path of an ``.onnx`` file that ``lithepose export`` wrote.
+        size: longer side of the network's input in pixels, rounded up to what the network divides by; by default the
+            one that the model's scores were measured at. Larger finds smaller people and takes longer.
+        threads: of the network; 0 takes one a core.
+        config: thresholds of the decoder.
+
+    Raises:
+        ValueError: no such model, a file that is none, or a size that is out of range.
+        FileNotFoundError: no such file.
+    """
+
+    def __init__(
+        self, model: str | Path = DEFAULT, *, size: int = 0, threads: int = 0, config: DecodeConfig | None = None
+    ) -> None:
+        known = manifest()
+        if str(model) in known:
+            path = WEIGHTS / known[str(model)]["file"]
+        elif Path(model).suffix == ".onnx":
+            path = Path(model)
+        else:
+            raise ValueError(f"no model {str(model)!r}; there are {', '.join(known)}, or give an .onnx file")
+        if threads < 0:
+            raise ValueError(f"{threads} threads; give 1 or more, or 0 for one a core")
+        self.runtime = OnnxRuntime(path, threads)
+        self.size = size or self.runtime.info.size
+        if not 32 <= self.size <= 4096:
+            raise ValueError(f"size {size}: the longer side of the network's input must be 32 to 4096 pixels")
+        self.config = config or DecodeConfig()
+
+    @property
+    def head(self) -> Head:
+        """What the network's maps mean."""
+        return self.runtime.info.head
+
+    @overload
+    def __call__(self, picture: Picture) -> Poses: ...
+    @overload
+    def __call__(self, picture: list[Picture]) -> list[Poses]: ...
+    def __call__(self, picture: Picture | list[Picture]) -> Poses | list[Poses]:
+        """Find people.
+
+        Args:
+            picture: path, (H, W, 3) uint8 RGB array (or grey, RGBA, uint16, floats in 0..1), PIL image, or a list of
+                them; those of a list that fit into the same input size are run as one batch.
+
+        Returns:
+            Poses, or a list of them for a list.
+
+        Raises:
+            UnreadableImage: what is given is no picture.
+        """
+        if isinstance(picture, list):
+            return self._batch([self._load(p) for p in picture])
+        return self._batch([self._load(picture)])[0]
+
+    def stream(self, source: str | Path | int | Iterable[str | Path]) -> Iterator[FramePoses]:
+        """Frame by frame through pictures, a folder, a video, a camera number or a network stream.
+
+        Raises:
+            UnreadableImage: a picture cannot be read; :func:`lithepose.frames.frames` goes on instead.
+        """
+        sources = [source] if isinstance(source, (str, Path, int)) else list(source)
+        for frame in frames([str(s) for s in sources]):
+            if isinstance(frame, Failed):
+                raise frame.error
+            yield FramePoses(frame, self(frame.image))
+
+    @staticmethod
+    def _load(picture: Picture) -> np.ndarray:
+        return read_image(picture) if isinstance(picture, (str, Path)) else as_rgb(picture)
+
+    def _batch(self, images: list[np.ndarray]) -> list[Poses]:
+        fitted = [self.fit(image) for image in images]
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i, (pixels, _) in enumerate(fitted):
+            by_shape.setdefault(pixels.shape, []).append(i)
+        poses: dict[int, Poses] = {}
+        for members in by_shape.values():
+            for i, maps in zip(members, self.runtime(np.stack([fitted[i][0] for i in members])), strict=True):
+                poses[i] = self.decode(maps, fitted[i][1])
+        return [poses[i] for i in range(len(images))]
+
+    def fit(self, image: np.ndarray) -> tuple[np.ndarray, Fit]:
+        """Step 1: (H, W, 3) uint8 picture -> network input (H', W', 3) uint8 and the way back."""
+        return fit(image, self.size, self.runtime.info.multiple)
+
+    def decode(self, maps: Maps, back: Fit) -> Poses:
+        """Step 3: maps -> people, in pixels of the picture."""
+        xy, score, person_score = decode(maps, self.head, self.config)
+        # A joint near the edge may come out a fraction of a cell beyond it, in the padding.
+        limit = np.array([back.width - 1, back.height - 1], np.float32)
+        xy = np.clip(back.to_picture(xy), 0, limit).astype(np.float32)
+        return Poses(xy, score, person_score, self.head.output, (back.width, back.height))
+
+
+def load(model: str | Path = DEFAULT, *, size: int = 0, threads: int = 0) -> Predictor:
+    """Load a model: the embedded default, another embedded one by name, or an ``.onnx`` file. See :class:`Predictor`."""
+    return Predictor(model, size=size, threads=threads)

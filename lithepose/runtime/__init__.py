@@ -1,0 +1,1 @@
+"""Runtimes: one call each from input pictures to maps."""

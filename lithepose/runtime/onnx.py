@@ -1,0 +1,93 @@
+"""ONNX Runtime, the embedded engine."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from ..decode import Maps
+from ..skeleton import Head, Skeleton
+
+OUTPUTS = ("heatmaps", "fields", "peak_score", "peak_cell")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What an exported file says about itself, kept in its metadata under ``lithepose``.
+
+    Attributes:
+        name: of the network.
+        head: what its maps mean.
+        multiple: height and width of the input must be multiples of it.
+        size: longer side of the input that its scores were measured at, the default.
+    """
+
+    name: str
+    head: Head
+    multiple: int
+    size: int
+
+    def to_json(self) -> str:
+        head = asdict(self.head)
+        del head["output_order"]
+        return json.dumps({"name": self.name, "head": head, "multiple": self.multiple, "size": self.size})
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelInfo:
+        data = json.loads(text)
+        head = data["head"]
+        skeletons = {k: _skeleton(head.pop(k)) for k in ("skeleton", "output")}
+        limbs = tuple((a, b) for a, b in head.pop("limbs"))
+        return cls(data["name"], Head(limbs=limbs, **skeletons, **head), data["multiple"], data["size"])
+
+
+def _skeleton(data: dict[str, Any]) -> Skeleton:
+    pairs = {k: tuple((a, b) for a, b in data[k]) for k in ("edges", "flip_pairs")}
+    return Skeleton(data["name"], tuple(data["joints"]), sigmas=tuple(data["sigmas"]), **pairs)
+
+
+class OnnxRuntime:
+    """A network exported by ``lithepose export``.
+
+    Args:
+        path: of the ``.onnx`` file.
+        threads: of one inference; 0 takes one a core.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no ONNX file, or one that lithepose did not write.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Threads that spin between calls starve whatever else runs on the cores: decoding a video, another session.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.info = ModelInfo.from_json(self.session.get_modelmeta().custom_metadata_map["lithepose"])
+        except KeyError as error:
+            raise ValueError(f"{path}: an ONNX file without lithepose's metadata; make one by `lithepose export`") from error
+        except Exception as error:  # ONNX Runtime raises a dozen types of its own
+            raise ValueError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
+
+    def __call__(self, images: np.ndarray) -> list[Maps]:
+        """Run a batch.
+
+        Args:
+            images: (N, H, W, 3) uint8 RGB, H and W multiples of ``info.multiple``.
+
+        Returns:
+            Maps of every picture.
+        """
+        heatmaps, fields, peak_score, peak_cell = self.session.run(list(OUTPUTS), {"image": images})
+        return [Maps(*arrays) for arrays in zip(heatmaps, fields, peak_score, peak_cell, strict=True)]
