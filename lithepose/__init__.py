@@ -1,0 +1,35 @@
+"""lithepose: fast 2D human pose estimation.
+
+import lithepose
+model = lithepose.load()
+poses = model("photo.jpg")
+poses.xy, poses.score, poses.joints
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .draw import draw
+    from .image import UnreadableImage
+    from .poses import Poses
+    from .predict import Predictor, load
+    from .skeleton import Skeleton
+
+__version__ = "0.1.0"
+__all__ = ["Poses", "Predictor", "Skeleton", "UnreadableImage", "draw", "load"]
+
+_HOMES = {"draw": "draw", "UnreadableImage": "image", "Poses": "poses", "Predictor": "predict", "load": "predict"}
+_HOMES["Skeleton"] = "skeleton"
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: ``import lithepose`` alone costs milliseconds, not OpenCV and ONNX Runtime."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lithepose' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value

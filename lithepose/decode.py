@@ -23,7 +23,7 @@ class Maps:
     Attributes:
         heatmaps: (K, h, w) float32.
         fields: (2 L, h, w) float32.
-        peak_score: (K, T) float32, values of the largest local maxima (of 3x3 cells), descending, 0 where there are fewer.
+        peak_score: (K, T) float32, values of the largest maxima of 3x3 cells, descending, 0 where there are fewer.
         peak_cell: (K, T) integers, their flat index y * w + x.
     """
 
@@ -73,6 +73,12 @@ def peaks(maps: Maps, head: Head, threshold: float) -> tuple[np.ndarray, np.ndar
     joint, rank = np.nonzero(maps.peak_score >= threshold)
     _, h, w = maps.heatmaps.shape
     y, x = np.divmod(maps.peak_cell[joint, rank], w)
+    # Halfway between two cells both are the maximum: keep the first of them.
+    first = np.ones(len(joint), bool)
+    for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1)):
+        inside = (y + dy >= 0) & (x + dx >= 0) & (x + dx < w)
+        first &= ~(inside & (maps.heatmaps[joint, y + dy, (x + dx) % w] >= maps.peak_score[joint, rank]))
+    joint, rank, y, x = joint[first], rank[first], y[first], x[first]
     shifts = []
     for at, size, (dx, dy) in ((x, w, (1, 0)), (y, h, (0, 1))):
         before = maps.heatmaps[joint, np.maximum(y - dy, 0), np.maximum(x - dx, 0)]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .decode import TOP
+from .networks import build
 from .runtime.onnx import OUTPUTS, ModelInfo, OnnxRuntime
 
 OPSET = 18
@@ -104,3 +107,30 @@ def parity(wrapped: Exported, path: str | Path, step: int) -> float:
             worst = max(worst, float(np.abs(maps.heatmaps - heatmaps[i].numpy()).max()))
             worst = max(worst, float(np.abs(maps.fields - fields[i].numpy()).max()))
     return worst
+
+
+def export_weights(weights: str | Path, network: str, options: dict[str, Any], path: str | Path, size: int) -> float:
+    """Load ``.safetensors`` of a training run into a fresh network and export it.
+
+    Args:
+        weights: as written by training, fp16 or fp32.
+        network: name of the network.
+        options: fields of its config.
+        path: of the ONNX file to write.
+        size: default longer side of the input.
+
+    Returns:
+        see :func:`export_onnx`.
+
+    Raises:
+        ValueError: the weights are of another network or other options.
+    """
+    net = build(network, **options)
+    try:
+        missing, unknown = net.load_state_dict({k: v.float() for k, v in load_file(weights).items()}, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{weights}: other shapes than {network} with {options} ({error})") from error
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    if missing or unknown:
+        raise ValueError(f"{weights}: not weights of {network} with {options}; lacks {missing[:3]}, has {unknown[:3]}")
+    return export_onnx(net.eval(), ModelInfo(network, net.head, net.multiple, size), path)

@@ -16,7 +16,7 @@ MAX_PIXELS = 1 << 28  # 268 megapixels: above this, decoding alone takes gigabyt
 GREY = 127  # padding: zero after the networks' x / 127.5 - 1
 
 
-class UnreadableImage(ValueError):
+class UnreadableImage(ValueError):  # noqa: N818
     """A file or array that is no picture we can use; the message says what is wrong and what to do."""
 
 
@@ -97,7 +97,7 @@ def _as_uint8(array: np.ndarray) -> np.ndarray:
         return array.astype(np.uint8) * np.uint8(255)
     if np.issubdtype(array.dtype, np.floating):
         low, high = float(np.min(array)), float(np.max(array))
-        if not (0.0 <= low and high <= 1.0):  # a NaN fails here too
+        if not (low >= 0.0 and high <= 1.0):  # a NaN fails here too
             raise UnreadableImage(f"float picture with values from {low:g} to {high:g}; scale it to 0..1 or use uint8")
         return (array * 255 + 0.5).astype(np.uint8)
     raise UnreadableImage(f"picture of type {array.dtype}; use uint8, uint16, bool or floats in 0..1")

@@ -39,14 +39,16 @@ class Poses:
         n, k = len(self.person_score), len(self.skeleton)
         if self.xy.shape != (n, k, 2) or self.score.shape != (n, k):
             raise ValueError(
-                f"{n} persons of {k} joints need xy {(n, k, 2)} and score {(n, k)}, not {self.xy.shape}, {self.score.shape}"
+                f"{n} people of {k} joints need xy {(n, k, 2)}, score {(n, k)}; not {self.xy.shape}, {self.score.shape}"
             )
 
     @classmethod
     def nobody(cls, skeleton: Skeleton, size: tuple[int, int]) -> Poses:
         """The result of a picture without people."""
         k = len(skeleton)
-        return cls(np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32), np.zeros(0, np.float32), skeleton, size)
+        return cls(
+            np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32), np.zeros(0, np.float32), skeleton, size
+        )
 
     def __len__(self) -> int:
         return len(self.person_score)
@@ -127,7 +129,9 @@ class Poses:
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO keypoint results, one dict a person: x, y, score triples in COCO-17 order, zeros where not found."""
         poses = self if self.skeleton == COCO_17 else self.to_skeleton(COCO_17)
-        flat = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], 2)).reshape(len(self), -1)
+        flat = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], 2)).reshape(
+            len(self), 3 * len(poses.skeleton)
+        )
         return [
             {
                 "image_id": image_id,
@@ -149,7 +153,9 @@ class Poses:
     def to_openpose(self) -> dict[str, Any]:
         """OpenPose's json of one picture, in its 18 joint COCO order (with the neck), zeros where not found."""
         poses = self if self.skeleton == OPENPOSE_18 else self.to_skeleton(OPENPOSE_18)
-        flat = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], 2)).reshape(len(self), -1)
+        flat = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], 2)).reshape(
+            len(self), 3 * len(poses.skeleton)
+        )
         people = [{"person_id": [-1], "pose_keypoints_2d": [_round(v, 3) for v in person]} for person in flat]
         return {"version": 1.3, "people": people}
 
@@ -173,7 +179,14 @@ class Poses:
         """Rows under :data:`CSV_COLUMNS`, one a person and found joint."""
         start = [source, "" if frame is None else frame, "" if time is None else round(time, 4)]
         return [
-            [*start, p, _round(self.person_score[p], 4), self.joints[k], *map(_round, self.xy[p, k]), _round(self.score[p, k], 4)]
+            [
+                *start,
+                p,
+                _round(self.person_score[p], 4),
+                self.joints[k],
+                *map(_round, self.xy[p, k]),
+                _round(self.score[p, k], 4),
+            ]
             for p, k in np.argwhere(self.found)
         ]
 
@@ -186,11 +199,11 @@ class Poses:
         try:
             import supervision
         except ImportError as error:
-            raise ImportError("to_supervision needs supervision: pip install supervision") from error
+            raise ImportError("to_supervision needs supervision: pip install 'supervision>=0.29'") from error
         return supervision.KeyPoints(
-            xy=np.nan_to_num(self.xy), confidence=self.score, class_id=np.zeros(len(self), dtype=int)
+            xy=np.nan_to_num(self.xy), keypoint_confidence=self.score, class_id=np.zeros(len(self), dtype=int)
         )
 
 
-def _round(value: float, digits: int = 2) -> float:
+def _round(value: Any, digits: int = 2) -> float:
     return round(float(value), digits)

@@ -6,12 +6,12 @@ import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Protocol, overload
 
 import numpy as np
 
 from .decode import DecodeConfig, Maps, decode
-from .frames import Failed, Frame, frames
+from .frames import Failed, Frame, expand, frames
 from .image import Fit, as_rgb, fit, read_image
 from .poses import Poses
 from .runtime.onnx import OnnxRuntime
@@ -20,7 +20,14 @@ from .skeleton import Head
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "lithe"
 
-Picture = str | Path | np.ndarray | Any  # Any: a PIL image, known by its convert method
+
+class _Convertible(Protocol):
+    """A PIL image, known by its method."""
+
+    def convert(self, mode: str) -> Any: ...
+
+
+Picture = str | Path | np.ndarray | _Convertible
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,7 @@ class Predictor:
             UnreadableImage: a picture cannot be read; :func:`lithepose.frames.frames` goes on instead.
         """
         sources = [source] if isinstance(source, (str, Path, int)) else list(source)
-        for frame in frames([str(s) for s in sources]):
+        for frame in frames(expand([str(s) for s in sources])):
             if isinstance(frame, Failed):
                 raise frame.error
             yield FramePoses(frame, self(frame.image))
@@ -141,5 +148,5 @@ class Predictor:
 
 
 def load(model: str | Path = DEFAULT, *, size: int = 0, threads: int = 0) -> Predictor:
-    """Load a model: the embedded default, another embedded one by name, or an ``.onnx`` file. See :class:`Predictor`."""
+    """Load the embedded default, another embedded model by name, or an ``.onnx`` file; see :class:`Predictor`."""
     return Predictor(model, size=size, threads=threads)

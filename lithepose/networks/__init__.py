@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
 from .lithe import Lithe, LitheConfig
 
 NETWORKS = {"lithe": (Lithe, LitheConfig)}
 
 
-def build(name: str, **options: Any) -> nn.Module:
+def build(name: str, **options: Any) -> Lithe:
     """Make a network by name; ``options`` are the fields of its config.
 
     Raises:

@@ -19,6 +19,8 @@ from .blocks import MultiScale, expanded_depthwise, pointwise, upsample_to
 
 @dataclass(frozen=True)
 class LitheConfig:
+    """Sizes of the network; the defaults stay within 1.5 G multiply-adds at 256x384."""
+
     width: int = 128  # channels at stride 8
     context: int = 256  # channels of the U-shaped context module
     blocks: tuple[int, ...] = (1, 2)  # multi-scale blocks a branch, stage by stage

@@ -76,7 +76,9 @@ class OnnxRuntime:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
             self.info = ModelInfo.from_json(self.session.get_modelmeta().custom_metadata_map["lithepose"])
         except KeyError as error:
-            raise ValueError(f"{path}: an ONNX file without lithepose's metadata; make one by `lithepose export`") from error
+            raise ValueError(
+                f"{path}: an ONNX file without lithepose's metadata; make one by `lithepose export`"
+            ) from error
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             raise ValueError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
 
@@ -89,5 +91,5 @@ class OnnxRuntime:
         Returns:
             Maps of every picture.
         """
-        heatmaps, fields, peak_score, peak_cell = self.session.run(list(OUTPUTS), {"image": images})
-        return [Maps(*arrays) for arrays in zip(heatmaps, fields, peak_score, peak_cell, strict=True)]
+        outputs = [np.asarray(array) for array in self.session.run(list(OUTPUTS), {"image": images})]
+        return [Maps(*arrays) for arrays in zip(*outputs, strict=True)]

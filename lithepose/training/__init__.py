@@ -1,0 +1,1 @@
+"""Training: annotated photos -> weights. Needs torch."""

@@ -104,7 +104,9 @@ def move_joints(joints: np.ndarray, matrix: np.ndarray, flip_order: tuple[int, .
 def move_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Boxes (R, 4) x, y, w, h -> upright boxes around the moved corners."""
     x, y, w, h = boxes.T
-    corners = np.stack([np.stack([x, y], 1), np.stack([x + w, y], 1), np.stack([x, y + h], 1), boxes[:, :2] + boxes[:, 2:]], 1)
+    corners = np.stack(
+        [np.stack([x, y], 1), np.stack([x + w, y], 1), np.stack([x, y + h], 1), boxes[:, :2] + boxes[:, 2:]], 1
+    )
     moved = corners @ matrix[:, :2].T + matrix[:, 2]
     low, high = moved.min(1), moved.max(1)
     return np.concatenate([low, high - low], 1)

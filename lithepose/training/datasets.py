@@ -138,7 +138,8 @@ class PoseSamples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]):
         canvas = augment.mask_body(rng, self.config, augment.change_colours(rng, self.config, canvas))
         people = People(*(np.concatenate([getattr(p, n) for p in parts]) for n in People.__dataclass_fields__))
         image = torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1)))
-        return (image, *(torch.from_numpy(m) for m in make_maps(people, self.head, self.size)))
+        heat, field_, heat_mask, field_mask = map(torch.from_numpy, make_maps(people, self.head, self.size))
+        return image, heat, field_, heat_mask, field_mask
 
     def _tile(
         self, rng: np.random.Generator, tile: tuple[int, int], shares: np.ndarray, scale: float
@@ -152,9 +153,7 @@ class PoseSamples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]):
         low, high = self.config.person
         person = (min(low, high * scale), high * scale)
         stretch = augment.random_stretch(rng) if data.source.squashed else 1.0
-        matrix = augment.placement(
-            rng, self.config, (image.shape[1], image.shape[0]), box, tile, stretch, person
-        )
+        matrix = augment.placement(rng, self.config, (image.shape[1], image.shape[0]), box, tile, stretch, person)
         order = self.head.skeleton.flip_order
         joints = augment.move_joints(people.joints, matrix, order)
         mirrored = np.linalg.det(matrix[:, :2]) < 0

@@ -31,7 +31,7 @@ class Recipe:
     data: tuple[Source, ...]
     options: dict[str, Any] = field(default_factory=dict)  # of the network
     start: str = ""  # ImageNet start of the front, relative to the data folder
-    resume_weights: str = ""  # or weights of an earlier run, relative to the recipe
+    resume_weights: str = ""  # or weights of an earlier run; in a file relative to it
     size: int = 256
     batch: int = 32
     steps: int = 1000
@@ -56,12 +56,18 @@ class Recipe:
         """
         try:
             raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-            raw["data"] = tuple(Source(**{k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}) for d in raw["data"])
-            changes = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.pop("augment", {}).items()}
-            options = {k: tuple(v) if isinstance(v, list) else v for k, v in raw.pop("options", {}).items()}
-            return cls(augment=replace(AugmentConfig(), **changes), options=options, **raw)
+            raw["data"] = tuple(Source(**_frozen(table)) for table in raw["data"])
+            augment = replace(AugmentConfig(), **_frozen(raw.pop("augment", {})))
+            if raw.get("resume_weights"):
+                raw["resume_weights"] = str(Path(path).parent / raw["resume_weights"])
+            return cls(augment=augment, options=_frozen(raw.pop("options", {})), **raw)
         except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
             raise ValueError(f"{path}: not a recipe ({error})") from error
+
+
+def _frozen(table: dict[str, Any]) -> dict[str, Any]:
+    """Lists of a TOML table as the tuples that frozen dataclasses hold."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
 
 
 def rate_at(step: int, recipe: Recipe) -> float:
@@ -98,7 +104,8 @@ class Average:
     def update(self, net: nn.Module, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))  # follow fast at first
         state = net.state_dict()
-        torch._foreach_lerp_(list(self.state.values()), [state[k].float() for k in self.state], 1 - decay)
+        for name, average in self.state.items():
+            average.lerp_(state[name].float(), 1 - decay)
 
 
 def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = False) -> Path:
@@ -110,7 +117,7 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
     Args:
         recipe: what to do.
         data: folder that the recipe's data sets are relative to.
-        run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json`` and, at the end, ``weights.safetensors``.
+        run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json``, at the end ``weights.safetensors``.
         quiet: no progress bar.
 
     Returns:
@@ -128,7 +135,7 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
         net.front.load_imagenet(root / recipe.start)
     if recipe.resume_weights:
         net.load_state_dict(load_file(recipe.resume_weights), strict=False)
-    net = net.to(device, memory_format=torch.channels_last).train()
+    net = net.to(device).to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
     optimizer, average, first = make_optimizer(net, recipe), Average(net, recipe.ema), 0
     checkpoint = run / "checkpoint.pt"
     if checkpoint.exists():
@@ -188,9 +195,7 @@ def train_step(
     return {k: float(v.detach()) for k, v in losses.items()} | {"gradient": float(norm.detach())}
 
 
-def save_checkpoint(
-    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int
-) -> None:
+def save_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int) -> None:
     """Write beside, then replace: a kill at any moment leaves one whole checkpoint."""
     beside = path.with_suffix(".tmp")
     state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state, "step": step}

@@ -1,0 +1,292 @@
+"""The command line: a table of plain functions that return the exit code."""
+
+from __future__ import annotations
+
+import json as json_module
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, track
+from rich.table import Table
+
+OK, SOME_FAILED, UNUSABLE, STOPPED = 0, 1, 2, 130
+
+if TYPE_CHECKING:
+    from .frames import Input
+    from .predict import Predictor
+
+out_console, err_console = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+
+
+def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
+    """Find the person in an embedded photo, print the joints and write the drawn picture: proves the install.
+
+    Args:
+        out: picture to write.
+    """
+    import cv2
+
+    from .draw import draw
+    from .image import read_image
+    from .predict import load
+
+    image = read_image(Path(__file__).parent / "samples" / "astronaut.jpg")
+    model = load()
+    began = time.perf_counter()
+    poses = model(image)
+    milliseconds = (time.perf_counter() - began) * 1000
+    if not len(poses):
+        err_console.print("lithepose: no person found in the embedded photo; this install is broken")
+        return SOME_FAILED
+    table = Table("joint", "x", "y", "score", title=f"person 1 of {len(poses)}, score {poses.person_score[0]:.2f}")
+    for joint, (x, y), score in zip(poses.joints, poses.xy[0], poses.score[0], strict=True):
+        if score > 0:
+            table.add_row(joint, f"{x:.1f}", f"{y:.1f}", f"{score:.2f}")
+    ok, data = cv2.imencode(out.suffix or ".jpg", cv2.cvtColor(draw(image, poses), cv2.COLOR_RGB2BGR))
+    if not ok:
+        raise ValueError(f"{out}: cannot write this kind of picture; use .jpg or .png")
+    out.write_bytes(data.tobytes())
+    out_console.print(table)
+    out_console.print(f"{milliseconds:.0f} ms for a {image.shape[1]}x{image.shape[0]} photo; drawn: {out}")
+    return OK
+
+
+def predict(
+    sources: tuple[str, ...],
+    /,
+    out: Path | None = None,
+    json: Path | None = None,
+    format: Literal["lithepose", "coco", "openpose", "csv"] = "lithepose",
+    model: str = "lithe",
+    size: int = 0,
+    threads: int = 0,
+    threshold: float | None = None,
+) -> int:
+    """Find people in pictures, folders, patterns, videos, cameras (a number) and streams (rtsp://...).
+
+    Drawn pictures and videos go to OUT, with poses.jsonl beside them; with --json alone nothing is drawn.
+
+    Args:
+        sources: what to look at.
+        out: folder for drawn pictures and videos. Default: ./out, unless --json is given.
+        json: file for the joints; - is standard output. Default: OUT/poses.jsonl.
+        format: of that file; openpose makes it a folder of one json a frame.
+        model: name of an embedded model, or an .onnx file.
+        size: longer side of the network's input; 0 is the model's own. Larger finds smaller people, slower.
+        threads: of the network; 0 takes one a core.
+        threshold: lowest score of a joint, 0 to 1. Default: 0.1.
+    """
+    from .decode import DecodeConfig
+    from .frames import expand
+    from .predict import Predictor
+
+    if not sources:
+        raise ValueError("nothing to look at; name a picture, video, folder, pattern, camera number or stream")
+    if threshold is not None and not 0 < threshold < 1:
+        raise ValueError(f"threshold {threshold}: must lie between 0 and 1")
+    inputs, missing = [], []
+    for source in sources:
+        try:
+            inputs += expand([source])
+        except FileNotFoundError as error:
+            missing.append((source, error))
+    if not inputs:
+        raise missing[0][1]
+    config = DecodeConfig() if threshold is None else DecodeConfig(peak=threshold)
+    predictor = Predictor(model, size=size, threads=threads, config=config)
+    if json is None:
+        out = out or Path("out")
+        name = {"lithepose": "poses.jsonl", "coco": "poses.json", "csv": "poses.csv", "openpose": "openpose"}[format]
+        json = out / name
+    failures = [(source, str(error)) for source, error in missing]
+    return _predict(predictor, inputs, out, json, format, failures)
+
+
+def _predict(
+    predictor: Predictor,
+    inputs: list[Input],
+    out: Path | None,
+    json: Path,
+    format: str,
+    failures: list[tuple[str, str]],
+) -> int:
+    from .draw import draw
+    from .frames import Failed, frames
+    from .sinks import PictureSink, ResultFile
+
+    began, count, people, stopped = time.perf_counter(), 0, 0, False
+    results = ResultFile(json, format, sys.stdout)
+    pictures = PictureSink(out) if out else None
+    columns = TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn()
+    try:
+        with Progress(*columns, console=err_console, disable=not err_console.is_terminal, transient=True) as progress:
+            task = progress.add_task("", total=None)
+            for frame in frames(inputs):
+                if isinstance(frame, Failed):
+                    failures.append((frame.source, str(frame.error)))
+                    continue
+                poses = predictor(frame.image)
+                results.write(frame, poses)
+                if pictures:
+                    pictures.write(frame, draw(frame.image, poses, copy=False))
+                count, people = count + 1, people + len(poses)
+                progress.update(task, advance=1, description=os.path.basename(frame.source))
+    except KeyboardInterrupt:  # how a camera is ended; what was written is whole
+        stopped = True
+    finally:
+        results.close()
+        if pictures:
+            pictures.close()
+    for source, error in failures:
+        err_console.print(
+            error if source in error else f"{source}: {error}", style="red", markup=False, highlight=False
+        )
+    where = " and ".join(str(p) for p in ([out] if out else []) + ([json] if str(json) != "-" else []))
+    err_console.print(
+        f"{count} frames, {people} people, {len(failures)} failed, {time.perf_counter() - began:.1f} s"
+        + (f" -> {where}" if where else ""),
+        markup=False,
+        highlight=False,
+    )
+    return STOPPED if stopped and not all(i.kind == "live" for i in inputs) else SOME_FAILED if failures else OK
+
+
+def models() -> int:
+    """List the embedded models: paper, parameters, multiply-adds, file and measured scores."""
+    from .predict import WEIGHTS, manifest
+
+    table = Table("name", "paper", "parameters", "GMACs", "file", "scores")
+    for name, model in manifest().items():
+        megabytes = (WEIGHTS / model["file"]).stat().st_size / 1e6
+        table.add_row(
+            name,
+            model["paper"],
+            f"{model['parameters'] / 1e6:.2f} M",
+            f"{model['macs'] / 1e9:.2f} at {model['macs_at']}",
+            f"{model['file']} ({megabytes:.1f} MB)",
+            ", ".join(f"{k} {v:.3f}" for k, v in model["scores"].items()) + f" ({model['measured_on']})",
+        )
+    out_console.print(table)
+    return OK
+
+
+def evaluate(
+    model: str,
+    /,
+    data: Path,
+    split: str = "val",
+    size: int = 0,
+    threads: int = 0,
+    json: Path | None = None,
+) -> int:
+    """Measure a model on annotated photos (OKS average precision and recall).
+
+    Args:
+        model: name of an embedded model, or an .onnx file.
+        data: folder or .tar with SPLIT.json in COCO-keypoint form and its photos, or such a json.
+        split: which json.
+        size: longer side of the network's input; 0 is the model's own.
+        threads: of the network; 0 takes one a core.
+        json: file for the COCO results that were measured.
+    """
+    from .evaluate import evaluate_oks
+    from .predict import Predictor
+
+    predictor = Predictor(model, size=size, threads=threads)
+
+    def progress(photos):  # noqa: ANN001, ANN202
+        return track(photos, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
+
+    scores, results = evaluate_oks(predictor, data, split, progress)
+    if json:
+        json.write_text(json_module.dumps(results), encoding="utf-8")
+    table = Table("metric", "value", title=f"{model} on {data} ({split}), longer side {predictor.size}")
+    for name, value in scores.items():
+        table.add_row(name, f"{value:.4f}")
+    out_console.print(table)
+    return OK
+
+
+def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None) -> int:
+    """Train a network by a recipe; called again with the same RUN it goes on where that one stopped.
+
+    Args:
+        recipe: TOML file, see recipes/.
+        data: folder that the recipe's data sets are in.
+        run: folder for checkpoints, log and weights. Default: runs/ and the recipe's name.
+    """
+    try:
+        from .training.train import Recipe
+        from .training.train import train as run_training
+    except ImportError as error:
+        raise _missing("train", "train", error) from error
+    weights = run_training(Recipe.read(recipe), data, run or Path("runs") / recipe.stem)
+    err_console.print(f"weights: {weights}", highlight=False)
+    return OK
+
+
+def export(
+    weights: Path,
+    /,
+    network: str = "lithe",
+    options: str = "{}",
+    out: Path | None = None,
+    size: int = 512,
+) -> int:
+    """Write trained weights as an ONNX file and print its largest difference from torch.
+
+    Args:
+        weights: .safetensors of a training run.
+        network: name of the network.
+        options: its options, as json.
+        out: file to write. Default: beside the weights.
+        size: longer side of the input that the model shall use by default.
+    """
+    try:
+        from .export import export_weights
+    except ImportError as error:
+        raise _missing("export", "train", error) from error
+    path = out or weights.with_suffix(".onnx")
+    difference = export_weights(weights, network, json_module.loads(options), path, size)
+    out_console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, largest difference from torch {difference:.1e}")
+    return OK
+
+
+def _missing(command: str, extra: str, error: ImportError) -> ImportError:
+    name = (error.name or "a package").split(".")[0]
+    return ImportError(f"{command} needs {name}: pip install 'lithepose[{extra}]'")
+
+
+COMMANDS = {
+    "demo": demo,
+    "predict": predict,
+    "models": models,
+    "evaluate": evaluate,
+    "train": train,
+    "export": export,
+}
+
+
+def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> int:
+    """Run one command.
+
+    Returns:
+        0: all done; 1: some inputs failed, each named on standard error; 2: the call cannot be carried out.
+    """
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            COMMANDS, prog="lithepose", description="Fast 2D human pose estimation.", args=arguments
+        )
+    except BrokenPipeError:  # the reader of a pipe went away, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except KeyboardInterrupt:
+        return STOPPED
+    except (OSError, ValueError, ImportError, FloatingPointError) as error:
+        err_console.print(f"lithepose: {error}", style="red", markup=False, highlight=False)
+        return UNUSABLE

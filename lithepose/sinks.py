@@ -1,0 +1,202 @@
+"""Results -> pictures, videos and files."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+import av
+import cv2
+import numpy as np
+
+from .frames import Frame
+from .poses import CSV_COLUMNS, Poses
+
+FORMATS = ("lithepose", "coco", "openpose", "csv")
+
+
+class VideoWriter:
+    """H.264 in MP4 as browsers and phones play it.
+
+    Frames keep their own times where they come with them, so a video of uneven rate stays as long as it was. Odd sizes
+    are cropped by one pixel: H.264's 4:2:0 colour needs even ones.
+    """
+
+    CLOCK = 90000  # ticks a second
+
+    def __init__(self, path: str | Path, rate: float) -> None:
+        self.path = Path(path)
+        self.rate = rate
+        self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
+        self._stream: Any = None
+        self._last = -1
+
+    def write(self, image: np.ndarray, time: float | None = None) -> None:
+        """Append (H, W, 3) uint8 RGB; all of one video have the size of the first, others are resized to it."""
+        if self._stream is None:
+            rate = Fraction(self.rate).limit_denominator(1001)
+            self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
+            self._stream.height, self._stream.width = (max(2, s // 2 * 2) for s in image.shape[:2])
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = Fraction(1, self.CLOCK)
+        size = self._stream.width, self._stream.height
+        if image.shape[0] - size[1] in (0, 1) and image.shape[1] - size[0] in (0, 1):
+            image = np.ascontiguousarray(image[: size[1], : size[0]])
+        else:
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+        tick = round((time if time is not None else 0.0) * self.CLOCK)
+        if tick <= self._last:  # no time, or a stream whose clock stands still
+            tick = self._last + max(1, round(self.CLOCK / self.rate)) if self._last >= 0 else 0
+        frame.pts, frame.time_base, self._last = tick, Fraction(1, self.CLOCK), tick
+        for packet in self._stream.encode(frame):
+            self._container.mux(packet)
+
+    def close(self) -> None:
+        """Finish the file; without this it does not play."""
+        if self._stream is not None:
+            for packet in self._stream.encode():
+                self._container.mux(packet)
+        self._container.close()
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class PictureSink:
+    """Drawn frames into a folder: pictures under their own names, videos as ``.mp4``.
+
+    Files of the same name from different folders are numbered, and nothing is ever written over a source.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._used: set[str] = set()
+        self._video: tuple[str, VideoWriter] | None = None
+
+    def write(self, frame: Frame, drawn: np.ndarray) -> Path:
+        """Write one drawn frame.
+
+        Returns:
+            the file that it went to.
+        """
+        if frame.index is None:
+            suffix = Path(frame.source).suffix.lower()
+            path = self._free(frame.source, suffix if suffix in (".png", ".webp", ".bmp") else ".jpg")
+            ok, data = cv2.imencode(path.suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+            if not ok:
+                raise OSError(f"{path}: OpenCV cannot write a picture of {drawn.shape[1]}x{drawn.shape[0]}")
+            path.write_bytes(data.tobytes())
+            return path
+        if self._video is None or self._video[0] != frame.source or frame.index == 0:
+            self.close()
+            self._video = frame.source, VideoWriter(self._free(frame.source, ".mp4"), frame.rate or 30.0)
+        self._video[1].write(drawn, frame.time)
+        return self._video[1].path
+
+    def _free(self, source: str, suffix: str) -> Path:
+        stem = Path(source).stem if "://" not in source else re.sub(r"\W+", "-", source.split("://", 1)[1]).strip("-")
+        stem = f"camera-{stem}" if source.isdigit() else stem or "stream"
+        for number in range(1, 1 << 30):
+            name = f"{stem}{'' if number == 1 else f'-{number}'}{suffix}"
+            path = self.folder / name
+            same = path.exists() and os.path.exists(source) and os.path.samefile(path, source)
+            if name not in self._used and not same:
+                self._used.add(name)
+                return path
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Finish the video at hand."""
+        if self._video is not None:
+            video, self._video = self._video[1], None
+            video.close()
+
+
+class ResultFile:
+    """Results of many frames into one file, written as they come, so that neither memory nor a kill loses them.
+
+    Formats:
+        lithepose: one json line a frame: ``source``, ``frame``, ``time`` and :meth:`Poses.to_dict`.
+        coco: one json list of COCO keypoint results. ``image_id`` is the file's name where that is a number (as COCO's
+            are), otherwise the running number of the frame, moved on if taken; ``file_name`` says which it was.
+        openpose: a folder of one ``NAME_keypoints.json`` a picture, ``NAME_000000000012_keypoints.json`` a video frame.
+        csv: one row a person and joint.
+
+    Args:
+        path: file to write (openpose: folder), or ``-`` for standard output.
+        format: one of the above.
+        output: standard output, for ``-``.
+    """
+
+    def __init__(self, path: str | Path, format: str = "lithepose", output: IO[str] | None = None) -> None:
+        if format not in FORMATS:
+            raise ValueError(f"format {format!r}; there are {', '.join(FORMATS)}")
+        self.path, self.format, self._count = Path(path), format, 0
+        self._file: IO[str] | None = None
+        self._owned = str(path) != "-"
+        self._names: set[str] = set()
+        self._ids: set[int] = set()
+        self._begun = False
+        if format == "openpose":
+            if not self._owned:
+                raise ValueError("openpose writes one file a frame; give a folder, not -")
+            self.path.mkdir(parents=True, exist_ok=True)
+            return
+        if self._owned:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("w", encoding="utf-8", newline="")
+        else:
+            self._file = output
+        if format == "csv":
+            self._write(",".join(CSV_COLUMNS) + "\n")
+
+    def _write(self, text: str) -> None:
+        assert self._file is not None
+        self._file.write(text)
+        self._file.flush()
+
+    def write(self, frame: Frame, poses: Poses) -> None:
+        """Append the result of one frame."""
+        self._count += 1
+        if self.format == "lithepose":
+            place = {"source": frame.source, "frame": frame.index, "time": frame.time and round(frame.time, 4)}
+            self._write(json.dumps(place | poses.to_dict(), separators=(",", ":")) + "\n")
+        elif self.format == "csv":
+            assert self._file is not None
+            csv.writer(self._file, lineterminator="\n").writerows(poses.to_rows(frame.source, frame.index, frame.time))
+            self._file.flush()
+        elif self.format == "coco":
+            stem = Path(frame.source).stem
+            image_id = int(stem) if stem.isascii() and stem.isdigit() and frame.index is None else self._count
+            while image_id in self._ids:
+                image_id += 1
+            self._ids.add(image_id)
+            for result in poses.to_coco(image_id):
+                self._write((",\n" if self._begun else "[\n") + json.dumps(result | {"file_name": frame.name}))
+                self._begun = True
+        else:
+            stem = "camera-" + frame.source if frame.source.isdigit() else re.sub(r"\W+", "-", Path(frame.source).stem)
+            name = stem if frame.index is None else f"{stem}_{frame.index:012d}"
+            unique = next(n for n in (name, *(f"{name}-{i}" for i in range(2, 1 << 30))) if n not in self._names)
+            self._names.add(unique)
+            (self.path / f"{unique}_keypoints.json").write_text(json.dumps(poses.to_openpose()), encoding="utf-8")
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self.format == "coco":
+            self._write("\n]\n" if self._begun else "[]\n")
+        if self._file is not None and self._owned:
+            self._file.close()

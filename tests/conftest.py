@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import lithepose
+from lithepose.image import read_image
+from lithepose.skeleton import COCO_17
+
+SAMPLES = Path(lithepose.__file__).parent / "samples"
+
+# A standing figure in a box of 1 x 1, in COCO-17 order.
+FIGURE = np.array(
+    [
+        [0.50, 0.08], [0.53, 0.06], [0.47, 0.06], [0.56, 0.08], [0.44, 0.08], [0.64, 0.22], [0.36, 0.22], [0.72, 0.38],
+        [0.28, 0.38], [0.74, 0.54], [0.26, 0.54], [0.59, 0.54], [0.41, 0.54], [0.60, 0.74], [0.40, 0.74], [0.61, 0.94],
+        [0.39, 0.94],
+    ]
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    return read_image(SAMPLES / "astronaut.jpg")
+
+
+@pytest.fixture(scope="session")
+def model() -> lithepose.Predictor:
+    return lithepose.load(threads=2)
+
+
+def figure(x: float, y: float, height: float) -> np.ndarray:
+    """(17, 3) joints of a standing person of a given height with the upper left corner at (x, y)."""
+    return np.concatenate([FIGURE * height + (x, y), np.full((17, 1), 2.0)], 1)
+
+
+@pytest.fixture
+def stick_photos(tmp_path: Path) -> Path:
+    """A data set in COCO form: eight pictures of stick figures on noise, one crowd and one unlabelled person."""
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "sticks"
+    (folder / "images").mkdir(parents=True)
+    images, annotations = [], []
+    for i in range(8):
+        picture = rng.integers(90, 160, (160, 200, 3)).astype(np.uint8)
+        for x in (10, 100)[: 1 + i % 2]:
+            joints = figure(x, 10, 130)
+            for a, b in COCO_17.edges:
+                start, end = joints[a, :2].round().astype(int), joints[b, :2].round().astype(int)
+                cv2.line(picture, start.tolist(), end.tolist(), (255, 255, 255), 3)
+            low, high = joints[:, :2].min(0), joints[:, :2].max(0)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": i,
+                    "category_id": 1,
+                    "keypoints": joints.round(1).ravel().tolist(),
+                    "num_keypoints": 17,
+                    "bbox": [*low.tolist(), *(high - low).tolist()],
+                    "area": float(np.prod(high - low)),
+                    "iscrowd": 0,
+                }
+            )
+        images.append({"id": i, "file_name": f"{i}.png", "width": 200, "height": 160})
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), picture)
+    nothing = {"category_id": 1, "keypoints": [0] * 51, "num_keypoints": 0, "bbox": [150, 0, 40, 40], "area": 1600}
+    annotations.append({"id": 100, "image_id": 0, "iscrowd": 1, **nothing})
+    annotations.append({"id": 101, "image_id": 2, "iscrowd": 0, **nothing})
+    category = {"id": 1, "name": "person", "keypoints": list(COCO_17.joints), "skeleton": []}
+    content = {"images": images, "annotations": annotations, "categories": [category]}
+    for split in ("train", "val"):
+        (folder / f"{split}.json").write_text(json.dumps(content))
+    return folder

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lithepose.decode import DecodeConfig, Maps, decode, group, peaks
+from lithepose.skeleton import COCO_17, COCO_HEAD
+
+targets = pytest.importorskip("lithepose.training.targets")
+
+CELLS = 32  # maps of 256x256 pixels
+EXTREMES = [COCO_17.joints.index(n) for n in ("left_ear", "left_wrist", "right_wrist", "left_ankle", "right_ankle")]
+
+
+def maps_of(joints: np.ndarray, cells: int = CELLS) -> Maps:
+    """Targets of COCO-17 people (P, 17, 3), as a perfect network would answer."""
+    full = targets.head_joints(joints.astype(np.float32), COCO_17.joints, COCO_HEAD)
+    return Maps.from_arrays(
+        targets.heatmaps(full, COCO_HEAD, cells, cells), targets.fields(full, COCO_HEAD, cells, cells)
+    )
+
+
+@st.composite
+def crowds(draw) -> np.ndarray:
+    """One to four people in quarters of the picture, with joints anywhere in their quarter, some ends unseen."""
+    rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
+    limbs = np.array([limb for limb in COCO_HEAD.limbs if max(limb) < 17])
+    people = []
+    for quarter in draw(st.sets(st.integers(0, 3), min_size=1)):
+        # Where two joints of one kind stand nearer than three cells their Gaussians are one: keep a gap between people.
+        corner = np.array([quarter % 2, quarter // 2]) * 128.0
+        while True:
+            xy = rng.uniform(0, 100, (17, 2)) + corner
+            neck = xy[5:7].mean(0)
+            ends = np.concatenate([xy[limbs[:, 0]] - xy[limbs[:, 1]], xy[[0, 5, 11, 12]] - neck])
+            if np.hypot(*ends.T).min() > 4:  # a limb of no length has no direction
+                break
+        seen = np.full(17, 2.0)
+        seen[draw(st.lists(st.sampled_from(EXTREMES), unique=True))] = 0
+        people.append(np.concatenate([xy, seen[:, None]], 1))
+    return np.array(people)
+
+
+@settings(max_examples=150, deadline=None)
+@given(joints=crowds())
+def test_targets_then_decode_returns_the_same_people(joints):
+    xy, score, _ = decode(maps_of(joints), COCO_HEAD)
+    assert len(xy) == len(joints)
+    for person in joints:
+        seen = person[:, 2] > 0
+        distance = np.abs(xy[:, seen] - person[seen, :2]).max((1, 2))
+        match = int(np.nanargmin(distance))
+        assert distance[match] < 1, "a joint came back more than a pixel off"
+        assert ((score[match] > 0) == seen).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(x=st.floats(-0.5, CELLS - 0.5), y=st.floats(-0.5, CELLS - 0.5))
+def test_a_peak_is_found_below_a_cell_up_to_the_edge(x, y):
+    joints = np.zeros((1, 17, 3))
+    joints[0, 0] = (x * 8 + 3.5, y * 8 + 3.5, 2)
+    _, cells, _ = peaks(maps_of(joints), COCO_HEAD, 0.1)
+    assert len(cells) == 1
+    assert np.abs(cells[0] - (x, y)).max() < 0.02
+
+
+def test_a_joint_between_cells_is_one_peak():
+    joints = np.zeros((1, 17, 3))
+    joints[0, 0] = (8 * 4 - 0.5, 8 * 6 - 0.5, 2)  # the corner of four cells
+    assert len(peaks(maps_of(joints), COCO_HEAD, 0.1)[1]) == 1
+
+
+def test_mirrored_maps_decode_to_mirrored_people():
+    rng = np.random.default_rng(3)
+    joints = np.concatenate([rng.uniform(8, 100, (2, 17, 2)) + [[[0, 0]], [[128, 100]]], np.full((2, 17, 1), 2.0)], 2)
+    plain = maps_of(joints)
+    heatmaps = plain.heatmaps[list(COCO_HEAD.skeleton.flip_order), :, ::-1]
+    fields = plain.fields.reshape(-1, 2, CELLS, CELLS)[list(COCO_HEAD.limb_flip_order), :, :, ::-1] * [[[[-1]], [[1]]]]
+    mirrored = Maps.from_arrays(np.ascontiguousarray(heatmaps), fields.reshape(-1, CELLS, CELLS).astype(np.float32))
+    xy, _, score = decode(plain, COCO_HEAD)
+    flipped, _, flipped_score = decode(mirrored, COCO_HEAD)
+    assert np.allclose(np.sort(score), np.sort(flipped_score), atol=1e-5)
+    back = flipped[:, list(COCO_17.flip_order)] * (-1, 1) + (CELLS * 8 - 1, 0)
+    for person in xy:
+        assert np.abs(back - person).max((1, 2)).min() < 1e-2
+
+
+def test_nobody():
+    xy, score, person = decode(maps_of(np.zeros((0, 17, 3))), COCO_HEAD)
+    assert (xy.shape, score.shape, person.shape) == ((0, 17, 2), (0, 17), (0,))
+
+
+def test_grouping_prefers_sure_limbs_and_never_doubles_a_joint():
+    joint = np.array([0, 0, 1, 1, 2])
+    people = group(joint, np.array([0, 1, 0, 2, 3]), np.array([2, 2, 3, 4, 4]), np.array([0.5, 0.9, 0.4, 0.8, 0.7]))
+    assert {frozenset(p.items()) for p in people} == {
+        frozenset({0: 1, 1: 2, 2: 4}.items()),
+        frozenset({0: 0, 1: 3}.items()),
+    }
+
+
+def test_thresholds_drop_the_weak():
+    joints = np.concatenate([np.random.default_rng(0).uniform(10, 240, (1, 17, 2)), np.full((1, 17, 1), 2.0)], 2)
+    maps = maps_of(joints)
+    faint = Maps.from_arrays(maps.heatmaps * 0.2, maps.fields)
+    assert len(decode(faint, COCO_HEAD)[0]) == 1
+    assert len(decode(faint, COCO_HEAD, DecodeConfig(peak=0.3))[0]) == 0
+    assert len(decode(Maps.from_arrays(maps.heatmaps, maps.fields * 0.01), COCO_HEAD)[0]) == 0
+
+
+def test_peaks_inside_the_graph_are_those_found_here(model, astronaut):
+    pixels, _ = model.fit(astronaut)
+    inside = model.runtime(pixels[None])[0]
+    here = Maps.from_arrays(inside.heatmaps, inside.fields)
+    assert np.array_equal(here.peak_score, inside.peak_score)
+    real = here.peak_score > 0
+    assert np.array_equal(here.peak_cell[real], inside.peak_cell[real])

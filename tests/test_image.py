@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import struct
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from lithepose.image import GREY, UnreadableImage, as_rgb, decode_image, fit, from_cells, read_image, to_cells
+
+side = st.integers(1, 700)
+
+
+@settings(max_examples=60, deadline=None)
+@given(width=side, height=side, size=st.sampled_from([64, 200, 256, 384]), data=st.data())
+def test_fit_and_back_is_the_identity(width, height, size, data):
+    image = np.zeros((height, width, 3), np.uint8)
+    pixels, back = fit(image, size, 64)
+    assert pixels.shape[0] % 64 == pixels.shape[1] % 64 == 0
+    assert max(pixels.shape) < size + 64
+    xy = np.array([data.draw(st.floats(-0.5, width - 0.5)), data.draw(st.floats(-0.5, height - 0.5))])
+    assert np.abs(back.to_picture(back.to_input(xy)) - xy).max() < 1e-6
+    cells = to_cells(back.to_input(xy), 8)
+    assert np.abs(back.to_picture(from_cells(cells, 8)) - xy).max() < 1e-6
+    assert (cells >= -0.5 - 1e-6).all()
+    assert (cells <= np.array(pixels.shape[1::-1]) / 8 - 0.5 + 1e-6).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(width=st.integers(100, 500), height=st.integers(100, 500), x=st.floats(0.2, 0.8), y=st.floats(0.2, 0.8))
+def test_fit_says_where_a_mark_went(width, height, x, y):
+    """The map back agrees with what the resize really did: a blob's centre is found again within half a pixel."""
+    centre = np.array([x * width, y * height])
+    dx, dy = np.arange(width) - centre[0], np.arange(height) - centre[1]
+    blob = np.exp(-(dx[None] ** 2 + dy[:, None] ** 2) / (2 * 12.0**2)) * 255
+    pixels, back = fit(np.repeat(blob[..., None], 3, 2).astype(np.uint8), 256, 64)
+    w, h = round(width * back.scale_x), round(height * back.scale_y)
+    weight = pixels[:h, :w, 0].astype(float) ** 2
+    rows, columns = np.mgrid[:h, :w]
+    found = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
+    assert np.abs(back.to_picture(found) - centre).max() < 0.5
+    assert (pixels[h:] == GREY).all()
+    assert (pixels[:, w:] == GREY).all()
+
+
+def encode(array: np.ndarray, suffix: str) -> bytes:
+    ok, data = cv2.imencode(suffix, array)
+    assert ok
+    return data.tobytes()
+
+
+def test_kinds_of_pictures_become_rgb():
+    rgb = np.zeros((4, 6, 3), np.uint8)
+    rgb[..., 0] = 200
+    assert (decode_image(encode(rgb[..., ::-1], ".png")) == rgb).all()
+    grey = decode_image(encode(rgb[..., 0], ".png"))
+    assert grey.shape == (4, 6, 3)
+    assert (grey == 200).all()
+    deep = decode_image(encode(np.full((4, 6), 200 * 257, np.uint16), ".png"))
+    assert deep.dtype == np.uint8
+    assert (deep == 200).all()
+    clear = np.dstack([rgb[..., ::-1], np.zeros((4, 6), np.uint8)])
+    assert (decode_image(encode(clear, ".png")) == 255).all(), "what is transparent lies over white"
+    tiny = decode_image(encode(rgb[:1, :1], ".png"))
+    assert tiny.shape == (1, 1, 3)
+
+
+def test_cmyk_jpeg(tmp_path):
+    path = tmp_path / "print.jpg"
+    Image.new("RGB", (32, 32), (200, 30, 30)).convert("CMYK").save(path, quality=95)
+    red, green, blue = read_image(path).reshape(-1, 3).mean(0)
+    assert red > 150
+    assert max(green, blue) < 90
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path, orientation):
+    upright = np.zeros((24, 48, 3), np.uint8)
+    upright[:12, :24] = 255  # white in the upper left quarter
+    undo = {
+        1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2), 6: lambda a: np.rot90(a, 1), 7: lambda a: np.rot90(a, 2).transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, -1),
+    }  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for suffix in (".jpg", ".png"):
+        path = tmp_path / f"turned{suffix}"
+        Image.fromarray(np.ascontiguousarray(undo[orientation](upright))).save(path, exif=exif)
+        image = read_image(path)
+        assert image.shape == upright.shape
+        assert np.abs(image.astype(int) - upright).mean() < 8
+
+
+def test_arrays_of_every_kind():
+    floats = np.linspace(0, 1, 12).reshape(3, 4)
+    assert as_rgb(floats).shape == (3, 4, 3)
+    assert as_rgb(floats)[2, 3, 0] == 255
+    assert (as_rgb(np.ones((2, 2), bool)) == 255).all()
+    assert as_rgb(np.zeros((2, 2, 4), np.uint8)).tolist() == np.full((2, 2, 3), 255).tolist()
+    assert (as_rgb(Image.new("L", (5, 4), 7)) == 7).all()
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.zeros((2, 2, 5), np.uint8), "shape"),
+        (np.zeros((0, 2, 3), np.uint8), "shape"),
+        (np.zeros((2, 2), np.int64), "int64"),
+        (np.full((2, 2), 3.5), "3.5"),
+        (np.full((2, 2), np.nan), "nan"),
+        ("text", "shape"),
+        (np.broadcast_to(np.uint8(0), (20000, 20000, 3)), "20000x20000"),
+    ],
+)
+def test_what_is_no_picture_is_refused(array, says):
+    with pytest.raises(UnreadableImage, match=says):
+        as_rgb(array)
+
+
+def test_broken_files_are_named(tmp_path):
+    good = encode(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), ".jpg")
+    huge = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 90000, 90000, 8, 2, 0, 0, 0) + b"\0" * 64
+    cases = {"empty.jpg": b"", "text.png": b"no picture", "cut.jpg": good[: len(good) // 2], "huge.png": huge}
+    for name, data in cases.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UnreadableImage, match=name):
+            read_image(tmp_path / name)
+    with pytest.raises(UnreadableImage, match=r"gone\.jpg"):
+        read_image(tmp_path / "gone.jpg")
