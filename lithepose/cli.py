@@ -47,9 +47,9 @@ def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
     for joint, (x, y), score in zip(poses.joints, poses.xy[0], poses.score[0], strict=True):
         if score > 0:
             table.add_row(joint, f"{x:.1f}", f"{y:.1f}", f"{score:.2f}")
-    ok, data = cv2.imencode(out.suffix or ".jpg", cv2.cvtColor(draw(image, poses), cv2.COLOR_RGB2BGR))
-    if not ok:
+    if not cv2.haveImageWriter(out.name):
         raise ValueError(f"{out}: cannot write this kind of picture; use .jpg or .png")
+    _, data = cv2.imencode(out.suffix, cv2.cvtColor(draw(image, poses), cv2.COLOR_RGB2BGR))
     out.write_bytes(data.tobytes())
     out_console.print(table)
     out_console.print(f"{milliseconds:.0f} ms for a {image.shape[1]}x{image.shape[0]} photo; drawn: {out}")
@@ -121,7 +121,7 @@ def _predict(
 
     began, count, people, stopped = time.perf_counter(), 0, 0, False
     results = ResultFile(json, format, sys.stdout)
-    pictures = PictureSink(out) if out else None
+    pictures = PictureSink(out, [i.source for i in inputs if i.kind != "live"]) if out else None
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn()
     try:
         with Progress(*columns, console=err_console, disable=not err_console.is_terminal, transient=True) as progress:

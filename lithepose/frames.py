@@ -148,10 +148,10 @@ def _video(item: Input) -> Iterator[Frame]:
         promised = 0 if live else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         index, missed = 0, 0
         while True:
-            time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
             ok, bgr = capture.read()
             if ok:
                 missed = 0
+                time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000  # of the frame just read
                 yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), item.source, index, max(time, 0.0), rate)
                 index += 1
                 continue

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
-import os
 import re
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,12 @@ from .frames import Frame
 from .poses import CSV_COLUMNS, Poses
 
 FORMATS = ("lithepose", "coco", "openpose", "csv")
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """``name``, ``name-2``, ``name-3``, ..."""
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
 
 
 class VideoWriter:
@@ -77,11 +84,16 @@ class VideoWriter:
 class PictureSink:
     """Drawn frames into a folder: pictures under their own names, videos as ``.mp4``.
 
-    Files of the same name from different folders are numbered, and nothing is ever written over a source.
+    Files of the same name from different folders are numbered.
+
+    Args:
+        folder: where to, made if need be.
+        keep: files that are never written over: the sources, which may lie in that folder.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, keep: Iterable[str | Path] = ()) -> None:
         self.folder = Path(folder)
+        self._keep = {Path(path).resolve() for path in keep}
         self.folder.mkdir(parents=True, exist_ok=True)
         self._used: set[str] = set()
         self._video: tuple[str, VideoWriter] | None = None
@@ -109,14 +121,12 @@ class PictureSink:
     def _free(self, source: str, suffix: str) -> Path:
         stem = Path(source).stem if "://" not in source else re.sub(r"\W+", "-", source.split("://", 1)[1]).strip("-")
         stem = f"camera-{stem}" if source.isdigit() else stem or "stream"
-        for number in range(1, 1 << 30):
-            name = f"{stem}{'' if number == 1 else f'-{number}'}{suffix}"
-            path = self.folder / name
-            same = path.exists() and os.path.exists(source) and os.path.samefile(path, source)
-            if name not in self._used and not same:
-                self._used.add(name)
+        for name in _numbered(stem):
+            path = self.folder / f"{name}{suffix}"
+            if path.name not in self._used and path.resolve() not in self._keep:
+                self._used.add(path.name)
                 return path
-        raise AssertionError("unreachable")
+        raise AssertionError("numbers do not end")
 
     def close(self) -> None:
         """Finish the video at hand."""
@@ -190,7 +200,7 @@ class ResultFile:
         else:
             stem = "camera-" + frame.source if frame.source.isdigit() else re.sub(r"\W+", "-", Path(frame.source).stem)
             name = stem if frame.index is None else f"{stem}_{frame.index:012d}"
-            unique = next(n for n in (name, *(f"{name}-{i}" for i in range(2, 1 << 30))) if n not in self._names)
+            unique = next(n for n in _numbered(name) if n not in self._names)
             self._names.add(unique)
             (self.path / f"{unique}_keypoints.json").write_text(json.dumps(poses.to_openpose()), encoding="utf-8")
 

@@ -1,0 +1,194 @@
+"""The command line as users run it: in a process of its own."""
+
+from __future__ import annotations
+
+import csv
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from conftest import SAMPLES
+from PIL import Image
+from test_frames import write_video
+
+from lithepose.frames import expand, frames
+from lithepose.poses import Poses
+
+
+def lithepose(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "lithepose", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=300, check=False)
+
+
+def test_demo_finds_the_person(tmp_path):
+    done = lithepose("demo", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "nose" in done.stdout
+    drawn = cv2.imread(str(tmp_path / "lithepose-demo.jpg"))
+    plain = cv2.imread(str(SAMPLES / "astronaut.jpg"))
+    assert drawn.shape == plain.shape
+    assert (np.abs(drawn.astype(int) - plain) > 60).any(2).sum() > 200, "something is drawn"
+
+
+def test_the_main_job_loads_no_torch(tmp_path):
+    code = (
+        "import sys; from lithepose.cli import main;"
+        f"code = main(['predict', {str(SAMPLES / 'astronaut.jpg')!r}, '--out', {str(tmp_path)!r}]);"
+        "assert not {'torch', 'onnx', 'faster_coco_eval'} & set(sys.modules), sorted(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    light = "import lithepose, sys; assert not {'torch', 'cv2', 'onnxruntime', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", light], check=True, timeout=60)
+
+
+def test_pictures_to_drawings_and_json(tmp_path):
+    done = lithepose("predict", SAMPLES / "astronaut.jpg", SAMPLES / "camera.jpg", "--out", "drawn", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "2 frames" in done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "drawn" / "poses.jsonl").read_text().splitlines()]
+    assert [Path(line["source"]).name for line in lines] == ["astronaut.jpg", "camera.jpg"]
+    people = Poses.from_dict(lines[0])
+    assert len(people) >= 1
+    nose = people.xy[0, people.joints.index("nose")]
+    assert np.abs(nose - (222, 117)).max() < 30
+    for name in ("astronaut.jpg", "camera.jpg"):
+        assert cv2.imread(str(tmp_path / "drawn" / name)).shape == (512, 512, 3)
+
+
+def test_without_out_pictures_go_to_out_and_json_alone_draws_nothing(tmp_path):
+    assert lithepose("predict", SAMPLES / "astronaut.jpg", cwd=tmp_path).returncode == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["astronaut.jpg", "poses.jsonl"]
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    done = lithepose("predict", SAMPLES / "astronaut.jpg", "--json", "-", cwd=alone)
+    assert json.loads(done.stdout)["people"]
+    assert list(alone.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", ["coco", "csv", "openpose"])
+def test_formats(tmp_path, format):
+    path = tmp_path / "found"
+    source = SAMPLES / "astronaut.jpg"
+    done = lithepose("predict", source, source, "--json", path, "--format", format)
+    assert done.returncode == 0, done.stderr
+    if format == "coco":
+        results = json.loads(path.read_text())
+        assert {r["image_id"] for r in results} == {1, 2}
+        assert all(len(r["keypoints"]) == 51 for r in results)
+    elif format == "csv":
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+        assert {"nose", "left_shoulder"} <= {r["joint"] for r in rows}
+    else:
+        names = sorted(p.name for p in path.iterdir())
+        assert names == ["astronaut-2_keypoints.json", "astronaut_keypoints.json"]
+        people = json.loads((path / names[0]).read_text())["people"]
+        assert len(people[0]["pose_keypoints_2d"]) == 54
+
+
+def test_video_to_video(tmp_path):
+    write_video(tmp_path / "clip.mp4", 9)
+    done = lithepose("predict", "clip.mp4", "--out", "drawn", "--size", 64, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "drawn" / "poses.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(9))
+    assert len(list(frames(expand([str(tmp_path / "drawn" / "clip.mp4")])))) == 9
+
+
+@pytest.fixture
+def bad_folder(tmp_path) -> tuple[Path, set[str]]:
+    """Every kind of picture that people have; returns the folder and the names that cannot be read."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    photo = Image.open(SAMPLES / "astronaut.jpg")
+    small = photo.resize((96, 96))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo.save(folder / "turned.jpg", exif=exif)
+    small.convert("L").save(folder / "grey.png")
+    small.convert("RGBA").save(folder / "alpha.png")
+    small.convert("CMYK").save(folder / "cmyk.jpg")
+    small.convert("P").save(folder / "palette.gif")
+    Image.fromarray(np.asarray(small.convert("L")).astype(np.uint16) * 257).save(folder / "deep.png")
+    Image.new("RGB", (1, 1), (9, 9, 9)).save(folder / "tiny.png")
+    Image.new("RGB", (3000, 1)).save(folder / "line.png")
+    photo.resize((6000, 5000)).save(folder / "large.jpg")
+    whole = (SAMPLES / "astronaut.jpg").read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 3])
+    png = (folder / "grey.png").read_bytes()
+    (folder / "cut.png").write_bytes(png[: len(png) // 3])
+    (folder / "empty.jpg").write_bytes(b"")
+    (folder / "text.jpg").write_text("I am not a picture")
+    header = struct.pack(">I4sIIBBBBB", 13, b"IHDR", 90000, 90000, 8, 2, 0, 0, 0)
+    (folder / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + b"\0" * 64)
+    (folder / "broken.mp4").write_bytes(b"\0" * 100)
+    return folder, {"cut.jpg", "cut.png", "empty.jpg", "text.jpg", "huge.png", "broken.mp4"}
+
+
+def test_bad_pictures_are_named_and_the_others_done(bad_folder, tmp_path):
+    folder, bad = bad_folder
+    done = lithepose("predict", folder, "--out", tmp_path / "drawn")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    for name in bad:
+        assert name in done.stderr
+    good = {p.name for p in folder.iterdir()} - bad
+    lines = (tmp_path / "drawn" / "poses.jsonl").read_text().splitlines()
+    assert {Path(json.loads(line)["source"]).name for line in lines} == good
+    turned = next(json.loads(line) for line in lines if "turned" in line)
+    assert (turned["width"], turned["height"]) == (512, 512)
+
+
+def test_one_missing_file_does_not_stop_the_others(tmp_path):
+    done = lithepose("predict", "gone.jpg", SAMPLES / "astronaut.jpg", "--out", "drawn", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "gone.jpg" in done.stderr
+    assert (tmp_path / "drawn" / "astronaut.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["predict"], "nothing to look at"),
+        (["predict", "gone.jpg"], "gone.jpg"),
+        (["predict", "gone*.jpg"], "gone*.jpg"),
+        (["predict", SAMPLES, "--model", "nonsense"], "nonsense"),
+        (["predict", SAMPLES, "--model", "gone.onnx"], "gone.onnx"),
+        (["predict", SAMPLES, "--size", "7"], "size 7"),
+        (["predict", SAMPLES, "--threads", "-1"], "-1"),
+        (["predict", SAMPLES, "--threshold", "2"], "2"),
+        (["predict", SAMPLES, "--format", "xml"], "xml"),
+        (["predict", SAMPLES, "--json", "-", "--format", "openpose"], "folder"),
+        (["evaluate", "lithe", "--data", "gone.tar"], "gone.tar"),
+        (["train", "gone.toml"], "gone.toml"),
+        (["export", "gone.safetensors"], "gone.safetensors"),
+        (["demo", "--out", "picture.docx"], "picture.docx"),
+        (["dance"], "dance"),
+        ([], ""),
+    ],
+    ids=lambda a: "-".join(map(str, a))[-40:] if isinstance(a, list) else None,
+)
+def test_unusable_calls_exit_with_2_and_say_why(tmp_path, arguments, says):
+    done = lithepose(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert says in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_model_file_that_is_none_is_named(tmp_path):
+    path = tmp_path / "bad.onnx"
+    path.write_bytes(b"not a network")
+    done = lithepose("predict", SAMPLES, "--model", path)
+    assert done.returncode == 2
+    assert "bad.onnx" in done.stderr
+
+
+def test_models_lists_every_embedded_model():
+    done = lithepose("models")
+    assert done.returncode == 0, done.stderr
+    assert "lithe" in done.stdout

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from lithepose.frames import Failed, Frame, expand, frames
+from lithepose.sinks import PictureSink, ResultFile, VideoWriter
+
+SIZE = (64, 48)
+
+
+def write_video(path, count: int, size=SIZE, rate: float = 10.0) -> None:
+    """Frame i is evenly grey with 20 + 10 i."""
+    with VideoWriter(path, rate) as video:
+        for i in range(count):
+            video.write(np.full((size[1], size[0], 3), 20 + 10 * i, np.uint8), i / rate)
+
+
+def levels(path) -> list[int]:
+    return [round((f.image.mean() - 20) / 10) for f in frames(expand([str(path)])) if isinstance(f, Frame)]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b10.png", "b2.png", "a.JPG"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
+    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "sub").mkdir()
+    cv2.imwrite(str(tmp_path / "sub" / "c.png"), np.zeros((4, 4, 3), np.uint8))
+    return tmp_path
+
+
+def test_folders_and_patterns_in_natural_order(folder):
+    assert [i.source for i in expand([str(folder)])] == [str(folder / n) for n in ("a.JPG", "b2.png", "b10.png")]
+    assert [i.source for i in expand([str(folder / "b*.png")])] == [str(folder / n) for n in ("b2.png", "b10.png")]
+    assert len(expand([str(folder / "**" / "*.png")])) == 3
+
+
+def test_kinds_of_sources(folder):
+    kinds = [i.kind for i in expand(["0", "rtsp://host/stream", str(folder / "b2.png")])]
+    assert kinds == ["live", "live", "picture"]
+    for missing in ("gone.jpg", "gone*.jpg", "sub/*.jpg"):
+        with pytest.raises(FileNotFoundError, match="gone|sub"):
+            expand([str(folder / missing)])
+    (folder / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="empty"):
+        expand([str(folder / "empty")])
+
+
+def test_a_file_that_vanishes_or_breaks_does_not_stop_the_others(folder):
+    found = expand([str(folder)])
+    (folder / "a.JPG").unlink()
+    (folder / "b2.png").write_bytes(b"broken")
+    first, second, third = frames(found)
+    assert isinstance(first, Failed)
+    assert isinstance(second, Failed)
+    assert "b2.png" in str(second.error)
+    assert isinstance(third, Frame)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (63, 47)])
+def test_a_video_comes_back_frame_by_frame(tmp_path, size):
+    path = tmp_path / "clip.mp4"
+    write_video(path, 12, size)
+    seen = list(frames(expand([str(path)])))
+    assert [f.index for f in seen] == list(range(12))
+    assert np.allclose([f.time for f in seen], np.arange(12) / 10, atol=1e-3)
+    assert seen[0].image.shape == (size[1] // 2 * 2, size[0] // 2 * 2, 3)
+    assert levels(path) == list(range(12))
+
+
+def test_uneven_frame_times_are_kept(tmp_path):
+    path, times = tmp_path / "uneven.mp4", [0.0, 0.1, 0.5, 0.6, 1.4]
+    with VideoWriter(path, 10) as video:
+        for i, time in enumerate(times):
+            video.write(np.full((48, 64, 3), 20 + 10 * i, np.uint8), time)
+    seen = [f for f in frames(expand([str(path)])) if isinstance(f, Frame)]
+    assert np.allclose([f.time for f in seen], times, atol=1e-3)
+
+
+def test_a_damaged_video_gives_what_it_has_and_is_named(tmp_path):
+    path = tmp_path / "cut.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, SIZE)
+    for i in range(40):
+        writer.write(np.random.default_rng(i).integers(0, 255, (SIZE[1], SIZE[0], 3), np.uint8))
+    writer.release()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    seen = list(frames(expand([str(path)])))
+    assert isinstance(seen[-1], Failed)
+    assert "cut.avi" in str(seen[-1].error)
+    assert 0 < len(seen) - 1 < 40
+    (tmp_path / "text.mp4").write_text("not a video")
+    (failed,) = frames(expand([str(tmp_path / "text.mp4")]))
+    assert isinstance(failed, Failed)
+    assert "text.mp4" in str(failed.error)
+
+
+def test_pictures_of_one_name_are_numbered_and_sources_kept(tmp_path):
+    image = np.zeros((8, 8, 3), np.uint8)
+    source = tmp_path / "x.png"
+    cv2.imwrite(str(source), image)
+    before = source.read_bytes()
+    sink = PictureSink(tmp_path, [source])
+    names = [sink.write(Frame(image, s), image).name for s in (str(source), "other/x.png", "x.tif")]
+    assert names == ["x-2.png", "x-3.png", "x.jpg"]
+    assert source.read_bytes() == before
+
+
+def test_two_videos_become_two_files(tmp_path):
+    sink = PictureSink(tmp_path)
+    image = np.zeros((48, 64, 3), np.uint8)
+    for source in ("a/v.mp4", "b/v.mp4"):
+        for i in range(3):
+            sink.write(Frame(image, source, i, i / 10, 10.0), image)
+    sink.close()
+    assert len(levels(tmp_path / "v.mp4")) == len(levels(tmp_path / "v-2.mp4")) == 3
+
+
+def test_unknown_format_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="xml"):
+        ResultFile(tmp_path / "x.xml", "xml")
