@@ -41,7 +41,7 @@ def test_kinds_of_sources(folder):
     kinds = [i.kind for i in expand(["0", "rtsp://host/stream", str(folder / "b2.png")])]
     assert kinds == ["live", "live", "picture"]
     for missing in ("gone.jpg", "gone*.jpg", "sub/*.jpg"):
-        with pytest.raises(FileNotFoundError, match="gone|sub"):
+        with pytest.raises(FileNotFoundError, match=r"gone|sub"):
             expand([str(folder / missing)])
     (folder / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="empty"):

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+import tarfile
+
+import numpy as np
+import pytest
+
+from lithepose.annotations import KeypointSet
+from lithepose.evaluate import evaluate_oks
+from lithepose.metrics import oks
+from lithepose.poses import Poses
+from lithepose.skeleton import COCO_17, LSP_14
+
+
+def perfect(photo, shift: float = 0.0) -> list[dict]:
+    """Results that repeat the labels, moved by ``shift`` pixels."""
+    people = [a for a in photo.people if a["num_keypoints"]]
+    joints = np.array([a["keypoints"] for a in people], np.float32).reshape(-1, 17, 3)
+    xy = joints[..., :2] + np.float32([shift, 0])
+    n = len(people)
+    return Poses(xy, np.ones((n, 17), "f4"), np.full(n, 0.9, "f4"), COCO_17, (200, 160)).to_coco(photo.id)
+
+
+def test_perfect_results_have_ap_1_and_shifted_ones_the_ap_of_their_oks(stick_photos):
+    photos = KeypointSet.open(stick_photos).photos
+    scores = oks(photos, [r for p in photos for r in perfect(p)])
+    assert scores["AP"] == pytest.approx(1)
+    assert scores["AR"] == pytest.approx(1)
+    shift = 6.0
+    a = photos[0].people[0]
+    # Lin et al., COCO keypoint evaluation: mean of exp(-d^2 / (2 area (2 sigma)^2)).
+    sigmas = np.array(COCO_17.sigmas)
+    similarity = np.exp(-(shift**2) / (2 * a["area"] * (2 * sigmas) ** 2)).mean()
+    shifted = oks(photos, [r for p in photos for r in perfect(p, shift)])
+    passed = (np.arange(0.5, 1, 0.05) <= similarity).mean()
+    assert 0 < passed < 1
+    assert shifted["AP"] == pytest.approx(passed, abs=0.01)
+
+
+def test_nothing_found_scores_zero_and_sigmas_are_needed(stick_photos):
+    photos = KeypointSet.open(stick_photos).photos
+    assert set(oks(photos, []).values()) == {0.0}
+    with pytest.raises(ValueError, match="lsp14"):
+        oks(photos, [], LSP_14)
+
+
+def test_evaluate_reads_folders_and_archives_alike(stick_photos, model, tmp_path):
+    archive = tmp_path / "sticks.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(stick_photos, "sticks")
+    one, found = evaluate_oks(model, stick_photos)
+    two, again = evaluate_oks(model, archive)
+    assert one == two
+    assert found == again
+    with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as tar:
+        tar.add(stick_photos, "sticks")
+    with pytest.raises((ValueError, FileNotFoundError), match="packed"):
+        KeypointSet.open(tmp_path / "packed.tar.gz")
+
+
+def test_wrong_data_sets_are_named(stick_photos, model):
+    with pytest.raises(FileNotFoundError, match=r"test\.json"):
+        KeypointSet.open(stick_photos, "test")
+    content = json.loads((stick_photos / "val.json").read_text())
+    content["categories"][0]["keypoints"] = list(LSP_14.joints)
+    (stick_photos / "lsp.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="14 joints"):
+        evaluate_oks(model, stick_photos, "lsp")
+    (stick_photos / "bad.json").write_text('{"images": []}')
+    with pytest.raises(ValueError, match=r"bad\.json"):
+        KeypointSet.open(stick_photos, "bad")

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from lithepose.export import export_weights  # noqa: E402
+from lithepose.networks import build  # noqa: E402
+from lithepose.networks.backbones import MobileNetV1  # noqa: E402
+from lithepose.networks.lithe import Lithe  # noqa: E402
+from lithepose.predict import WEIGHTS, Predictor, manifest  # noqa: E402
+from lithepose.runtime.onnx import ModelInfo, OnnxRuntime  # noqa: E402
+from lithepose.skeleton import COCO_HEAD  # noqa: E402
+from lithepose.training.train import Average, save_weights  # noqa: E402
+
+SMALL = {"width": 16, "context": 16, "blocks": (1, 1)}
+
+
+def multiply_adds(net: torch.nn.Module, height: int, width: int) -> int:
+    """Of all convolutions, for one picture."""
+    total = 0
+
+    def count(layer: torch.nn.Conv2d, _: object, out: torch.Tensor) -> None:
+        nonlocal total
+        total += out.shape[2] * out.shape[3] * layer.weight.numel()
+
+    hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
+    with torch.no_grad():
+        net.eval()(torch.zeros(1, 3, height, width))
+    for hook in hooks:
+        hook.remove()
+    return total
+
+
+def test_lithe_stays_within_its_budget_and_the_manifest_says_so():
+    net = build("lithe")
+    parameters = sum(p.numel() for p in net.parameters())
+    macs = multiply_adds(net, 256, 384)
+    assert macs <= 1.5e9
+    assert parameters <= 5e6
+    said = manifest()["lithe"]
+    assert (said["parameters"], said["macs"]) == (parameters, macs)
+
+
+@pytest.mark.parametrize("name", manifest())
+def test_embedded_weights_are_those_of_the_manifest(name):
+    said = manifest()[name]
+    path = WEIGHTS / said["file"]
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == said["sha256"]
+    assert path.stat().st_size <= 10e6
+    assert (WEIGHTS / "cards" / f"{name}.md").exists()
+    assert Predictor(name).size == said["size"]
+
+
+def test_shapes_and_stages():
+    net = Lithe().eval()
+    with torch.no_grad():
+        stages = net(torch.zeros(2, 3, 128, 192))
+    assert len(stages) == 2
+    assert [tuple(t.shape) for t in stages[-1]] == [(2, 18, 16, 24), (2, 38, 16, 24)]
+    with pytest.raises(ValueError, match="128x192"):
+        net(torch.zeros(1, 3, 100, 190))
+
+
+def test_build_names_what_is_wrong():
+    with pytest.raises(ValueError, match="lithium"):
+        build("lithium")
+    with pytest.raises(ValueError, match="widht"):
+        build("lithe", widht=3)
+
+
+def test_every_part_gets_a_gradient():
+    net = build("lithe", **SMALL)
+    stages = net(torch.randn(2, 3, 128, 128))
+    sum(h.square().mean() + f.square().mean() for h, f in stages).backward()
+    assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_imagenet_start_is_checked(tmp_path):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "start.safetensors"
+    save_file({"stem.conv.weight": torch.zeros(32, 3, 3, 3)}, path)
+    with pytest.raises(ValueError, match=r"start\.safetensors.*stem\.bn"):
+        MobileNetV1().load_imagenet(path)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
+def test_export_agrees_with_torch_and_round_trips_its_description(tmp_path):
+    torch.manual_seed(0)
+    net = build("lithe", **SMALL)
+    for _ in range(3):
+        net(torch.randn(4, 3, 64, 128))  # BatchNorm statistics of its own
+    weights = tmp_path / "w.safetensors"
+    save_weights(weights, Average(net, 0.9))
+    path = tmp_path / "w.onnx"
+    assert export_weights(weights, "lithe", SMALL, path, 320) < 2e-3
+    runtime = OnnxRuntime(path, 1)
+    assert runtime.info == ModelInfo("lithe", COCO_HEAD, 64, 320)
+    assert Predictor(path).size == 320
+    batch = np.random.default_rng(0).integers(0, 255, (3, 128, 64, 3), np.uint8)
+    together, alone = runtime(batch), runtime(batch[1:2])[0]
+    assert np.allclose(together[1].heatmaps, alone.heatmaps, atol=1e-5)
+    with pytest.raises(ValueError, match=r"w\.safetensors"):
+        export_weights(weights, "lithe", SMALL | {"width": 32}, path, 320)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+from PIL import Image
+from test_frames import write_video
+
+import lithepose
+from lithepose.image import UnreadableImage
+from lithepose.poses import Poses
+from lithepose.skeleton import COCO_17
+
+NOSE = COCO_17.joints.index("nose")
+
+
+def test_the_embedded_model_finds_the_astronaut(model, astronaut):
+    poses = model(astronaut)
+    assert poses.joints == COCO_17.joints
+    assert poses.size == (512, 512)
+    # Read off the photo by eye.
+    for joint, place in {"nose": (222, 117), "left_eye": (236, 101), "right_eye": (208, 99)}.items():
+        assert np.hypot(*(poses.xy[0, COCO_17.joints.index(joint)] - place)) < 20, joint
+
+
+def test_paths_arrays_and_pil_images_agree(model, astronaut):
+    path = SAMPLES / "astronaut.jpg"
+    expected = model(astronaut)
+    for picture in (
+        path,
+        str(path),
+        Image.fromarray(astronaut),
+        np.dstack([astronaut, np.full((512, 512), 255, "u1")]),
+    ):
+        assert np.array_equal(model(picture).xy, expected.xy, equal_nan=True)
+
+
+def test_a_batch_is_as_one_by_one(model, astronaut):
+    pictures = [astronaut, astronaut[:, :300], astronaut[::-1].copy()]
+    for one, many in zip(map(model, pictures), model(pictures), strict=True):
+        assert len(one) == len(many)
+        assert np.allclose(one.xy, many.xy, atol=0.05, equal_nan=True)
+    assert model([]) == []
+
+
+def test_size_and_position_do_not_change_the_answer(model, astronaut):
+    """Pixels of the picture are meant: a photo twice as large has its joints twice as far."""
+    large = np.asarray(Image.fromarray(astronaut).resize((1024, 1024), Image.Resampling.BICUBIC))
+    small, big = model(astronaut), model(large)
+    ratio = (big.xy[0, NOSE] + 0.5) / (small.xy[0, NOSE] + 0.5)
+    assert np.allclose(ratio, 2, atol=0.03)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 1), (7, 5), (64, 64), (333, 500)])
+def test_odd_sizes(model, shape):
+    poses = model(np.full((*shape, 3), 90, np.uint8))
+    assert poses.size == shape[::-1]
+    assert (poses.xy[poses.found] <= np.array(shape[::-1]) - 1).all()
+
+
+def test_stream(model, tmp_path):
+    write_video(tmp_path / "clip.mp4", 4)
+    seen = list(model.stream(tmp_path / "clip.mp4"))
+    assert [f.frame.index for f in seen] == [0, 1, 2, 3]
+    assert seen[0].image.shape == (48, 64, 3)
+    (tmp_path / "bad.jpg").write_bytes(b"x")
+    with pytest.raises(UnreadableImage, match=r"bad\.jpg"):
+        list(model.stream(tmp_path / "bad.jpg"))
+
+
+def test_what_is_no_picture(model):
+    with pytest.raises(UnreadableImage, match="shape"):
+        model(np.zeros((3, 3, 7), np.uint8))
+    with pytest.raises(ValueError, match="nonsense"):
+        lithepose.load("nonsense")
+
+
+def test_drawing():
+    image = np.zeros((100, 100, 3), np.uint8)
+    xy = np.full((1, 17, 2), np.nan, np.float32)
+    score = np.zeros((1, 17), np.float32)
+    for joint, place in (("left_shoulder", (20, 20)), ("left_elbow", (80, 20)), ("left_wrist", (80, 80))):
+        xy[0, COCO_17.joints.index(joint)], score[0, COCO_17.joints.index(joint)] = place, 0.5
+    poses = Poses(xy, score, np.ones(1, np.float32), COCO_17, (100, 100))
+    drawn = lithepose.draw(image, poses)
+    assert not image.any(), "the picture that was given stays as it was"
+    red, _, blue = drawn[20, 50].astype(int)
+    assert red > blue + 50, "a left limb is warm"
+    assert drawn[50, 80].any()
+    assert not drawn[60:, :60].any(), "no limb to a joint that was not found"
+    assert not lithepose.draw(image, poses, threshold=0.6).any()
+    lithepose.draw(image, poses, copy=False)
+    assert image.any()
+
+
+def test_unknown_attribute():
+    with pytest.raises(AttributeError, match="poze"):
+        lithepose.poze  # noqa: B018
