@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -142,7 +143,7 @@ def test_masked_cells_and_channels_do_not_count():
     heat, fields = torch.from_numpy(rng.random((2, 3, 4, 4))), torch.from_numpy(rng.random((2, 4, 4, 4)))
     stages = [(heat.clone().requires_grad_(), (fields + 1).requires_grad_())]
     heat_mask, field_mask = torch.ones(2, 3, 4, 4, dtype=torch.bool), torch.zeros(2, 2, 4, 4, dtype=torch.bool)
-    assert map_loss(stages, heat, fields, heat_mask, field_mask)["total"] == 0
+    assert map_loss(stages, heat, fields, heat_mask, field_mask)["total"] < 1e-12
     field_mask[:, 1] = True
     loss = map_loss(stages, heat, fields, heat_mask, field_mask)
     loss["total"].backward()
@@ -156,7 +157,7 @@ def test_rate_rises_and_falls():
     recipe = Recipe("lithe", (), steps=100, warmup=10, rate=1.0, final_rate=0.1)
     rates = [rate_at(i, recipe) for i in range(100)]
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
-    assert all(a > b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates[10:]))
     assert rates[-1] == pytest.approx(0.1, abs=1e-3)
 
 
@@ -174,6 +175,7 @@ size = 128
 batch = 4
 steps = {steps}
 warmup = 3
+rate = 4e-3
 save_every = 4
 [options]
 width = 16
@@ -219,7 +221,7 @@ def test_a_killed_run_ends_with_the_same_weights(stick_photos):
 def test_training_learns(stick_photos):
     folder = stick_photos.parent
     recipe = folder / "mine.toml"
-    recipe.write_text(RECIPE.format(steps=80))
+    recipe.write_text(RECIPE.format(steps=100))
     run = start(folder, recipe, "run")
     _, error = run.communicate(timeout=500)
     assert run.returncode == 0, error.decode()

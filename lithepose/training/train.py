@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -154,7 +155,12 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
         pin_memory=device.type == "cuda",
     )
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, disable=quiet) as progress, open(run / "log.jsonl", "a", encoding="utf-8") as log:
+    console = Console(stderr=True)
+    hidden = quiet or not console.is_terminal
+    with (
+        Progress(*columns, console=console, disable=hidden) as progress,
+        open(run / "log.jsonl", "a", encoding="utf-8") as log,
+    ):
         task = progress.add_task("training", total=recipe.steps, completed=first)
         began, sums = time.perf_counter(), dict[str, float]()
         for step, batch in enumerate(loader, first):
