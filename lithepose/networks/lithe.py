@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..skeleton import COCO_HEAD, Head
 from .backbones import MobileNetV1
-from .blocks import MultiScale, expanded_depthwise, pointwise, upsample_to
+from .blocks import MultiScale, double, expanded_depthwise, pointwise
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class ThinContext(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         at32 = self.down32(x)
         at64 = self.down64(at32)
-        at32 = self.up32(torch.cat([at32, upsample_to(at64, at32)], 1))
-        return self.up16(torch.cat([x, upsample_to(at32, x)], 1))
+        at32 = self.up32(torch.cat([at32, double(at64)], 1))
+        return self.up16(torch.cat([x, double(at32)], 1))
 
 
 class Stage(nn.Module):
@@ -103,7 +103,7 @@ class Lithe(nn.Module):
             raise ValueError(f"input of {x.shape[-2]}x{x.shape[-1]}: the next size that fits is {up[0]}x{up[1]}")
         _, at8, at16 = self.front(x)
         lateral = self.lateral8(at8)
-        features = self.merge(torch.relu(lateral + upsample_to(self.lateral16(self.context(at16)), lateral)))
+        features = self.merge(torch.relu(lateral + double(self.lateral16(self.context(at16)))))
         maps: list[tuple[Tensor, Tensor]] = []
         inputs = features
         for stage in self.stages:
