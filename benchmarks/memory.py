@@ -1,0 +1,77 @@
+"""Memory of ``lithepose predict`` over a long video: it must not grow.
+
+    python benchmarks/memory.py [FRAMES]
+
+Makes a video by panning over an embedded photo, runs the command on it and reads its resident memory twice a second
+(Linux). Writes ``results/memory-CPU.csv``: memory at every tenth of the run.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import machine
+import numpy as np
+
+import lithepose
+from lithepose.image import read_image
+from lithepose.sinks import VideoWriter
+
+
+def pan(path: Path, frames: int) -> None:
+    """A window of 320x256 that wanders over the photo."""
+    photo = read_image(Path(lithepose.__file__).parent / "samples" / "astronaut.jpg")
+    with VideoWriter(path, 30) as video:
+        for i in range(frames):
+            x = round((1 + np.sin(i / 40)) / 2 * (photo.shape[1] - 320))
+            y = round((1 + np.cos(i / 55)) / 2 * (photo.shape[0] - 256))
+            video.write(np.ascontiguousarray(photo[y : y + 256, x : x + 320]), i / 30)
+
+
+def resident(pid: int) -> float:
+    """MB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def main() -> None:
+    frames = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pan(folder / "pan.mp4", frames)
+        command = [sys.executable, "-m", "lithepose", "predict", "pan.mp4", "--out", "out", "--size", "256"]
+        began, seen = time.monotonic(), []
+        results = folder / "out" / "poses.jsonl"
+        with subprocess.Popen(command, cwd=folder) as process:
+            while process.poll() is None:
+                done = results.stat().st_size if results.exists() else 0
+                seen.append((done, resident(process.pid)))
+                time.sleep(0.5)
+        seconds = time.monotonic() - began
+        lines = [json.loads(line) for line in results.read_text().splitlines()]
+        assert process.returncode == 0
+        assert [line["frame"] for line in lines] == list(range(frames)), "every frame once"
+    total = seen[-1][0]
+    rows = []
+    for tenth in range(1, 11):
+        memory = [m for done, m in seen if (tenth - 1) / 10 * total < done <= tenth / 10 * total and m]
+        rows.append({"tenth": tenth, "largest_mb": round(max(memory), 1) if memory else ""})
+    path = Path(__file__).parents[1] / "results" / f"memory-{machine.cpu()}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{frames} frames in {seconds:.0f} s; largest memory by tenths: {[r['largest_mb'] for r in rows]} MB")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
