@@ -3,8 +3,8 @@
     python benchmarks/stages.py
 
 The yardstick is an fp32 ONNX network of one billion multiply-adds made of plain 3x3 convolutions, run by the same
-ONNX Runtime with the same settings. All parts take turns in every round, so that whatever slows the machine slows all of
-them; the table holds medians, and the ratio is the median of the rounds' ratios. Writes ``results/stages-CPU.csv``.
+ONNX Runtime with the same settings. All parts take turns in every round, so that whatever slows the machine slows all
+of them; the table holds medians, and the ratio is the median of the rounds' ratios. Writes ``results/stages-CPU.csv``.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,13 +147,14 @@ def _video(item: Input) -> Iterator[Frame]:
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = rate if 0 < rate <= 1000 else 30.0
         promised = 0 if live else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        index, missed = 0, 0
+        index, missed, began = 0, 0, time.monotonic()
         while True:
             ok, bgr = capture.read()
             if ok:
                 missed = 0
-                time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000  # of the frame just read
-                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), item.source, index, max(time, 0.0), rate)
+                # A file says when the frame just read is shown; cameras fill that with clocks of their own.
+                seconds = time.monotonic() - began if live else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), item.source, index, max(seconds, 0.0), rate)
                 index += 1
                 continue
             missed += 1

@@ -151,13 +151,13 @@ class Poses:
         return cls(xy, flat[..., 2], np.array([r["score"] for r in results], np.float32), COCO_17, size)
 
     def to_openpose(self) -> dict[str, Any]:
-        """OpenPose's json of one picture, in its 18 joint COCO order (with the neck), zeros where not found."""
+        """OpenPose's json of one picture: its 18 joints, the neck among them, zeros where not found; ``joints`` names them."""
         poses = self if self.skeleton == OPENPOSE_18 else self.to_skeleton(OPENPOSE_18)
         flat = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], 2)).reshape(
             len(self), 3 * len(poses.skeleton)
         )
         people = [{"person_id": [-1], "pose_keypoints_2d": [_round(v, 3) for v in person]} for person in flat]
-        return {"version": 1.3, "people": people}
+        return {"version": 1.3, "joints": OPENPOSE_18.joints, "people": people}
 
     @classmethod
     def from_openpose(cls, data: dict[str, Any], size: tuple[int, int]) -> Poses:

@@ -18,6 +18,7 @@ import numpy as np
 
 from .frames import Frame
 from .poses import CSV_COLUMNS, Poses
+from .skeleton import COCO_17
 
 FORMATS = ("lithepose", "coco", "openpose", "csv")
 
@@ -141,7 +142,7 @@ class ResultFile:
     Formats:
         lithepose: one json line a frame: ``source``, ``frame``, ``time`` and :meth:`Poses.to_dict`.
         coco: one json list of COCO keypoint results. ``image_id`` is the file's name where that is a number (as COCO's
-            are), otherwise the running number of the frame, moved on if taken; ``file_name`` says which it was.
+            are), otherwise the running number of the frame, moved on if taken; ``file_name`` says which it was and ``keypoint_names`` the order of the joints.
         openpose: a folder of one ``NAME_keypoints.json`` a picture, ``NAME_000000000012_keypoints.json`` a video frame.
         csv: one row a person and joint.
 
@@ -194,8 +195,9 @@ class ResultFile:
             while image_id in self._ids:
                 image_id += 1
             self._ids.add(image_id)
+            more = {"file_name": frame.name, "keypoint_names": COCO_17.joints}
             for result in poses.to_coco(image_id):
-                self._write((",\n" if self._begun else "[\n") + json.dumps(result | {"file_name": frame.name}))
+                self._write((",\n" if self._begun else "[\n") + json.dumps(result | more))
                 self._begun = True
         else:
             stem = "camera-" + frame.source if frame.source.isdigit() else re.sub(r"\W+", "-", Path(frame.source).stem)

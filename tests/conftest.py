@@ -9,6 +9,7 @@ import pytest
 
 import lithepose
 from lithepose.image import read_image
+from lithepose.sinks import VideoWriter
 from lithepose.skeleton import COCO_17
 
 SAMPLES = Path(lithepose.__file__).parent / "samples"
@@ -75,3 +76,10 @@ def stick_photos(tmp_path: Path) -> Path:
     for split in ("train", "val"):
         (folder / f"{split}.json").write_text(json.dumps(content))
     return folder
+
+
+def write_video(path: Path, count: int, size: tuple[int, int] = (64, 48), rate: float = 10.0) -> None:
+    """Frame i is evenly grey with 20 + 10 i, from 20 again after every twenty."""
+    with VideoWriter(path, rate) as video:
+        for i in range(count):
+            video.write(np.full((size[1], size[0], 3), 20 + 10 * (i % 20), np.uint8), i / rate)

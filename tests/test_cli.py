@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from conftest import SAMPLES
+from conftest import SAMPLES, write_video
 from PIL import Image
-from test_frames import write_video
 
 from lithepose.frames import expand, frames
 from lithepose.poses import Poses
@@ -80,15 +81,16 @@ def test_formats(tmp_path, format):
     if format == "coco":
         results = json.loads(path.read_text())
         assert {r["image_id"] for r in results} == {1, 2}
-        assert all(len(r["keypoints"]) == 51 for r in results)
+        assert all(len(r["keypoints"]) == 3 * len(r["keypoint_names"]) == 51 for r in results)
     elif format == "csv":
         rows = list(csv.DictReader(path.read_text().splitlines()))
         assert {"nose", "left_shoulder"} <= {r["joint"] for r in rows}
     else:
         names = sorted(p.name for p in path.iterdir())
         assert names == ["astronaut-2_keypoints.json", "astronaut_keypoints.json"]
-        people = json.loads((path / names[0]).read_text())["people"]
-        assert len(people[0]["pose_keypoints_2d"]) == 54
+        found = json.loads((path / names[0]).read_text())
+        assert len(found["people"][0]["pose_keypoints_2d"]) == 54
+        assert found["joints"][1] == "neck"
 
 
 def test_video_to_video(tmp_path):
@@ -98,6 +100,23 @@ def test_video_to_video(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "drawn" / "poses.jsonl").read_text().splitlines()]
     assert [line["frame"] for line in lines] == list(range(9))
     assert len(list(frames(expand([str(tmp_path / "drawn" / "clip.mp4")])))) == 9
+
+
+def test_ctrl_c_leaves_whole_files(tmp_path):
+    write_video(tmp_path / "clip.mp4", 3000)
+    command = [sys.executable, "-m", "lithepose", "predict", "clip.mp4", "--out", "drawn", "--size", "128"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    results = tmp_path / "drawn" / "poses.jsonl"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and (not results.exists() or results.read_text().count("\n") < 5):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert "Traceback" not in error
+    done = len([json.loads(line) for line in results.read_text().splitlines()])
+    assert 5 <= done < 3000
+    assert done - 1 <= len(list(frames(expand([str(tmp_path / "drawn" / "clip.mp4")])))) <= done
 
 
 @pytest.fixture

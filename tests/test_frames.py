@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
 import cv2
 import numpy as np
 import pytest
+from conftest import write_video
 
 from lithepose.frames import Failed, Frame, expand, frames
 from lithepose.sinks import PictureSink, ResultFile, VideoWriter
@@ -10,11 +15,9 @@ from lithepose.sinks import PictureSink, ResultFile, VideoWriter
 SIZE = (64, 48)
 
 
-def write_video(path, count: int, size=SIZE, rate: float = 10.0) -> None:
-    """Frame i is evenly grey with 20 + 10 i."""
-    with VideoWriter(path, rate) as video:
-        for i in range(count):
-            video.write(np.full((size[1], size[0], 3), 20 + 10 * i, np.uint8), i / rate)
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def levels(path) -> list[int]:
@@ -68,6 +71,27 @@ def test_a_video_comes_back_frame_by_frame(tmp_path, size):
     assert np.allclose([f.time for f in seen], np.arange(12) / 10, atol=1e-3)
     assert seen[0].image.shape == (size[1] // 2 * 2, size[0] // 2 * 2, 3)
     assert levels(path) == list(range(12))
+
+
+def test_a_stream_by_its_address(tmp_path):
+    write_video(tmp_path / "clip.mp4", 6)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}/clip.mp4"
+    seen = list(frames(expand([address])))
+    assert [f.index for f in seen] == list(range(6))
+    times = [f.time for f in seen]
+    assert times == sorted(times)
+    sink = PictureSink(tmp_path / "drawn")
+    for frame in seen:
+        name = sink.write(frame, frame.image).name
+    sink.close()
+    assert name == f"127-0-0-1-{server.server_port}-clip-mp4.mp4"
+    server.shutdown()
+    server.server_close()
+    (gone,) = frames(expand([address]))
+    assert isinstance(gone, Failed)
+    assert address in str(gone.error)
 
 
 def test_uneven_frame_times_are_kept(tmp_path):

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import SAMPLES
+from conftest import SAMPLES, write_video
 from PIL import Image
-from test_frames import write_video
 
 import lithepose
 from lithepose.image import UnreadableImage
