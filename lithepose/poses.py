@@ -151,7 +151,7 @@ class Poses:
         return cls(xy, flat[..., 2], np.array([r["score"] for r in results], np.float32), COCO_17, size)
 
     def to_openpose(self) -> dict[str, Any]:
-        """OpenPose's json of one picture: its 18 joints, the neck among them, zeros where not found; ``joints`` names them."""
+        """OpenPose's json of one picture: its 18 joints with the neck, named in ``joints``, zeros where not found."""
         poses = self if self.skeleton == OPENPOSE_18 else self.to_skeleton(OPENPOSE_18)
         flat = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], 2)).reshape(
             len(self), 3 * len(poses.skeleton)

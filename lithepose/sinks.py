@@ -142,7 +142,8 @@ class ResultFile:
     Formats:
         lithepose: one json line a frame: ``source``, ``frame``, ``time`` and :meth:`Poses.to_dict`.
         coco: one json list of COCO keypoint results. ``image_id`` is the file's name where that is a number (as COCO's
-            are), otherwise the running number of the frame, moved on if taken; ``file_name`` says which it was and ``keypoint_names`` the order of the joints.
+            are), otherwise the running number of the frame, moved on if taken; ``file_name`` says which it was, and
+            ``keypoint_names`` the order of the joints.
         openpose: a folder of one ``NAME_keypoints.json`` a picture, ``NAME_000000000012_keypoints.json`` a video frame.
         csv: one row a person and joint.
 
