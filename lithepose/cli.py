@@ -198,6 +198,8 @@ def evaluate(
     from .predict import Predictor
 
     predictor = Predictor(model, size=size, threads=threads)
+    if json:
+        json.parent.mkdir(parents=True, exist_ok=True)
 
     def progress(photos):  # noqa: ANN001, ANN202
         return track(photos, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
@@ -252,7 +254,11 @@ def export(
     except ImportError as error:
         raise _missing("export", "train", error) from error
     path = out or weights.with_suffix(".onnx")
-    difference = export_weights(weights, network, json_module.loads(options), path, size)
+    try:
+        chosen = dict(json_module.loads(options))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"--options {options!r}: not a json object, as in '{{\"width\": 128}}'") from error
+    difference = export_weights(weights, network, chosen, path, size)
     out_console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, largest difference from torch {difference:.1e}")
     return OK
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -123,11 +124,15 @@ def export_weights(weights: str | Path, network: str, options: dict[str, Any], p
         see :func:`export_onnx`.
 
     Raises:
-        ValueError: the weights are of another network or other options.
+        ValueError: the file is no safetensors, or of another network or other options.
     """
     net = build(network, **options)
     try:
-        missing, unknown = net.load_state_dict({k: v.float() for k, v in load_file(weights).items()}, strict=False)
+        state = {name: tensor.float() for name, tensor in load_file(weights).items()}
+    except SafetensorError as error:
+        raise ValueError(f"{weights}: not a safetensors file ({error})") from error
+    try:
+        missing, unknown = net.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise ValueError(f"{weights}: other shapes than {network} with {options} ({error})") from error
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]

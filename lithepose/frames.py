@@ -147,7 +147,7 @@ def _video(item: Input) -> Iterator[Frame]:
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = rate if 0 < rate <= 1000 else 30.0
         promised = 0 if live else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        index, missed, began = 0, 0, time.monotonic()
+        index, missed, seconds, began = 0, 0, 0.0, time.monotonic()
         while True:
             ok, bgr = capture.read()
             if ok:
@@ -162,6 +162,6 @@ def _video(item: Input) -> Iterator[Frame]:
                 break
     finally:
         capture.release()
-    # Containers round their count; a real cut loses more than that.
-    if index == 0 or index < 0.98 * promised - 2:
+    # Some containers only estimate their count, from duration and mean rate: what is cut off misses time as well.
+    if index == 0 or (index < 0.98 * promised - 2 and seconds < 0.98 * promised / rate - 2 / rate):
         raise UnreadableImage(f"{item.source}: ends after {index} of {promised} frames; the file is cut off or damaged")

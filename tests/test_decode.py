@@ -74,7 +74,8 @@ def test_a_joint_between_cells_is_one_peak():
 
 def test_mirrored_maps_decode_to_mirrored_people():
     rng = np.random.default_rng(3)
-    joints = np.concatenate([[*rng.uniform(8, 100, (2, 17, 2)), [[0, 0]], [[128, 100]]], np.full((2, 17, 1), 2.0)], 2)
+    xy = rng.uniform(8, 100, (2, 17, 2)) + np.array([[[0, 0]], [[128, 100]]])
+    joints = np.concatenate([xy, np.full((2, 17, 1), 2.0)], 2)
     plain = maps_of(joints)
     heatmaps = plain.heatmaps[list(COCO_HEAD.skeleton.flip_order), :, ::-1]
     fields = plain.fields.reshape(-1, 2, CELLS, CELLS)[list(COCO_HEAD.limb_flip_order), :, :, ::-1] * [[[[-1]], [[1]]]]

@@ -218,6 +218,18 @@ def test_a_killed_run_ends_with_the_same_weights(stick_photos):
     assert [line["step"] for line in log] == [20, 24]
 
 
+def test_a_damaged_checkpoint_is_named(stick_photos):
+    folder = stick_photos.parent
+    recipe = folder / "mine.toml"
+    recipe.write_text(RECIPE.format(steps=24))
+    (folder / "run").mkdir()
+    (folder / "run" / "checkpoint.pt").write_bytes(b"half a file")
+    run = start(folder, recipe, "run")
+    _, error = run.communicate(timeout=300)
+    assert run.returncode == 2
+    assert "checkpoint.pt" in error.decode().replace("\n", "")
+
+
 def test_training_learns(stick_photos):
     folder = stick_photos.parent
     recipe = folder / "mine.toml"

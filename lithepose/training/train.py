@@ -125,6 +125,7 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
         Path of the averaged weights.
 
     Raises:
+        ValueError: the run's checkpoint is damaged, or of another network.
         FloatingPointError: the loss is not a number; the last checkpoint is kept.
     """
     root, run = Path(data), Path(run)
@@ -140,10 +141,7 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
     optimizer, average, first = make_optimizer(net, recipe), Average(net, recipe.ema), 0
     checkpoint = run / "checkpoint.pt"
     if checkpoint.exists():
-        saved = torch.load(checkpoint, map_location=device, weights_only=True)
-        net.load_state_dict(saved["net"])
-        optimizer.load_state_dict(saved["optimizer"])
-        average.state, first = saved["average"], saved["step"]
+        first = load_checkpoint(checkpoint, net, optimizer, average, device)
     (run / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
     samples = PoseSamples(list(recipe.data), root, net.head, recipe.size, recipe.augment, recipe.seed)
     loader = DataLoader(
@@ -207,6 +205,27 @@ def save_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer
     state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state, "step": step}
     torch.save(state, beside)
     os.replace(beside, path)
+
+
+def load_checkpoint(
+    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: Average, device: torch.device
+) -> int:
+    """Go back to where :func:`save_checkpoint` was called.
+
+    Returns:
+        the number of the next step.
+
+    Raises:
+        ValueError: the file is damaged, or of a network with other options.
+    """
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+        net.load_state_dict(saved["net"])
+        optimizer.load_state_dict(saved["optimizer"])
+    except Exception as error:  # torch raises a dozen types for a damaged file
+        raise ValueError(f"{path}: damaged, or of another network; remove it or name another run ({error})") from error
+    average.state = saved["average"]
+    return saved["step"]
 
 
 def save_weights(path: Path, average: Average) -> None:
