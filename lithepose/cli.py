@@ -89,21 +89,21 @@ def predict(
         raise ValueError("nothing to look at; name a picture, video, folder, pattern, camera number or stream")
     if threshold is not None and not 0 < threshold < 1:
         raise ValueError(f"threshold {threshold}: must lie between 0 and 1")
-    inputs, missing = [], []
+    inputs, missing = [], {}
     for source in sources:
         try:
             inputs += expand([source])
         except FileNotFoundError as error:
-            missing.append((source, error))
+            missing[source] = error
     if not inputs:
-        raise missing[0][1]
+        raise next(iter(missing.values()))
     config = DecodeConfig() if threshold is None else DecodeConfig(peak=threshold)
     predictor = Predictor(model, size=size, threads=threads, config=config)
     if json is None:
         out = out or Path("out")
         name = {"lithepose": "poses.jsonl", "coco": "poses.json", "csv": "poses.csv", "openpose": "openpose"}[format]
         json = out / name
-    failures = [(source, str(error)) for source, error in missing]
+    failures = {source: str(error) for source, error in missing.items()}
     return _predict(predictor, inputs, out, json, format, failures)
 
 
@@ -113,7 +113,7 @@ def _predict(
     out: Path | None,
     json: Path,
     format: str,
-    failures: list[tuple[str, str]],
+    failures: dict[str, str],
 ) -> int:
     from .draw import draw
     from .frames import Failed, frames
@@ -128,12 +128,15 @@ def _predict(
             task = progress.add_task("", total=None)
             for frame in frames(inputs):
                 if isinstance(frame, Failed):
-                    failures.append((frame.source, str(frame.error)))
+                    failures[frame.source] = str(frame.error)
                     continue
                 poses = predictor(frame.image)
                 results.write(frame, poses)
-                if pictures:
-                    pictures.write(frame, draw(frame.image, poses, copy=False))
+                if pictures and frame.source not in failures:
+                    try:
+                        pictures.write(frame, draw(frame.image, poses, copy=False))
+                    except OSError as error:
+                        failures[frame.source] = str(error)
                 count, people = count + 1, people + len(poses)
                 progress.update(task, advance=1, description=os.path.basename(frame.source))
     except KeyboardInterrupt:  # how a camera is ended; what was written is whole
@@ -142,7 +145,7 @@ def _predict(
         results.close()
         if pictures:
             pictures.close()
-    for source, error in failures:
+    for source, error in failures.items():
         err_console.print(
             error if source in error else f"{source}: {error}", style="red", markup=False, highlight=False
         )

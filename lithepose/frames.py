@@ -130,11 +130,17 @@ def frames(inputs: Iterable[Input]) -> Iterator[Frame | Failed]:
             else:
                 yield from _video(item)
         except (OSError, ValueError, cv2.error, MemoryError) as error:
-            yield Failed(item.source, error)
+            yield Failed(_without_login(item.source), error)
+
+
+def _without_login(source: str) -> str:
+    """rtsp://user:secret@host -> rtsp://host: what is shown and written must not hold a password."""
+    return re.sub(r"://[^/@]*@", "://", source)
 
 
 def _video(item: Input) -> Iterator[Frame]:
     live = item.kind == "live"
+    shown = _without_login(item.source)
     capture = cv2.VideoCapture(int(item.source) if live and item.source.isdigit() else item.source)
     try:
         if not capture.isOpened():
@@ -143,7 +149,7 @@ def _video(item: Input) -> Iterator[Frame]:
                 if live
                 else "not a video that OpenCV can decode"
             )
-            raise UnreadableImage(f"{item.source}: {what}")
+            raise UnreadableImage(f"{shown}: {what}")
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = rate if 0 < rate <= 1000 else 30.0
         promised = 0 if live else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
@@ -154,7 +160,7 @@ def _video(item: Input) -> Iterator[Frame]:
                 missed = 0
                 # A file says when the frame just read is shown; cameras fill that with clocks of their own.
                 seconds = time.monotonic() - began if live else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), item.source, index, max(seconds, 0.0), rate)
+                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), shown, index, max(seconds, 0.0), rate)
                 index += 1
                 continue
             missed += 1
@@ -164,4 +170,4 @@ def _video(item: Input) -> Iterator[Frame]:
         capture.release()
     # Some containers only estimate their count, from duration and mean rate: what is cut off misses time as well.
     if index == 0 or (index < 0.98 * promised - 2 and seconds < 0.98 * promised / rate - 2 / rate):
-        raise UnreadableImage(f"{item.source}: ends after {index} of {promised} frames; the file is cut off or damaged")
+        raise UnreadableImage(f"{shown}: ends after {index} of {promised} frames; the file is cut off or damaged")

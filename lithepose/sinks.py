@@ -104,15 +104,23 @@ class PictureSink:
 
         Returns:
             the file that it went to.
+
+        Raises:
+            OSError: it cannot be written: the disk is full, or the picture larger than its format allows.
         """
-        if frame.index is None:
-            suffix = Path(frame.source).suffix.lower()
-            path = self._free(frame.source, suffix if suffix in (".png", ".webp", ".bmp") else ".jpg")
-            ok, data = cv2.imencode(path.suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-            if not ok:
-                raise OSError(f"{path}: OpenCV cannot write a picture of {drawn.shape[1]}x{drawn.shape[0]}")
-            path.write_bytes(data.tobytes())
-            return path
+        try:
+            return self._write_picture(frame, drawn) if frame.index is None else self._write_frame(frame, drawn)
+        except (cv2.error, av.FFmpegError) as error:
+            raise OSError(f"{frame.source}: drawn, but cannot be written to {self.folder} ({error})") from error
+
+    def _write_picture(self, frame: Frame, drawn: np.ndarray) -> Path:
+        suffix = Path(frame.source).suffix.lower()
+        path = self._free(frame.source, suffix if suffix in (".png", ".webp", ".bmp") else ".jpg")
+        _, data = cv2.imencode(path.suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        path.write_bytes(data.tobytes())
+        return path
+
+    def _write_frame(self, frame: Frame, drawn: np.ndarray) -> Path:
         if self._video is None or self._video[0] != frame.source or frame.index == 0:
             self.close()
             self._video = frame.source, VideoWriter(self._free(frame.source, ".mp4"), frame.rate or 30.0)

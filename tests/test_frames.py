@@ -94,6 +94,19 @@ def test_a_stream_by_its_address(tmp_path):
     assert address in str(gone.error)
 
 
+def test_passwords_of_streams_are_not_shown():
+    (gone,) = frames(expand(["rtsp://me:secret@127.0.0.1:9/cam"]))
+    assert isinstance(gone, Failed)
+    assert "secret" not in gone.source + str(gone.error)
+    assert "127.0.0.1:9/cam" in gone.source
+
+
+def test_a_picture_too_long_for_its_format_is_named(tmp_path):
+    frame = Frame(np.zeros((1, 70000, 3), np.uint8), "long.jpg")
+    with pytest.raises(OSError, match=r"long\.jpg"):
+        PictureSink(tmp_path).write(frame, frame.image)
+
+
 def test_uneven_frame_times_are_kept(tmp_path):
     path, times = tmp_path / "uneven.mp4", [0.0, 0.1, 0.5, 0.6, 1.4]
     with VideoWriter(path, 10) as video:
