@@ -287,6 +287,8 @@ def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> i
     Returns:
         0: all done; 1: some inputs failed, each named on standard error; 2: the call cannot be carried out.
     """
+    # What OpenCV prints about a broken file is in our own message, with the name of the file.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         return tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="lithepose", description="Fast 2D human pose estimation.", args=arguments

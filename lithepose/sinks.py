@@ -15,6 +15,7 @@ from typing import IO, Any
 import av
 import cv2
 import numpy as np
+from av.error import FFmpegError
 
 from .frames import Frame
 from .poses import CSV_COLUMNS, Poses
@@ -110,13 +111,15 @@ class PictureSink:
         """
         try:
             return self._write_picture(frame, drawn) if frame.index is None else self._write_frame(frame, drawn)
-        except (cv2.error, av.FFmpegError) as error:
+        except (cv2.error, FFmpegError) as error:
             raise OSError(f"{frame.source}: drawn, but cannot be written to {self.folder} ({error})") from error
 
     def _write_picture(self, frame: Frame, drawn: np.ndarray) -> Path:
         suffix = Path(frame.source).suffix.lower()
         path = self._free(frame.source, suffix if suffix in (".png", ".webp", ".bmp") else ".jpg")
-        _, data = cv2.imencode(path.suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        ok, data = cv2.imencode(path.suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+        if not ok:
+            raise cv2.error(f"no {path.suffix} of {drawn.shape[1]}x{drawn.shape[0]} pixels")
         path.write_bytes(data.tobytes())
         return path
 

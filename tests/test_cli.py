@@ -108,7 +108,11 @@ def test_ctrl_c_leaves_whole_files(tmp_path):
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     results = tmp_path / "drawn" / "poses.jsonl"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and (not results.exists() or results.read_text().count("\n") < 5):
+    while (
+        process.poll() is None
+        and time.monotonic() < deadline
+        and (not results.exists() or results.read_text().count("\n") < 5)
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
