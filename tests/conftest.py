@@ -6,11 +6,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import lithepose
 from lithepose.image import read_image
 from lithepose.sinks import VideoWriter
 from lithepose.skeleton import COCO_17
+
+# The same examples in every run.
+settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
+settings.load_profile("fixed")
 
 SAMPLES = Path(lithepose.__file__).parent / "samples"
 

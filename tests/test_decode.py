@@ -43,7 +43,7 @@ def crowds(draw) -> np.ndarray:
     return np.array(people)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(joints=crowds())
 def test_targets_then_decode_returns_the_same_people(joints):
     xy, score, _ = decode(maps_of(joints), COCO_HEAD)
@@ -56,7 +56,7 @@ def test_targets_then_decode_returns_the_same_people(joints):
         assert ((score[match] > 0) == seen).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(x=st.floats(-0.5, CELLS - 0.5), y=st.floats(-0.5, CELLS - 0.5))
 def test_a_peak_is_found_below_a_cell_up_to_the_edge(x, y):
     joints = np.zeros((1, 17, 3))

@@ -14,7 +14,7 @@ from lithepose.image import GREY, UnreadableImage, as_rgb, decode_image, fit, fr
 side = st.integers(1, 700)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(width=side, height=side, size=st.sampled_from([64, 200, 256, 384]), data=st.data())
 def test_fit_and_back_is_the_identity(width, height, size, data):
     image = np.zeros((height, width, 3), np.uint8)
@@ -29,7 +29,7 @@ def test_fit_and_back_is_the_identity(width, height, size, data):
     assert (cells <= np.array(pixels.shape[1::-1]) / 8 - 0.5 + 1e-6).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(width=st.integers(100, 500), height=st.integers(100, 500), x=st.floats(0.2, 0.8), y=st.floats(0.2, 0.8))
 def test_fit_says_where_a_mark_went(width, height, x, y):
     """The map back agrees with what the resize really did: a blob's centre is found again within half a pixel."""

@@ -39,7 +39,7 @@ def samples(folder: Path, **config: float) -> PoseSamples:
     return PoseSamples([Source(folder.name)], folder.parent, COCO_HEAD, 128, AugmentConfig(**config), seed=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 1 << 32))
 def test_mirroring_twice_is_the_identity(seed):
     rng = np.random.default_rng(seed)
@@ -55,7 +55,7 @@ def test_mirroring_twice_is_the_identity(seed):
     assert (augment.warp(flipped, mirror, (100, 40)) == image).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 1 << 32), stretch=st.floats(0.7, 1.5))
 def test_picture_and_joints_move_together(seed, stretch):
     """A bright dot under a joint is under it still after any placement."""
