@@ -19,12 +19,13 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from lithepose.decode import Maps, decode  # noqa: E402
+from lithepose.networks import build  # noqa: E402
 from lithepose.skeleton import COCO_17, COCO_HEAD  # noqa: E402
 from lithepose.training import augment  # noqa: E402
 from lithepose.training.augment import AugmentConfig  # noqa: E402
 from lithepose.training.datasets import PoseSamples, Source, make_maps, read_people  # noqa: E402
 from lithepose.training.losses import map_loss  # noqa: E402
-from lithepose.training.train import Recipe, rate_at  # noqa: E402
+from lithepose.training.train import Recipe, make_optimizer, rate_at, train_step  # noqa: E402
 
 NAMES = COCO_17.joints
 
@@ -216,6 +217,22 @@ def test_a_killed_run_ends_with_the_same_weights(stick_photos):
     assert one.read_bytes() == two.read_bytes()
     log = [json.loads(line) for line in (folder / "whole" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [20, 24]
+
+
+def test_frozen_blocks_keep_their_weights_and_the_others_learn():
+    torch.manual_seed(0)
+    net = build("lithe", width=16, context=16, blocks=(1, 1)).train()
+    net.front.freeze(3)
+    recipe = Recipe("lithe", (), warmup=1, rate=1e-2)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    maps = torch.rand(3, 18, 16, 16), torch.rand(3, 38, 16, 16)
+    masks = torch.ones(3, 18, 16, 16, dtype=torch.bool), torch.ones(3, 19, 16, 16, dtype=torch.bool)
+    image = torch.randint(0, 255, (3, 3, 128, 128), dtype=torch.uint8)
+    for step in range(2):
+        train_step(net, make_optimizer(net, recipe), [image, *maps, *masks], step, recipe)
+    same = {name for name, value in net.state_dict().items() if torch.equal(value, before[name])}
+    frozen = {name for name in before if name.startswith(("front.stem", *(f"front.blocks.{i}." for i in range(3))))}
+    assert same == frozen
 
 
 def test_a_damaged_checkpoint_is_named(stick_photos):

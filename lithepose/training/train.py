@@ -38,6 +38,7 @@ class Recipe:
     steps: int = 1000
     rate: float = 1e-3
     front_rate: float = 0.5  # of the rate, for the pretrained front
+    freeze: int = 0  # first blocks of the front that keep their weights; 0 trains all
     warmup: int = 200
     final_rate: float = 0.01  # of the rate, where the cosine ends
     weight_decay: float = 1e-4
@@ -83,6 +84,8 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     """AdamW with a smaller rate for the pretrained front and weight decay on convolution weights alone."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            continue
         groups.setdefault((name.startswith("front."), parameter.ndim > 1), []).append(parameter)
     return torch.optim.AdamW(
         [
@@ -138,6 +141,8 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
     if recipe.resume_weights:
         net.load_state_dict(load_file(recipe.resume_weights), strict=False)
     net = net.to(device).to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
+    if recipe.freeze:
+        net.front.freeze(recipe.freeze)
     optimizer, average, first = make_optimizer(net, recipe), Average(net, recipe.ema), 0
     checkpoint = run / "checkpoint.pt"
     if checkpoint.exists():
