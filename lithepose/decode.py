@@ -50,6 +50,21 @@ class Maps:
 
 
 @dataclass(frozen=True)
+class Found:
+    """What a network without maps says about one picture: people, not evidence for them.
+
+    Attributes:
+        xy: (N, K, 2) float32, input pixels.
+        score: (N, K) float32 in [0, 1].
+        person_score: (N,) float32 in [0, 1].
+    """
+
+    xy: np.ndarray
+    score: np.ndarray
+    person_score: np.ndarray
+
+
+@dataclass(frozen=True)
 class DecodeConfig:
     """Thresholds of the decoder, for scores in [0, 1]."""
 
@@ -150,22 +165,43 @@ def group(joint: np.ndarray, first: np.ndarray, second: np.ndarray, score: np.nd
     return list({id(person): person for person in person_of.values()}.values())
 
 
-def decode(maps: Maps, head: Head, config: DecodeConfig | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Maps of one picture -> its people, best first.
+def best_of_each(joint: np.ndarray) -> list[dict[int, int]]:
+    """The one person of a network without limbs: the highest peak of every joint.
 
     Args:
-        maps: of one picture.
+        joint: (M,) as from :func:`peaks`, where a joint's candidates come highest first.
+
+    Returns:
+        as of :func:`group`; nobody where there is no peak.
+    """
+    names, first = np.unique(joint, return_index=True)
+    return [dict(zip(names.tolist(), first.tolist(), strict=True))] if len(names) else []
+
+
+def decode(
+    maps: Maps | Found, head: Head, config: DecodeConfig | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Maps of one picture -> its people, best first; a head without limbs is that of one person.
+
+    Args:
+        maps: of one picture, or the people that a network without maps found.
         head: what they mean.
         config: thresholds.
 
     Returns:
         xy (N, K', 2) float32 in input pixels, NaN where not found; score (N, K') float32; person score (N,) float32:
-        the sum of its joints' scores over the number of joints of a whole person. K' is the output skeleton's.
+        the sum of its joints' scores over the number of joints of a whole person, or what the network said. K' is the
+        output skeleton's.
     """
     config = config or DecodeConfig()
+    if isinstance(maps, Found):
+        return _sure(maps.xy, maps.score, maps.person_score, config)
     joint, cells, joint_score = peaks(maps, head, config.peak)
-    first, second, limb_score = score_limbs(maps, head, joint, cells, config)
-    people = group(joint, first, second, limb_score)
+    if head.limbs:
+        first, second, limb_score = score_limbs(maps, head, joint, cells, config)
+        people = group(joint, first, second, limb_score)
+    else:
+        people = best_of_each(joint)
     n, k = len(people), len(head.skeleton)
     xy, score = np.full((n, k, 2), np.nan, np.float32), np.zeros((n, k), np.float32)
     pixels = from_cells(cells, head.stride)
@@ -173,7 +209,15 @@ def decode(maps: Maps, head: Head, config: DecodeConfig | None = None) -> tuple[
         which, candidates = list(person), list(person.values())
         xy[row, which], score[row, which] = pixels[candidates], joint_score[candidates]
     xy, score = xy[:, list(head.output_order)], np.minimum(score[:, list(head.output_order)], 1)
-    person_score = score.mean(1)
-    keep = ((score > 0).sum(1) >= config.joints) & (person_score >= config.person * config.joints / score.shape[1])
+    return _sure(xy, score, score.mean(1), config)
+
+
+def _sure(
+    xy: np.ndarray, score: np.ndarray, person_score: np.ndarray, config: DecodeConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Leave out joints and people below the thresholds; the best person first."""
+    found = score >= config.peak
+    xy, score = np.where(found[..., None], xy, np.nan), np.where(found, score, 0)
+    keep = (found.sum(1) >= config.joints) & (person_score >= config.person * config.joints / score.shape[1])
     order = np.flatnonzero(keep)[np.argsort(-person_score[keep], kind="stable")]
     return xy[order], score[order], person_score[order]

@@ -10,7 +10,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
-from .decode import DecodeConfig, Maps, decode
+from .decode import DecodeConfig, Found, Maps, decode
 from .frames import Failed, Frame, expand, frames
 from .image import Fit, as_rgb, fit, read_image
 from .poses import Poses
@@ -138,7 +138,7 @@ class Predictor:
         """Step 1: (H, W, 3) uint8 picture -> network input (H', W', 3) uint8 and the way back."""
         return fit(image, self.size, self.runtime.info.multiple)
 
-    def decode(self, maps: Maps, back: Fit) -> Poses:
+    def decode(self, maps: Maps | Found, back: Fit) -> Poses:
         """Step 3: maps -> people, in pixels of the picture."""
         xy, score, person_score = decode(maps, self.head, self.config)
         # A joint near the edge may come out a fraction of a cell beyond it, in the padding.

@@ -98,6 +98,7 @@ class Head:
         stride: input pixels a map cell. The centre of cell g is pixel ``g * stride + stride / 2 - 0.5``.
         sigma: standard deviation of a joint's Gaussian, in cells.
         limb_width: half the width of a limb's field, in cells.
+        background: a last heatmap tells where no joint is (1 minus the largest of the others), as OpenPose's does.
     """
 
     skeleton: Skeleton
@@ -106,6 +107,7 @@ class Head:
     stride: int = 8
     sigma: float = 1.0
     limb_width: float = 1.0
+    background: bool = False
     output_order: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -115,7 +117,7 @@ class Head:
     @property
     def channels(self) -> tuple[int, int]:
         """Number of (heatmap, field) channels."""
-        return len(self.skeleton), 2 * len(self.limbs)
+        return len(self.skeleton) + self.background, 2 * len(self.limbs)
 
     @cached_property
     def limb_flip_order(self) -> tuple[int, ...]:
@@ -201,4 +203,22 @@ _OPENPOSE_LIMBS = (
 COCO_HEAD = Head(COCO_18, COCO_17, _limbs(COCO_18, _OPENPOSE_LIMBS))
 """Head of the many-person networks: 18 heatmaps and 19 limb fields at stride 8, results in COCO-17."""
 
-HEADS = {"coco": COCO_HEAD}
+OPENPOSE_HEAD = Head(OPENPOSE_18, COCO_17, _limbs(OPENPOSE_18, _OPENPOSE_LIMBS), sigma=7 / 8, background=True)
+"""Head of papers 000 and 001: OpenPose's joints and a background, sigma of 7 input pixels, results in COCO-17."""
+
+LIP_HEAD = Head(LIP_16, LIP_16, sigma=7 / 8, background=True)
+"""Head of paper 002, one person: LIP's joints and a background."""
+
+FLIC_HEAD = Head(FLIC_11, FLIC_11, stride=4, sigma=1.5)
+"""Head of paper 003, one person seen from the waist up. The paper gives no sigma; 1.5 cells are 6 input pixels."""
+
+COCO_BOXES_HEAD = Head(COCO_17, COCO_17)
+"""Head of paper 004, whose maps lie in a person's box: only the joints matter."""
+
+HEADS = {
+    "coco": COCO_HEAD,
+    "openpose": OPENPOSE_HEAD,
+    "lip": LIP_HEAD,
+    "flic": FLIC_HEAD,
+    "coco_boxes": COCO_BOXES_HEAD,
+}

@@ -1,4 +1,4 @@
-"""Feature extractors shared by the networks."""
+"""Feature extractors shared by the networks, and the ImageNet weights that they start from."""
 
 from __future__ import annotations
 
@@ -22,43 +22,54 @@ class DepthwiseSeparable(nn.Sequential):
         self.pw_act = nn.ReLU6(inplace=True)
 
 
-# (out channels, stride) of MobileNetV1's blocks 1 to 11, width 1.0; block 11 ends what papers call conv5_5.
-MOBILENET_V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5)
+# (out channels, stride) of MobileNetV1's blocks 1 to 13, width 1.0; block 11 ends what papers call conv5_5.
+MOBILENET_V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 
 
 class MobileNetV1(nn.Module):
-    """MobileNetV1 up to conv5_5, with the features of every stride.
+    """MobileNetV1, by default up to conv5_5, with the features of every stride.
 
     Symmetric padding of 1 at stride 2, where the ImageNet start was trained with (0, 1): that samples the picture
     seven pixels earlier, a plain shift that the later layers learn away.
 
+    Args:
+        blocks: depthwise separable blocks, 13 in all.
+        stride: of the last features of the first 11 blocks. With 8 the stride of block 6 is taken out and block 7 is
+            dilated by 2 instead (paper 002, section 7.1); with 4 so is the stride of block 4 (section 7.3).
+
     Returns:
-        (stride 4 (N, 128, H/4, W/4), stride 8 (N, 256, H/8, W/8), stride 16 (N, 512, H/16, W/16)).
+        by default (stride 4 (N, 128, H/4, W/4), stride 8 (N, 256, H/8, W/8), stride 16 (N, 512, H/16, W/16)):
+        the last features of 128, 256 and 512 channels, and of 1024 if there are more than 11 blocks.
     """
 
-    channels = (128, 256, 512)
-    strides = (4, 8, 16)
+    multiple = 16
 
-    def __init__(self) -> None:
+    def __init__(self, blocks: int = 11, stride: int = 16) -> None:
         super().__init__()
+        if stride not in (4, 8, 16):
+            raise ValueError(f"stride {stride}: MobileNetV1's must be 4, 8 or 16")
         self.stem = nn.Sequential()
         self.stem.conv = nn.Conv2d(3, 32, 3, 2, 1, bias=False)
         self.stem.bn = nn.BatchNorm2d(32, 1e-3)
         self.stem.act = nn.ReLU6(inplace=True)
         self.blocks = nn.ModuleList()
+        removed = {16: (), 8: (5,), 4: (3, 5)}[stride]
         c_in = 32
-        for c_out, stride in MOBILENET_V1:
-            self.blocks.append(DepthwiseSeparable(c_in, c_out, stride))
+        for i, (c_out, step) in enumerate(MOBILENET_V1[:blocks]):
+            dilation = 2 if i == 6 and 5 in removed else 1
+            self.blocks.append(DepthwiseSeparable(c_in, c_out, 1 if i in removed else step, dilation))
             c_in = c_out
+        self.multiple = 32 if blocks > 11 else stride
+        self.channels = c_in
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.stem(x)
         features = []
         for i, block in enumerate(self.blocks):
             x = block(x)
-            if i in (2, 4, 10):  # the last block of each stride
+            if i in (2, 4, 10, len(self.blocks) - 1):  # the last block of each width
                 features.append(x)
-        return features[0], features[1], features[2]
+        return tuple(features)
 
     def freeze(self, blocks: int) -> None:
         """Keep the stem and the first ``blocks`` blocks as they are: no gradients, BatchNorm by its averages.
@@ -68,9 +79,17 @@ class MobileNetV1(nn.Module):
         for part in (self.stem, *self.blocks[:blocks]):
             part.requires_grad_(False).eval()
 
-    def load_imagenet(self, path: str | Path) -> None:
-        """Load weights named ``stem.*`` and ``blocks.N.*`` (N from 1), ignoring later blocks and the classifier."""
-        state = load_file(path)
+    def load_imagenet(self, start: str | Path) -> None:
+        """Load an ImageNet start: a file, or ``timm:mobilenetv1_100...``; later blocks and the classifier are ignored.
+
+        Names may be ours (``stem.*`` and ``blocks.N.*``, N from 1) or timm's (``conv_stem``, ``blocks.S.B.conv_dw``).
+
+        Raises:
+            ValueError: a tensor is missing; this is no MobileNetV1.
+        """
+        state = read_start(start)
+        if "conv_stem.weight" in state:
+            state = {_from_timm(name): tensor for name, tensor in state.items()}
         ours: dict[str, Tensor] = {}
         for name in self.state_dict():
             key = name
@@ -82,5 +101,100 @@ class MobileNetV1(nn.Module):
             elif key in state:
                 ours[name] = state[key]
             else:
-                raise ValueError(f"{path}: no tensor {key!r}; this is not a MobileNetV1 ImageNet start")
+                raise ValueError(f"{start}: no tensor {key!r}; this is not a MobileNetV1 ImageNet start")
         self.load_state_dict(ours)
+
+
+def _from_timm(name: str) -> str:
+    """timm's name of a MobileNetV1 tensor -> ours (blocks counted through its five groups of 1, 2, 2, 6 and 2)."""
+    parts = name.split(".")
+    if parts[0] == "conv_stem":
+        return f"stem.conv.{parts[1]}"
+    if parts[0] == "bn1":
+        return f"stem.bn.{parts[1]}"
+    if parts[0] != "blocks":
+        return name
+    number = (1, 2, 4, 6, 12)[int(parts[1])] + int(parts[2])
+    layer = {"conv_dw": "dw", "bn1": "dw_bn", "conv_pw": "pw", "bn2": "pw_bn"}[parts[3]]
+    return f"blocks.{number}.{layer}.{parts[4]}"
+
+
+class VGG19(nn.Module):
+    """The first ten convolutions of VGG-19 (SPEC section 5.1), up to conv4_2 at stride 8.
+
+    Layers are numbered as in torchvision's ``features``, so its ImageNet weights load by name.
+
+    Returns:
+        one feature map (N, 512, H/8, W/8), in a tuple as of every front.
+    """
+
+    multiple = 8
+    channels = 512
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, c_in = nn.Sequential(), 3
+        for widths in ((64, 64), (128, 128), (256,) * 4, (512, 512)):
+            if c_in > 3:
+                self.features.append(nn.MaxPool2d(2))
+            for c_out in widths:
+                self.features.append(nn.Conv2d(c_in, c_out, 3, 1, 1)).append(nn.ReLU(inplace=True))
+                c_in = c_out
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):  # from scratch ten layers without BatchNorm need the right scale
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.features(x),)
+
+    def load_imagenet(self, start: str | Path) -> None:
+        """Load ``features.N.*`` of a VGG-19: a file, ``torchvision:vgg19`` or ``timm:vgg19...``.
+
+        Raises:
+            ValueError: a tensor is missing; this is no VGG-19.
+        """
+        state = read_start(start)
+        missing = [name for name in self.state_dict() if name not in state]
+        if missing:
+            raise ValueError(f"{start}: no tensor {missing[0]!r}; this is not a VGG-19 ImageNet start")
+        self.load_state_dict({name: state[name] for name in self.state_dict()})
+
+
+FRONTS = {"vgg19": VGG19, "mobilenet_v1": lambda: MobileNetV1(stride=8)}
+
+
+def make_front(name: str) -> VGG19 | MobileNetV1:
+    """A front whose last features have 512 channels at stride 8.
+
+    Raises:
+        ValueError: no such front.
+    """
+    if name not in FRONTS:
+        raise ValueError(f"no front {name!r}; there are {', '.join(FRONTS)}")
+    return FRONTS[name]()
+
+
+def read_start(start: str | Path) -> dict[str, Tensor]:
+    """Tensors of a pretrained network.
+
+    Args:
+        start: a ``.safetensors`` file, or ``torchvision:NAME`` or ``timm:NAME`` for that package's own ImageNet
+            weights, downloaded at the first use.
+
+    Raises:
+        ImportError: the package that is named is not installed.
+        FileNotFoundError: no such file.
+    """
+    package, _, name = str(start).partition(":")
+    if package == "torchvision" and name:
+        from torchvision.models import get_model_weights  # pyright: ignore[reportMissingImports]
+
+        return get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True)
+    if package == "timm" and name:
+        import timm  # pyright: ignore[reportMissingImports]
+
+        return timm.create_model(name, pretrained=True).state_dict()
+    if not Path(start).is_file():
+        raise FileNotFoundError(f"{start}: no such file; give a .safetensors, torchvision:NAME or timm:NAME")
+    return load_file(start)

@@ -7,6 +7,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def conv(
+    c_in: int, c_out: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1, norm: bool = False, act: bool = True
+) -> nn.Sequential:
+    """Convolution with bias that keeps the size at stride 1, then BatchNorm if ``norm`` and ReLU if ``act``."""
+    pad = dilation * (kernel - 1) // 2
+    layers: list[nn.Module] = [nn.Conv2d(c_in, c_out, kernel, stride, pad, dilation)]
+    if norm:
+        layers.append(nn.BatchNorm2d(c_out))
+    if act:
+        layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
 def pointwise(c_in: int, c_out: int, act: bool = True) -> nn.Sequential:
     """1x1 convolution, BatchNorm and, if ``act``, ReLU."""
     layers: list[nn.Module] = [nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out)]
@@ -53,3 +66,15 @@ class MultiScale(nn.Module):
 def double(x: Tensor) -> Tensor:
     """Bilinear upsampling by 2, without aligned corners; a fixed factor that ONNX Runtime fuses with what is around."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def check_size(x: Tensor, multiple: int) -> None:
+    """Refuse an input that strides do not divide.
+
+    Raises:
+        ValueError: tells the next size that fits.
+    """
+    height, width = x.shape[-2:]
+    if height % multiple or width % multiple:
+        up = [-(-s // multiple) * multiple for s in (height, width)]
+        raise ValueError(f"input of {height}x{width}: the next size that fits is {up[0]}x{up[1]}")

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..skeleton import COCO_HEAD, Head
 from .backbones import MobileNetV1
-from .blocks import MultiScale, double, expanded_depthwise, pointwise
+from .blocks import MultiScale, check_size, double, expanded_depthwise, pointwise
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,9 @@ class Lithe(nn.Module):
     fields (N, 2 L, H/8, W/8)) a stage, the last one the best.
     """
 
+    Config = LitheConfig
     multiple = 64
+    mean = std = (127.5, 127.5, 127.5)
 
     def __init__(self, config: LitheConfig | None = None, head: Head = COCO_HEAD) -> None:
         super().__init__()
@@ -98,9 +100,7 @@ class Lithe(nn.Module):
                 nn.init.zeros_(conv.bias)
 
     def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
-        if x.shape[-2] % self.multiple or x.shape[-1] % self.multiple:
-            up = [-(-s // self.multiple) * self.multiple for s in x.shape[-2:]]
-            raise ValueError(f"input of {x.shape[-2]}x{x.shape[-1]}: the next size that fits is {up[0]}x{up[1]}")
+        check_size(x, self.multiple)
         _, at8, at16 = self.front(x)
         lateral = self.lateral8(at8)
         features = self.merge(torch.relu(lateral + double(self.lateral16(self.context(at16)))))

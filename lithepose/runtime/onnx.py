@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from ..decode import Maps
+from ..decode import Found, Maps
 from ..skeleton import Head, Skeleton
 
-OUTPUTS = ("heatmaps", "fields", "peak_score", "peak_cell")
+MAPS = ("heatmaps", "fields", "peak_score", "peak_cell")  # fields are missing where a head has no limbs
+FOUND = ("xy", "score", "person_score")  # of networks without maps
 
 
 @dataclass(frozen=True)
@@ -25,17 +26,19 @@ class ModelInfo:
         head: what its maps mean.
         multiple: height and width of the input must be multiples of it.
         size: longer side of the input that its scores were measured at, the default.
+        single: it takes one picture at a time (the number of people varies, so pictures do not stack).
     """
 
     name: str
     head: Head
     multiple: int
     size: int
+    single: bool = False
 
     def to_json(self) -> str:
         head = asdict(self.head)
         del head["output_order"]
-        return json.dumps({"name": self.name, "head": head, "multiple": self.multiple, "size": self.size})
+        return json.dumps(asdict(self) | {"head": head})
 
     @classmethod
     def from_json(cls, text: str) -> ModelInfo:
@@ -43,7 +46,7 @@ class ModelInfo:
         head = data["head"]
         skeletons = {k: _skeleton(head.pop(k)) for k in ("skeleton", "output")}
         limbs = tuple((a, b) for a, b in head.pop("limbs"))
-        return cls(data["name"], Head(limbs=limbs, **skeletons, **head), data["multiple"], data["size"])
+        return cls(**data | {"head": Head(limbs=limbs, **skeletons, **head)})
 
 
 def _skeleton(data: dict[str, Any]) -> Skeleton:
@@ -89,14 +92,27 @@ class OnnxRuntime:
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             raise ValueError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
 
-    def __call__(self, images: np.ndarray) -> list[Maps]:
+    def __call__(self, images: np.ndarray) -> list[Maps | Found]:
         """Run a batch.
 
         Args:
             images: (N, H, W, 3) uint8 RGB, H and W multiples of ``info.multiple``.
 
         Returns:
-            Maps of every picture.
+            Maps of every picture, or the people in it where the network has no maps.
         """
-        outputs = [np.asarray(array) for array in self.session.run(list(OUTPUTS), {"image": images})]
-        return [Maps(*arrays) for arrays in zip(*outputs, strict=True)]
+        names = [output.name for output in self.session.get_outputs()]
+        if self.info.single:
+            outputs = [self.session.run(names, {"image": image[None]}) for image in images]
+        else:
+            arrays = self.session.run(names, {"image": images})
+            outputs = zip(*map(np.asarray, arrays), strict=True)
+        return [self._result(dict(zip(names, output, strict=True))) for output in outputs]
+
+    @staticmethod
+    def _result(output: dict[str, np.ndarray]) -> Maps | Found:
+        if "xy" in output:
+            return Found(*(output[name] for name in FOUND))
+        heatmaps = output["heatmaps"]
+        fields = output.get("fields", np.empty((0, *heatmaps.shape[1:]), np.float32))
+        return Maps(heatmaps, fields, output["peak_score"], output["peak_cell"])

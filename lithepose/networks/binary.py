@@ -1,0 +1,84 @@
+"""Binarized convolution with float latent weights, for training (SPEC section 5.4, after XNOR-Net)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class _Sign(torch.autograd.Function):
+    """+1 where x >= 0, else -1: never 0, which one bit cannot hold. The gradient passes where |x| < 1."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return gradients[0] * (x.abs() < 1)
+
+
+class _XnorWeight(torch.autograd.Function):
+    """alpha * sign(W) with the gradient that XNOR-Net prints: g * (1/n + alpha * 1[|W| <= 1])."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor) -> Tensor:
+        alpha = weight.abs().mean((1, 2, 3), keepdim=True)
+        ctx.save_for_backward(weight, alpha)
+        return torch.where(weight >= 0, alpha, -alpha)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        weight, alpha = ctx.saved_tensors
+        return gradients[0] * (1 / weight[0].numel() + alpha * (weight.abs() <= 1))
+
+
+def sign(x: Tensor) -> Tensor:
+    """Sign with sign(0) = +1 and the straight-through gradient g * 1[|x| < 1]; nothing else where no gradient flows."""
+    if not (torch.is_grad_enabled() and x.requires_grad):
+        return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+    return _Sign.apply(x)  # pyright: ignore[reportReturnType]
+
+
+class BinaryConv2d(nn.Conv2d):
+    """Convolution of signs by signs: y = alpha * (sign(x) * sign(W)), without bias.
+
+    alpha is the mean of |W| over each output filter, taken anew from the latent float weights at every step. Padding
+    comes after the sign, so a tap outside the picture counts 0, neither +1 nor -1; bit kernels correct for it.
+
+    Args:
+        c_in: channels in.
+        c_out: channels out.
+        kernel: side of the square filter, odd.
+        centred: take the mean over the input channels off the latent weights and clamp them to [-1, 1] before use.
+        gradient: of the weights: "autograd" flows through alpha and sign; "xnor" is the form that XNOR-Net prints.
+    """
+
+    def __init__(
+        self, c_in: int, c_out: int, kernel: int = 3, *, centred: bool = False, gradient: str = "autograd"
+    ) -> None:
+        super().__init__(c_in, c_out, kernel, padding=kernel // 2, bias=False)
+        if gradient not in ("autograd", "xnor"):
+            raise ValueError(f"gradient {gradient!r}; there are autograd and xnor")
+        self.centred, self.gradient = centred, gradient
+
+    def latent(self) -> Tensor:
+        """The float weights that signs and alpha are taken from."""
+        if not self.centred:
+            return self.weight
+        return (self.weight - self.weight.mean(1, keepdim=True)).clamp(-1, 1)
+
+    def binary_weight(self) -> Tensor:
+        """alpha * sign(W), (out, in, k, k)."""
+        weight = self.latent()
+        if self.gradient == "xnor" and weight.requires_grad:
+            return _XnorWeight.apply(weight)  # pyright: ignore[reportReturnType]
+        return weight.abs().mean((1, 2, 3), keepdim=True) * sign(weight)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.conv2d(sign(input), self.binary_weight(), None, self.stride, self.padding)

@@ -1,0 +1,188 @@
+"""Paper 002: Global Context Convolutional Pose Machine, one person; layers of SPEC sections 7.1 and 7.2.
+
+With the U-shaped module and six stages 21.288 G multiply-adds at 256x256, the paper's 21.3; the module alone has
+6,440,175 parameters, its 6.44 M, and 2.519 G, where the paper prints 2.53: the difference is what BatchNorm and
+interpolation add if they are counted. The other two modules are inferred from the counts that the paper prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..skeleton import LIP_HEAD, Head
+from .backbones import MobileNetV1
+from .blocks import check_size, conv, double
+
+
+@dataclass(frozen=True)
+class ContextCpmConfig:
+    """Options of the network; the defaults are the paper's best.
+
+    Attributes:
+        context: unet, aspp, pyramid or none (the baseline).
+        context_at: each_stage, or backbone: one module behind the features that all stages share.
+        stages: all of them, the first included; the paper's small network has 2.
+        stride: 8 gives maps of 32x32 at 256x256; 4 gives the 64x64 of the paper's MPII version.
+    """
+
+    context: str = "unet"
+    context_at: str = "each_stage"
+    stages: int = 6
+    stride: int = 8
+
+
+class UShaped(nn.Module):
+    """Encoder of two steps and decoder with skip connections; keeps its number of channels."""
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.c_out = c
+
+        def pair(c_in: int, c_mid: int, c_out: int, stride: int = 1) -> nn.Sequential:
+            return nn.Sequential(conv(c_in, c_mid, stride=stride, norm=True), conv(c_mid, c_out, norm=True))
+
+        self.encode1, self.encode2 = pair(c, 2 * c, 2 * c, 2), pair(2 * c, 2 * c, 2 * c, 2)
+        self.decode2, self.decode1 = pair(4 * c, 2 * c, 2 * c), pair(3 * c, 2 * c, c)
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = self.encode1(x)
+        quarter = self.encode2(half)
+        half = self.decode2(torch.cat([half, double(quarter)], 1))
+        return self.decode1(torch.cat([x, double(half)], 1))
+
+
+class AtrousPyramid(nn.Module):
+    """ASPP: four dilated branches of 1024 channels over an alignment to 128, concatenated and fused.
+
+    Inferred: 9,521,280 weights and 9.750 G at 32x32, the paper's 9.52 M and 9.75 G. No BatchNorm: it would not fit.
+    """
+
+    RATES = (3, 6, 9, 12)
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.c_out = 128
+        self.align = conv(c, 128, 1)
+        self.branches = nn.ModuleList(
+            nn.Sequential(conv(128, 1024, dilation=rate), conv(1024, 1024, 1), conv(1024, 128, 1))
+            for rate in self.RATES
+        )
+        self.fuse = conv(4 * 128, 128, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.align(x)
+        return self.fuse(torch.cat([branch(x) for branch in self.branches], 1))
+
+
+class PyramidPooling(nn.Module):
+    """Average pools to 2, 4, 8 and 16 cells a side, 32 channels each, beside their input.
+
+    Inferred: 198,784 weights and 0.065 G at 32x32, the paper's 0.2 M and 0.07 G; average or maximum is not said.
+    """
+
+    CELLS = (2, 4, 8, 16)
+
+    def __init__(self, c: int) -> None:
+        super().__init__()
+        self.c_out = 128
+        self.align = conv(c, 128, 1, norm=True)
+        self.levels = nn.ModuleList(conv(128, 32, norm=True) for _ in self.CELLS)
+        self.fuse = conv(128 + 4 * 32, 128, 1, norm=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.align(x)
+        size, parts = x.shape[-2:], [x]
+        for cells, level in zip(self.CELLS, self.levels, strict=True):
+            # Kernels of size / cells where that divides: written out, because an adaptive pool cannot be exported.
+            kernel = max(1, size[0] // cells), max(1, size[1] // cells)
+            pooled = level(F.avg_pool2d(x, kernel))
+            parts.append(F.interpolate(pooled, size, mode="bilinear", align_corners=False))
+        return self.fuse(torch.cat(parts, 1))
+
+
+CONTEXTS: dict[str, Callable[[int], UShaped | AtrousPyramid | PyramidPooling]] = {
+    "unet": UShaped,
+    "aspp": AtrousPyramid,
+    "pyramid": PyramidPooling,
+}
+
+
+def make_context(name: str, c: int) -> tuple[nn.Module, int]:
+    """A context module over ``c`` channels, and how many it gives.
+
+    Raises:
+        ValueError: no such module.
+    """
+    if name == "none":
+        return nn.Identity(), c
+    if name not in CONTEXTS:
+        raise ValueError(f"no context {name!r}; there are {', '.join(CONTEXTS)} and none")
+    module = CONTEXTS[name](c)
+    return module, module.c_out
+
+
+class Refinement(nn.Module):
+    """Block B: a 1x1 alignment, and around it two 3x3 convolutions, the second dilated; sees 7 cells."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.align = conv(c_in, c_out, 1)
+        self.around = nn.Sequential(conv(c_out, c_out, norm=True), conv(c_out, c_out, dilation=2, norm=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.align(x)
+        return x + self.around(x)
+
+
+class ContextCpm(nn.Module):
+    """Stages that refine the maps of one person, each with global context.
+
+    Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 4 strides. Output: one (heatmaps (N, 17, H / stride,
+    W / stride),) a stage, the last one the best; heatmap 16 is the background.
+    """
+
+    Config = ContextCpmConfig
+    mean = std = (127.5, 127.5, 127.5)
+
+    def __init__(self, config: ContextCpmConfig | None = None, head: Head = LIP_HEAD) -> None:
+        super().__init__()
+        self.config = config = config or ContextCpmConfig()
+        if config.context_at not in ("each_stage", "backbone"):
+            raise ValueError(f"context_at={config.context_at!r}; there are each_stage and backbone")
+        if config.stages < 1:
+            raise ValueError(f"{config.stages} stages; there must be at least 1")
+        # The Gaussian keeps its size in input pixels whatever the stride.
+        sigma = head.sigma * head.stride / config.stride
+        self.head, self.multiple = replace(head, stride=config.stride, sigma=sigma), 4 * config.stride
+        each = config.context if config.context_at == "each_stage" else "none"
+        once = config.context if config.context_at == "backbone" else "none"
+        maps = head.channels[0]
+        self.front = MobileNetV1(stride=config.stride)
+        self.cpm = nn.Sequential(conv(512, 256, norm=True), conv(256, 128, norm=True))
+        self.context, width = make_context(once, 128)
+        self.initial = nn.Sequential(
+            *[conv(width if i == 0 else 128, 128, norm=True) for i in range(3)],
+            conv(128, 512, 1),
+            conv(512, maps, 1, act=False),
+        )
+        self.refinements = nn.ModuleList()
+        for _ in range(config.stages - 1):
+            context, c = make_context(each, width + maps)
+            blocks = [Refinement(c, 128), Refinement(128, 128), Refinement(128, 128)]
+            self.refinements.append(nn.Sequential(context, *blocks, conv(128, 128, 1), conv(128, maps, 1, act=False)))
+        for out in (self.initial[-1][0], *(stage[-1][0] for stage in self.refinements)):  # pyright: ignore
+            nn.init.normal_(out.weight, std=0.01)
+            nn.init.zeros_(out.bias)
+
+    def forward(self, x: Tensor) -> list[tuple[Tensor]]:
+        check_size(x, self.multiple)
+        features = self.context(self.cpm(self.front(x)[-1]))
+        maps = [self.initial(features)]
+        for stage in self.refinements:
+            maps.append(stage(torch.cat([features, maps[-1]], 1)))
+        return [(heatmaps,) for heatmaps in maps]

@@ -1,0 +1,178 @@
+"""Paper 004: Mask R-CNN for keypoints on MobileNetV3 with light key-point heads (SPEC section 9).
+
+The detector (proposals, RoIAlign, box head, losses) is torchvision's; this file gives it the backbone and the heads of
+the paper. The paper prints no counts: e, depth and width of the head and the levels of the backbone are choices, those
+of Mask R-CNN where it has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..skeleton import COCO_BOXES_HEAD, Head
+from .backbones import read_start
+from .blocks import check_size
+
+LEVELS = {  # MobileNetV3-Large's last features of each stride: index and channels
+    "fpn": {3: 24, 6: 40, 12: 112, 16: 960},
+    "c4": {12: 112},
+}
+
+
+@dataclass(frozen=True)
+class KeypointRcnnConfig:
+    """Options of the network.
+
+    Attributes:
+        conv: of the key-point head: vanilla, depthwise or expanded.
+        expansion: depthwise filters a channel if it is expanded (e of the paper, which does not print it).
+        layers: of the head.
+        width: their channels.
+        levels: fpn for a pyramid of strides 4 to 32; c4 for the one map of stride 16 that the paper's wording allows.
+        size: longer side of the input.
+        detections: most people in a picture.
+    """
+
+    conv: str = "expanded"
+    expansion: int = 2
+    layers: int = 8
+    width: int = 512
+    levels: str = "fpn"
+    size: int = 320
+    detections: int = 100
+
+
+def head_layer(kind: str, c_in: int, c_out: int, expansion: int) -> nn.Sequential:
+    """One layer of the key-point head (tables I and II of the paper): no BatchNorm, ReLU at the end alone.
+
+    Raises:
+        ValueError: no such kind.
+    """
+    if kind == "vanilla":
+        return nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU(inplace=True))
+    if kind not in ("depthwise", "expanded"):
+        raise ValueError(f"no convolution {kind!r}; there are vanilla, depthwise and expanded")
+    middle = c_in * (expansion if kind == "expanded" else 1)
+    return nn.Sequential(
+        nn.Conv2d(c_in, middle, 3, padding=1, groups=c_in), nn.Conv2d(middle, c_out, 1), nn.ReLU(inplace=True)
+    )
+
+
+class KeypointHead(nn.Sequential):
+    """Layers over (R, 256, 14, 14) features of R boxes; Xavier weights, as stated."""
+
+    def __init__(self, config: KeypointRcnnConfig, c_in: int = 256) -> None:
+        widths = [c_in, *[config.width] * config.layers]
+        super().__init__(*(head_layer(config.conv, a, b, config.expansion) for a, b in pairwise(widths)))
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+
+
+class SingleLevel(nn.Module):
+    """The features of stride 16 alone, brought to 256 channels; the form of torchvision's pyramids."""
+
+    out_channels = 256
+
+    def __init__(self, features: nn.Sequential, last: int, c_in: int) -> None:
+        super().__init__()
+        self.body = features[: last + 1]
+        self.align = nn.Conv2d(c_in, 256, 1)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return {"0": self.align(self.body(x))}
+
+
+def make_backbone(levels: str) -> nn.Module:
+    """MobileNetV3-Large with a feature pyramid (and a pooled fifth level), or with its stride 16 alone.
+
+    Raises:
+        ValueError: no such levels.
+        ImportError: torchvision is missing.
+    """
+    from torchvision.models import mobilenet_v3_large  # pyright: ignore[reportMissingImports]
+    from torchvision.models.detection.backbone_utils import BackboneWithFPN  # pyright: ignore[reportMissingImports]
+
+    if levels not in LEVELS:
+        raise ValueError(f"no levels {levels!r}; there are {', '.join(LEVELS)}")
+    features, taken = mobilenet_v3_large().features, LEVELS[levels]
+    if levels == "c4":
+        return SingleLevel(features, *next(iter(taken.items())))
+    # torchvision's own mobilenet_backbone takes two maps that are both of stride 32.
+    names = {str(index): str(i) for i, index in enumerate(taken)}
+    return BackboneWithFPN(features, names, list(taken.values()), 256)
+
+
+class KeypointRcnn(nn.Module):
+    """Detector of people with a key-point head over each.
+
+    Input (N, 3, H, W), RGB by ``mean`` and ``std``, H and W multiples of 32. Output in evaluation: a dict a picture of
+    ``boxes`` (P, 4) x0, y0, x1, y1, ``scores`` (P,), ``keypoints`` (P, K, 3) and ``keypoints_scores`` (P, K), in input
+    pixels. In training, with ``targets`` in the same form (``boxes``, ``labels``, ``keypoints``), a dict of losses.
+    """
+
+    Config = KeypointRcnnConfig
+    mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+
+    def __init__(self, config: KeypointRcnnConfig | None = None, head: Head = COCO_BOXES_HEAD) -> None:
+        super().__init__()
+        from torchvision.models.detection import KeypointRCNN  # pyright: ignore[reportMissingImports]
+        from torchvision.models.detection.anchor_utils import AnchorGenerator  # pyright: ignore[reportMissingImports]
+
+        self.config = config = config or KeypointRcnnConfig()
+        self.head, self.multiple = head, 32
+        sizes = (32, 64, 128, 256, 512)
+        anchors = tuple((s,) for s in sizes) if config.levels == "fpn" else (sizes,)
+        self.detector = KeypointRCNN(
+            make_backbone(config.levels),
+            num_classes=2,
+            rpn_anchor_generator=AnchorGenerator(anchors, ((0.5, 1.0, 2.0),) * len(anchors)),
+            keypoint_head=KeypointHead(config),
+            keypoint_predictor=_predictor(config.width, len(head.skeleton)),
+            box_detections_per_img=config.detections,
+            # Pictures come scaled and fitted to config.size; others the detector's own transform brings there and back.
+            min_size=config.size,
+            max_size=config.size,
+            image_mean=[0.0, 0.0, 0.0],
+            image_std=[1.0, 1.0, 1.0],
+        )
+
+    def train(self, mode: bool = True) -> KeypointRcnn:
+        """As of any module, but BatchNorm of the backbone stays frozen at its averages."""
+        super().train(mode)
+        for layer in self.detector.backbone.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval().requires_grad_(False)
+        return self
+
+    def forward(self, x: Tensor, targets: list[dict[str, Tensor]] | None = None) -> Any:
+        check_size(x, self.multiple)
+        return self.detector(list(x), targets)
+
+    def load_imagenet(self, start: str | Path) -> None:
+        """Load ``features.*`` of a MobileNetV3-Large: a file or ``torchvision:mobilenet_v3_large``.
+
+        Raises:
+            ValueError: a tensor is missing; this is no MobileNetV3-Large.
+        """
+        body, state = self.detector.backbone.body, read_start(start)
+        wanted = {name: f"features.{name}" for name in body.state_dict() if not name.endswith("num_batches_tracked")}
+        missing = [key for key in wanted.values() if key not in state]
+        if missing:
+            raise ValueError(f"{start}: no tensor {missing[0]!r}; this is not a MobileNetV3-Large ImageNet start")
+        body.load_state_dict({name: state[key] for name, key in wanted.items()}, strict=False)
+
+
+def _predictor(width: int, joints: int) -> nn.Module:
+    """4x4 transposed convolution to 28x28 maps, then bilinear to 56x56; Xavier weights."""
+    from torchvision.models.detection.keypoint_rcnn import KeypointRCNNPredictor  # pyright: ignore
+
+    predictor = KeypointRCNNPredictor(width, joints)
+    nn.init.xavier_uniform_(predictor.kps_score_lowres.weight)
+    return predictor

@@ -1,0 +1,166 @@
+"""Paper 001: multi-level network (MLN); layers of SPEC section 6.2.
+
+21,278,912 convolution weights and 82.5 G multiply-adds at 368x432, both as printed in the paper. What its text leaves
+open and how the two numbers settle it is in SPEC section 6.1; ``detect=4`` is the other wiring that fits them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..skeleton import OPENPOSE_HEAD, Head
+from .backbones import make_front
+from .blocks import check_size, conv
+from .openpose import Branches, gaussian_
+
+
+@dataclass(frozen=True)
+class MultilevelConfig:
+    """Options of the network; the defaults are the paper's, the four switches its kinds of information.
+
+    Attributes:
+        lower: what is transferred holds Conv-1 and Conv-2 of its source branch (edges, parts).
+        upper: it holds the source's last convolution (whole joints or limbs).
+        joint_limb: transfer crosses over between joints and limbs; without, each branch is its own source, with as
+            many parameters.
+        context: the refinement follows: dense blocks over all maps that see most of the picture.
+        transfer: dense blocks in each direction.
+        refine: dense blocks a branch.
+        detect: 3, or 4 for the variant that transfers Conv-1 and Conv-4 alone (variant B of the specification).
+        front: vgg19, or mobilenet_v1 dilated to stride 8.
+    """
+
+    lower: bool = True
+    upper: bool = True
+    joint_limb: bool = True
+    context: bool = True
+    transfer: int = 2
+    refine: int = 7
+    detect: int = 3
+    front: str = "vgg19"
+
+
+class Dense(nn.Module):
+    """Three 3x3 convolutions in a chain, all of them concatenated: 384 channels that see 3, 5 and 7 cells."""
+
+    def __init__(self, c_in: int) -> None:
+        super().__init__()
+        self.a, self.b, self.c = conv(c_in, 128), conv(128, 128), conv(128, 128)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = self.a(x)
+        b = self.b(a)
+        return torch.cat([a, b, self.c(b)], 1)
+
+
+def dense_chain(c_in: int, blocks: int) -> nn.Sequential:
+    """``blocks`` dense blocks, c_in -> 384 channels."""
+    return nn.Sequential(*[Dense(c_in if i == 0 else 384) for i in range(blocks)])
+
+
+class Detection(nn.Module):
+    """Conv-1, Conv-2, ... of one branch; returns the features of all of them."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(conv(128, 128) for _ in range(layers))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = []
+        for layer in self.convs:
+            x = layer(x)
+            features.append(x)
+        return features
+
+
+class Merge(nn.Module):
+    """Conv-4 and Conv-5: a branch's own features and those transferred to it, to maps.
+
+    A 1x1 convolution over the concatenation is the same function as the sum of two 1x1 convolutions: the text's
+    "merged" may be either.
+    """
+
+    def __init__(self, transferred: int, c_out: int) -> None:
+        super().__init__()
+        self.conv4 = conv(128 + transferred, 128, 1)
+        self.conv5 = conv(128, c_out, 1, act=False)
+
+    def forward(self, own: Tensor, transferred: list[Tensor]) -> Tensor:
+        return self.conv5(self.conv4(torch.cat([own, *transferred], 1)))
+
+
+class Multilevel(nn.Module):
+    """Joint and limb branches that exchange features, then refinement with global context.
+
+    Input (N, 3, H, W), RGB by ``mean`` and ``std``, H and W multiples of 8. Output: (heatmaps (N, 19, H/8, W/8),
+    fields (N, 38, H/8, W/8)) of the detection and, with ``context``, of the refinement.
+    """
+
+    Config = MultilevelConfig
+    mean, std = (128.0,) * 3, (256.0,) * 3  # x / 256 - 0.5
+
+    def __init__(self, config: MultilevelConfig | None = None, head: Head = OPENPOSE_HEAD) -> None:
+        super().__init__()
+        self.config = config = config or MultilevelConfig()
+        if config.detect not in (3, 4):
+            raise ValueError(f"detect={config.detect}: there are 3 and 4 convolutions a branch")
+        self.head, self.multiple = head, 8
+        self.front = make_front(config.front)
+        self.cpm = nn.Sequential(conv(512, 256), conv(256, 128))
+        self.detect_joints, self.detect_limbs = Detection(config.detect), Detection(config.detect)
+        self.levels = self._levels(config)
+        transferred = 384 if self.levels and config.transfer else 128 * len(self.levels)
+        if self.levels:
+            width = 128 * len(self.levels)
+            self.to_limbs, self.to_joints = (dense_chain(width, config.transfer) for _ in range(2))
+        heatmaps, fields = head.channels
+        self.merge_joints, self.merge_limbs = Merge(transferred, heatmaps), Merge(transferred, fields)
+        if config.context:
+
+            def refine(c_out: int) -> nn.Module:
+                out = conv(384, 128, 1), conv(128, c_out, 1, act=False)
+                return nn.Sequential(dense_chain(128 + sum(head.channels), config.refine), *out)
+
+            self.refine = Branches(refine, head)
+        for name, part in self.named_children():
+            if name != "front":
+                _initialise(part)
+
+    @staticmethod
+    def _levels(config: MultilevelConfig) -> list[int]:
+        """Which of the source's convolutions are transferred."""
+        last = config.detect - 1
+        lower = [0] if config.detect == 4 else list(range(last))
+        return (lower if config.lower else []) + ([last] if config.upper else [])
+
+    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        check_size(x, self.multiple)
+        features = self.cpm(self.front(x)[-1])
+        joints, limbs = self.detect_joints(features), self.detect_limbs(features)
+        to_joints, to_limbs = [], []
+        if self.levels:
+            for_joints, for_limbs = (limbs, joints) if self.config.joint_limb else (joints, limbs)
+            to_joints.append(self.to_joints(torch.cat([for_joints[i] for i in self.levels], 1)))
+            to_limbs.append(self.to_limbs(torch.cat([for_limbs[i] for i in self.levels], 1)))
+        heatmaps, fields = self.merge_joints(joints[-1], to_joints), self.merge_limbs(limbs[-1], to_limbs)
+        maps = [(heatmaps, fields)]
+        if self.config.context:
+            maps.append(self.refine(torch.cat([fields, heatmaps, features], 1)))
+        return maps
+
+
+def _initialise(part: nn.Module) -> None:
+    """Scale for ReLU, but small last layers: 28 layers deep without BatchNorm, OpenPose's 0.01 would fade to nothing.
+
+    The paper says nothing of its initialisation.
+    """
+    for layer in part.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+    for layer in part.modules():
+        if isinstance(layer, nn.Sequential) and len(layer) == 1 and isinstance(layer[0], nn.Conv2d):
+            gaussian_(layer)  # a convolution without activation: maps

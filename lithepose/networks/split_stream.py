@@ -1,0 +1,194 @@
+"""Paper 003: MobileNet whose last layers split into one stream a joint, upper body of one person (SPEC section 8).
+
+Three networks: :class:`JointRegression`, the paper's baseline (with or without global pooling) and its split form, and
+:class:`SplitStream`, the final network with heatmaps and skip connections. 3,321,686 parameters for the split
+regression (3.3 M in the paper), 2,281,803 for the final network (2.3 M). The baseline as described has 3.23 M; the
+4.3 M of the paper's table is the MobileNet with 1001 classes that it was made from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..skeleton import FLIC_HEAD, Head
+from .backbones import DepthwiseSeparable, MobileNetV1
+from .blocks import check_size
+
+# Filters a joint of FLIC-11; the numbers of the paper's figure 2b are not known, only that wrists and elbows get more.
+FILTERS = {
+    "recommended": (20, 32, 40, 20, 32, 40, 20, 20, 11, 11, 10),
+    "equal": (24, 24, 24, 23, 23, 23, 23, 23, 23, 23, 23),
+}
+
+
+def filters(streams: str | tuple[int, ...], joints: int) -> tuple[int, ...]:
+    """Filters of each joint's stream: a name, or the numbers themselves.
+
+    Raises:
+        ValueError: no such name, or another number of joints.
+    """
+    if isinstance(streams, str):
+        if streams not in FILTERS:
+            raise ValueError(f"no streams {streams!r}; there are {', '.join(FILTERS)}, or one number a joint")
+        streams = FILTERS[streams]
+    if len(streams) != joints or min(streams) < 1:
+        raise ValueError(f"streams {streams}: one positive number is needed for each of {joints} joints")
+    return tuple(streams)
+
+
+class Streams(nn.Module):
+    """A depthwise separable layer cut into one stream a joint, without connections between them.
+
+    The depthwise convolutions of all streams are one grouped convolution: its channel ``c * J + j`` is channel c of
+    stream j. The pointwise ones differ in width, so they are a list.
+
+    Args:
+        c_in: channels that every stream reads.
+        widths: channels of each stream's output.
+        own_depthwise: each stream has a depthwise convolution of its own, which "no connection" in the text asks for;
+            otherwise they share one, which is then computed once and not once a stream.
+
+    Returns:
+        a list of (N, widths[j], H, W).
+    """
+
+    def __init__(self, c_in: int, widths: tuple[int, ...], own_depthwise: bool = True) -> None:
+        super().__init__()
+        self.copies = len(widths) if own_depthwise else 1
+        self.dw = nn.Conv2d(c_in, c_in * self.copies, 3, padding=1, groups=c_in, bias=False)
+        self.dw_bn = nn.BatchNorm2d(c_in * self.copies, 1e-3)
+        self.pw = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c_in, n, 1, bias=False), nn.BatchNorm2d(n, 1e-3), nn.ReLU6(inplace=True))
+            for n in widths
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = F.relu6(self.dw_bn(self.dw(x)))
+        apart = x.unflatten(1, (-1, self.copies))
+        return [stream(apart[:, :, j % self.copies]) for j, stream in enumerate(self.pw)]
+
+
+@dataclass(frozen=True)
+class JointRegressionConfig:
+    """Options of the regression networks.
+
+    Attributes:
+        pool: global average pooling before the last layer; without it the last layer reads all 7x7 cells.
+        split: the last block and the output split into streams.
+        streams: filters a joint of the split form, four times those of the final network.
+        own_depthwise: see :class:`Streams`.
+        size: side of the square input, which ``pool=False`` is built for.
+    """
+
+    pool: bool = True
+    split: bool = False
+    streams: str | tuple[int, ...] = "recommended"
+    own_depthwise: bool = True
+    size: int = 224
+
+
+class JointRegression(nn.Module):
+    """MobileNet that regresses coordinates: the paper's baseline, the one without pooling, and "Split (MSE)".
+
+    Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 32. Output: one stage of (coordinates (N, J, 2),),
+    x and y as shares of the input's width and height.
+    """
+
+    Config = JointRegressionConfig
+    mean = std = (127.5, 127.5, 127.5)
+
+    def __init__(self, config: JointRegressionConfig | None = None, head: Head = FLIC_HEAD) -> None:
+        super().__init__()
+        self.config = config = config or JointRegressionConfig()
+        if config.split and not config.pool:
+            raise ValueError("split=True needs pool=True: the paper's split network keeps its global pooling")
+        self.head, self.multiple = head, 32
+        joints = len(head.skeleton)
+        self.front = MobileNetV1(blocks=12 if config.split else 13)
+        if config.split:
+            widths = tuple(4 * n for n in filters(config.streams, joints))
+            self.streams = Streams(1024, widths, config.own_depthwise)
+            self.out = nn.ModuleList(nn.Linear(n, 2) for n in widths)
+        else:
+            cells = 1 if config.pool else (config.size // 32) ** 2
+            self.out = nn.Linear(1024 * cells, 2 * joints)
+
+    def forward(self, x: Tensor) -> list[tuple[Tensor]]:
+        check_size(x, self.multiple)
+        side = self.config.size
+        if not self.config.pool and x.shape[-2:] != (side, side):
+            raise ValueError(f"input of {x.shape[-2]}x{x.shape[-1]}: without pooling it must be {side}x{side}")
+        features = self.front(x)[-1]
+        if isinstance(self.out, nn.ModuleList):
+            streams = [stream.mean((2, 3)) for stream in self.streams(features)]
+            xy = torch.stack([out(stream) for out, stream in zip(self.out, streams, strict=True)], 1)
+        else:
+            pooled = features.mean((2, 3)) if self.config.pool else features.flatten(1)
+            xy = self.out(pooled).unflatten(1, (-1, 2))
+        return [(xy,)]
+
+
+@dataclass(frozen=True)
+class SplitStreamConfig:
+    """Options of the final network; the text does not say how a skip "connects": add and concat print the 2.3 M.
+
+    Attributes:
+        streams: filters a joint, 256 together in the paper.
+        skip14: how the skip at stride 16 joins, add or concat.
+        skip28: likewise at stride 8.
+        own_depthwise: see :class:`Streams`.
+        out_kernel: side of each stream's last convolution.
+    """
+
+    streams: str | tuple[int, ...] = "recommended"
+    skip14: str = "add"
+    skip28: str = "concat"
+    own_depthwise: bool = True
+    out_kernel: int = 1
+
+
+class SplitStream(nn.Module):
+    """The final network: twice up by two, skips from stride 8 and 16, then one stream a joint at stride 4.
+
+    Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 16. Output: one stage of (heatmaps
+    (N, J, H/4, W/4),).
+    """
+
+    Config = SplitStreamConfig
+    mean = std = (127.5, 127.5, 127.5)
+
+    def __init__(self, config: SplitStreamConfig | None = None, head: Head = FLIC_HEAD) -> None:
+        super().__init__()
+        self.config = config = config or SplitStreamConfig()
+        for skip in (config.skip14, config.skip28):
+            if skip not in ("add", "concat"):
+                raise ValueError(f"skip {skip!r}; there are add and concat")
+        self.head, self.multiple = head, 16
+        self.front = MobileNetV1()
+        self.skip14, self.skip28 = DepthwiseSeparable(512, 512), DepthwiseSeparable(256, 256)
+        self.reduce = DepthwiseSeparable(512 if config.skip14 == "add" else 1024, 256)
+        widths = filters(config.streams, len(head.skeleton))
+        self.streams = Streams(256 if config.skip28 == "add" else 512, widths, config.own_depthwise)
+        kernel = config.out_kernel
+        self.out = nn.ModuleList(nn.Conv2d(n, 1, kernel, padding=kernel // 2) for n in widths)
+
+    @staticmethod
+    def _join(x: Tensor, skip: Tensor, how: str) -> Tensor:
+        return x + skip if how == "add" else torch.cat([x, skip], 1)
+
+    def forward(self, x: Tensor) -> list[tuple[Tensor]]:
+        check_size(x, self.multiple)
+        front = self.front
+        at28 = front.blocks[4](front.blocks[3](front.blocks[2](front.blocks[1](front.blocks[0](front.stem(x))))))
+        first14 = at14 = front.blocks[5](at28)
+        for block in front.blocks[6:]:
+            at14 = block(at14)
+        joined14 = self._join(at14, self.skip14(first14), self.config.skip14)
+        up28 = self.reduce(F.interpolate(joined14, scale_factor=2.0))
+        joined28 = self._join(up28, self.skip28(at28), self.config.skip28)
+        streams = self.streams(F.interpolate(joined28, scale_factor=2.0))
+        return [(torch.cat([out(stream) for out, stream in zip(self.out, streams, strict=True)], 1),)]

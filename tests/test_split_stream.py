@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from network_tester import NetworkTester
+
+from lithepose.complexity import measure
+from lithepose.networks import build
+from lithepose.networks.split_stream import FILTERS
+
+
+class TestSplitStream(NetworkTester):
+    name = "split_stream"
+    sizes = [(1, 64, 64), (2, 48, 64)]
+
+
+class TestSharedDepthwise(NetworkTester):
+    name = "split_stream"
+    options = {"own_depthwise": False, "skip14": "concat", "skip28": "add", "streams": "equal"}
+    sizes = [(1, 64, 64), (2, 48, 64)]
+
+
+class RegressionTester(NetworkTester):
+    name = "joint_regression"
+
+    def shapes(self, net, n, h, w):
+        return [(n, 11, 2)]
+
+
+class TestRegression(RegressionTester):
+    sizes = [(1, 64, 64), (2, 64, 96)]
+
+
+class TestRegressionWithoutPooling(RegressionTester):
+    options = {"pool": False, "size": 64}
+    sizes = [(1, 64, 64), (2, 64, 64)]
+
+
+class TestSplitRegression(RegressionTester):
+    options = {"split": True}
+    sizes = [(1, 64, 64), (2, 64, 96)]
+
+
+@pytest.mark.parametrize(
+    ("network", "options", "parameters", "macs"),
+    [
+        ("joint_regression", {}, 3_229_526, 567_738_880),
+        ("joint_regression", {"pool": False}, 4_310_870, 568_820_224),
+        ("joint_regression", {"split": True}, 3_321_686, 572_234_240),
+        ("joint_regression", {"split": True, "own_depthwise": False}, 3_209_046, 567_718_400),
+        ("split_stream", {}, 2_281_803, 1_272_613_888),
+        ("split_stream", {"skip28": "add"}, 2_185_291, 987_614_208),
+        ("split_stream", {"skip14": "concat", "skip28": "add"}, 2_321_995, 1_093_987_328),
+        ("split_stream", {"skip14": "concat"}, 2_418_507, 1_378_987_008),
+    ],
+)
+def test_counts(network, options, parameters, macs):
+    counts = measure(build(network, **options), 3, 224, 224)
+    assert (counts.parameters, counts.macs) == (parameters, macs)
+
+
+def test_distributions_share_the_same_filters():
+    for numbers in FILTERS.values():
+        assert len(numbers) == 11
+        assert sum(numbers) == 256
+
+
+@pytest.mark.parametrize("network", ["split_stream", "joint_regression"])
+def test_streams_have_no_connection(network):
+    """The output of one joint does not depend on another's filters."""
+    options = {"split": True} if network == "joint_regression" else {}
+    net = build(network, **options)
+    (out,) = net(torch.randn(2, 3, 64, 64))[0]
+    out[:, 3].sum().backward()
+    for j in range(11):
+        for part in (net.streams.pw[j][0], net.out[j]):
+            gradient = part.weight.grad
+            assert (gradient is not None and bool(gradient.any())) == (j == 3)
+    own = net.streams.dw.weight.grad.unflatten(0, (-1, 11)).abs().sum((0, 2, 3, 4))
+    assert (own > 0).nonzero().flatten().tolist() == [3]
+
+
+def test_streams_that_do_not_fit():
+    for streams in ("many", (1, 2, 3), (0,) * 11):
+        with pytest.raises(ValueError, match="streams"):
+            build("split_stream", streams=streams)
+    with pytest.raises(ValueError, match="split=True"):
+        build("joint_regression", split=True, pool=False)
+    with pytest.raises(ValueError, match="64x96"):
+        build("joint_regression", pool=False, size=64)(torch.zeros(1, 3, 64, 96))
