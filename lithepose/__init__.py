@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .draw import draw
-    from .image import UnreadableImage
+    from .image import UnreadableImage, read_image
     from .poses import Poses
     from .predict import Predictor, load
     from .skeleton import Skeleton
 
 __version__ = "0.1.0"
-__all__ = ["Poses", "Predictor", "Skeleton", "UnreadableImage", "draw", "load"]
+__all__ = ["Poses", "Predictor", "Skeleton", "UnreadableImage", "draw", "load", "read_image"]
 
 _HOMES = {"draw": "draw", "UnreadableImage": "image", "Poses": "poses", "Predictor": "predict", "load": "predict"}
-_HOMES["Skeleton"] = "skeleton"
+_HOMES |= {"Skeleton": "skeleton", "read_image": "image"}
 
 
 def __getattr__(name: str) -> Any:

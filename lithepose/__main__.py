@@ -1,4 +1,4 @@
-"""`python -m lithepose` is the command line, also under torchrun."""
+"""`python -m lithepose` is the command line."""
 
 from .cli import main
 

@@ -16,17 +16,23 @@ import numpy as np
 from .image import UnreadableImage, decode_image
 from .skeleton import Skeleton
 
+Place = tuple[Path, int, int]  # file, offset, size (-1: to the end)
+
 
 class Photos:
     """Files by name, from folders and uncompressed tar archives, read in place.
 
     Args:
-        sources: folders or ``.tar`` files. A file is found by its path below the source, with or without a leading
-            ``images/`` or the archive's own top folder.
+        sources: folders or ``.tar`` files. A file is found by its whole path below the source, or by the end of it as
+            long as no other file ends alike.
+        prefer: folder that decides between files of the same name, as ``val`` between ``train/1.jpg`` and
+            ``val/1.jpg``.
     """
 
-    def __init__(self, *sources: str | Path) -> None:
-        self._index: dict[str, tuple[Path, int, int]] = {}  # name -> file, offset, size (-1: to the end)
+    def __init__(self, *sources: str | Path, prefer: str = "") -> None:
+        self._whole: dict[str, Place] = {}
+        self._ends: dict[str, Place | None] = {}  # None: more than one
+        self._prefer = prefer
         for source in map(Path, sources):
             if source.is_dir():
                 found = ((p.relative_to(source).as_posix(), (p, 0, -1)) for p in source.rglob("*") if p.is_file())
@@ -35,11 +41,13 @@ class Photos:
             else:
                 raise FileNotFoundError(f"{source}: no such folder or tar archive; give the data set's folder or .tar")
             for name, place in found:
-                for suffix in _suffixes(name):
-                    self._index.setdefault(suffix, place)
+                name = name.removeprefix("./")
+                self._whole.setdefault(name, place)
+                for end in _ends(name):
+                    self._ends[end] = None if end in self._ends else place
 
     @staticmethod
-    def _members(source: Path) -> Iterator[tuple[str, tuple[Path, int, int]]]:
+    def _members(source: Path) -> Iterator[tuple[str, Place]]:
         try:
             with tarfile.open(source, "r:") as archive:
                 for member in archive:
@@ -48,18 +56,35 @@ class Photos:
         except tarfile.ReadError as error:
             raise ValueError(f"{source}: compressed archive; unpack it, or store it as plain .tar") from error
 
+    def _place(self, name: str) -> Place | None:
+        for candidate in (
+            name,
+            f"{self._prefer}/{name}",
+            f"images/{self._prefer}/{name}",
+            f"{self._prefer}/images/{name}",
+        ):
+            if candidate in self._whole:
+                return self._whole[candidate]
+            if candidate != name and self._ends.get(candidate):
+                return self._ends[candidate]
+        if name in self._ends and self._ends[name] is None:
+            raise ValueError(f"{name}: several files of the data set are called so; name them by their folders")
+        return self._ends.get(name)
+
     def __contains__(self, name: str) -> bool:
-        return name in self._index
+        return self._place(name) is not None
 
     def read(self, name: str) -> bytes:
         """Bytes of the named file.
 
         Raises:
             FileNotFoundError: no source holds it.
+            ValueError: several do.
         """
-        if name not in self._index:
-            raise FileNotFoundError(f"{name}: not among the {len(self._index)} files of the data set")
-        path, offset, size = self._index[name]
+        place = self._place(name)
+        if place is None:
+            raise FileNotFoundError(f"{name}: not among the {len(self._whole)} files of the data set")
+        path, offset, size = place
         with open(path, "rb") as file:
             file.seek(offset)
             return file.read(size)
@@ -72,7 +97,7 @@ class Photos:
             raise UnreadableImage(f"{name}: {error}") from error
 
 
-def _suffixes(name: str) -> list[str]:
+def _ends(name: str) -> list[str]:
     """``a/images/b.jpg`` is found as itself, ``images/b.jpg`` and ``b.jpg``."""
     parts = name.split("/")
     return ["/".join(parts[i:]) for i in range(len(parts))]
@@ -80,7 +105,7 @@ def _suffixes(name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Photo:
-    """One annotated photo. ``people`` are COCO annotation dicts, untouched."""
+    """One annotated photo. ``people`` are COCO annotation dicts, ``num_keypoints`` counted where it is missing."""
 
     id: int
     file_name: str
@@ -117,9 +142,9 @@ class KeypointSet:
         path = Path(data)
         if path.suffix in (".json", ".gz") and path.is_file():
             raw, where = path.read_bytes(), str(path)
-            files = Photos(*(images or (path.parent,)))
+            files = Photos(*(images or (path.parent,)), prefer=split)
         else:
-            files = Photos(*((path, *images)))
+            files = Photos(path, *images, prefer=split)
             name = f"{split}.json"
             if name not in files:
                 raise FileNotFoundError(f"{path}: holds no {name}; name another split, or give the json file itself")
@@ -127,14 +152,15 @@ class KeypointSet:
         try:
             content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
             return cls(where, _photos(content), _skeleton(content), files)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
             raise ValueError(f"{where}: not a COCO-keypoint json ({error!r})") from error
 
 
 def _photos(content: dict[str, Any]) -> tuple[Photo, ...]:
     people: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
-        people[annotation["image_id"]].append(annotation)
+        visible = sum(v > 0 for v in annotation["keypoints"][2::3])
+        people[annotation["image_id"]].append({"num_keypoints": visible} | annotation)
     return tuple(
         Photo(i["id"], i["file_name"], i["width"], i["height"], tuple(people[i["id"]])) for i in content["images"]
     )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as json_module
+import logging
 import os
+import signal
 import sys
+import threading
 import time
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -29,11 +34,10 @@ def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
     Args:
         out: picture to write.
     """
-    import cv2
-
     from .draw import draw
     from .image import read_image
     from .predict import load
+    from .sinks import write_picture
 
     image = read_image(Path(__file__).parent / "samples" / "astronaut.jpg")
     model = load()
@@ -47,10 +51,7 @@ def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
     for joint, (x, y), score in zip(poses.joints, poses.xy[0], poses.score[0], strict=True):
         if score > 0:
             table.add_row(joint, f"{x:.1f}", f"{y:.1f}", f"{score:.2f}")
-    if not cv2.haveImageWriter(out.name):
-        raise ValueError(f"{out}: cannot write this kind of picture; use .jpg or .png")
-    _, data = cv2.imencode(out.suffix, cv2.cvtColor(draw(image, poses), cv2.COLOR_RGB2BGR))
-    out.write_bytes(data.tobytes())
+    write_picture(out, draw(image, poses))
     out_console.print(table)
     out_console.print(f"{milliseconds:.0f} ms for a {image.shape[1]}x{image.shape[0]} photo; drawn: {out}")
     return OK
@@ -93,7 +94,7 @@ def predict(
     for source in sources:
         try:
             inputs += expand([source])
-        except FileNotFoundError as error:
+        except OSError as error:
             missing[source] = error
     if not inputs:
         raise next(iter(missing.values()))
@@ -103,6 +104,7 @@ def predict(
         out = out or Path("out")
         name = {"lithepose": "poses.jsonl", "coco": "poses.json", "csv": "poses.csv", "openpose": "openpose"}[format]
         json = out / name
+    _keep_sources(json, [i.source for i in inputs])
     failures = {source: str(error) for source, error in missing.items()}
     return _predict(predictor, inputs, out, json, format, failures)
 
@@ -120,31 +122,37 @@ def _predict(
     from .sinks import PictureSink, ResultFile
 
     began, count, people, stopped = time.perf_counter(), 0, 0, False
-    results = ResultFile(json, format, sys.stdout)
+    # The folder first: what is in an earlier result file shall outlive a call that cannot be carried out.
     pictures = PictureSink(out, [i.source for i in inputs if i.kind != "live"]) if out else None
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn()
-    try:
-        with Progress(*columns, console=err_console, disable=not err_console.is_terminal, transient=True) as progress:
-            task = progress.add_task("", total=None)
+    progress = Progress(*columns, console=err_console, disable=not err_console.is_terminal, transient=True)
+    with contextlib.ExitStack() as stack:
+        results = ResultFile(json, format, sys.stdout)
+        stack.callback(results.close)
+        if pictures:
+            stack.callback(pictures.close)
+        try:
+            task = stack.enter_context(progress).add_task("", total=None)
             for frame in frames(inputs):
                 if isinstance(frame, Failed):
                     failures[frame.source] = str(frame.error)
                     continue
                 poses = predictor(frame.image)
-                results.write(frame, poses)
-                if pictures and frame.source not in failures:
-                    try:
-                        pictures.write(frame, draw(frame.image, poses, copy=False))
-                    except OSError as error:
-                        failures[frame.source] = str(error)
                 count, people = count + 1, people + len(poses)
                 progress.update(task, advance=1, description=os.path.basename(frame.source))
-    except KeyboardInterrupt:  # how a camera is ended; what was written is whole
-        stopped = True
-    finally:
-        results.close()
-        if pictures:
-            pictures.close()
+                if frame.source in failures:
+                    continue
+                try:
+                    results.write(frame, poses)
+                    if pictures:
+                        pictures.write(frame, draw(frame.image, poses, copy=False))
+                except BrokenPipeError:
+                    raise
+                except OSError as error:
+                    failures[frame.source] = str(error)
+        except KeyboardInterrupt:  # how a camera is ended; what was written is whole
+            stopped = True
+    failures |= pictures.failures if pictures else {}
     for source, error in failures.items():
         err_console.print(
             error if source in error else f"{source}: {error}", style="red", markup=False, highlight=False
@@ -157,6 +165,16 @@ def _predict(
         highlight=False,
     )
     return STOPPED if stopped and not all(i.kind == "live" for i in inputs) else SOME_FAILED if failures else OK
+
+
+def _keep_sources(json: Path, sources: list[str]) -> None:
+    """Refuse to write the results over what they are about.
+
+    Raises:
+        ValueError: names the file.
+    """
+    if str(json) != "-" and json.exists() and any(os.path.exists(s) and json.samefile(s) for s in sources):
+        raise ValueError(f"{json}: is one of the pictures to look at; name another file for the results")
 
 
 def models() -> int:
@@ -200,20 +218,25 @@ def evaluate(
     from .evaluate import evaluate_oks
     from .predict import Predictor
 
+    try:
+        import faster_coco_eval  # noqa: F401  # before an hour of predictions, not after
+    except ImportError as error:
+        raise _missing("evaluate", "evaluate", error) from error
+    if json and json.is_dir():
+        raise ValueError(f"{json}: is a folder; name a file for the results")
     predictor = Predictor(model, size=size, threads=threads)
-    if json:
-        json.parent.mkdir(parents=True, exist_ok=True)
 
     def progress(photos):  # noqa: ANN001, ANN202
         return track(photos, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
 
     scores, results = evaluate_oks(predictor, data, split, progress)
-    if json:
-        json.write_text(json_module.dumps(results), encoding="utf-8")
     table = Table("metric", "value", title=f"{model} on {data} ({split}), longer side {predictor.size}")
     for name, value in scores.items():
         table.add_row(name, f"{value:.4f}")
     out_console.print(table)
+    if json:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        json.write_text(json_module.dumps(results), encoding="utf-8")
     return OK
 
 
@@ -238,8 +261,8 @@ def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None) -
 def export(
     weights: Path,
     /,
-    network: str = "lithe",
-    options: str = "{}",
+    network: str | None = None,
+    options: str | None = None,
     out: Path | None = None,
     size: int = 512,
 ) -> int:
@@ -247,8 +270,8 @@ def export(
 
     Args:
         weights: .safetensors of a training run.
-        network: name of the network.
-        options: its options, as json.
+        network: name of the network. Default: that of the recipe.json beside the weights, or lithe.
+        options: its options, as json. Default: those of the recipe.json beside the weights, or none.
         out: file to write. Default: beside the weights.
         size: longer side of the input that the model shall use by default.
     """
@@ -256,12 +279,19 @@ def export(
         from .export import export_weights
     except ImportError as error:
         raise _missing("export", "train", error) from error
-    path = out or weights.with_suffix(".onnx")
+    path, beside = out or weights.with_suffix(".onnx"), weights.parent / "recipe.json"
+    recipe = json_module.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
     try:
-        chosen = dict(json_module.loads(options))
+        chosen = dict(json_module.loads(options)) if options is not None else recipe.get("options", {})
     except (ValueError, TypeError) as error:
         raise ValueError(f"--options {options!r}: not a json object, as in '{{\"width\": 128}}'") from error
-    difference = export_weights(weights, network, chosen, path, size)
+    chosen = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder; make it, or name another --out")
+    logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter talks about itself
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        difference = export_weights(weights, network or recipe.get("network", "lithe"), chosen, path, size)
     out_console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, largest difference from torch {difference:.1e}")
     return OK
 
@@ -289,6 +319,14 @@ def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> i
     """
     # What OpenCV prints about a broken file is in our own message, with the name of the file.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    if threading.current_thread() is threading.main_thread():  # stopped by a service manager is as by Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if (arguments if arguments is not None else sys.argv[1:]) == ["--version"]:
+        from . import __version__
+
+        out_console.print(f"lithepose {__version__}", highlight=False)
+        return OK
     try:
         return tyro.extras.subcommand_cli_from_dict(
             COMMANDS, prog="lithepose", description="Fast 2D human pose estimation.", args=arguments

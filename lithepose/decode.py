@@ -73,7 +73,7 @@ class DecodeConfig:
     agree: float = 0.7  # share of a limb's samples that must reach it
     samples: int = 10  # along a limb
     joints: int = 3  # fewest joints of a person
-    person: float = 0.1  # lowest score of a person
+    person: float = 0.0  # lowest score of a person, as decode returns it
 
 
 def peaks(maps: Maps, head: Head, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -218,6 +218,6 @@ def _sure(
     """Leave out joints and people below the thresholds; the best person first."""
     found = score >= config.peak
     xy, score = np.where(found[..., None], xy, np.nan), np.where(found, score, 0)
-    keep = (found.sum(1) >= config.joints) & (person_score >= config.person * config.joints / score.shape[1])
+    keep = (found.sum(1) >= config.joints) & (person_score >= config.person)
     order = np.flatnonzero(keep)[np.argsort(-person_score[keep], kind="stable")]
     return xy[order], score[order], person_score[order]

@@ -10,35 +10,21 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import cv2
 import numpy as np
 
-from .image import UnreadableImage, read_image
+from .image import UnreadableImage, decode_image, read_image
 
 PICTURES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".png",
-        ".bmp",
-        ".dib",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".jp2",
-        ".avif",
-        ".gif",
-    ]
+    ".jpg .jpeg .jpe .png .bmp .dib .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .avif .gif"
+    " .heic .heif".split()  # of iPhones: OpenCV may not read them, but they shall not be passed over in silence
 )
-VIDEOS = frozenset(
-    [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp", ".ogv"]
-)
+VIDEOS = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .vob .wmv .asf .flv .3gp .ogv".split())
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:// is a path
+MAX_PICTURE = 1 << 30  # bytes; a larger file of unknown suffix is no picture
 MAX_MISSED = 50  # frames that a camera or stream may fail to give in a row before it counts as gone
 
 
@@ -85,21 +71,35 @@ class Input:
 def expand(sources: Sequence[str]) -> list[Input]:
     """Folders and patterns -> the files that they stand for, in natural order (2 before 10).
 
-    A number is a camera, anything with ``://`` a stream. A folder gives its pictures and videos, by suffix; subfolders
-    are left alone (``folder/**`` reaches them). A file that is named outright is tried whatever its suffix.
+    What exists is a path, whatever it is called. Otherwise a number is a camera, and anything with ``://`` an address:
+    of a picture or video by its suffix, else of a live stream. A folder gives its pictures and videos, by suffix;
+    subfolders and hidden files are left alone (``folder/**`` reaches the former). A file that is named outright is
+    tried whatever its suffix.
 
     Raises:
         FileNotFoundError: a path that does not exist, a pattern or folder that holds nothing.
+        OSError: a path that may not be looked at.
     """
     found: list[Input] = []
     for source in sources:
         path = Path(source)
-        if re.fullmatch(r"\d+", source) or "://" in source:
+        try:
+            exists = path.exists()
+        except OSError as error:
+            raise OSError(f"{source}: cannot be looked at ({error.strerror or error})") from error
+        if exists and path.is_dir():
+            try:
+                found += _inside(source, (str(p) for p in path.iterdir()), "folder")
+            except PermissionError as error:
+                raise OSError(f"{source}: folder cannot be listed ({error.strerror})") from error
+        elif exists:
+            found.append(Input(source, "live" if path.is_char_device() else _kind(source)))
+        elif re.fullmatch("[0-9]{1,3}", source):
             found.append(Input(source, "live"))
-        elif path.is_dir():
-            found += _inside(source, (str(p) for p in path.iterdir()), "folder")
-        elif path.exists():
-            found.append(Input(source, "video" if path.suffix.lower() in VIDEOS else "picture"))
+        elif ADDRESS.match(source):
+            suffix = Path(urlsplit(source).path).suffix.lower()
+            file = not source.lower().startswith(("rtsp", "rtmp", "udp")) and suffix in PICTURES | VIDEOS
+            found.append(Input(source, _kind(urlsplit(source).path) if file else "live"))
         elif glob.has_magic(source):
             found += _inside(source, glob.iglob(source, recursive=True), "pattern")
         else:
@@ -109,39 +109,90 @@ def expand(sources: Sequence[str]) -> list[Input]:
     return found
 
 
+def _kind(name: str) -> str:
+    return "video" if Path(name).suffix.lower() in VIDEOS else "picture"
+
+
 def _inside(source: str, paths: Iterator[str], kind: str) -> list[Input]:
     known = PICTURES | VIDEOS
-    files = [p for p in paths if Path(p).suffix.lower() in known and os.path.isfile(p)]
+    files = [p for p in paths if _plain(p) and Path(p).suffix.lower() in known and os.path.isfile(p)]
     if not files:
         raise FileNotFoundError(f"{source}: {kind} without pictures or videos (by suffix: {' '.join(sorted(known))})")
-    return [Input(p, "video" if Path(p).suffix.lower() in VIDEOS else "picture") for p in sorted(files, key=_natural)]
+    return [Input(p, _kind(p)) for p in sorted(files, key=_natural)]
+
+
+def _plain(path: str) -> bool:
+    """Not hidden, as ``._photo.jpg`` is, which macOS leaves on foreign disks and which is no photo."""
+    return not os.path.basename(path).startswith(".")
 
 
 def _natural(name: str) -> list[tuple[int, Any]]:
-    return [(0, int(part)) if part.isdigit() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part]
 
 
 def frames(inputs: Iterable[Input]) -> Iterator[Frame | Failed]:
     """All frames of what :func:`expand` found, one at a time; what cannot be read comes as :class:`Failed` instead."""
     for item in inputs:
         try:
-            if item.kind == "picture":
-                yield Frame(read_image(item.source), item.source)
-            else:
-                yield from _video(item)
+            yield from _picture(item) if item.kind == "picture" else _video(item)
         except (OSError, ValueError, cv2.error, MemoryError) as error:
-            yield Failed(_without_login(item.source), error)
+            yield Failed(shown(item.source), error)
 
 
-def _without_login(source: str) -> str:
-    """rtsp://user:secret@host -> rtsp://host: what is shown and written must not hold a password."""
-    return re.sub(r"://[^/@]*@", "://", source)
+def _picture(item: Input) -> Iterator[Frame]:
+    if ADDRESS.match(item.source):
+        try:
+            with urlopen(item.source, timeout=30) as answer:
+                image = decode_image(answer.read(MAX_PICTURE))
+        except (OSError, ValueError) as error:
+            raise UnreadableImage(f"{shown(item.source)}: {error}") from error
+        yield Frame(image, shown(item.source))
+        return
+    known = Path(item.source).suffix.lower() in PICTURES
+    if not known and os.path.getsize(item.source) > MAX_PICTURE:
+        yield from _video(item)
+        return
+    try:
+        image = read_image(item.source)
+    except UnreadableImage as error:
+        if known:
+            raise
+        try:
+            yield from _video(item)
+        except UnreadableImage:
+            raise error from None
+        return
+    yield Frame(image, item.source)
+
+
+def shown(source: str) -> str:
+    """A source as it may be shown and written: addresses without logins, queries and ``password=`` parts."""
+    if not ADDRESS.match(source):
+        return source
+    scheme, rest = source.split("://", 1)
+    rest = rest.rpartition("@")[2].partition("?")[0]
+    return f"{scheme}://" + "/".join("..." if "=" in part or "&" in part else part for part in rest.split("/"))
+
+
+def _promised(path: str) -> int:
+    """Frames that a video file says it has; 0 where it does not say.
+
+    OpenCV makes up a count from the duration, which is that of the sound if it is longer.
+    """
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(path) as container:
+            return container.streams.video[0].frames
+    except (FFmpegError, OSError, IndexError):
+        return 0
 
 
 def _video(item: Input) -> Iterator[Frame]:
-    live = item.kind == "live"
-    shown = _without_login(item.source)
-    capture = cv2.VideoCapture(int(item.source) if live and item.source.isdigit() else item.source)
+    live, name = item.kind == "live", shown(item.source)
+    camera = re.fullmatch("[0-9]{1,3}", item.source) and live and not os.path.exists(item.source)
+    capture = cv2.VideoCapture(int(item.source) if camera else item.source)
     try:
         if not capture.isOpened():
             what = (
@@ -149,10 +200,9 @@ def _video(item: Input) -> Iterator[Frame]:
                 if live
                 else "not a video that OpenCV can decode"
             )
-            raise UnreadableImage(f"{shown}: {what}")
+            raise UnreadableImage(f"{name}: {what}")
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = rate if 0 < rate <= 1000 else 30.0
-        promised = 0 if live else int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         index, missed, seconds, began = 0, 0, 0.0, time.monotonic()
         while True:
             ok, bgr = capture.read()
@@ -160,7 +210,7 @@ def _video(item: Input) -> Iterator[Frame]:
                 missed = 0
                 # A file says when the frame just read is shown; cameras fill that with clocks of their own.
                 seconds = time.monotonic() - began if live else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), shown, index, max(seconds, 0.0), rate)
+                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), name, index, max(seconds, 0.0), rate)
                 index += 1
                 continue
             missed += 1
@@ -168,6 +218,9 @@ def _video(item: Input) -> Iterator[Frame]:
                 break
     finally:
         capture.release()
-    # Some containers only estimate their count, from duration and mean rate: what is cut off misses time as well.
+    if live:  # whoever wants it to end interrupts it
+        raise UnreadableImage(f"{name}: gave no more frames after {index}; is the camera or server still there?")
+    promised = _promised(item.source)
+    # Edits may hide frames: what is cut off misses time as well.
     if index == 0 or (index < 0.98 * promised - 2 and seconds < 0.98 * promised / rate - 2 / rate):
-        raise UnreadableImage(f"{shown}: ends after {index} of {promised} frames; the file is cut off or damaged")
+        raise UnreadableImage(f"{name}: ends after {index} of {promised} frames; the file is cut off or damaged")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -40,20 +41,24 @@ def read_image(path: str | Path) -> np.ndarray:
 def decode_image(data: bytes) -> np.ndarray:
     """Decode an encoded picture to (H, W, 3) uint8 RGB; grey, alpha, 16-bit and CMYK are converted.
 
-    Transparent parts are laid over white. OpenCV turns the picture by its EXIF orientation, but not when it is asked
-    to keep the alpha channel, so only pictures that have one are read that way.
+    Transparent parts are laid over white; of an animation the first picture is taken. A JPEG damaged in its middle is
+    decoded as far as libjpeg can, which is what every viewer shows of it.
     """
     if not data:
         raise UnreadableImage("empty file; is the copy complete?")
-    if data[:2] == b"\xff\xd8" and b"\xff\xd9" not in data[-1024:] and b"\xff\xd9" not in data[len(data) // 2 :]:
+    jpeg = data[:2] == b"\xff\xd8"
+    if jpeg and _ends_early(data):
         raise UnreadableImage("JPEG that ends early; copy it again")
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
-        if image is not None and data[:4] in (b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*"):
+        if image is not None and not jpeg:
+            # OpenCV turns a picture by its EXIF orientation, but not when it is asked to keep the alpha channel.
             raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
-            if raw is not None and raw.ndim == 3 and raw.shape[2] == 4 and raw.shape[:2] == image.shape[:2]:
-                image = as_rgb(cv2.cvtColor(raw, cv2.COLOR_BGRA2RGBA))
+            if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
+                turned = turn(raw, _orientation(data))
+                if turned.shape[:2] == image.shape[:2]:
+                    image = cv2.cvtColor(turned, cv2.COLOR_BGRA2RGBA)
     except cv2.error as error:
         raise UnreadableImage(f"OpenCV refuses it ({error.err}); shrink or convert it") from error
     if image is None:
@@ -61,18 +66,61 @@ def decode_image(data: bytes) -> np.ndarray:
     return as_rgb(image)
 
 
+def _ends_early(data: bytes) -> bool:
+    """Whether a JPEG has no end marker after its first scan: thumbnails before it have one of their own."""
+    at = 2
+    while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
+        marker = data[at + 1]
+        if marker == 0xFF or 0xD0 <= marker <= 0xD7 or marker == 0x01:  # fill bytes and markers without a length
+            at += 1 if marker == 0xFF else 2
+        elif marker == 0xDA:
+            break
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return b"\xff\xd9" not in data[at:]
+
+
+def _orientation(data: bytes) -> int:
+    """EXIF orientation (1 to 8) of a PNG or WebP; 1 where there is none."""
+    at = data.find(b"eXIf" if data[:4] == b"\x89PNG" else b"EXIF")
+    if at < 0 or data[:4] not in (b"\x89PNG", b"RIFF"):
+        return 1
+    exif = data[at + (4 if data[:4] == b"\x89PNG" else 8) :]
+    exif = exif.removeprefix(b"Exif\0\0")
+    order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
+
+    def number(where: int, size: int) -> int:
+        return int.from_bytes(exif[where : where + size], order)
+
+    first = number(4, 4)
+    for entry in range(first + 2, first + 2 + 12 * min(number(first, 2), 64), 12):
+        if number(entry, 2) == 0x0112:
+            return number(entry + 8, 2)
+    return 1
+
+
+def turn(image: np.ndarray, orientation: int) -> np.ndarray:
+    """Bring a picture upright that was stored in one of EXIF's eight orientations; others are left as they are."""
+    if orientation in (5, 6, 7, 8):
+        image = image.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
+
+
 def as_rgb(image: object) -> np.ndarray:
     """Bring an array or PIL image to (H, W, 3) uint8 RGB.
 
     Args:
         image: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA array of uint8, uint16, bool, or floats in [0, 1];
-            or anything with PIL's ``convert`` method.
+            or a PIL image of any mode, which is turned upright as its EXIF orientation says.
 
     Raises:
         UnreadableImage: another shape or type, or more than 268 megapixels.
     """
-    convert = getattr(image, "convert", None)
-    array = np.asarray(convert("RGB") if convert else image)
+    array = _from_pil(image) if hasattr(image, "convert") else np.asarray(image)
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
@@ -86,6 +134,18 @@ def as_rgb(image: object) -> np.ndarray:
     if array.shape[2] == 1:
         array = np.repeat(array, 3, axis=2)
     return np.ascontiguousarray(array)
+
+
+def _from_pil(image: Any) -> np.ndarray:
+    """A PIL image (known by its method, PIL is no dependency) as the same file would be read."""
+    mode = getattr(image, "mode", "RGB")
+    if mode.startswith("I;16"):
+        array = np.asarray(image).astype(np.uint16)
+    elif "A" in mode or "a" in mode or "transparency" in getattr(image, "info", {}):
+        array = np.asarray(image.convert("RGBA"))
+    else:
+        array = np.asarray(image.convert("RGB"))
+    return turn(array, image.getexif().get(0x0112, 1) if hasattr(image, "getexif") else 1)
 
 
 def _as_uint8(array: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from .skeleton import Head
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "lithe"
+BATCH = 16  # pictures that one call of the network gets; more are no faster and fill the memory
 
 
 class _Convertible(Protocol):
@@ -53,8 +54,8 @@ class Predictor:
 
     Args:
         model: name of an embedded model, or path of an ``.onnx`` file that ``lithepose export`` wrote.
-        size: longer side of the network's input in pixels, rounded up to what the network divides by; by default the
-            one that the model's scores were measured at. Larger finds smaller people and takes longer.
+        size: longer side of the picture in the network's input, in pixels, padded to what the network divides by; by
+            default the one that the model's scores were measured at. Larger finds smaller people and takes longer.
         threads: of the network; 0 takes one a core.
         config: thresholds of the decoder.
 
@@ -78,7 +79,7 @@ class Predictor:
         self.runtime = OnnxRuntime(path, threads)
         self.size = size or self.runtime.info.size
         if not 32 <= self.size <= 4096:
-            raise ValueError(f"size {size}: the longer side of the network's input must be 32 to 4096 pixels")
+            raise ValueError(f"size {self.size}: the longer side of the network's input must be 32 to 4096 pixels")
         self.config = config or DecodeConfig()
 
     @property
@@ -95,7 +96,7 @@ class Predictor:
 
         Args:
             picture: path, (H, W, 3) uint8 RGB array (or grey, RGBA, uint16, floats in 0..1), PIL image, or a list of
-                them; those of a list that fit into the same input size are run as one batch.
+                them; those of a list that fit into the same input size are run together, up to 16 at once.
 
         Returns:
             Poses, or a list of them for a list.
@@ -130,8 +131,10 @@ class Predictor:
             by_shape.setdefault(pixels.shape, []).append(i)
         poses: dict[int, Poses] = {}
         for members in by_shape.values():
-            for i, maps in zip(members, self.runtime(np.stack([fitted[i][0] for i in members])), strict=True):
-                poses[i] = self.decode(maps, fitted[i][1])
+            for first in range(0, len(members), BATCH):
+                batch = members[first : first + BATCH]
+                for i, maps in zip(batch, self.runtime(np.stack([fitted[i][0] for i in batch])), strict=True):
+                    poses[i] = self.decode(maps, fitted[i][1])
         return [poses[i] for i in range(len(images))]
 
     def fit(self, image: np.ndarray) -> tuple[np.ndarray, Fit]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import glob
+import io
 import itertools
 import json
 import re
@@ -84,21 +86,30 @@ class VideoWriter:
 
 
 class PictureSink:
-    """Drawn frames into a folder: pictures under their own names, videos as ``.mp4``.
+    """Drawn frames into a folder: pictures under their own names, videos as ``.mp4`` (without sound).
 
     Files of the same name from different folders are numbered.
 
     Args:
         folder: where to, made if need be.
-        keep: files that are never written over: the sources, which may lie in that folder.
+        keep: the sources. They are never written over, and where one lies in ``folder`` nothing is that is there
+            already.
+
+    Attributes:
+        failures: sources whose video could not be finished, and why.
     """
 
     def __init__(self, folder: str | Path, keep: Iterable[str | Path] = ()) -> None:
         self.folder = Path(folder)
-        self._keep = {Path(path).resolve() for path in keep}
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{self.folder}: no folder can be made here ({error.strerror}); name another") from error
+        sources = [Path(path).resolve() for path in keep]
+        self._keep_all = self.folder.resolve() in {path.parent for path in sources}
         self._used: set[str] = set()
         self._video: tuple[str, VideoWriter] | None = None
+        self.failures: dict[str, str] = {}
 
     def write(self, frame: Frame, drawn: np.ndarray) -> Path:
         """Write one drawn frame.
@@ -111,16 +122,13 @@ class PictureSink:
         """
         try:
             return self._write_picture(frame, drawn) if frame.index is None else self._write_frame(frame, drawn)
-        except (cv2.error, FFmpegError) as error:
+        except (cv2.error, FFmpegError, OSError) as error:
             raise OSError(f"{frame.source}: drawn, but cannot be written to {self.folder} ({error})") from error
 
     def _write_picture(self, frame: Frame, drawn: np.ndarray) -> Path:
         suffix = Path(frame.source).suffix.lower()
         path = self._free(frame.source, suffix if suffix in (".png", ".webp", ".bmp") else ".jpg")
-        ok, data = cv2.imencode(path.suffix, cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
-        if not ok:
-            raise cv2.error(f"no {path.suffix} of {drawn.shape[1]}x{drawn.shape[0]} pixels")
-        path.write_bytes(data.tobytes())
+        write_picture(path, drawn)
         return path
 
     def _write_frame(self, frame: Frame, drawn: np.ndarray) -> Path:
@@ -131,20 +139,45 @@ class PictureSink:
         return self._video[1].path
 
     def _free(self, source: str, suffix: str) -> Path:
-        stem = Path(source).stem if "://" not in source else re.sub(r"\W+", "-", source.split("://", 1)[1]).strip("-")
-        stem = f"camera-{stem}" if source.isdigit() else stem or "stream"
-        for name in _numbered(stem):
+        for name in _numbered(_stem(source)):
             path = self.folder / f"{name}{suffix}"
-            if path.name not in self._used and path.resolve() not in self._keep:
-                self._used.add(path.name)
+            # Names that differ in case alone are one file on macOS and Windows.
+            if path.name.casefold() not in self._used and not (self._keep_all and path.exists()):
+                self._used.add(path.name.casefold())
                 return path
         raise AssertionError("numbers do not end")
 
     def close(self) -> None:
-        """Finish the video at hand."""
+        """Finish the video at hand; what goes wrong is kept in ``failures``, so that nothing else is lost by it."""
         if self._video is not None:
-            video, self._video = self._video[1], None
-            video.close()
+            (source, video), self._video = self._video, None
+            try:
+                video.close()
+            except (FFmpegError, OSError) as error:
+                self.failures[source] = f"{source}: {video.path} cannot be finished ({error})"
+
+
+def _stem(source: str) -> str:
+    """Name of a source's files: that of the file, ``camera-0``, or the address in words."""
+    if "://" in source:
+        return re.sub(r"\W+", "-", source.split("://", 1)[1]).strip("-") or "stream"
+    return f"camera-{source}" if source.isdigit() else Path(source).stem or "stream"
+
+
+def write_picture(path: Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB, by the suffix of ``path``.
+
+    Raises:
+        ValueError: the suffix is no picture's.
+        cv2.error: the format cannot hold it.
+        OSError: no such folder, no room, no permission.
+    """
+    if not cv2.haveImageWriter(path.name):
+        raise ValueError(f"{path}: cannot write this kind of picture; use .jpg or .png")
+    ok, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    if not ok:
+        raise cv2.error(f"no {path.suffix} of {image.shape[1]}x{image.shape[0]} pixels")
+    path.write_bytes(data.tobytes())
 
 
 class ResultFile:
@@ -167,24 +200,38 @@ class ResultFile:
     def __init__(self, path: str | Path, format: str = "lithepose", output: IO[str] | None = None) -> None:
         if format not in FORMATS:
             raise ValueError(f"format {format!r}; there are {', '.join(FORMATS)}")
-        self.path, self.format, self._count = Path(path), format, 0
+        self.path, self.format = Path(path), format
+        self._count = self._counted = self._last_frame = 0
         self._file: IO[str] | None = None
         self._owned = str(path) != "-"
         self._names: set[str] = set()
         self._ids: set[int] = set()
+        self._video = "", ""  # source of the video at hand and the name of its files
         self._begun = False
         if format == "openpose":
             if not self._owned:
                 raise ValueError("openpose writes one file a frame; give a folder, not -")
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._make(self.path)
             return
         if self._owned:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("w", encoding="utf-8", newline="")
+            self._make(self.path.parent)
+            if self.path.is_dir():
+                raise OSError(f"{self.path}: is a folder; name a file for the results")
+            # File names need not be text; surrogateescape writes their bytes as they are.
+            self._file = self.path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
         else:
             self._file = output
+            if isinstance(output, io.TextIOWrapper):  # a pipe on Windows is not utf-8 by itself
+                output.reconfigure(encoding="utf-8", errors="surrogateescape")
         if format == "csv":
             self._write(",".join(CSV_COLUMNS) + "\n")
+
+    @staticmethod
+    def _make(folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"{folder}: no folder can be made here ({error.strerror}); name another") from error
 
     def _write(self, text: str) -> None:
         assert self._file is not None
@@ -202,21 +249,41 @@ class ResultFile:
             csv.writer(self._file, lineterminator="\n").writerows(poses.to_rows(frame.source, frame.index, frame.time))
             self._file.flush()
         elif self.format == "coco":
-            stem = Path(frame.source).stem
-            image_id = int(stem) if stem.isascii() and stem.isdigit() and frame.index is None else self._count
-            while image_id in self._ids:
-                image_id += 1
-            self._ids.add(image_id)
+            image_id = self._image_id(frame)
             more = {"file_name": frame.name, "keypoint_names": COCO_17.joints}
             for result in poses.to_coco(image_id):
                 self._write((",\n" if self._begun else "[\n") + json.dumps(result | more))
                 self._begun = True
         else:
-            stem = "camera-" + frame.source if frame.source.isdigit() else re.sub(r"\W+", "-", Path(frame.source).stem)
-            name = stem if frame.index is None else f"{stem}_{frame.index:012d}"
-            unique = next(n for n in _numbered(name) if n not in self._names)
-            self._names.add(unique)
-            (self.path / f"{unique}_keypoints.json").write_text(json.dumps(poses.to_openpose()), encoding="utf-8")
+            name = self._openpose_name(frame)
+            (self.path / f"{name}_keypoints.json").write_text(json.dumps(poses.to_openpose()), encoding="utf-8")
+
+    def _image_id(self, frame: Frame) -> int:
+        """COCO's number of a picture, which its file is called by; otherwise ours."""
+        stem = Path(frame.source).stem
+        own = frame.index is None and stem.isascii() and stem.isdigit()
+        image_id = int(stem) if own else max(self._counted + 1, self._count)
+        while image_id in self._ids or (own and image_id <= self._last_frame):
+            image_id += 1
+        if frame.index is None:
+            self._ids.add(image_id)
+        else:  # a camera's would fill the memory; they only rise
+            self._last_frame = image_id
+        self._counted = self._counted if own else image_id
+        return image_id
+
+    def _openpose_name(self, frame: Frame) -> str:
+        """``NAME`` of a picture, ``NAME_000000000012`` of a video's frame; the files of an earlier run make way."""
+        if frame.index is not None and frame.index > 0 and self._video[0] == frame.source:
+            return f"{self._video[1]}_{frame.index:012d}"
+        stem = next(name for name in _numbered(_stem(frame.source)) if name.casefold() not in self._names)
+        self._names.add(stem.casefold())
+        if frame.index is None:
+            return stem
+        self._video = frame.source, stem
+        for old in self.path.glob(f"{glob.escape(stem)}_{'[0-9]' * 12}_keypoints.json"):
+            old.unlink()
+        return f"{stem}_{frame.index:012d}"
 
     def close(self) -> None:
         """Finish the file."""

@@ -11,12 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
 from conftest import SAMPLES, write_video
 from PIL import Image
 
+import lithepose as package
 from lithepose.frames import expand, frames
 from lithepose.poses import Poses
 
@@ -100,9 +102,14 @@ def test_video_to_video(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "drawn" / "poses.jsonl").read_text().splitlines()]
     assert [line["frame"] for line in lines] == list(range(9))
     assert len(list(frames(expand([str(tmp_path / "drawn" / "clip.mp4")])))) == 9
+    with av.open(str(tmp_path / "drawn" / "clip.mp4")) as container:
+        codec = container.streams.video[0].codec_context
+        assert (codec.name, codec.pix_fmt) == ("h264", "yuv420p")
 
 
-def test_ctrl_c_leaves_whole_files(tmp_path):
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM"])
+def test_stopped_it_leaves_whole_files(tmp_path, stop):
     write_video(tmp_path / "clip.mp4", 3000)
     command = [sys.executable, "-m", "lithepose", "predict", "clip.mp4", "--out", "drawn", "--size", "128"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
@@ -114,7 +121,7 @@ def test_ctrl_c_leaves_whole_files(tmp_path):
         and (not results.exists() or results.read_text().count("\n") < 5)
     ):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(getattr(signal, stop))
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert "Traceback" not in error
@@ -132,7 +139,7 @@ def bad_folder(tmp_path) -> tuple[Path, set[str]]:
     small = photo.resize((96, 96))
     exif = Image.Exif()
     exif[0x0112] = 6
-    photo.save(folder / "turned.jpg", exif=exif)
+    photo.crop((0, 0, 512, 400)).save(folder / "turned.jpg", exif=exif)
     small.convert("L").save(folder / "grey.png")
     small.convert("RGBA").save(folder / "alpha.png")
     small.convert("CMYK").save(folder / "cmyk.jpg")
@@ -164,7 +171,7 @@ def test_bad_pictures_are_named_and_the_others_done(bad_folder, tmp_path):
     lines = (tmp_path / "drawn" / "poses.jsonl").read_text().splitlines()
     assert {Path(json.loads(line)["source"]).name for line in lines} == good
     turned = next(json.loads(line) for line in lines if "turned" in line)
-    assert (turned["width"], turned["height"]) == (512, 512)
+    assert (turned["width"], turned["height"]) == (400, 512)
 
 
 def test_one_missing_file_does_not_stop_the_others(tmp_path):
@@ -183,8 +190,12 @@ def test_one_missing_file_does_not_stop_the_others(tmp_path):
         (["predict", SAMPLES, "--model", "nonsense"], "nonsense"),
         (["predict", SAMPLES, "--model", "gone.onnx"], "gone.onnx"),
         (["predict", SAMPLES, "--size", "7"], "size 7"),
-        (["predict", SAMPLES, "--threads", "-1"], "-1"),
-        (["predict", SAMPLES, "--threshold", "2"], "2"),
+        (["predict", SAMPLES, "--threads", "-1"], "-1 threads"),
+        (["predict", SAMPLES, "--threshold", "2"], "threshold 2"),
+        (["predict", SAMPLES / "camera.jpg", "--out", SAMPLES / "camera.jpg"], "camera.jpg: no folder"),
+        (["predict", SAMPLES / "camera.jpg", "--json", "."], "is a folder"),
+        (["export", SAMPLES / "camera.jpg", "--out", "gone/x.onnx"], "gone"),
+        (["demo", "--out", "gone/x.jpg"], "gone"),
         (["predict", SAMPLES, "--format", "xml"], "xml"),
         (["predict", SAMPLES, "--json", "-", "--format", "openpose"], "folder"),
         (["evaluate", "lithe", "--data", "gone.tar"], "gone.tar"),
@@ -195,7 +206,7 @@ def test_one_missing_file_does_not_stop_the_others(tmp_path):
         (["export", SAMPLES / "camera.jpg", "--network", "lithium"], "lithium"),
         (["demo", "--out", "picture.docx"], "picture.docx"),
         (["dance"], "dance"),
-        ([], ""),
+        ([], "usage"),
     ],
     ids=lambda a: "-".join(map(str, a))[-40:] if isinstance(a, list) else None,
 )
@@ -204,6 +215,69 @@ def test_unusable_calls_exit_with_2_and_say_why(tmp_path, arguments, says):
     assert done.returncode == 2
     assert says in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_there_already_is_not_lost(tmp_path):
+    photo = tmp_path / "own.jpg"
+    photo.write_bytes((SAMPLES / "camera.jpg").read_bytes())
+    (tmp_path / "own.tif").write_bytes(photo.read_bytes())
+    (tmp_path / "prev.jsonl").write_text("earlier\n")
+    before = photo.read_bytes()
+    done = lithepose("predict", "own.jpg", "--json", "own.jpg", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "own.jpg" in done.stderr
+    assert lithepose("predict", "own.jpg", "--out", "own.jpg", "--json", "prev.jsonl", cwd=tmp_path).returncode == 2
+    assert (tmp_path / "prev.jsonl").read_text() == "earlier\n"
+    assert lithepose("predict", "own.tif", "--out", ".", cwd=tmp_path).returncode == 0
+    assert photo.read_bytes() == before
+    assert (tmp_path / "own-2.jpg").exists()
+
+
+def test_names_of_any_kind(tmp_path):
+    names = ["ein Bild ä 図.jpg", "1²3.jpg", "7"]
+    for name in names:
+        (tmp_path / name).write_bytes((SAMPLES / "camera.jpg").read_bytes())
+    done = lithepose("predict", ".", "7", "--json", "found.csv", "--format", "csv", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "found.csv").read_text(encoding="utf-8").splitlines()))
+    assert {r["source"] for r in rows} == set(names)
+
+
+def test_evaluate_prints_what_the_results_file_gives(stick_photos, tmp_path):
+    data = stick_photos.parent / "sticks"
+    done = lithepose("evaluate", "lithe", "--data", data, "--split", "train", "--json", tmp_path / "r.json")
+    assert done.returncode == 0, done.stderr
+    assert "AP50" in done.stdout
+    assert all(len(r["keypoints"]) == 51 for r in json.loads((tmp_path / "r.json").read_text()))
+
+
+def test_threshold_leaves_out_doubtful_joints(tmp_path):
+    found = {}
+    for threshold in ("0.05", "0.5"):
+        done = lithepose("predict", SAMPLES / "astronaut.jpg", "--json", "-", "--threshold", threshold)
+        people = json.loads(done.stdout)["people"]
+        found[threshold] = sum(joint[2] > 0 for person in people for joint in person["joints"].values())
+        assert all(joint[2] == 0 or joint[2] >= float(threshold) for p in people for joint in p["joints"].values())
+    assert found["0.05"] > found["0.5"]
+
+
+def test_version():
+    done = lithepose("--version")
+    assert (done.returncode, done.stdout.strip()) == (0, f"lithepose {package.__version__}")
+
+
+def test_a_missing_extra_is_told_in_one_line(tmp_path):
+    code = (
+        "import sys; sys.modules['torch'] = sys.modules['faster_coco_eval'] = None;"
+        "from lithepose.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    for arguments in (["train", "x.toml"], ["export", "x.safetensors"], ["evaluate", "lithe", "--data", "x"]):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 2
+        extra = "evaluate" if arguments[0] == "evaluate" else "train"
+        assert f"pip install 'lithepose[{extra}]'" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_a_model_file_that_is_none_is_named(tmp_path):

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import json
 import tarfile
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -53,6 +55,7 @@ def test_evaluate_reads_folders_and_archives_alike(stick_photos, model, tmp_path
     two, again = evaluate_oks(model, archive)
     assert one == two
     assert found == again
+    assert found, "nobody is found, so nothing is compared"
     with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as tar:
         tar.add(stick_photos, "sticks")
     with pytest.raises((ValueError, FileNotFoundError), match="packed"):
@@ -70,3 +73,37 @@ def test_wrong_data_sets_are_named(stick_photos, model):
     (stick_photos / "bad.json").write_text('{"images": []}')
     with pytest.raises(ValueError, match=r"bad\.json"):
         KeypointSet.open(stick_photos, "bad")
+
+
+def test_the_split_decides_between_photos_of_the_same_name(stick_photos):
+    content = json.loads((stick_photos / "val.json").read_text())
+    name = Path(content["images"][0]["file_name"]).name
+    content["images"][0]["file_name"] = name
+    (stick_photos / "other.json").write_text(json.dumps(content))
+    for split, grey in (("train", 10), ("other", 200)):
+        (stick_photos / split).mkdir()
+        cv2.imwrite(str(stick_photos / split / name), np.full((8, 8, 3), grey, np.uint8))
+    files = KeypointSet.open(stick_photos, "other").files
+    assert (files.image(name) == 200).all()
+    (stick_photos / "third.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=name):
+        KeypointSet.open(stick_photos, "third").files.read(name)
+
+
+def test_keypoints_are_counted_where_the_number_is_missing(stick_photos):
+    content = json.loads((stick_photos / "val.json").read_text())
+    for annotation in content["annotations"]:
+        del annotation["num_keypoints"]
+    (stick_photos / "bare.json").write_text(json.dumps(content))
+    counted, said = (KeypointSet.open(stick_photos, s).photos for s in ("bare", "val"))
+    assert [[a["num_keypoints"] for a in p.people] for p in counted] == [
+        [a["num_keypoints"] for a in p.people] for p in said
+    ]
+
+
+def test_a_skeleton_that_names_no_joint_is_told_with_its_file(stick_photos):
+    content = json.loads((stick_photos / "val.json").read_text())
+    content["categories"][0]["skeleton"] = [[1, 99]]
+    (stick_photos / "odd.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"odd\.json"):
+        KeypointSet.open(stick_photos, "odd")

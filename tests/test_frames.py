@@ -1,16 +1,21 @@
 from __future__ import annotations
 
+import json
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
+import av
 import cv2
 import numpy as np
 import pytest
 from conftest import write_video
 
-from lithepose.frames import Failed, Frame, expand, frames
+from lithepose.frames import Failed, Frame, expand, frames, shown
+from lithepose.poses import Poses
 from lithepose.sinks import PictureSink, ResultFile, VideoWriter
+from lithepose.skeleton import COCO_17
 
 SIZE = (64, 48)
 
@@ -99,6 +104,131 @@ def test_passwords_of_streams_are_not_shown():
     assert isinstance(gone, Failed)
     assert "secret" not in gone.source + str(gone.error)
     assert "127.0.0.1:9/cam" in gone.source
+
+
+@pytest.mark.parametrize(
+    ("address", "as_shown"),
+    [
+        ("rtsp://h/user=admin&password=secret", "rtsp://h/..."),
+        ("rtsp://me:se/secret@h:1/a", "rtsp://h:1/a"),
+        ("http://h/a/live?token=secret", "http://h/a/live"),
+        ("a=b&c.jpg", "a=b&c.jpg"),
+    ],
+)
+def test_secrets_of_addresses(address, as_shown):
+    assert shown(address) == as_shown
+
+
+def test_what_exists_is_a_path_whatever_its_name(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    (folder / "2024").mkdir()
+    (folder / "2024" / "x.png").write_bytes((folder / "b2.png").read_bytes())
+    (folder / "2024" / "._x.png").write_bytes(b"left by macOS")
+    (folder / "8").write_bytes((folder / "b2.png").read_bytes())
+    assert [(i.kind, i.source) for i in expand(["2024", "8", "9"])] == [
+        ("picture", str(Path("2024", "x.png"))),
+        ("picture", "8"),
+        ("live", "9"),
+    ]
+    for path in ("C://x.jpg", "12345"):
+        with pytest.raises(FileNotFoundError, match=path):
+            expand([path])
+
+
+def test_a_file_of_unknown_suffix_is_tried_as_both(tmp_path):
+    write_video(tmp_path / "clip.mp4", 3)
+    (tmp_path / "clip").write_bytes((tmp_path / "clip.mp4").read_bytes())
+    assert [f.index for f in frames(expand([str(tmp_path / "clip")]))] == [0, 1, 2]
+    (tmp_path / "notes").write_text("neither")
+    (failed,) = frames(expand([str(tmp_path / "notes")]))
+    assert isinstance(failed, Failed)
+    assert "not a picture" in str(failed.error)
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
+def test_sound_longer_than_the_video_is_no_damage(tmp_path, suffix):
+    path = tmp_path / f"clip.{suffix}"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=10)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("aac", rate=16000, layout="mono")
+        for i in range(10):
+            picture = np.full((48, 64, 3), 20 * i, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        for i in range(60):
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.float32), format="fltp", layout="mono")
+            samples.sample_rate, samples.pts = 16000, 1600 * i
+            container.mux(audio.encode(samples))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+    seen = list(frames(expand([str(path)])))
+    assert [type(f) for f in seen] == [Frame] * 10
+
+
+def test_a_stream_that_ends_by_itself_is_named(monkeypatch):
+    class Ended:
+        def __init__(self, address):
+            self.left = 2
+
+        isOpened = lambda self: True  # noqa: E731, N815
+        get = lambda self, _: 10.0  # noqa: E731
+        release = lambda self: None  # noqa: E731
+
+        def read(self):
+            self.left -= 1
+            return self.left >= 0, np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr(cv2, "VideoCapture", Ended)
+    one, two, end = frames(expand(["rtsp://host/live"]))
+    assert (one.index, two.index) == (0, 1)
+    assert isinstance(end, Failed)
+    assert "no more frames after 2" in str(end.error)
+
+
+def test_a_video_that_cannot_be_finished_is_kept_as_a_failure(tmp_path, monkeypatch):
+    sink, image = PictureSink(tmp_path), np.zeros((48, 64, 3), np.uint8)
+    sink.write(Frame(image, "v.mp4", 0, 0.0, 10.0), image)
+
+    def full(self):
+        raise OSError("no space")
+
+    monkeypatch.setattr(VideoWriter, "close", full)
+    sink.close()
+    assert "no space" in sink.failures["v.mp4"]
+
+
+def test_names_that_differ_in_case_alone_are_numbered(tmp_path):
+    sink, image = PictureSink(tmp_path), np.zeros((4, 4, 3), np.uint8)
+    assert [sink.write(Frame(image, s), image).name for s in ("a/X.png", "b/x.png")] == ["X.png", "x-2.png"]
+
+
+def test_openpose_files_of_an_earlier_run_make_way(tmp_path):
+    image = np.zeros((4, 4, 3), np.uint8)
+    nobody = Poses.nobody(COCO_17, (4, 4))
+    for count in (5, 2):
+        file = ResultFile(tmp_path, "openpose")
+        for i in range(count):
+            file.write(Frame(image, "v.mp4", i, i / 10, 10.0), nobody)
+        file.write(Frame(image, "v_other.png"), nobody)
+        file.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "v_000000000000_keypoints.json",
+        "v_000000000001_keypoints.json",
+        "v_other_keypoints.json",
+    ]
+
+
+def test_coco_numbers_are_never_given_twice(tmp_path):
+    image = np.zeros((4, 4, 3), np.uint8)
+    one = Poses(np.ones((1, 17, 2), "f4"), np.ones((1, 17), "f4"), np.ones(1, "f4"), COCO_17, (4, 4))
+    file = ResultFile(tmp_path / "r.json", "coco")
+    sources = ["000002.jpg", "a.jpg", *["v.mp4"] * 4, "000003.jpg", "9.jpg", *["w.mp4"] * 5, "b.jpg"]
+    for i, source in enumerate(sources):
+        file.write(Frame(image, source, i if source.endswith("mp4") else None), one)
+    file.close()
+    ids = [r["image_id"] for r in json.loads((tmp_path / "r.json").read_text())]
+    assert len(set(ids)) == len(sources)
+    assert (ids[0], ids[7]) == (2, 9)
 
 
 def test_a_picture_too_long_for_its_format_is_named(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lithepose.image import GREY, UnreadableImage, as_rgb, decode_image, fit, from_cells, read_image, to_cells
+from lithepose.image import GREY, UnreadableImage, as_rgb, decode_image, fit, from_cells, read_image, to_cells, turn
 
 side = st.integers(1, 700)
 
@@ -131,3 +131,44 @@ def test_broken_files_are_named(tmp_path):
             read_image(tmp_path / name)
     with pytest.raises(UnreadableImage, match=r"gone\.jpg"):
         read_image(tmp_path / "gone.jpg")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_transparency_turns_with_the_picture(tmp_path, orientation, suffix):
+    """Upright: red, with the upper left quarter transparent; stored in each of EXIF's orientations."""
+    upright = np.zeros((8, 12, 4), np.uint8)
+    upright[..., 0] = upright[..., 3] = 255
+    upright[:4, :6, 3] = 0
+    # What a viewer does to the stored picture, undone: 6 and 8 undo each other.
+    stored = turn(upright, {6: 8, 8: 6}.get(orientation, orientation))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"x.{suffix}"
+    Image.fromarray(stored).save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
+    read = read_image(path)
+    assert read.shape == (8, 12, 3)
+    assert (read[:4, :6] == 255).all()
+    assert (read[4:] == (255, 0, 0)).all()
+    assert (as_rgb(Image.open(path)) == read).all()
+
+
+def test_pil_images_of_any_mode(tmp_path):
+    deep = np.linspace(0, 65535, 48).astype(np.uint16).reshape(6, 8)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    assert np.abs(as_rgb(Image.open(tmp_path / "deep.png")).astype(int) - read_image(tmp_path / "deep.png")).max() <= 1
+    clear = Image.new("RGBA", (3, 3), (0, 0, 0, 0))
+    assert (as_rgb(clear) == 255).all()
+
+
+def test_a_jpeg_may_have_more_behind_it_but_must_have_its_end(tmp_path):
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    thumbnail = tmp_path / "small.jpg"
+    photo.resize((16, 16)).save(thumbnail)
+    exif = b"Exif\0\0" + thumbnail.read_bytes()  # its end marker is not the photo's
+    photo.save(tmp_path / "photo.jpg", exif=exif)
+    data = (tmp_path / "photo.jpg").read_bytes()
+    expected = decode_image(data)
+    assert (decode_image(data + bytes(2 * len(data))) == expected).all()
+    with pytest.raises(UnreadableImage, match="ends early"):
+        decode_image(data[: len(data) // 2])

@@ -7,6 +7,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import save_file  # noqa: E402
+
 from lithepose.export import export_weights  # noqa: E402
 from lithepose.networks import build  # noqa: E402
 from lithepose.networks.backbones import MobileNetV1  # noqa: E402
@@ -80,8 +82,6 @@ def test_every_part_gets_a_gradient():
 
 
 def test_imagenet_start_is_checked(tmp_path):
-    from safetensors.torch import save_file
-
     path = tmp_path / "start.safetensors"
     save_file({"stem.conv.weight": torch.zeros(32, 3, 3, 3)}, path)
     with pytest.raises(ValueError, match=r"start\.safetensors.*stem\.bn"):
@@ -106,3 +106,9 @@ def test_export_agrees_with_torch_and_round_trips_its_description(tmp_path):
     assert np.allclose(together[1].heatmaps, alone.heatmaps, atol=1e-5)
     with pytest.raises(ValueError, match=r"w\.safetensors"):
         export_weights(weights, "lithe", SMALL | {"width": 32}, path, 320)
+    broken = {k: v.half() for k, v in net.state_dict().items() if v.is_floating_point()}
+    broken["stages.1.heatmaps.bias"][3] = float("nan")
+    save_file(broken, tmp_path / "nan.safetensors")
+    with pytest.raises(ValueError, match=r"nan\.safetensors: stages\.1\.heatmaps\.bias"):
+        export_weights(tmp_path / "nan.safetensors", "lithe", SMALL, tmp_path / "nan.onnx", 320)
+    assert not (tmp_path / "nan.onnx").exists()

@@ -42,7 +42,7 @@ def test_a_batch_is_as_one_by_one(model, astronaut):
     assert model([]) == []
 
 
-def test_size_and_position_do_not_change_the_answer(model, astronaut):
+def test_size_does_not_change_the_answer(model, astronaut):
     """Pixels of the picture are meant: a photo twice as large has its joints twice as far."""
     large = np.asarray(Image.fromarray(astronaut).resize((1024, 1024), Image.Resampling.BICUBIC))
     small, big = model(astronaut), model(large)
@@ -52,9 +52,42 @@ def test_size_and_position_do_not_change_the_answer(model, astronaut):
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 900), (900, 1), (7, 5), (64, 64), (333, 500)])
 def test_odd_sizes(model, shape):
-    poses = model(np.full((*shape, 3), 90, np.uint8))
-    assert poses.size == shape[::-1]
-    assert (poses.xy[poses.found] <= np.array(shape[::-1]) - 1).all()
+    assert model(np.full((*shape, 3), 90, np.uint8)).size == shape[::-1]
+
+
+@pytest.mark.parametrize(("left", "width", "height"), [(100, 331, 287), (140, 200, 512), (0, 512, 301)])
+def test_people_at_the_edge_stay_inside(model, astronaut, left, width, height):
+    poses = model(astronaut[:height, left : left + width])
+    assert poses.found.any()
+    assert (poses.xy[poses.found] >= 0).all()
+    assert (poses.xy[poses.found] <= np.array([width, height]) - 1).all()
+
+
+def test_where_the_person_is_does_not_change_the_answer(model, astronaut):
+    """Moved by whole strides, so that the maps move by whole cells."""
+    moved = np.full((512, 576, 3), 127, np.uint8)
+    moved[:, 64:] = astronaut
+    wide = np.full((512, 576, 3), 127, np.uint8)
+    wide[:, :512] = astronaut
+    predictor = lithepose.Predictor(size=576)
+    one, two = predictor(wide).xy[0, NOSE], predictor(moved).xy[0, NOSE]
+    assert np.allclose(two - one, (64, 0), atol=4)
+
+
+def test_a_long_list_is_run_in_parts(model, monkeypatch):
+    seen = []
+    monkeypatch.setattr(model, "runtime", Spy(model.runtime, seen))
+    assert len(model([np.zeros((64, 64, 3), np.uint8)] * 35)) == 35
+    assert seen == [16, 16, 3]
+
+
+class Spy:
+    def __init__(self, runtime, seen):
+        self.runtime, self.info, self.seen = runtime, runtime.info, seen
+
+    def __call__(self, images):
+        self.seen.append(len(images))
+        return self.runtime(images)
 
 
 def test_stream(model, tmp_path):

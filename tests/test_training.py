@@ -17,15 +17,16 @@ torch = pytest.importorskip("torch")
 from conftest import figure  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
 
 from lithepose.decode import Maps, decode  # noqa: E402
-from lithepose.networks import build  # noqa: E402
+from lithepose.networks import Scaled, build  # noqa: E402
 from lithepose.skeleton import COCO_17, COCO_HEAD  # noqa: E402
 from lithepose.training import augment  # noqa: E402
 from lithepose.training.augment import AugmentConfig  # noqa: E402
 from lithepose.training.datasets import PoseSamples, Source, make_maps, read_people  # noqa: E402
 from lithepose.training.losses import map_loss  # noqa: E402
-from lithepose.training.train import Recipe, make_optimizer, rate_at, train_step  # noqa: E402
+from lithepose.training.train import Recipe, exclusive, make_optimizer, rate_at, train, train_step  # noqa: E402
 
 NAMES = COCO_17.joints
 
@@ -163,7 +164,9 @@ def test_rate_rises_and_falls():
 
 
 def test_unknown_keys_of_a_recipe_are_named(tmp_path):
-    for text in ('network = "lithe"\ndata = []\nspeed = 3\n', "network = 3 = 4", 'network = "lithe"\n'):
+    good = 'network = "lithe"\n[[data]]\ndata = "x"\n'
+    bad = ("speed = 3\n", "steps = 'many'\n", "size = 100\n", "data = []\n", "steps = 0\n", "options = 3\n")
+    for text in (*(line + good for line in bad), "network = 3 = 4", 'network = "lithe"\n', 'data = "x"\n' + good):
         path = tmp_path / "mine.toml"
         path.write_text(text)
         with pytest.raises(ValueError, match=r"mine\.toml"):
@@ -229,10 +232,49 @@ def test_frozen_blocks_keep_their_weights_and_the_others_learn():
     masks = torch.ones(3, 18, 16, 16, dtype=torch.bool), torch.ones(3, 19, 16, 16, dtype=torch.bool)
     image = torch.randint(0, 255, (3, 3, 128, 128), dtype=torch.uint8)
     for step in range(2):
-        train_step(net, make_optimizer(net, recipe), [image, *maps, *masks], step, recipe)
+        train_step(net, make_optimizer(net, recipe), [image, *maps, *masks], step, recipe, Scaled(net))
     same = {name for name, value in net.state_dict().items() if torch.equal(value, before[name])}
     frozen = {name for name in before if name.startswith(("front.stem", *(f"front.blocks.{i}." for i in range(3))))}
     assert same == frozen
+
+
+def test_a_run_goes_on_only_by_its_own_recipe_and_its_log_is_of_its_steps(stick_photos):
+    folder = stick_photos.parent
+    recipe = folder / "mine.toml"
+    recipe.write_text(RECIPE.format(steps=10))
+    assert start(folder, recipe, "run").wait(300) == 0
+    recipe.write_text(RECIPE.format(steps=10).replace("4e-3", "5e-3"))
+    other = start(folder, recipe, "run")
+    _, error = other.communicate(timeout=300)
+    assert other.returncode == 2
+    assert "another rate" in error.decode().replace("\n", "")
+    recipe.write_text(RECIPE.format(steps=23))
+    assert start(folder, recipe, "run").wait(300) == 0
+    log = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in log] == [10, 20, 23]
+    totals = [line["total"] for line in log]
+    assert min(totals) > 0.3 * max(totals), "means, however many steps a line has"
+
+
+def test_two_processes_do_not_share_a_run(tmp_path):
+    with exclusive(tmp_path / "lock"):
+        code = (
+            "import sys; from pathlib import Path; from lithepose.training.train import exclusive\n"
+            "with exclusive(Path(sys.argv[1])): pass"
+        )
+        command = [sys.executable, "-c", code, str(tmp_path / "lock")]
+        other = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        assert "another process trains here" in other.stderr
+    with exclusive(tmp_path / "lock"):
+        pass
+
+
+def test_weights_of_another_network_are_refused(stick_photos):
+    save_file({"other.weight": torch.zeros(3)}, stick_photos.parent / "other.safetensors")
+    other = str(stick_photos.parent / "other.safetensors")
+    recipe = Recipe("lithe", (Source("sticks"),), resume_weights=other)
+    with pytest.raises(ValueError, match=r"other\.safetensors"):
+        train(recipe, stick_photos.parent, stick_photos.parent / "run")
 
 
 def test_a_damaged_checkpoint_is_named(stick_photos):

@@ -86,7 +86,7 @@ class BinaryPaf(OpenPose):
 
     def __init__(self, config: BinaryPafConfig | None = None, head: Head = OPENPOSE_HEAD) -> None:
         config = config or BinaryPafConfig()
-        super().__init__(config, head, large_layer(config.layers))  # pyright: ignore[reportArgumentType]
+        super().__init__(config, head, large_layer(config.layers))
         # Binary layers scale by mean |W| and sit behind a BatchNorm: 0.01 would make their output vanish.
         for module in self.stages.modules():
             if isinstance(module, nn.Conv2d) and module.bias is None:

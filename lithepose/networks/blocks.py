@@ -78,3 +78,12 @@ def check_size(x: Tensor, multiple: int) -> None:
     if height % multiple or width % multiple:
         up = [-(-s // multiple) * multiple for s in (height, width)]
         raise ValueError(f"input of {height}x{width}: the next size that fits is {up[0]}x{up[1]}")
+
+
+def gaussian_(module: nn.Module) -> None:
+    """Initialise convolutions as OpenPose's trainer does: weights N(0, 0.01), biases 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.normal_(layer.weight, std=0.01)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..skeleton import LIP_HEAD, Head
 from .backbones import MobileNetV1
-from .blocks import check_size, conv, double
+from .blocks import check_size, conv, double, gaussian_
 
 
 @dataclass(frozen=True)
@@ -175,9 +175,8 @@ class ContextCpm(nn.Module):
             context, c = make_context(each, width + maps)
             blocks = [Refinement(c, 128), Refinement(128, 128), Refinement(128, 128)]
             self.refinements.append(nn.Sequential(context, *blocks, conv(128, 128, 1), conv(128, maps, 1, act=False)))
-        for out in (self.initial[-1][0], *(stage[-1][0] for stage in self.refinements)):  # pyright: ignore
-            nn.init.normal_(out.weight, std=0.01)
-            nn.init.zeros_(out.bias)
+        for stage in (self.initial, *self.refinements):
+            gaussian_(stage[-1])  # pyright: ignore[reportIndexIssue]
 
     def forward(self, x: Tensor) -> list[tuple[Tensor]]:
         check_size(x, self.multiple)

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from ..skeleton import OPENPOSE_HEAD, Head
 from .backbones import make_front
-from .blocks import check_size, conv
-from .openpose import Branches, gaussian_
+from .blocks import check_size, conv, gaussian_
+from .openpose import Branches
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..skeleton import OPENPOSE_HEAD, Head
 from .backbones import make_front
-from .blocks import check_size, conv
+from .blocks import check_size, conv, gaussian_
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,6 @@ def seven_by_seven(c_in: int, c_out: int) -> nn.Module:
     return conv(c_in, c_out, 7)
 
 
-def gaussian_(module: nn.Module) -> None:
-    """Initialise convolutions as OpenPose's trainer does: weights N(0, 0.01), biases 0."""
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.normal_(layer.weight, std=0.01)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-
-
 class OpenPose(nn.Module):
     """Part affinity fields, refined stage by stage.
 
@@ -68,7 +59,7 @@ class OpenPose(nn.Module):
 
     def __init__(
         self,
-        config: OpenPoseConfig | None = None,
+        config: Any = None,
         head: Head = OPENPOSE_HEAD,
         layer: Callable[[int, int], nn.Module] = seven_by_seven,
     ) -> None:

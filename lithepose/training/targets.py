@@ -53,7 +53,7 @@ def heatmaps(joints: np.ndarray, head: Head, height: int, width: int) -> np.ndar
     cells = to_cells(joints[:, :, :2], head.stride)
     dx2 = (np.arange(width, dtype=np.float32) - cells[:, :, :1]) ** 2  # (P, K, W)
     dy2 = (np.arange(height, dtype=np.float32) - cells[:, :, 1:]) ** 2  # (P, K, H)
-    near = (joints[:, :, 2] > 0) & (np.minimum(dx2.min(2), dy2.min(2)) < 2 * CUT * head.sigma**2)
+    near = (joints[:, :, 2] > 0) & (np.maximum(dx2.min(2), dy2.min(2)) < 2 * CUT * head.sigma**2)
     for p, k in np.argwhere(near):
         exponent = (dy2[p, k][:, None] + dx2[p, k][None]) / (2 * head.sigma**2)
         np.maximum(out[k], np.where(exponent <= CUT, np.exp(-exponent), 0.0), out=out[k])
