@@ -206,7 +206,7 @@ def test_one_missing_file_does_not_stop_the_others(tmp_path):
         (["export", SAMPLES / "camera.jpg", "--network", "lithium"], "lithium"),
         (["demo", "--out", "picture.docx"], "picture.docx"),
         (["dance"], "dance"),
-        ([], "usage"),
+        ([], "subcommand"),
     ],
     ids=lambda a: "-".join(map(str, a))[-40:] if isinstance(a, list) else None,
 )
@@ -251,13 +251,14 @@ def test_evaluate_prints_what_the_results_file_gives(stick_photos, tmp_path):
     assert all(len(r["keypoints"]) == 51 for r in json.loads((tmp_path / "r.json").read_text()))
 
 
-def test_threshold_leaves_out_doubtful_joints(tmp_path):
+def test_threshold_leaves_out_doubtful_joints():
     found = {}
     for threshold in ("0.05", "0.5"):
         done = lithepose("predict", SAMPLES / "astronaut.jpg", "--json", "-", "--threshold", threshold)
         people = json.loads(done.stdout)["people"]
-        found[threshold] = sum(joint[2] > 0 for person in people for joint in person["joints"].values())
-        assert all(joint[2] == 0 or joint[2] >= float(threshold) for p in people for joint in p["joints"].values())
+        scores = [joint[2] for person in people for joint in person["joints"].values() if joint]
+        found[threshold] = len(scores)
+        assert min(scores) >= float(threshold)
     assert found["0.05"] > found["0.5"]
 
 
@@ -266,9 +267,13 @@ def test_version():
     assert (done.returncode, done.stdout.strip()) == (0, f"lithepose {package.__version__}")
 
 
-def test_a_missing_extra_is_told_in_one_line(tmp_path):
+def test_a_missing_extra_is_told_in_one_line():
     code = (
-        "import sys; sys.modules['torch'] = sys.modules['faster_coco_eval'] = None;"
+        "import sys\n"
+        "class Without:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name in ('torch', 'faster_coco_eval'): raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Without())\n"
         "from lithepose.cli import main; sys.exit(main(sys.argv[1:]))"
     )
     for arguments in (["train", "x.toml"], ["export", "x.safetensors"], ["evaluate", "lithe", "--data", "x"]):

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lithepose.decode import DecodeConfig, Maps, decode, group, peaks
-from lithepose.skeleton import COCO_17, COCO_HEAD
+from lithepose.decode import DecodeConfig, Found, Maps, decode, group, peaks
+from lithepose.skeleton import COCO_17, COCO_BOXES_HEAD, COCO_HEAD, FLIC_HEAD
 
 targets = pytest.importorskip("lithepose.training.targets")
 
@@ -118,3 +118,37 @@ def test_peaks_inside_the_graph_are_those_found_here(model, astronaut):
     assert np.array_equal(here.peak_score, inside.peak_score)
     real = here.peak_score > 0
     assert np.array_equal(here.peak_cell[real], inside.peak_cell[real])
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 1 << 32), unseen=st.sets(st.integers(0, 10), max_size=5))
+def test_one_person_of_a_head_without_limbs_comes_back(seed, unseen):
+    cells = 56
+    joints = np.random.default_rng(seed).uniform(0, 4 * cells - 1, (1, 11, 3)).astype(np.float32)
+    joints[0, :, 2] = 2
+    joints[0, list(unseen), 2] = 0
+    heatmaps = targets.heatmaps(joints, FLIC_HEAD, cells, cells)
+    # A second, fainter person behind: the higher peak counts.
+    other = targets.heatmaps(np.roll(joints, 1, 1) * (1, 1, 0) + (0, 0, 2), FLIC_HEAD, cells, cells)
+    maps = Maps.from_arrays(np.maximum(heatmaps, 0.05 * other), np.empty((0, cells, cells), np.float32))
+    xy, score, _ = decode(maps, FLIC_HEAD)
+    seen = joints[0, :, 2] > 0
+    assert len(xy) == 1
+    assert ((score[0] > 0) == seen).all()
+    assert np.abs(xy[0, seen] - joints[0, seen, :2]).max() < 1
+    empty = Maps.from_arrays(np.zeros_like(heatmaps), maps.fields)
+    assert len(decode(empty, FLIC_HEAD)[0]) == 0
+
+
+def test_people_that_a_network_names_itself_are_sorted_and_sifted():
+    xy = np.arange(3 * 17 * 2, dtype=np.float32).reshape(3, 17, 2)
+    score = np.full((3, 17), 0.9, np.float32)
+    score[0, 5:] = 0.01
+    score[2, 2:] = 0.01
+    found = Found(xy, score, np.array([0.3, 0.8, 0.9], np.float32))
+    places, scores, people = decode(found, COCO_BOXES_HEAD)
+    assert people.tolist() == [np.float32(0.8), np.float32(0.3)]
+    assert np.array_equal(places[0], xy[1])
+    assert np.isnan(places[1, 5:]).all()
+    assert (scores[1, 5:] == 0).all()
+    assert len(decode(found, COCO_BOXES_HEAD, DecodeConfig(person=0.5))[0]) == 1

@@ -24,7 +24,7 @@ def test_every_joint_is_drawn_and_sides_have_their_colours(skeleton: Skeleton):
             assert blue > red
 
 
-@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+@pytest.mark.parametrize("head", [head for head in HEADS.values() if head.limbs], ids=lambda h: h.skeleton.name)
 def test_limbs_of_a_head_join_all_its_joints_and_mirror(head):
     reached = {head.limbs[0][0]}
     for _ in head.limbs:
