@@ -1,7 +1,7 @@
 # Shortcuts; `make help` lists them.
 PYTHON ?= .venv/bin/python
 
-.PHONY: help develop test lint types bench memory
+.PHONY: help develop test lint types bench memory complexity
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -23,3 +23,6 @@ bench: ## time of a whole call, stage by stage, into results/
 
 memory: ## memory over a video of 10,000 frames, into results/
 	$(PYTHON) benchmarks/memory.py
+
+complexity: ## parameters and multiply-adds of all networks beside the papers', into results/
+	$(PYTHON) benchmarks/complexity.py

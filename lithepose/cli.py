@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json as json_module
-import logging
 import os
 import signal
 import sys
 import threading
 import time
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, track
 from rich.table import Table
 
-OK, SOME_FAILED, UNUSABLE, STOPPED = 0, 1, 2, 130
+from .cli_networks import OK, complexity, err_console, export, missing, out_console, receptive_field, train
+
+SOME_FAILED, UNUSABLE, STOPPED = 1, 2, 130
 
 if TYPE_CHECKING:
     from .frames import Input
     from .predict import Predictor
-
-out_console, err_console = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 
 def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
@@ -221,7 +218,7 @@ def evaluate(
     try:
         import faster_coco_eval  # noqa: F401  # before an hour of predictions, not after
     except ImportError as error:
-        raise _missing("evaluate", "evaluate", error) from error
+        raise missing("evaluate", "evaluate", error) from error
     if json and json.is_dir():
         raise ValueError(f"{json}: is a folder; name a file for the results")
     predictor = Predictor(model, size=size, threads=threads)
@@ -240,67 +237,6 @@ def evaluate(
     return OK
 
 
-def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None) -> int:
-    """Train a network by a recipe; called again with the same RUN it goes on where that one stopped.
-
-    Args:
-        recipe: TOML file, see recipes/.
-        data: folder that the recipe's data sets are in.
-        run: folder for checkpoints, log and weights. Default: runs/ and the recipe's name.
-    """
-    try:
-        from .training.train import Recipe
-        from .training.train import train as run_training
-    except ImportError as error:
-        raise _missing("train", "train", error) from error
-    weights = run_training(Recipe.read(recipe), data, run or Path("runs") / recipe.stem)
-    err_console.print(f"weights: {weights}", highlight=False)
-    return OK
-
-
-def export(
-    weights: Path,
-    /,
-    network: str | None = None,
-    options: str | None = None,
-    out: Path | None = None,
-    size: int = 512,
-) -> int:
-    """Write trained weights as an ONNX file and print its largest difference from torch.
-
-    Args:
-        weights: .safetensors of a training run.
-        network: name of the network. Default: that of the recipe.json beside the weights, or lithe.
-        options: its options, as json. Default: those of the recipe.json beside the weights, or none.
-        out: file to write. Default: beside the weights.
-        size: longer side of the input that the model shall use by default.
-    """
-    try:
-        from .export import export_weights
-    except ImportError as error:
-        raise _missing("export", "train", error) from error
-    path, beside = out or weights.with_suffix(".onnx"), weights.parent / "recipe.json"
-    recipe = json_module.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
-    try:
-        chosen = dict(json_module.loads(options)) if options is not None else recipe.get("options", {})
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"--options {options!r}: not a json object, as in '{{\"width\": 128}}'") from error
-    chosen = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.items()}
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder; make it, or name another --out")
-    logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter talks about itself
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        difference = export_weights(weights, network or recipe.get("network", "lithe"), chosen, path, size)
-    out_console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, largest difference from torch {difference:.1e}")
-    return OK
-
-
-def _missing(command: str, extra: str, error: ImportError) -> ImportError:
-    name = (error.name or "a package").split(".")[0]
-    return ImportError(f"{command} needs {name}: pip install 'lithepose[{extra}]'")
-
-
 COMMANDS = {
     "demo": demo,
     "predict": predict,
@@ -308,6 +244,8 @@ COMMANDS = {
     "evaluate": evaluate,
     "train": train,
     "export": export,
+    "complexity": complexity,
+    "receptive-field": receptive_field,
 }
 
 

@@ -8,6 +8,7 @@ name FLOPs, and paper 001 counts convolution weights without biases as parameter
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,6 +16,17 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .networks import KeypointRcnn, Network
 from .networks.binary import BinaryConv2d
+
+PAPER_SIZES = {  # height x width that each paper counts or times at
+    "lithe": "256x384",
+    "openpose": "368x432",
+    "binary_paf": "368x656",
+    "multilevel": "368x432",
+    "context_cpm": "256x256",
+    "split_stream": "224x224",
+    "joint_regression": "224x224",
+    "keypoint_rcnn": "320x320",
+}
 
 
 @dataclass(frozen=True)
@@ -88,7 +100,8 @@ def measure_parts(net: Network, height: int, width: int) -> dict[str, Complexity
     """
     if not isinstance(net, KeypointRcnn):
         return {"whole": measure(net, 3, height, width)}
-    detector, config = net.detector, net.config
+    detector: Any = net.detector
+    config = net.config
     heads = detector.roi_heads
     box = nn.Sequential(heads.box_head, heads.box_predictor)
     both = measure(nn.Sequential(detector.backbone, _Levels(detector.rpn.head)), 3, height, width)

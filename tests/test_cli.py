@@ -262,6 +262,27 @@ def test_threshold_leaves_out_doubtful_joints():
     assert found["0.05"] > found["0.5"]
 
 
+def test_complexity_and_receptive_field(tmp_path):
+    done = lithepose("complexity", "context_cpm", "--options", '{"stages": 2}')
+    assert done.returncode == 0, done.stderr
+    assert "11,004,753" in done.stdout
+    assert "7.302" in done.stdout
+    options = '{"width": 16, "context": 16, "blocks": [1]}'
+    arguments = ["--joint", "left_wrist", "--size", "64", "--step", "16", "--options", options, "--out", "field.png"]
+    done = lithepose("receptive-field", "lithe", SAMPLES / "astronaut.jpg", *arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "left_wrist" in done.stdout
+    assert cv2.imread(str(tmp_path / "field.png")).shape == (64, 64, 3)
+    for arguments, says in (
+        (["complexity", "lithe", "--size", "12"], "--size 12"),
+        (["complexity", "lithium"], "lithium"),
+        (["receptive-field", "lithe", SAMPLES / "astronaut.jpg", "--joint", "tail"], "tail"),
+    ):
+        done = lithepose(*arguments)
+        assert done.returncode == 2
+        assert says in done.stderr
+
+
 def test_version():
     done = lithepose("--version")
     assert (done.returncode, done.stdout.strip()) == (0, f"lithepose {package.__version__}")

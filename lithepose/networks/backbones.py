@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -190,7 +191,8 @@ def read_start(start: str | Path) -> dict[str, Tensor]:
     if package == "torchvision" and name:
         from torchvision.models import get_model_weights  # pyright: ignore[reportMissingImports]
 
-        return get_model_weights(name).DEFAULT.get_state_dict(progress=True, check_hash=True)
+        weights: Any = get_model_weights(name)
+        return weights.DEFAULT.get_state_dict(progress=True, check_hash=True)
     if package == "timm" and name:
         import timm  # pyright: ignore[reportMissingImports]
 

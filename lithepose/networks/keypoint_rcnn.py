@@ -161,7 +161,8 @@ class KeypointRcnn(nn.Module):
         Raises:
             ValueError: a tensor is missing; this is no MobileNetV3-Large.
         """
-        body, state = self.detector.backbone.body, read_start(start)
+        backbone: Any = self.detector.backbone
+        body, state = backbone.body, read_start(start)
         wanted = {name: f"features.{name}" for name in body.state_dict() if not name.endswith("num_batches_tracked")}
         missing = [key for key in wanted.values() if key not in state]
         if missing:

@@ -1,0 +1,149 @@
+"""Our counts beside the papers', for every network and variant of which a paper prints one, and the baselines.
+
+    python benchmarks/complexity.py
+
+Writes ``results/complexity.csv``. Counts do not depend on the machine. ``paper_parameters`` and ``paper_gmacs`` are as
+printed; ``counts`` tells which of our columns the paper's convention is.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from torch import nn
+
+from lithepose.complexity import Complexity, measure, measure_parts
+from lithepose.networks import build
+from lithepose.networks.binary_paf import MultiScaleModule, binarized
+from lithepose.networks.context_cpm import make_context
+from lithepose.networks.keypoint_rcnn import KeypointHead, KeypointRcnnConfig
+
+WEIGHTS, ALL = "conv_weights", "parameters"
+# paper, network, options, height x width, printed parameters, printed GMACs, column that it counts, note
+NETWORKS = [
+    ("001", "openpose", {}, (368, 432), 52298816, 159.6, WEIGHTS, "exact"),
+    ("000", "openpose", {}, (368, 656), None, None, "", "654 wide in the paper, which 8 does not divide"),
+    ("001", "multilevel", {}, (368, 432), 21278912, 82.5, WEIGHTS, "exact"),
+    ("001", "multilevel", {"detect": 4}, (368, 432), 21278912, 82.5, WEIGHTS, "exact; the other wiring that fits"),
+    ("001", "multilevel", {"transfer": 4, "refine": 5}, (368, 432), 21278912, 82.5, WEIGHTS, "exact; not 7 blocks"),
+    ("001", "multilevel", {"transfer": 4}, (368, 432), 21278912, 82.5, WEIGHTS, "literal reading; excluded by counts"),
+    ("000", "binary_paf", {}, (368, 656), None, None, "", "no counts in the paper"),
+    ("000", "binary_paf", {"layers": "float"}, (368, 656), None, None, "", "no counts in the paper"),
+    ("000", "binary_paf", {"layers": "binary7"}, (368, 656), None, None, "", "no counts in the paper"),
+    *(
+        ("002", "context_cpm", {"context": context, "stages": stages}, (256, 256), None, printed, "", "")
+        for context in ("none", "unet", "aspp", "pyramid")
+        for stages, printed in ((2, None), (6, 21.3 if context == "unet" else None))
+    ),
+    ("002", "context_cpm", {"stages": 2, "stride": 4}, (256, 256), None, None, "", "64x64 maps, for MPII"),
+    ("002", "context_cpm", {"stride": 4}, (256, 256), None, None, "", "64x64 maps, for MPII"),
+    ("003", "joint_regression", {}, (224, 224), 4300000, None, ALL, "the paper counts the 1001-class MobileNet"),
+    ("003", "joint_regression", {"pool": False}, (224, 224), None, None, "", ""),
+    ("003", "joint_regression", {"split": True}, (224, 224), 3300000, None, ALL, "as printed"),
+    ("003", "joint_regression", {"split": True, "own_depthwise": False}, (224, 224), 3300000, None, ALL, "other form"),
+    *(
+        (
+            "003",
+            "split_stream",
+            {"skip14": skip14, "skip28": skip28, "own_depthwise": own},
+            (224, 224),
+            2300000,
+            None,
+            ALL,
+            "default" if (skip14, skip28, own) == ("add", "concat", True) else "other wiring",
+        )
+        for skip14 in ("add", "concat")
+        for skip28 in ("add", "concat")
+        for own in (True, False)
+    ),
+    *(
+        ("004", "keypoint_rcnn", {"conv": conv}, (320, 320), None, None, "", "multiply-adds a picture, without heads")
+        for conv in ("vanilla", "depthwise", "expanded")
+    ),
+    ("ours", "lithe", {}, (256, 384), None, None, "", ""),
+]
+
+
+def seven_by_seven(c_in: int) -> nn.Module:
+    return nn.Conv2d(c_in, 128, 7, padding=3, bias=False)
+
+
+def modules() -> list[tuple[str, str, nn.Module, tuple[int, ...], float | None, float | None, str, str]]:
+    """Parts that a paper counts alone: paper, name, module, input, printed parameters and GMACs, column, note."""
+    heads = [("vanilla", 1), ("depthwise", 1), ("expanded", 2), ("expanded", 3), ("expanded", 4)]
+    return [
+        (
+            "000",
+            "7x7 convolution 128",
+            seven_by_seven(128),
+            (128, 46, 82),
+            None,
+            None,
+            "",
+            "",
+        ),
+        (
+            "000",
+            "7x7 convolution 185",
+            seven_by_seven(185),
+            (185, 46, 82),
+            None,
+            None,
+            "",
+            "",
+        ),
+        ("000", "multi-scale module 128", MultiScaleModule(128, 128, binarized), (128, 46, 82), None, None, "", ""),
+        ("000", "multi-scale module 185", MultiScaleModule(185, 128, binarized), (185, 46, 82), None, None, "", ""),
+        ("002", "U-shaped module", make_context("unet", 145)[0], (145, 32, 32), 6.44e6, 2.53, ALL, "paper counts more"),
+        ("002", "ASPP module", make_context("aspp", 145)[0], (145, 32, 32), 9.52e6, 9.75, WEIGHTS, "inferred"),
+        ("002", "pyramid module", make_context("pyramid", 145)[0], (145, 32, 32), 0.2e6, 0.07, ALL, "inferred"),
+        *(
+            (
+                "004",
+                f"keypoint head {conv} e={e}",
+                KeypointHead(KeypointRcnnConfig(conv=conv, expansion=e)),
+                (256, 14, 14),
+                None,
+                None,
+                "",
+                "a box",
+            )
+            for conv, e in heads
+        ),
+    ]
+
+
+def main() -> None:
+    """Count everything and write the table."""
+    rows = []
+
+    def add(paper: str, name: str, size: str, c: Complexity, printed: tuple, column: str, note: str) -> None:
+        parameters, gmacs = printed
+        off = f"{getattr(c, column) / parameters - 1:+.4f}" if parameters else ""
+        off_gmacs = f"{c.macs / 1e9 / gmacs - 1:+.4f}" if gmacs else ""
+        megabytes = [f"{value:.2f}" for value in c.megabytes.values()]
+        counts = c.parameters, c.conv_weights, c.bn_statistics, c.macs, c.binary_weights, c.binary_macs
+        paper_says = parameters or "", gmacs or "", column, off, off_gmacs
+        rows.append([paper, name, size, *counts, *megabytes, *paper_says, note])
+
+    for paper, network, options, (height, width), parameters, gmacs, column, note in NETWORKS:
+        name = network + "".join(f" {key}={value}" for key, value in options.items())
+        for part, c in measure_parts(build(network, **options), height, width).items():
+            label = name if part == "whole" else f"{name}: {part}"
+            add(paper, label, f"{height}x{width}", c, (parameters, gmacs), column, note)
+    for paper, name, module, shape, parameters, gmacs, column, note in modules():
+        add(paper, name, "x".join(map(str, shape)), measure(module, *shape), (parameters, gmacs), column, note)
+    path = Path(__file__).parent.parent / "results" / "complexity.csv"
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(
+            "paper network input parameters conv_weights bn_statistics macs binary_weights binary_macs mb_fp32 mb_fp16"
+            " mb_packed paper_parameters paper_gmacs paper_counts parameters_off gmacs_off note".split()
+        )
+        writer.writerows(rows)
+    print(f"{len(rows)} rows: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The commands that need torch, imported only when they run."""
+
+from __future__ import annotations
+
+import json as json_module
+import logging
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+OK = 0
+out_console, err_console = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+
+
+def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None) -> int:
+    """Train a network by a recipe; called again with the same RUN it goes on where that one stopped.
+
+    Args:
+        recipe: TOML file, see recipes/.
+        data: folder that the recipe's data sets are in.
+        run: folder for checkpoints, log and weights. Default: runs/ and the recipe's name.
+    """
+    try:
+        from .training.train import Recipe
+        from .training.train import train as run_training
+    except ImportError as error:
+        raise missing("train", "train", error) from error
+    weights = run_training(Recipe.read(recipe), data, run or Path("runs") / recipe.stem)
+    err_console.print(f"weights: {weights}", highlight=False)
+    return OK
+
+
+def export(
+    weights: Path,
+    /,
+    network: str | None = None,
+    options: str | None = None,
+    out: Path | None = None,
+    size: int = 512,
+) -> int:
+    """Write trained weights as an ONNX file and print its largest difference from torch.
+
+    Args:
+        weights: .safetensors of a training run.
+        network: name of the network. Default: that of the recipe.json beside the weights, or lithe.
+        options: its options, as json. Default: those of the recipe.json beside the weights, or none.
+        out: file to write. Default: beside the weights.
+        size: longer side of the input that the model shall use by default.
+    """
+    try:
+        from .export import export_weights
+    except ImportError as error:
+        raise missing("export", "train", error) from error
+    path, beside = out or weights.with_suffix(".onnx"), weights.parent / "recipe.json"
+    recipe = json_module.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
+    chosen = _options(json_module.dumps(recipe.get("options", {})) if options is None else options)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder; make it, or name another --out")
+    logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter talks about itself
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        difference = export_weights(weights, network or recipe.get("network", "lithe"), chosen, path, size)
+    out_console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, largest difference from torch {difference:.1e}")
+    return OK
+
+
+def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
+    """Count parameters and multiply-adds of a network, and its size on disk.
+
+    Args:
+        model: name of a network.
+        size: of its input, HEIGHTxWIDTH in pixels. Default: that of its paper.
+        options: of the network, as json.
+    """
+    try:
+        from .complexity import PAPER_SIZES, measure_parts
+        from .networks import build
+    except ImportError as error:
+        raise missing("complexity", "train", error) from error
+    net = build(model, **_options(options))
+    match = re.fullmatch(r"(\d+)x(\d+)", size or PAPER_SIZES[model])
+    if not match:
+        raise ValueError(f"--size {size}: give HEIGHTxWIDTH, as in 256x384")
+    height, width = map(int, match.groups())
+    parts = measure_parts(net, height, width)
+    table = Table("", *parts, title=f"{model} at {height}x{width}; a MAC is two FLOPs, but papers print MACs as FLOPs")
+    rows = {
+        "parameters": [f"{c.parameters:,}" for c in parts.values()],
+        "of them conv weights": [f"{c.conv_weights:,}" for c in parts.values()],
+        "BatchNorm statistics": [f"{c.bn_statistics:,}" for c in parts.values()],
+        "GMACs": [f"{c.macs / 1e9:.3f}" for c in parts.values()],
+        "GFLOPs": [f"{2 * c.macs / 1e9:.3f}" for c in parts.values()],
+        "binary GMACs": [f"{c.binary_macs / 1e9:.3f}" for c in parts.values()],
+        "MB in fp32": [f"{c.megabytes['fp32']:.2f}" for c in parts.values()],
+        "MB in fp16": [f"{c.megabytes['fp16']:.2f}" for c in parts.values()],
+        "MB, binary in 1 bit": [f"{c.megabytes['packed']:.2f}" for c in parts.values()],
+    }
+    for name, values in rows.items():
+        table.add_row(name, *values)
+    out_console.print(table)
+    return OK
+
+
+def receptive_field(
+    model: str,
+    image: Path,
+    /,
+    joint: str = "",
+    out: Path = Path("receptive-field.jpg"),
+    weights: Path | None = None,
+    options: str = "{}",
+    size: int = 256,
+    step: int = 3,
+    stage: int = -1,
+    seed: int = 0,
+) -> int:
+    """Draw where a network looks for a joint: noise slides over the picture, and the change of the heatmap is drawn.
+
+    Args:
+        model: name of a network with heatmaps.
+        image: picture to look at.
+        joint: name of the joint. Default: the first of the network's.
+        out: picture to write.
+        weights: .safetensors of a training run. Default: random ones, from the seed.
+        options: of the network, as json.
+        size: longer side of the network's input.
+        step: pixels between two places of the 11x11 window of noise.
+        stage: whose heatmap, from 0; -1 is the last.
+        seed: of the noise, and of random weights.
+    """
+    try:
+        import torch
+
+        from .networks import build, load_weights
+        from .receptive_field import covered, draw_field
+        from .receptive_field import receptive_field as measure
+    except ImportError as error:
+        raise missing("receptive-field", "train", error) from error
+    from .image import fit, read_image
+    from .sinks import write_picture
+
+    torch.manual_seed(seed)
+    net = build(model, **_options(options))
+    names = net.head.skeleton.joints
+    if joint and joint not in names:
+        raise ValueError(f"--joint {joint}: {model} has {', '.join(names)}")
+    if weights:
+        load_weights(net, weights)
+    pixels, _ = fit(read_image(image), size, net.multiple)
+
+    def progress(batches):  # noqa: ANN001, ANN202
+        return track(batches, "sliding", console=err_console, disable=not err_console.is_terminal, transient=True)
+
+    index = names.index(joint) if joint else 0
+    change = measure(net, pixels, index, step=step, stage=stage, seed=seed, progress=progress)
+    write_picture(out, draw_field(pixels, change))
+    out_console.print(f"{names[index]}: {covered(change):.1%} of the picture changes the heatmap; drawn: {out}")
+    return OK
+
+
+def _options(text: str) -> dict[str, Any]:
+    """Options of a network from json; lists become the tuples that its config holds."""
+    try:
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in dict(json_module.loads(text)).items()}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"--options {text!r}: not a json object, as in '{{\"width\": 128}}'") from error
+
+
+def missing(command: str, extra: str, error: ImportError) -> ImportError:
+    """One line that says what to install."""
+    name = (error.name or "a package").split(".")[0]
+    return ImportError(f"{command} needs {name}: pip install 'lithepose[{extra}]'")

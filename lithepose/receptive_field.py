@@ -1,0 +1,107 @@
+"""Empirical receptive field of one joint (paper 002, figures 6 to 8; SPEC section 7.6).
+
+A window of noise slides over the picture; where it changes the joint's heatmap, the network has looked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from .networks import Network, Scaled
+
+
+@torch.no_grad()
+def receptive_field(
+    net: Network,
+    image: np.ndarray,
+    joint: int,
+    *,
+    window: int = 11,
+    step: int = 3,
+    stage: int = -1,
+    batch: int = 32,
+    seed: int = 0,
+    progress: Callable[[range], Iterable[int]] | None = None,
+) -> np.ndarray:
+    """How much the heatmap of a joint changes when a part of the picture is replaced by noise.
+
+    Args:
+        net: with heatmaps; put into evaluation mode.
+        image: (H, W, 3) uint8 RGB network input, sides multiples of ``net.multiple``.
+        joint: index of the heatmap.
+        window: side of the square of noise, in pixels, odd; the same noise everywhere.
+        step: pixels between two places of the window.
+        stage: whose heatmap; the last by default.
+        batch: pictures at once.
+        seed: of the noise.
+        progress: wraps the range of batches, for example ``rich.progress.track``.
+
+    Returns:
+        (ceil(H / step), ceil(W / step)) float32: sum over the map of the absolute change, for windows centred at
+        pixels (row * step, column * step).
+
+    Raises:
+        ValueError: the joint, stage or window do not exist, or the picture has a wrong size.
+    """
+    if window < 1 or window % 2 == 0 or step < 1 or batch < 1:
+        raise ValueError(f"window {window}, step {step}, batch {batch}: the window must be odd, all of them positive")
+    height, width = image.shape[:2]
+    noise = np.random.default_rng(seed).integers(0, 256, (window, window, 3), np.uint8)
+    reach = window // 2
+    places = [(y, x) for y in range(0, height, step) for x in range(0, width, step)]
+    net.eval()
+    device = next(net.parameters()).device
+    scale = Scaled(net).to(device)
+
+    def heatmaps(pictures: np.ndarray) -> torch.Tensor:
+        stages = net(scale(torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2)))
+        try:
+            return stages[stage][0][:, joint]
+        except IndexError:
+            maps = stages[0][0].shape[1]
+            raise ValueError(f"joint {joint}, stage {stage}: {maps} heatmaps and {len(stages)} stages") from None
+
+    expected = heatmaps(image[None])
+    change = np.empty(len(places), np.float32)
+    starts = range(0, len(places), batch)
+    for start in progress(starts) if progress else starts:
+        part = places[start : start + batch]
+        pictures = np.repeat(image[None], len(part), 0)
+        for picture, (y, x) in zip(pictures, part, strict=True):
+            top, left = max(y - reach, 0), max(x - reach, 0)
+            bottom, right = min(y + reach + 1, height), min(x + reach + 1, width)
+            picture[top:bottom, left:right] = noise[
+                top - y + reach : bottom - y + reach, left - x + reach : right - x + reach
+            ]
+        change[start : start + len(part)] = (heatmaps(pictures) - expected).abs().sum((1, 2)).cpu().numpy()
+    return change.reshape(-(-height // step), -(-width // step))
+
+
+def covered(change: np.ndarray, share: float = 0.01) -> float:
+    """Share of the picture whose change is at least ``share`` of the largest; 0 where nothing changes."""
+    largest = float(change.max())
+    return float((change >= share * largest).mean()) if largest > 0 else 0.0
+
+
+def draw_field(image: np.ndarray, change: np.ndarray) -> np.ndarray:
+    """The picture in grey with the receptive field in green over it, the stronger the more it matters.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        change: as of :func:`receptive_field`.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    height, width = image.shape[:2]
+    # The square root shows what changes little beside what changes much.
+    strength: Any = np.sqrt(change / max(float(change.max()), 1e-12)).astype(np.float32)
+    strength = cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+    grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2).astype(np.float32)
+    green = np.array([0, 255, 0], np.float32)
+    return (grey * (1 - 0.7 * strength) + green * 0.7 * strength + 0.5).astype(np.uint8)

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from lithepose.networks import backbones as module
+from lithepose.networks import build, load_imagenet
+from lithepose.networks.backbones import VGG19, MobileNetV1, make_front, read_start
+
+
+def numbered(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
+    """A state dict whose tensors can be told apart."""
+    return {name: torch.full(shape, float(i)) for i, (name, shape) in enumerate(shapes.items())}
+
+
+def timm_mobilenet() -> dict[str, tuple[int, ...]]:
+    """Names and shapes as timm's mobilenetv1_100 has them."""
+    norm = ("weight", "bias", "running_mean", "running_var")
+    shapes: dict[str, tuple[int, ...]] = {"conv_stem.weight": (32, 3, 3, 3)} | {f"bn1.{n}": (32,) for n in norm}
+    groups = [[64], [128, 128], [256, 256], [512] * 6, [1024] * 2]
+    c_in = 32
+    for stage, widths in enumerate(groups):
+        for block, c_out in enumerate(widths):
+            at = f"blocks.{stage}.{block}"
+            shapes[f"{at}.conv_dw.weight"] = (c_in, 1, 3, 3)
+            shapes |= {f"{at}.bn1.{n}": (c_in,) for n in norm}
+            shapes[f"{at}.conv_pw.weight"] = (c_out, c_in, 1, 1)
+            shapes |= {f"{at}.bn2.{n}": (c_out,) for n in norm}
+            c_in = c_out
+    return shapes | {"classifier.weight": (1000, 1024), "classifier.bias": (1000,)}
+
+
+def torchvision_vgg19() -> dict[str, tuple[int, ...]]:
+    places = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
+    widths = (64, 64, 128, 128, 256, 256, 256, 256, *[512] * 8)
+    shapes, c_in = {}, 3
+    for place, c_out in zip(places, widths, strict=True):
+        shapes |= {f"features.{place}.weight": (c_out, c_in, 3, 3), f"features.{place}.bias": (c_out,)}
+        c_in = c_out
+    return shapes | {"classifier.6.bias": (1000,)}
+
+
+@pytest.fixture
+def zoo(monkeypatch):
+    """Both packages' weights, as generated state dicts instead of a download."""
+    states = {"timm:mobilenetv1_100": numbered(timm_mobilenet()), "torchvision:vgg19": numbered(torchvision_vgg19())}
+    monkeypatch.setattr(module, "read_start", lambda start: states[start])
+    return states
+
+
+@pytest.mark.parametrize("blocks", [11, 13])
+def test_mobilenet_takes_timm_weights_by_name(zoo, blocks):
+    net = MobileNetV1(blocks)
+    net.load_imagenet("timm:mobilenetv1_100")
+    state = zoo["timm:mobilenetv1_100"]
+    assert torch.equal(net.stem.conv.weight, state["conv_stem.weight"])
+    for ours, theirs in ((0, "0.0"), (1, "1.0"), (4, "2.1"), (5, "3.0"), (10, "3.5"), (blocks - 1, None)):
+        if theirs:
+            block = net.blocks[ours]
+            assert torch.equal(block.dw.weight, state[f"blocks.{theirs}.conv_dw.weight"])
+            assert torch.equal(block.pw_bn.running_var, state[f"blocks.{theirs}.bn2.running_var"])
+
+
+def test_vgg_takes_torchvision_weights_by_name(zoo):
+    for name in ("openpose", "multilevel", "binary_paf"):
+        net = build(name)
+        load_imagenet(net, "torchvision:vgg19")
+        last = net.front.features[21]
+        assert torch.equal(last.weight, zoo["torchvision:vgg19"]["features.21.weight"])
+        with pytest.raises(ValueError, match=r"features\.0\.weight"):
+            load_imagenet(net, "timm:mobilenetv1_100")
+    with pytest.raises(ValueError, match=r"stem\.conv"):
+        load_imagenet(build("split_stream"), "torchvision:vgg19")
+
+
+def test_mobilenet_v3_takes_torchvision_weights_by_name(monkeypatch):
+    models = pytest.importorskip("torchvision.models")
+    state = models.mobilenet_v3_large().state_dict()
+    monkeypatch.setattr("lithepose.networks.keypoint_rcnn.read_start", lambda _: state)
+    for levels in ("fpn", "c4"):
+        net = build("keypoint_rcnn", layers=1, width=8, levels=levels)
+        load_imagenet(net, "torchvision:mobilenet_v3_large")
+        body = net.detector.backbone.body.state_dict()
+        assert torch.equal(body["12.block.0.0.weight"], state["features.12.block.0.0.weight"])
+        assert not torch.equal(body["0.0.weight"], torch.zeros_like(body["0.0.weight"]))
+
+
+def test_our_own_start_loads_and_others_are_named(tmp_path):
+    net = MobileNetV1(13)
+    state = {}
+    for name, tensor in net.state_dict().items():
+        parts = name.split(".")
+        if parts[0] == "blocks":
+            parts[1] = str(int(parts[1]) + 1)
+        if not name.endswith("num_batches_tracked"):
+            state[".".join(parts)] = torch.full_like(tensor, 0.25)
+    save_file(state, tmp_path / "start.safetensors")
+    other = MobileNetV1(11, stride=8)
+    other.load_imagenet(tmp_path / "start.safetensors")
+    assert (other.blocks[10].pw.weight == 0.25).all()
+    with pytest.raises(FileNotFoundError, match="torchvision:NAME"):
+        read_start(tmp_path / "gone.safetensors")
+
+
+@pytest.mark.parametrize(("stride", "multiple"), [(16, 16), (8, 8), (4, 4)])
+def test_strides(stride, multiple):
+    net = MobileNetV1(stride=stride).eval()
+    assert net.multiple == multiple
+    with torch.no_grad():
+        assert net(torch.zeros(1, 3, 64, 96))[-1].shape == (1, 512, 64 // stride, 96 // stride)
+    assert VGG19()(torch.zeros(1, 3, 16, 24))[0].shape == (1, 512, 2, 3)
+    for bad in (lambda: MobileNetV1(stride=5), lambda: make_front("resnet")):
+        with pytest.raises(ValueError, match=r"stride 5|resnet"):
+            bad()

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from network_tester import NetworkTester
+
+from lithepose.complexity import measure, measure_parts
+from lithepose.networks import build
+from lithepose.networks.keypoint_rcnn import KeypointHead, KeypointRcnnConfig
+from lithepose.predict import Predictor
+from lithepose.training.train import Average, save_weights
+
+torchvision = pytest.importorskip("torchvision")
+
+
+def targets(n: int, h: int, w: int) -> list[dict[str, torch.Tensor]]:
+    """One large person a picture, all joints visible, on a diagonal."""
+    box = torch.tensor([[4.0, 4.0, w - 4, h - 4]])
+    step = torch.linspace(0.1, 0.9, 17)[:, None]
+    joints = torch.cat([box[0, :2] + step * (box[0, 2:] - box[0, :2]), torch.full((17, 1), 2.0)], 1)
+    return [{"boxes": box, "labels": torch.ones(1, dtype=torch.int64), "keypoints": joints[None]}] * n
+
+
+class TestExpanded(NetworkTester):
+    name = "keypoint_rcnn"
+    options = {"layers": 2, "width": 32, "size": 96, "detections": 5}
+    sizes = [(1, 96, 96), (2, 64, 96)]
+    tolerance = 1e-3  # of the input's side
+
+    def outputs(self, net, x):
+        with torch.no_grad():
+            return [tensor for people in net.eval()(x) for tensor in (people["boxes"], people["keypoints"])]
+
+    def loss(self, net):
+        torch.manual_seed(0)
+        return sum(net.train()(self.picture(-1), targets(*self.sizes[-1])).values())
+
+    def shapes(self, net, n, h, w):
+        return [(5, 4), (5, 17, 3)]
+
+
+class TestSingleLevelDepthwise(TestExpanded):
+    options = TestExpanded.options | {"levels": "c4", "conv": "depthwise"}
+
+
+class TestVanilla(TestExpanded):
+    options = TestExpanded.options | {"conv": "vanilla"}
+
+
+@pytest.mark.parametrize(
+    ("conv", "expansion", "parameters", "macs"),
+    [
+        ("vanilla", 1, 17_698_816, 3_468_165_120),
+        ("depthwise", 1, 2_008_576, 392_125_440),
+        ("expanded", 2, 4_013_056, 784_250_880),
+        ("expanded", 4, 8_022_016, 1_568_501_760),
+    ],
+)
+def test_heads(conv, expansion, parameters, macs):
+    counts = measure(KeypointHead(KeypointRcnnConfig(conv=conv, expansion=expansion)), 256, 14, 14)
+    assert (counts.parameters, counts.macs) == (parameters, macs)
+
+
+@pytest.mark.parametrize(("conv", "parameters"), [("vanilla", 37_962_074), ("depthwise", 22_271_834)])
+def test_whole(conv, parameters):
+    parts = measure_parts(build("keypoint_rcnn", conv=conv), 320, 320)
+    assert parts["whole"].parameters == parameters
+    assert parts["backbone"].macs == 5_540_585_600
+    assert parts["proposals"].macs == 5_060_985_600
+
+
+def test_frozen_statistics_and_unknown_options():
+    net = build("keypoint_rcnn", layers=1, width=8).train()
+    norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms
+    assert not any(m.training for m in norms)
+    for options in ({"conv": "dense"}, {"levels": "c5"}):
+        with pytest.raises(ValueError, match=next(iter(options.values()))):
+            build("keypoint_rcnn", **options)
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
+def test_predictor_takes_its_people(tmp_path):
+    from lithepose.export import export_weights
+
+    torch.manual_seed(0)
+    options = {"layers": 1, "width": 8, "size": 96, "detections": 3}
+    net = build("keypoint_rcnn", **options)
+    save_weights(tmp_path / "w.safetensors", Average(net, 0.9))
+    export_weights(tmp_path / "w.safetensors", "keypoint_rcnn", options, tmp_path / "w.onnx", 96)
+    pictures = [np.random.default_rng(i).integers(0, 255, (50, 70, 3), np.uint8) for i in range(2)]
+    for poses in Predictor(tmp_path / "w.onnx")(pictures):
+        assert len(poses) <= 3
+        assert (poses.xy[poses.found] <= (69, 49)).all()

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lithepose.receptive_field import covered, draw_field, receptive_field
+from lithepose.skeleton import LIP_HEAD
+
+
+class Known(nn.Module):
+    """A network that looks at a square of 5x5 cells of 8 pixels around the cell (4, 4), and nowhere else."""
+
+    mean = std = (127.5, 127.5, 127.5)
+    multiple, head = 8, LIP_HEAD
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        cells = nn.functional.avg_pool2d(x, 8).mean(1, keepdim=True)
+        mask = torch.zeros_like(cells)
+        mask[..., 2:7, 2:7] = 1
+        return [(cells * 0,), (cells * mask * self.weight,)]
+
+
+def test_the_field_of_a_known_network():
+    image = np.full((80, 96, 3), 90, np.uint8)
+    change = receptive_field(Known(), image, 0, window=3, step=4, batch=7)
+    assert change.shape == (20, 24)
+    seen = change > 0
+    rows, columns = np.mgrid[0:80:4, 0:96:4]
+    inside = (rows >= 16 - 1) & (rows <= 55 + 1) & (columns >= 16 - 1) & (columns <= 55 + 1)
+    assert (seen == inside).all()
+    assert covered(change) == pytest.approx(inside.mean())
+    drawn = draw_field(image, change)
+    assert drawn.shape == image.shape
+    assert drawn[36, 36, 1] > drawn[36, 36, 0] + 50
+    assert (drawn[70, 80] == 90).all()
+    assert not receptive_field(Known(), image, 0, stage=0).any()
+    assert covered(np.zeros((3, 3))) == 0
+
+
+def test_what_does_not_exist():
+    image = np.zeros((16, 16, 3), np.uint8)
+    for options, says in (({"stage": 7}, "2 stages"), ({"window": 4}, "window 4"), ({"step": 0}, "step 0")):
+        with pytest.raises(ValueError, match=says):
+            receptive_field(Known(), image, 0, **options)
+    with pytest.raises(ValueError, match="1 heatmaps"):
+        receptive_field(Known(), image, 5)
