@@ -1,7 +1,7 @@
 """Parameters, multiply-adds and sizes of a network, counted by torch on tensors without memory.
 
 One multiply-add is one multiplication and one addition of a convolution or a matrix product; biases, BatchNorm,
-activations, pooling and resizing are not counted (SPEC section 0). Papers 001 and 002 print multiply-adds under the
+activations, pooling and resizing are not counted. Papers 001 and 002 print multiply-adds under the
 name FLOPs, and paper 001 counts convolution weights without biases as parameters.
 """
 

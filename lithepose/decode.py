@@ -1,7 +1,7 @@
 """Maps -> people: peaks with sub-cell positions, limb scores, grouping. The exact inverse of ``training/targets.py``.
 
 Nothing is enlarged: peaks are taken on the small maps and refined below a cell, and limbs are scored only between
-peaks (SPEC section 3; the parabola through logarithms is exact for a Gaussian).
+peaks (the parabola through logarithms is exact for a Gaussian).
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def score_limbs(
     """Agreement of the field with every pair of candidates that a limb could join.
 
     A pair counts if enough samples along it agree; its score is their mean, less a penalty for pairs longer than half
-    the map, as OpenPose has it (SPEC section 3).
+    the map, as OpenPose has it (Cao et al. 2017, section 2.3, and its released code).
 
     Returns:
         first (E,), second (E,): indices of candidates; score (E,).

@@ -1,4 +1,4 @@
-"""Empirical receptive field of one joint (paper 002, figures 6 to 8; SPEC section 7.6).
+"""Empirical receptive field of one joint (paper 002, figures 6 to 8).
 
 A window of noise slides over the picture; where it changes the joint's heatmap, the network has looked.
 """

@@ -192,7 +192,7 @@ def _limbs(skeleton: Skeleton, text: str) -> tuple[tuple[int, int], ...]:
     return tuple((index[a], index[b]) for a, b in (pair.split(">") for pair in text.split()))
 
 
-# The nineteen limbs of OpenPose (SPEC section 1), trunk and limbs first; the last two only complete a person.
+# The nineteen limbs of OpenPose's COCO model, trunk and limbs first; the last two only complete a person.
 _OPENPOSE_LIMBS = (
     "neck>right_hip right_hip>right_knee right_knee>right_ankle neck>left_hip left_hip>left_knee left_knee>left_ankle"
     " neck>right_shoulder right_shoulder>right_elbow right_elbow>right_wrist right_shoulder>right_ear"

@@ -45,7 +45,7 @@ class TestMereBinarized(TestBinary):
     ],
 )
 def test_counts(layers, parameters, macs, binary_macs, binary_weights):
-    """The paper prints none; these are the specification's."""
+    """The paper prints none; these were counted by hand from its layers."""
     counts = measure(build("binary_paf", layers=layers), 3, 368, 656)
     assert (counts.parameters, counts.macs) == (parameters, macs)
     assert (counts.binary_macs, counts.binary_weights) == (binary_macs, binary_weights)

@@ -34,7 +34,7 @@ def test_limbs_of_a_head_join_all_its_joints_and_mirror(head):
     assert (order[order] == np.arange(len(head.limbs))).all()
 
 
-def test_counts_of_the_specification():
+def test_counts_of_joints_and_channels():
     assert COCO_HEAD.channels == (18, 38)
     assert [len(s) for s in SKELETONS.values()] == [17, 18, 16, 16, 11, 14]
     assert COCO_HEAD.output.joints == tuple(COCO_HEAD.skeleton.joints[i] for i in COCO_HEAD.output_order)

@@ -36,7 +36,7 @@ class MobileNetV1(nn.Module):
     Args:
         blocks: depthwise separable blocks, 13 in all.
         stride: of the last features of the first 11 blocks. With 8 the stride of block 6 is taken out and block 7 is
-            dilated by 2 instead (paper 002, section 7.1); with 4 so is the stride of block 4 (section 7.3).
+            dilated by 2 instead (paper 002); with 4 so is the stride of block 4.
 
     Returns:
         by default (stride 4 (N, 128, H/4, W/4), stride 8 (N, 256, H/8, W/8), stride 16 (N, 512, H/16, W/16)):
@@ -121,7 +121,7 @@ def _from_timm(name: str) -> str:
 
 
 class VGG19(nn.Module):
-    """The first ten convolutions of VGG-19 (SPEC section 5.1), up to conv4_2 at stride 8.
+    """The first ten convolutions of VGG-19 (Simonyan and Zisserman 2015, table 1), up to conv4_2 at stride 8.
 
     Layers are numbered as in torchvision's ``features``, so its ImageNet weights load by name.
 

@@ -1,4 +1,4 @@
-"""Binarized convolution with float latent weights, for training (SPEC section 5.4, after XNOR-Net)."""
+"""Binarized convolution with float latent weights, for training (after XNOR-Net, Rastegari et al. 2016)."""
 
 from __future__ import annotations
 

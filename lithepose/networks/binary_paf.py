@@ -1,4 +1,4 @@
-"""Paper 000: part affinity fields whose 7x7 convolutions become binarized multi-scale modules (SPEC sections 5.2, 5.3).
+"""Paper 000: part affinity fields whose 7x7 convolutions become binarized multi-scale modules.
 
 One network with three fillings of the large layers: ``binary`` (the paper's proposal), ``float`` (the same modules
 unbinarized) and ``binary7`` (the 7x7 layers merely binarized, which the paper shows to fail). Float stays whatever the

@@ -28,7 +28,7 @@ class LitheConfig:
 
 
 class ThinContext(nn.Module):
-    """U-shaped context (paper 002, section 7.1) with depthwise separable convolutions: strides 16, 32, 64 and back."""
+    """U-shaped context (paper 002) with depthwise separable convolutions: strides 16, 32, 64 and back."""
 
     def __init__(self, c_in: int, width: int) -> None:
         super().__init__()

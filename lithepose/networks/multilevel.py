@@ -1,7 +1,7 @@
-"""Paper 001: multi-level network (MLN); layers of SPEC section 6.2.
+"""Paper 001: multi-level network (MLN).
 
 21,278,912 convolution weights and 82.5 G multiply-adds at 368x432, both as printed in the paper. What its text leaves
-open and how the two numbers settle it is in SPEC section 6.1; ``detect=4`` is the other wiring that fits them.
+open and how the two numbers settle it is in ``docs/papers.md``; ``detect=4`` is the other wiring that fits them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class MultilevelConfig:
         context: the refinement follows: dense blocks over all maps that see most of the picture.
         transfer: dense blocks in each direction.
         refine: dense blocks a branch.
-        detect: 3, or 4 for the variant that transfers Conv-1 and Conv-4 alone (variant B of the specification).
+        detect: 3, or 4 for the variant that transfers Conv-1 and Conv-4 alone.
         front: vgg19, or mobilenet_v1 dilated to stride 8.
     """
 

@@ -1,4 +1,4 @@
-"""OpenPose (Cao et al. 2017), the baseline of papers 000 and 001; layers of SPEC section 5.1.
+"""OpenPose (Cao et al. 2017), the baseline of papers 000 and 001.
 
 With VGG-19 it has the paper's 52,298,816 convolution weights and needs 159.6 G multiply-adds at 368x432.
 """

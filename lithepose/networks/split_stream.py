@@ -1,4 +1,4 @@
-"""Paper 003: MobileNet whose last layers split into one stream a joint, upper body of one person (SPEC section 8).
+"""Paper 003: MobileNet whose last layers split into one stream a joint, upper body of one person.
 
 Three networks: :class:`JointRegression`, the paper's baseline (with or without global pooling) and its split form, and
 :class:`SplitStream`, the final network with heatmaps and skip connections. 3,321,686 parameters for the split

@@ -36,7 +36,7 @@ def head_joints(joints: np.ndarray, names: tuple[str, ...], head: Head) -> np.nd
 
 
 def heatmaps(joints: np.ndarray, head: Head, height: int, width: int) -> np.ndarray:
-    """Gaussians at every labelled joint; where people overlap, the larger value (SPEC section 2).
+    """Gaussians at every labelled joint; where people overlap, the larger value.
 
     Args:
         joints: (P, K, 3) in input pixels.
@@ -64,7 +64,7 @@ def fields(joints: np.ndarray, head: Head, height: int, width: int) -> np.ndarra
     """Unit vectors from a to b along every limb whose two joints are labelled, averaged where people overlap.
 
     A cell belongs to a limb when it lies within ``head.limb_width`` of the segment's line and inside the segment's
-    bounding box grown by as much (SPEC section 2).
+    bounding box grown by as much.
 
     Returns:
         (2 L, height, width) float32.
