@@ -2,8 +2,9 @@
 
     python benchmarks/complexity.py
 
-Writes ``results/complexity.csv``. Counts do not depend on the machine. ``paper_parameters`` and ``paper_gmacs`` are as
-printed; ``counts`` tells which of our columns the paper's convention is.
+Writes ``results/complexity.csv``, and what ``lithepose models`` prints without torch: the networks as their papers have
+them, into ``lithepose/weights/networks.csv``. Counts do not depend on the machine. ``paper_parameters`` and
+``paper_gmacs`` are as printed; ``paper_counts`` tells which of our columns the paper's convention is.
 """
 
 from __future__ import annotations
@@ -14,11 +15,16 @@ from pathlib import Path
 from torch import nn
 
 from lithepose.complexity import Complexity, measure, measure_parts
+from lithepose.networks import NETWORKS as NAMES
 from lithepose.networks import build
 from lithepose.networks.binary_paf import MultiScaleModule, binarized
 from lithepose.networks.context_cpm import make_context
 from lithepose.networks.keypoint_rcnn import KeypointHead, KeypointRcnnConfig
 
+COLUMNS = (
+    "paper network input parameters conv_weights bn_statistics macs binary_weights binary_macs mb_fp32 mb_fp16"
+    " mb_packed paper_parameters paper_gmacs paper_counts parameters_off gmacs_off note"
+).split()
 WEIGHTS, ALL = "conv_weights", "parameters"
 # paper, network, options, height x width, printed parameters, printed GMACs, column that it counts, note
 NETWORKS = [
@@ -31,10 +37,18 @@ NETWORKS = [
     ("000", "binary_paf", {}, (368, 656), None, None, "", "no counts in the paper"),
     ("000", "binary_paf", {"layers": "float"}, (368, 656), None, None, "", "no counts in the paper"),
     ("000", "binary_paf", {"layers": "binary7"}, (368, 656), None, None, "", "no counts in the paper"),
+    ("002", "context_cpm", {}, (256, 256), None, 21.3, "", "U-shaped, six stages"),
     *(
-        ("002", "context_cpm", {"context": context, "stages": stages}, (256, 256), None, printed, "", "")
-        for context in ("none", "unet", "aspp", "pyramid")
-        for stages, printed in ((2, None), (6, 21.3 if context == "unet" else None))
+        ("002", "context_cpm", {"context": context, "stages": stages}, (256, 256), None, None, "", "")
+        for context, stages in (
+            ("none", 2),
+            ("none", 6),
+            ("unet", 2),
+            ("aspp", 2),
+            ("aspp", 6),
+            ("pyramid", 2),
+            ("pyramid", 6),
+        )
     ),
     ("002", "context_cpm", {"stages": 2, "stride": 4}, (256, 256), None, None, "", "64x64 maps, for MPII"),
     ("002", "context_cpm", {"stride": 4}, (256, 256), None, None, "", "64x64 maps, for MPII"),
@@ -42,6 +56,7 @@ NETWORKS = [
     ("003", "joint_regression", {"pool": False}, (224, 224), None, None, "", ""),
     ("003", "joint_regression", {"split": True}, (224, 224), 3300000, None, ALL, "as printed"),
     ("003", "joint_regression", {"split": True, "own_depthwise": False}, (224, 224), 3300000, None, ALL, "other form"),
+    ("003", "split_stream", {}, (224, 224), 2300000, None, ALL, "as printed"),
     *(
         (
             "003",
@@ -51,15 +66,16 @@ NETWORKS = [
             2300000,
             None,
             ALL,
-            "default" if (skip14, skip28, own) == ("add", "concat", True) else "other wiring",
+            "other wiring",
         )
         for skip14 in ("add", "concat")
         for skip28 in ("add", "concat")
         for own in (True, False)
+        if (skip14, skip28, own) != ("add", "concat", True)
     ),
     *(
-        ("004", "keypoint_rcnn", {"conv": conv}, (320, 320), None, None, "", "multiply-adds a picture, without heads")
-        for conv in ("vanilla", "depthwise", "expanded")
+        ("004", "keypoint_rcnn", options, (320, 320), None, None, "", "multiply-adds a picture, without heads")
+        for options in ({}, {"conv": "vanilla"}, {"conv": "depthwise"})
     ),
     ("ours", "lithe", {}, (256, 384), None, None, "", ""),
 ]
@@ -116,7 +132,7 @@ def modules() -> list[tuple[str, str, nn.Module, tuple[int, ...], float | None, 
 
 def main() -> None:
     """Count everything and write the table."""
-    rows = []
+    rows: list[list[object]] = []
 
     def add(paper: str, name: str, size: str, c: Complexity, printed: tuple, column: str, note: str) -> None:
         parameters, gmacs = printed
@@ -134,13 +150,16 @@ def main() -> None:
             add(paper, label, f"{height}x{width}", c, (parameters, gmacs), column, note)
     for paper, name, module, shape, parameters, gmacs, column, note in modules():
         add(paper, name, "x".join(map(str, shape)), measure(module, *shape), (parameters, gmacs), column, note)
-    path = Path(__file__).parent.parent / "results" / "complexity.csv"
+    root = Path(__file__).parent.parent
+    write(root / "results" / "complexity.csv", rows)
+    defaults = [next(row for row in rows if row[1] == name) for name in NAMES]
+    write(root / "lithepose" / "weights" / "networks.csv", defaults)
+
+
+def write(path: Path, rows: list[list[object]]) -> None:
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            "paper network input parameters conv_weights bn_statistics macs binary_weights binary_macs mb_fp32 mb_fp16"
-            " mb_packed paper_parameters paper_gmacs paper_counts parameters_off gmacs_off note".split()
-        )
+        writer.writerow(COLUMNS)
         writer.writerows(rows)
     print(f"{len(rows)} rows: {path}")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, track
-from rich.table import Table
+from rich.table import Column, Table
 
 from .cli_networks import OK, complexity, err_console, export, missing, out_console, receptive_field, train
 
@@ -77,7 +77,7 @@ def predict(
         model: name of an embedded model, or an .onnx file.
         size: longer side of the network's input; 0 is the model's own. Larger finds smaller people, slower.
         threads: of the network; 0 takes one a core.
-        threshold: lowest score of a joint, 0 to 1. Default: 0.1.
+        threshold: lowest score of a joint, 0 to 1. Default: 0.15.
     """
     from .decode import DecodeConfig
     from .frames import expand
@@ -175,21 +175,36 @@ def _keep_sources(json: Path, sources: list[str]) -> None:
 
 
 def models() -> int:
-    """List the embedded models: paper, parameters, multiply-adds, file and measured scores."""
+    """List the embedded models with their measured scores, and the networks that can be trained."""
+    import csv
+
     from .predict import WEIGHTS, manifest
 
-    table = Table("name", "paper", "parameters", "GMACs", "file", "scores")
+    embedded = Table("name", "parameters", "GMACs", "file", "scores", title="embedded")
     for name, model in manifest().items():
         megabytes = (WEIGHTS / model["file"]).stat().st_size / 1e6
-        table.add_row(
+        embedded.add_row(
             name,
-            model["paper"],
             f"{model['parameters'] / 1e6:.2f} M",
             f"{model['macs'] / 1e9:.2f} at {model['macs_at']}",
             f"{model['file']} ({megabytes:.1f} MB)",
             ", ".join(f"{k} {v:.3f}" for k, v in model["scores"].items()) + f" ({model['measured_on']})",
         )
-    out_console.print(table)
+    name = Column("network", no_wrap=True)
+    networks = Table(name, "paper", "input", "parameters", "GMACs", "MB fp32", "fp16", "1-bit", title="to train")
+    with open(WEIGHTS / "networks.csv", newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            said = [row["paper_parameters"], row["paper_gmacs"]]
+            counts = f"{int(row['parameters']) / 1e6:.2f} M", f"{int(row['macs']) / 1e9:.2f}"
+            printed = f" ({float(said[0]) / 1e6:.2f} M)" if said[0] else "", f" ({said[1]})" if said[1] else ""
+            counts = [c + p for c, p in zip(counts, printed, strict=True)]
+            sizes = row["mb_fp32"], row["mb_fp16"], row["mb_packed"] if row["mb_packed"] != row["mb_fp32"] else ""
+            networks.add_row(row["network"], row["paper"], row["input"], *counts, *sizes)
+    out_console.print(embedded)
+    out_console.print(networks)
+    out_console.print(
+        "In brackets what the paper prints. `lithepose complexity NETWORK` counts other options and sizes."
+    )
     return OK
 
 

@@ -68,11 +68,11 @@ class Found:
 class DecodeConfig:
     """Thresholds of the decoder, for scores in [0, 1]."""
 
-    peak: float = 0.1  # lowest heatmap value of a joint
+    peak: float = 0.15  # lowest heatmap value of a joint
     limb: float = 0.05  # lowest agreement of one sample along a limb with the field
     agree: float = 0.7  # share of a limb's samples that must reach it
     samples: int = 10  # along a limb
-    joints: int = 3  # fewest joints of a person
+    joints: int = 4  # fewest joints of a person
     person: float = 0.0  # lowest score of a person, as decode returns it
 
 

@@ -317,4 +317,5 @@ def test_a_model_file_that_is_none_is_named(tmp_path):
 def test_models_lists_every_embedded_model():
     done = lithepose("models")
     assert done.returncode == 0, done.stderr
-    assert "lithe" in done.stdout
+    for name in ("lithe", "binary_paf", "multilevel", "context_cpm", "split_stream", "keypoint_rcnn"):
+        assert name in done.stdout

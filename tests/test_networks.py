@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import hashlib
 
 import numpy as np
@@ -9,8 +10,9 @@ torch = pytest.importorskip("torch")
 
 from safetensors.torch import save_file  # noqa: E402
 
+from lithepose.complexity import measure_parts  # noqa: E402
 from lithepose.export import export_weights  # noqa: E402
-from lithepose.networks import build  # noqa: E402
+from lithepose.networks import NETWORKS, build  # noqa: E402
 from lithepose.networks.backbones import MobileNetV1  # noqa: E402
 from lithepose.networks.lithe import Lithe  # noqa: E402
 from lithepose.predict import WEIGHTS, Predictor, manifest  # noqa: E402
@@ -21,26 +23,9 @@ from lithepose.training.train import Average, save_weights  # noqa: E402
 SMALL = {"width": 16, "context": 16, "blocks": (1, 1)}
 
 
-def multiply_adds(net: torch.nn.Module, height: int, width: int) -> int:
-    """Of all convolutions, for one picture."""
-    total = 0
-
-    def count(layer: torch.nn.Conv2d, _: object, out: torch.Tensor) -> None:
-        nonlocal total
-        total += out.shape[2] * out.shape[3] * layer.weight.numel()
-
-    hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, torch.nn.Conv2d)]
-    with torch.no_grad():
-        net.eval()(torch.zeros(1, 3, height, width))
-    for hook in hooks:
-        hook.remove()
-    return total
-
-
 def test_lithe_stays_within_its_budget_and_the_manifest_says_so():
-    net = build("lithe")
-    parameters = sum(p.numel() for p in net.parameters())
-    macs = multiply_adds(net, 256, 384)
+    counts = measure_parts(build("lithe"), 256, 384)["whole"]
+    parameters, macs = counts.parameters, counts.macs
     assert macs <= 1.5e9
     assert parameters <= 5e6
     said = manifest()["lithe"]
@@ -55,6 +40,19 @@ def test_embedded_weights_are_those_of_the_manifest(name):
     assert path.stat().st_size <= 10e6
     assert (WEIGHTS / "cards" / f"{name}.md").exists()
     assert Predictor(name).size == said["size"]
+
+
+def test_the_table_of_networks_is_what_is_counted():
+    with open(WEIGHTS / "networks.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["network"] for row in rows] == list(NETWORKS)
+    for row in rows:
+        if row["network"] == "keypoint_rcnn":
+            pytest.importorskip("torchvision")
+        height, width = map(int, row["input"].split("x"))
+        counts = measure_parts(build(row["network"]), height, width)["whole"]
+        assert (int(row["parameters"]), int(row["macs"])) == (counts.parameters, counts.macs)
+        assert int(row["binary_macs"]) == counts.binary_macs
 
 
 def test_shapes_and_stages():
