@@ -137,16 +137,14 @@ def _predict(
                 poses = predictor(frame.image)
                 count, people = count + 1, people + len(poses)
                 progress.update(task, advance=1, description=os.path.basename(frame.source))
-                if frame.source in failures:
-                    continue
                 try:
                     results.write(frame, poses)
-                    if pictures:
+                    if pictures and frame.source not in failures:
                         pictures.write(frame, draw(frame.image, poses, copy=False))
                 except BrokenPipeError:
                     raise
                 except OSError as error:
-                    failures[frame.source] = str(error)
+                    failures.setdefault(frame.source, str(error))
         except KeyboardInterrupt:  # how a camera is ended; what was written is whole
             stopped = True
     failures |= pictures.failures if pictures else {}
