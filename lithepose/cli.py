@@ -155,7 +155,8 @@ def _predict(
     where = " and ".join(str(p) for p in ([out] if out else []) + ([json] if str(json) != "-" else []))
     err_console.print(
         f"{count} frames, {people} people, {len(failures)} failed, {time.perf_counter() - began:.1f} s"
-        + (f" -> {where}" if where else ""),
+        + (f" -> {where}" if where and count else "")
+        + (" (interrupted)" if stopped else ""),
         markup=False,
         highlight=False,
     )
@@ -163,11 +164,15 @@ def _predict(
 
 
 def _keep_sources(json: Path, sources: list[str]) -> None:
-    """Refuse to write the results over what they are about.
+    """Refuse to write the results over a picture, be it one to look at or another.
 
     Raises:
         ValueError: names the file.
     """
+    from .frames import PICTURES, VIDEOS
+
+    if json.suffix.lower() in PICTURES | VIDEOS:
+        raise ValueError(f"{json}: is the name of a picture or video; name a .json, .jsonl or .csv for the results")
     if str(json) != "-" and json.exists() and any(os.path.exists(s) and json.samefile(s) for s in sources):
         raise ValueError(f"{json}: is one of the pictures to look at; name another file for the results")
 
@@ -266,7 +271,8 @@ def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> i
     """Run one command.
 
     Returns:
-        0: all done; 1: some inputs failed, each named on standard error; 2: the call cannot be carried out.
+        0: all done; 1: some inputs failed, each named on standard error; 2: the call cannot be carried out; 130:
+        interrupted.
     """
     # What OpenCV prints about a broken file is in our own message, with the name of the file.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")

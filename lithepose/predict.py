@@ -73,7 +73,10 @@ class Predictor:
         elif Path(model).suffix == ".onnx":
             path = Path(model)
         else:
-            raise ValueError(f"no model {str(model)!r}; there are {', '.join(known)}, or give an .onnx file")
+            raise ValueError(
+                f"no model {str(model)!r} with weights; there are {', '.join(known)}, or give an .onnx file that"
+                " `lithepose export` wrote"
+            )
         if threads < 0:
             raise ValueError(f"{threads} threads; give 1 or more, or 0 for one a core")
         self.runtime = OnnxRuntime(path, threads)

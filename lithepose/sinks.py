@@ -203,6 +203,7 @@ class ResultFile:
         self.path, self.format = Path(path), format
         self._count = self._counted = self._last_frame = 0
         self._file: IO[str] | None = None
+        self._output = output
         self._owned = str(path) != "-"
         self._names: set[str] = set()
         self._ids: set[int] = set()
@@ -217,13 +218,19 @@ class ResultFile:
             self._make(self.path.parent)
             if self.path.is_dir():
                 raise OSError(f"{self.path}: is a folder; name a file for the results")
+
+    def _open(self) -> None:
+        """At the first frame and not before: a call that gets none leaves an earlier file as it is."""
+        if self._file is not None or self.format == "openpose":
+            return
+        if self._owned:
             # File names need not be text; surrogateescape writes their bytes as they are.
             self._file = self.path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
         else:
-            self._file = output
-            if isinstance(output, io.TextIOWrapper):  # a pipe on Windows is not utf-8 by itself
-                output.reconfigure(encoding="utf-8", errors="surrogateescape")
-        if format == "csv":
+            self._file = self._output
+            if isinstance(self._file, io.TextIOWrapper):  # a pipe on Windows is not utf-8 by itself
+                self._file.reconfigure(encoding="utf-8", errors="surrogateescape")
+        if self.format == "csv":
             self._write(",".join(CSV_COLUMNS) + "\n")
 
     @staticmethod
@@ -240,6 +247,7 @@ class ResultFile:
 
     def write(self, frame: Frame, poses: Poses) -> None:
         """Append the result of one frame."""
+        self._open()
         self._count += 1
         if self.format == "lithepose":
             place = {"source": frame.source, "frame": frame.index, "time": frame.time and round(frame.time, 4)}
@@ -287,7 +295,9 @@ class ResultFile:
 
     def close(self) -> None:
         """Finish the file."""
-        if self.format == "coco":
+        if not self._owned or not self.path.exists():
+            self._open()
+        if self.format == "coco" and self._file is not None:
             self._write("\n]\n" if self._begun else "[]\n")
         if self._file is not None and self._owned:
             self._file.close()

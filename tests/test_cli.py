@@ -227,7 +227,10 @@ def test_what_is_there_already_is_not_lost(tmp_path):
     assert done.returncode == 2
     assert "own.jpg" in done.stderr
     assert lithepose("predict", "own.jpg", "--out", "own.jpg", "--json", "prev.jsonl", cwd=tmp_path).returncode == 2
+    (tmp_path / "text.jpg").write_text("no picture")
+    assert lithepose("predict", "text.jpg", "--json", "prev.jsonl", cwd=tmp_path).returncode == 1
     assert (tmp_path / "prev.jsonl").read_text() == "earlier\n"
+    assert lithepose("predict", "own.tif", "--json", "text.jpg", cwd=tmp_path).returncode == 2
     assert lithepose("predict", "own.tif", "--out", ".", cwd=tmp_path).returncode == 0
     assert photo.read_bytes() == before
     assert (tmp_path / "own-2.jpg").exists()
