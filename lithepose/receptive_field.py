@@ -24,6 +24,7 @@ def receptive_field(
     window: int = 11,
     step: int = 3,
     stage: int = -1,
+    at_peak: bool = False,
     batch: int = 32,
     seed: int = 0,
     progress: Callable[[range], Iterable[int]] | None = None,
@@ -37,13 +38,16 @@ def receptive_field(
         window: side of the square of noise, in pixels, odd; the same noise everywhere.
         step: pixels between two places of the window.
         stage: whose heatmap; the last by default.
+        at_peak: the change at the cell of the highest value alone, which is where one answer looks. Otherwise that of
+            the whole map, as in the paper: with random weights this covers every picture, because each place of it
+            changes the cells above it.
         batch: pictures at once.
         seed: of the noise.
         progress: wraps the range of batches, for example ``rich.progress.track``.
 
     Returns:
-        (ceil(H / step), ceil(W / step)) float32: sum over the map of the absolute change, for windows centred at
-        pixels (row * step, column * step).
+        (ceil(H / step), ceil(W / step)) float32: absolute change, summed over the map unless ``at_peak``, for windows
+        centred at pixels (row * step, column * step).
 
     Raises:
         ValueError: the joint, stage or window do not exist, or the picture has a wrong size.
@@ -67,6 +71,7 @@ def receptive_field(
             raise ValueError(f"joint {joint}, stage {stage}: {maps} heatmaps and {len(stages)} stages") from None
 
     expected = heatmaps(image[None])
+    peak = int(expected.argmax())
     change = np.empty(len(places), np.float32)
     starts = range(0, len(places), batch)
     for start in progress(starts) if progress else starts:
@@ -78,7 +83,8 @@ def receptive_field(
             picture[top:bottom, left:right] = noise[
                 top - y + reach : bottom - y + reach, left - x + reach : right - x + reach
             ]
-        change[start : start + len(part)] = (heatmaps(pictures) - expected).abs().sum((1, 2)).cpu().numpy()
+        differences = (heatmaps(pictures) - expected).abs().flatten(1)
+        change[start : start + len(part)] = (differences[:, peak] if at_peak else differences.sum(1)).cpu().numpy()
     return change.reshape(-(-height // step), -(-width // step))
 
 

@@ -112,7 +112,14 @@ def test_video_to_video(tmp_path):
 def test_stopped_it_leaves_whole_files(tmp_path, stop):
     write_video(tmp_path / "clip.mp4", 3000)
     command = [sys.executable, "-m", "lithepose", "predict", "clip.mp4", "--out", "drawn", "--size", "128"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that run in a shell's background inherit that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     results = tmp_path / "drawn" / "poses.jsonl"
     deadline = time.monotonic() + 120
     while (

@@ -40,6 +40,9 @@ def test_the_field_of_a_known_network():
     assert drawn[36, 36, 1] > drawn[36, 36, 0] + 50
     assert (drawn[70, 80] == 90).all()
     assert not receptive_field(Known(), image, 0, stage=0).any()
+    image[40:48, 16:24] = 200  # the brightest cell inside the square
+    alone = receptive_field(Known(), image, 0, window=3, step=4, at_peak=True) > 0
+    assert (alone == ((rows >= 39) & (rows <= 48) & (columns >= 15) & (columns <= 24))).all()
     assert covered(np.zeros((3, 3))) == 0
 
 
