@@ -7,7 +7,7 @@ import logging
 import re
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import track
@@ -117,7 +117,7 @@ def receptive_field(
     size: int = 256,
     step: int = 3,
     stage: int = -1,
-    at_peak: bool = False,
+    at: Literal["map", "peak", "centre"] = "map",
     seed: int = 0,
 ) -> int:
     """Draw where a network looks for a joint: noise slides over the picture, and the change of the heatmap is drawn.
@@ -132,7 +132,7 @@ def receptive_field(
         size: longer side of the network's input.
         step: pixels between two places of the 11x11 window of noise.
         stage: whose heatmap, from 0; -1 is the last.
-        at_peak: look at the heatmap's highest cell alone, not at all of it; needed with random weights.
+        at: whose change counts: the whole map's, or its highest or middle cell's (centre suits random weights).
         seed: of the noise, and of random weights.
     """
     try:
@@ -159,7 +159,7 @@ def receptive_field(
         return track(batches, "sliding", console=err_console, disable=not err_console.is_terminal, transient=True)
 
     index = names.index(joint) if joint else 0
-    change = measure(net, pixels, index, step=step, stage=stage, at_peak=at_peak, seed=seed, progress=progress)
+    change = measure(net, pixels, index, step=step, stage=stage, at=at, seed=seed, progress=progress)
     write_picture(out, draw_field(pixels, change))
     out_console.print(f"{names[index]}: {covered(change):.1%} of the picture changes the heatmap; drawn: {out}")
     return OK

@@ -24,7 +24,7 @@ def receptive_field(
     window: int = 11,
     step: int = 3,
     stage: int = -1,
-    at_peak: bool = False,
+    at: str = "map",
     batch: int = 32,
     seed: int = 0,
     progress: Callable[[range], Iterable[int]] | None = None,
@@ -38,15 +38,15 @@ def receptive_field(
         window: side of the square of noise, in pixels, odd; the same noise everywhere.
         step: pixels between two places of the window.
         stage: whose heatmap; the last by default.
-        at_peak: the change at the cell of the highest value alone, which is where one answer looks. Otherwise that of
-            the whole map, as in the paper: with random weights this covers every picture, because each place of it
-            changes the cells above it.
+        at: what change is measured: of the whole "map", as in the paper; or of one cell, that of the highest value
+            ("peak") or the "centre". With random weights the map's covers every picture, because each place changes
+            the cells above it, and the peak may lie at an edge: compare networks at the centre.
         batch: pictures at once.
         seed: of the noise.
         progress: wraps the range of batches, for example ``rich.progress.track``.
 
     Returns:
-        (ceil(H / step), ceil(W / step)) float32: absolute change, summed over the map unless ``at_peak``, for windows
+        (ceil(H / step), ceil(W / step)) float32: absolute change, summed over the map for ``at="map"``, for windows
         centred at pixels (row * step, column * step).
 
     Raises:
@@ -71,7 +71,11 @@ def receptive_field(
             raise ValueError(f"joint {joint}, stage {stage}: {maps} heatmaps and {len(stages)} stages") from None
 
     expected = heatmaps(image[None])
-    peak = int(expected.argmax())
+    rows, columns = expected.shape[1:]
+    cells = {"map": None, "peak": int(expected.argmax()), "centre": rows // 2 * columns + columns // 2}
+    if at not in cells:
+        raise ValueError(f"at {at!r}; there are {', '.join(cells)}")
+    cell = cells[at]
     change = np.empty(len(places), np.float32)
     starts = range(0, len(places), batch)
     for start in progress(starts) if progress else starts:
@@ -84,7 +88,7 @@ def receptive_field(
                 top - y + reach : bottom - y + reach, left - x + reach : right - x + reach
             ]
         differences = (heatmaps(pictures) - expected).abs().flatten(1)
-        change[start : start + len(part)] = (differences[:, peak] if at_peak else differences.sum(1)).cpu().numpy()
+        change[start : start + len(part)] = (differences.sum(1) if cell is None else differences[:, cell]).cpu().numpy()
     return change.reshape(-(-height // step), -(-width // step))
 
 

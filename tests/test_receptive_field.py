@@ -41,15 +41,24 @@ def test_the_field_of_a_known_network():
     assert (drawn[70, 80] == 90).all()
     assert not receptive_field(Known(), image, 0, stage=0).any()
     image[40:48, 16:24] = 200  # the brightest cell inside the square
-    alone = receptive_field(Known(), image, 0, window=3, step=4, at_peak=True) > 0
+    alone = receptive_field(Known(), image, 0, window=3, step=4, at="peak") > 0
+    middle = receptive_field(Known(), image, 0, window=3, step=4, at="centre") > 0
+    assert (middle == ((rows >= 39) & (rows <= 48) & (columns >= 47) & (columns <= 56))).all()
     assert (alone == ((rows >= 39) & (rows <= 48) & (columns >= 15) & (columns <= 24))).all()
     assert covered(np.zeros((3, 3))) == 0
 
 
 def test_what_does_not_exist():
     image = np.zeros((16, 16, 3), np.uint8)
-    for options, says in (({"stage": 7}, "2 stages"), ({"window": 4}, "window 4"), ({"step": 0}, "step 0")):
+    for options, says in (
+        ({"stage": 7}, "2 stages"),
+        ({"window": 4}, "window 4"),
+        ({"step": 0}, "step 0"),
+        ({"at": "top"}, "top"),
+    ):
         with pytest.raises(ValueError, match=says):
             receptive_field(Known(), image, 0, **options)
+    with pytest.raises(ValueError, match="top"):
+        receptive_field(Known(), image, 0, at="top")
     with pytest.raises(ValueError, match="1 heatmaps"):
         receptive_field(Known(), image, 5)
