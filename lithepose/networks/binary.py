@@ -81,4 +81,9 @@ class BinaryConv2d(nn.Conv2d):
         return weight.abs().mean((1, 2, 3), keepdim=True) * sign(weight)
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.conv2d(sign(input), self.binary_weight(), None, self.stride, self.padding)
+        if self.gradient == "xnor":
+            return F.conv2d(sign(input), self.binary_weight(), None, self.stride, self.padding)
+        # Scaled after the sum: whole numbers add up exactly in any order, so a sum of 0 stays 0, whose sign is +1.
+        weight = self.latent()
+        counts = F.conv2d(sign(input), sign(weight), None, self.stride, self.padding)
+        return counts * weight.abs().mean((1, 2, 3))[:, None, None]

@@ -142,6 +142,7 @@ class KeypointRcnn(nn.Module):
             image_mean=[0.0, 0.0, 0.0],
             image_std=[1.0, 1.0, 1.0],
         )
+        self.train()  # with BatchNorm frozen from the first step on
 
     def train(self, mode: bool = True) -> KeypointRcnn:
         """As of any module, but BatchNorm of the backbone stays frozen at its averages."""

@@ -109,6 +109,8 @@ class Multilevel(nn.Module):
             raise ValueError(f"detect={config.detect}: there are 3 and 4 convolutions a branch")
         self.head, self.multiple = head, 8
         self.front = make_front(config.front)
+        if config.front != "vgg19":
+            self.mean = self.std = (127.5, 127.5, 127.5)
         self.cpm = nn.Sequential(conv(512, 256), conv(256, 128))
         self.detect_joints, self.detect_limbs = Detection(config.detect), Detection(config.detect)
         self.levels = self._levels(config)
