@@ -56,6 +56,16 @@ NETWORKS = [
     ("003", "joint_regression", {"pool": False}, (224, 224), None, None, "", ""),
     ("003", "joint_regression", {"split": True}, (224, 224), 3300000, None, ALL, "as printed"),
     ("003", "joint_regression", {"split": True, "own_depthwise": False}, (224, 224), 3300000, None, ALL, "other form"),
+    (
+        "003",
+        "joint_regression",
+        {"split": True, "pool": False, "own_depthwise": False},
+        (224, 224),
+        3300000,
+        None,
+        ALL,
+        "equally possible form",
+    ),
     ("003", "split_stream", {}, (224, 224), 2300000, None, ALL, "as printed"),
     *(
         (

@@ -41,7 +41,7 @@ def export(
     network: str | None = None,
     options: str | None = None,
     out: Path | None = None,
-    size: int = 512,
+    size: int | None = None,
 ) -> int:
     """Write trained weights as an ONNX file and print its largest difference from torch.
 
@@ -50,7 +50,7 @@ def export(
         network: name of the network. Default: that of the recipe.json beside the weights, or lithe.
         options: its options, as json. Default: those of the recipe.json beside the weights, or none.
         out: file to write. Default: beside the weights.
-        size: longer side of the input that the model shall use by default.
+        size: longer side of the input that the model shall use by default. Default: the network's own, else 512.
     """
     try:
         from .export import export_weights
@@ -78,17 +78,19 @@ def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
         options: of the network, as json.
     """
     try:
-        from .complexity import PAPER_SIZES, measure_parts
+        from .complexity import PAPERS, measure_parts
         from .networks import build
     except ImportError as error:
         raise missing("complexity", "train", error) from error
     net = build(model, **_options(options))
-    match = re.fullmatch(r"(\d+)x(\d+)", size or PAPER_SIZES[model])
+    paper_size, says = PAPERS[model]
+    match = re.fullmatch(r"(\d+)x(\d+)", size or paper_size)
     if not match:
         raise ValueError(f"--size {size}: give HEIGHTxWIDTH, as in 256x384")
     height, width = map(int, match.groups())
     parts = measure_parts(net, height, width)
-    table = Table("", *parts, title=f"{model} at {height}x{width}; a MAC is two FLOPs, but papers print MACs as FLOPs")
+    title = f"{model} at {height}x{width}; a MAC is two FLOPs, but papers print MACs as FLOPs"
+    table = Table("", *parts, title=title, caption=f"Its paper, for the default options at {paper_size}: {says}")
     rows = {
         "parameters": [f"{c.parameters:,}" for c in parts.values()],
         "of them conv weights": [f"{c.conv_weights:,}" for c in parts.values()],
@@ -98,7 +100,7 @@ def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
         "binary GMACs": [f"{c.binary_macs / 1e9:.3f}" for c in parts.values()],
         "MB in fp32": [f"{c.megabytes['fp32']:.2f}" for c in parts.values()],
         "MB in fp16": [f"{c.megabytes['fp16']:.2f}" for c in parts.values()],
-        "MB, binary in 1 bit": [f"{c.megabytes['packed']:.2f}" for c in parts.values()],
+        "MB, binary weights in 1 bit": [f"{c.megabytes['packed']:.2f}" for c in parts.values()],
     }
     for name, values in rows.items():
         table.add_row(name, *values)
@@ -119,8 +121,11 @@ def receptive_field(
     stage: int = -1,
     at: Literal["map", "peak", "centre"] = "map",
     seed: int = 0,
+    truth: tuple[float, float] | None = None,
 ) -> int:
     """Draw where a network looks for a joint: noise slides over the picture, and the change of the heatmap is drawn.
+
+    Trained weights also mark where they see the joint: blue if it is a right one, else red.
 
     Args:
         model: name of a network with heatmaps.
@@ -134,33 +139,42 @@ def receptive_field(
         stage: whose heatmap, from 0; -1 is the last.
         at: whose change counts: the whole map's, or its highest or middle cell's (centre suits random weights).
         seed: of the noise, and of random weights.
+        truth: x and y of where the joint is in the image, in pixels: marked in white.
     """
     try:
         import torch
 
         from .networks import build, load_weights
-        from .receptive_field import covered, draw_field
+        from .receptive_field import covered, draw_field, find_joint, has_heatmaps
         from .receptive_field import receptive_field as measure
     except ImportError as error:
         raise missing("receptive-field", "train", error) from error
+    import numpy as np
+
     from .image import fit, read_image
     from .sinks import write_picture
 
     torch.manual_seed(seed)
     net = build(model, **_options(options))
     names = net.head.skeleton.joints
+    if not has_heatmaps(net):
+        raise ValueError(f"{model} gives coordinates, not heatmaps: choose another network")
     if joint and joint not in names:
         raise ValueError(f"--joint {joint}: {model} has {', '.join(names)}")
     if weights:
         load_weights(net, weights)
-    pixels, _ = fit(read_image(image), size, net.multiple)
+    photo = read_image(image)
+    pixels, transform = fit(photo, size, net.multiple)
 
     def progress(batches):  # noqa: ANN001, ANN202
         return track(batches, "sliding", console=err_console, disable=not err_console.is_terminal, transient=True)
 
     index = names.index(joint) if joint else 0
     change = measure(net, pixels, index, step=step, stage=stage, at=at, seed=seed, progress=progress)
-    write_picture(out, draw_field(pixels, change))
+    found = find_joint(net, pixels, index, stage) if weights else None
+    marks = None if truth is None else tuple(transform.to_input(np.array(truth)).tolist())
+    colour = (0, 0, 255) if names[index].startswith("right") else (255, 0, 0)
+    write_picture(out, draw_field(pixels, change, marks, found, colour))
     out_console.print(f"{names[index]}: {covered(change):.1%} of the picture changes the heatmap; drawn: {out}")
     return OK
 

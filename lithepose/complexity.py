@@ -2,7 +2,8 @@
 
 One multiply-add is one multiplication and one addition of a convolution or a matrix product; biases, BatchNorm,
 activations, pooling and resizing are not counted. Papers 001 and 002 print multiply-adds under the
-name FLOPs, and paper 001 counts convolution weights without biases as parameters.
+name FLOPs, and paper 001 counts convolution weights without biases as parameters. Papers 000 and 004 print no counts;
+paper 003's megabytes are 12 or 16 bytes a parameter, what a checkpoint with the optimizer's state takes.
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from .networks import KeypointRcnn, Network
 from .networks.binary import BinaryConv2d
 
-PAPER_SIZES = {  # height x width that each paper counts or times at
-    "lithe": "256x384",
-    "openpose": "368x432",
-    "binary_paf": "368x656",
-    "multilevel": "368x432",
-    "context_cpm": "256x256",
-    "split_stream": "224x224",
-    "joint_regression": "224x224",
-    "keypoint_rcnn": "320x320",
+PAPERS = {  # height x width that each paper counts or times at, and what it prints
+    "lithe": ("256x384", "none; this network is the project's own"),
+    "openpose": ("368x432", "52,298,816 convolution weights, 159.6 GMACs (printed as FLOPs; paper 001)"),
+    "binary_paf": (
+        "368x656",
+        "no counts, but 49 -> 27 multiplications and 48 -> 26 additions a cell for its module: three 3x3 filters in"
+        " place of a 7x7, without the halving of widths, with which it is 7.9 times fewer",
+    ),
+    "multilevel": ("368x432", "21,278,912 convolution weights, 82.5 GMACs (printed as FLOPs)"),
+    "context_cpm": ("256x256", "21.3 GMACs (printed as FLOPs); the U-shaped module 6.44 M and 2.53 G"),
+    "split_stream": ("224x224", "2.3 M parameters, 26 MB with the optimizer's state"),
+    "joint_regression": ("224x224", "4.3 M parameters, those of MobileNet with 1001 classes, and 68 MB: 16 bytes each"),
+    "keypoint_rcnn": ("320x320", "no counts"),
 }
 
 
@@ -38,6 +43,7 @@ class Complexity:
         conv_weights: weights of convolutions alone.
         bn_statistics: BatchNorm's running means and variances.
         binary_weights: those of ``conv_weights`` that one bit holds.
+        binary_filters: filters of these, each with a scale of its own.
         macs: multiply-adds at the size that was asked for.
         binary_macs: those of ``macs`` between bits.
     """
@@ -46,13 +52,17 @@ class Complexity:
     conv_weights: int
     bn_statistics: int
     binary_weights: int
+    binary_filters: int
     macs: int
     binary_macs: int
 
     @property
     def megabytes(self) -> dict[str, float]:
-        """Size of the parameters in 1e6 bytes: all in fp32, all in fp16, and fp32 but binary weights in one bit."""
-        packed = 4 * (self.parameters - self.binary_weights) + self.binary_weights / 8
+        """Size of the parameters in 1e6 bytes: all in fp32, all in fp16, and fp32 but binary weights in one bit.
+
+        Of binary weights the scale of every filter is stored beside the bits.
+        """
+        packed = 4 * (self.parameters - self.binary_weights + self.binary_filters) + self.binary_weights / 8
         return {"fp32": 4 * self.parameters / 1e6, "fp16": 2 * self.parameters / 1e6, "packed": packed / 1e6}
 
 
@@ -83,6 +93,7 @@ def measure(net: nn.Module, *shape: int) -> Complexity:
         sum(m.weight.numel() for m in convolutions),
         sum(2 * m.num_features for m in norms),
         sum(m.weight.numel() for m in convolutions if isinstance(m, BinaryConv2d)),
+        sum(m.out_channels for m in convolutions if isinstance(m, BinaryConv2d)),
         counter.get_total_flops() // 2,
         binary_macs,
     )

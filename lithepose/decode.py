@@ -114,7 +114,7 @@ def score_limbs(
     """Agreement of the field with every pair of candidates that a limb could join.
 
     A pair counts if enough samples along it agree; its score is their mean, less a penalty for pairs longer than half
-    the map, as OpenPose has it (Cao et al. 2017, section 2.3, and its released code).
+    the map's longer side, after OpenPose (Cao et al. 2017, section 2.3; its released code takes the height).
 
     Returns:
         first (E,), second (E,): indices of candidates; score (E,).

@@ -179,7 +179,7 @@ def parity(wrapped: Exported, path: str | Path, info: ModelInfo) -> float:
 
 
 def export_weights(
-    weights: str | Path, network: str, options: dict[str, Any], path: str | Path, size: int = 512
+    weights: str | Path, network: str, options: dict[str, Any], path: str | Path, size: int | None = None
 ) -> float:
     """Load ``.safetensors`` of a training run into a fresh network and export it.
 
@@ -188,7 +188,7 @@ def export_weights(
         network: name of the network.
         options: fields of its config.
         path: of the ONNX file to write.
-        size: default longer side of the input.
+        size: default longer side of the input; without one that of the network's options, if it has one, or 512.
 
     Returns:
         see :func:`parity`.
@@ -197,9 +197,10 @@ def export_weights(
         ValueError: the file is no safetensors, or of another network or other options, or holds values that are no
             numbers; or the size is out of range.
     """
+    net = build(network, **options)
+    size = getattr(net.config, "size", 512) if size is None else size
     if not 32 <= size <= 4096:
         raise ValueError(f"size {size}: the longer side of the network's input must be 32 to 4096 pixels")
-    net = build(network, **options)
     load_weights(net, weights)
     bad = [name for name, tensor in net.state_dict().items() if not tensor.isfinite().all()]
     if bad:

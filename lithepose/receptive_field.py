@@ -12,7 +12,12 @@ import cv2
 import numpy as np
 import torch
 
-from .networks import Network, Scaled
+from .networks import JointRegression, KeypointRcnn, Network, Scaled
+
+
+def has_heatmaps(net: Network) -> bool:
+    """Whether a network answers with heatmaps, not with coordinates."""
+    return not isinstance(net, (JointRegression, KeypointRcnn))
 
 
 @torch.no_grad()
@@ -52,6 +57,9 @@ def receptive_field(
     Raises:
         ValueError: the joint, stage or window do not exist, or the picture has a wrong size.
     """
+    joints = len(net.head.skeleton) if has_heatmaps(net) else 0
+    if not 0 <= joint < joints:
+        raise ValueError(f"joint {joint}: {type(net).__name__} has heatmaps of {joints} joints")
     if window < 1 or window % 2 == 0 or step < 1 or batch < 1:
         raise ValueError(f"window {window}, step {step}, batch {batch}: the window must be odd, all of them positive")
     height, width = image.shape[:2]
@@ -67,8 +75,7 @@ def receptive_field(
         try:
             return stages[stage][0][:, joint]
         except IndexError:
-            maps = stages[0][0].shape[1]
-            raise ValueError(f"joint {joint}, stage {stage}: {maps} heatmaps and {len(stages)} stages") from None
+            raise ValueError(f"stage {stage}: there are {len(stages)}") from None
 
     expected = heatmaps(image[None])
     rows, columns = expected.shape[1:]
@@ -92,18 +99,39 @@ def receptive_field(
     return change.reshape(-(-height // step), -(-width // step))
 
 
+@torch.no_grad()
+def find_joint(net: Network, image: np.ndarray, joint: int, stage: int = -1) -> tuple[float, float]:
+    """Centre of the highest cell of a joint's heatmap, x and y in pixels of ``image``; arguments as above."""
+    net.eval()
+    device = next(net.parameters()).device
+    x = Scaled(net).to(device)(torch.from_numpy(image[None]).to(device).permute(0, 3, 1, 2))
+    heatmap = net(x)[stage][0][0, joint]
+    y, x = divmod(int(heatmap.argmax()), heatmap.shape[1])
+    stride = image.shape[1] / heatmap.shape[1]
+    return (x + 0.5) * stride - 0.5, (y + 0.5) * stride - 0.5
+
+
 def covered(change: np.ndarray, share: float = 0.01) -> float:
     """Share of the picture whose change is at least ``share`` of the largest; 0 where nothing changes."""
     largest = float(change.max())
     return float((change >= share * largest).mean()) if largest > 0 else 0.0
 
 
-def draw_field(image: np.ndarray, change: np.ndarray) -> np.ndarray:
+def draw_field(
+    image: np.ndarray,
+    change: np.ndarray,
+    truth: tuple[float, float] | None = None,
+    found: tuple[float, float] | None = None,
+    colour: tuple[int, int, int] = (255, 0, 0),
+) -> np.ndarray:
     """The picture in grey with the receptive field in green over it, the stronger the more it matters.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         change: as of :func:`receptive_field`.
+        truth: where the joint is, x and y in pixels: a white ring.
+        found: where the network sees it: a ring of ``colour``.
+        colour: RGB; the paper has red for left joints and blue for right ones.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -114,4 +142,9 @@ def draw_field(image: np.ndarray, change: np.ndarray) -> np.ndarray:
     strength = cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
     grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2).astype(np.float32)
     green = np.array([0, 255, 0], np.float32)
-    return (grey * (1 - 0.7 * strength) + green * 0.7 * strength + 0.5).astype(np.uint8)
+    drawn = (grey * (1 - 0.7 * strength) + green * 0.7 * strength + 0.5).astype(np.uint8)
+    radius = max(3, round(max(height, width) / 64))
+    for point, ring in ((truth, (255, 255, 255)), (found, colour)):
+        if point is not None:
+            cv2.circle(drawn, (round(point[0]), round(point[1])), radius, ring, 2, cv2.LINE_AA)
+    return drawn

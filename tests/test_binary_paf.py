@@ -14,6 +14,7 @@ from lithepose.networks.binary_paf import MultiScaleModule, binarized
 class TestBinary(NetworkTester):
     name = "binary_paf"
     options = {"stages": 2, "front": "mobilenet_v1"}
+    stages = 2
     # Where an input is close to 0 its sign may differ after rounding, and a sign is all that these layers see.
     tolerance = 0.2
 
@@ -30,11 +31,13 @@ class TestBinary(NetworkTester):
 class TestFloat(NetworkTester):
     name = "binary_paf"
     options = {"stages": 2, "layers": "float", "front": "mobilenet_v1"}
+    stages = 2
 
 
 class TestMereBinarized(TestBinary):
     name = "binary_paf"
     options = {"stages": 2, "layers": "binary7", "front": "mobilenet_v1"}
+    stages = 2
 
 
 @pytest.mark.parametrize(
@@ -111,10 +114,27 @@ def test_centred_weights():
     layer = BinaryConv2d(4, 3, centred=True)
     with torch.no_grad():
         layer.weight.add_(5)
-    signs = layer.binary_weight().sign()
-    assert 0.2 < (signs > 0).float().mean() < 0.8
+    # Without centring all signs were +1, and all three filters would give the same.
+    bits = layer(torch.ones(1, 4, 3, 3))[0, :, 1, 1]
+    assert (bits.abs() < 36 * layer.latent().abs().mean((1, 2, 3))).all()
     with pytest.raises(ValueError, match="gradient"):
         BinaryConv2d(4, 3, gradient="none")
+
+
+def test_input_scale_is_the_mean_of_what_the_window_sees():
+    torch.manual_seed(0)
+    plain, scaled = BinaryConv2d(4, 3), BinaryConv2d(4, 3, input_scale=True)
+    scaled.load_state_dict(plain.state_dict())
+    x = torch.randn(1, 4, 5, 5)
+    window = F.conv2d(x.abs(), torch.full((1, 4, 3, 3), 1 / 36), padding=1)
+    assert torch.allclose(scaled(x), plain(x) * window, atol=1e-5)
+
+
+def test_options_reach_every_binary_layer():
+    net = build("binary_paf", stages=2, front="mobilenet_v1", centred=True, gradient="xnor", input_scale=True)
+    layers = [m for m in net.modules() if isinstance(m, BinaryConv2d)]
+    assert len(layers) == 30
+    assert {(m.centred, m.gradient, m.input_scale) for m in layers} == {(True, "xnor", True)}
 
 
 def test_unknown_layers():

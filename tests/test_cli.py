@@ -277,6 +277,7 @@ def test_complexity_and_receptive_field(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "11,004,753" in done.stdout
     assert "7.302" in done.stdout
+    assert "21.3 GMACs" in done.stdout  # of the paper
     options = '{"width": 16, "context": 16, "blocks": [1]}'
     arguments = ["--joint", "left_wrist", "--size", "64", "--step", "16", "--options", options, "--out", "field.png"]
     done = lithepose("receptive-field", "lithe", SAMPLES / "astronaut.jpg", *arguments, cwd=tmp_path)
@@ -287,6 +288,7 @@ def test_complexity_and_receptive_field(tmp_path):
         (["complexity", "lithe", "--size", "12"], "--size 12"),
         (["complexity", "lithium"], "lithium"),
         (["receptive-field", "lithe", SAMPLES / "astronaut.jpg", "--joint", "tail"], "tail"),
+        (["receptive-field", "joint_regression", SAMPLES / "astronaut.jpg"], "joint_regression gives coordinates"),
     ):
         done = lithepose(*arguments)
         assert done.returncode == 2

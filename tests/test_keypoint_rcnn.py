@@ -37,7 +37,7 @@ class TestExpanded(NetworkTester):
         return sum(net.train()(self.picture(-1), targets(*self.sizes[-1])).values())
 
     def shapes(self, net, n, h, w):
-        return [(5, 4), (5, 17, 3)]
+        return [(5, 4), (5, 17, 3)] * n
 
 
 class TestSingleLevelDepthwise(TestExpanded):
@@ -45,7 +45,7 @@ class TestSingleLevelDepthwise(TestExpanded):
 
 
 class TestVanilla(TestExpanded):
-    options = TestExpanded.options | {"conv": "vanilla"}
+    options = TestExpanded.options | {"conv": "vanilla", "norm": True}
 
 
 @pytest.mark.parametrize(

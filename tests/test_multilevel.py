@@ -13,6 +13,7 @@ SMALL = {"transfer": 1, "refine": 1, "front": "mobilenet_v1"}
 class TestMultilevel(NetworkTester):
     name = "multilevel"
     options = SMALL
+    stages = 2
 
 
 class TestWithoutContext(NetworkTester):
@@ -56,5 +57,7 @@ def test_switches_cut_what_they_name(switches, limbs):
 def test_without_context_the_detection_answers():
     net = build("multilevel", **SMALL, context=False)
     assert len(net(torch.randn(1, 3, 64, 64))) == 1
-    with pytest.raises(ValueError, match="detect=5"):
-        build("multilevel", detect=5)
+    for option in ({"detect": 5}, {"refine": 0}, {"transfer": -1}):
+        (name, value), *_ = option.items()
+        with pytest.raises(ValueError, match=f"{name}={value}"):
+            build("multilevel", **option)

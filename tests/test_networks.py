@@ -8,19 +8,25 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from network_tester import NetworkTester  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from lithepose.complexity import measure_parts  # noqa: E402
 from lithepose.export import export_weights  # noqa: E402
 from lithepose.networks import NETWORKS, build  # noqa: E402
 from lithepose.networks.backbones import MobileNetV1  # noqa: E402
-from lithepose.networks.lithe import Lithe  # noqa: E402
 from lithepose.predict import WEIGHTS, Predictor, manifest  # noqa: E402
 from lithepose.runtime.onnx import ModelInfo, OnnxRuntime  # noqa: E402
 from lithepose.skeleton import COCO_HEAD  # noqa: E402
 from lithepose.training.train import Average, save_weights  # noqa: E402
 
 SMALL = {"width": 16, "context": 16, "blocks": (1, 1)}
+
+
+class TestLithe(NetworkTester):
+    name = "lithe"
+    options = SMALL
+    stages = 2
 
 
 def test_lithe_stays_within_its_budget_and_the_manifest_says_so():
@@ -55,28 +61,11 @@ def test_the_table_of_networks_is_what_is_counted():
         assert int(row["binary_macs"]) == counts.binary_macs
 
 
-def test_shapes_and_stages():
-    net = Lithe().eval()
-    with torch.no_grad():
-        stages = net(torch.zeros(2, 3, 128, 192))
-    assert len(stages) == 2
-    assert [tuple(t.shape) for t in stages[-1]] == [(2, 18, 16, 24), (2, 38, 16, 24)]
-    with pytest.raises(ValueError, match="128x192"):
-        net(torch.zeros(1, 3, 100, 190))
-
-
 def test_build_names_what_is_wrong():
     with pytest.raises(ValueError, match="lithium"):
         build("lithium")
     with pytest.raises(ValueError, match="widht"):
         build("lithe", widht=3)
-
-
-def test_every_part_gets_a_gradient():
-    net = build("lithe", **SMALL)
-    stages = net(torch.randn(2, 3, 128, 128))
-    sum(h.square().mean() + f.square().mean() for h, f in stages).backward()
-    assert [n for n, p in net.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
 def test_imagenet_start_is_checked(tmp_path):

@@ -9,6 +9,7 @@ from lithepose.networks import build
 class TestOpenPose(NetworkTester):
     name = "openpose"
     options = {"stages": 2}
+    stages = 2
     sizes = [(1, 48, 64), (2, 64, 40)]
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from lithepose.receptive_field import covered, draw_field, receptive_field
+from lithepose.networks import build
+from lithepose.receptive_field import covered, draw_field, find_joint, receptive_field
 from lithepose.skeleton import LIP_HEAD
 
 
@@ -51,7 +52,7 @@ def test_the_field_of_a_known_network():
 def test_what_does_not_exist():
     image = np.zeros((16, 16, 3), np.uint8)
     for options, says in (
-        ({"stage": 7}, "2 stages"),
+        ({"stage": 7}, "stage 7: there are 2"),
         ({"window": 4}, "window 4"),
         ({"step": 0}, "step 0"),
         ({"at": "top"}, "top"),
@@ -60,5 +61,19 @@ def test_what_does_not_exist():
             receptive_field(Known(), image, 0, **options)
     with pytest.raises(ValueError, match="top"):
         receptive_field(Known(), image, 0, at="top")
-    with pytest.raises(ValueError, match="1 heatmaps"):
-        receptive_field(Known(), image, 5)
+    for joint in (16, -1):  # 16 is the background
+        with pytest.raises(ValueError, match="16 joints"):
+            receptive_field(Known(), image, joint)
+    with pytest.raises(ValueError, match="JointRegression"):
+        receptive_field(build("joint_regression"), image, 0)
+
+
+def test_marks():
+    image, change = np.full((64, 64, 3), 90, np.uint8), np.zeros((8, 8), np.float32)
+    drawn = draw_field(image, change, (20.0, 30.0), (45.0, 30.0), (0, 0, 255))
+    assert (drawn[30, 17] == 255).all()
+    assert (drawn[30, 42] == (0, 0, 255)).all()
+    assert (drawn[10, 10] == 90).all()
+    photo = np.zeros((80, 96, 3), np.uint8)
+    photo[40:48, 16:24] = 255
+    assert find_joint(Known(), photo, 0) == (19.5, 43.5)

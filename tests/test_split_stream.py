@@ -36,6 +36,11 @@ class TestRegressionWithoutPooling(RegressionTester):
     sizes = [(1, 64, 64), (2, 64, 64)]
 
 
+class TestSplitRegressionWithoutPooling(RegressionTester):
+    options = {"pool": False, "split": True, "size": 64}
+    sizes = [(1, 64, 64), (2, 64, 64)]
+
+
 class TestSplitRegression(RegressionTester):
     options = {"split": True}
     sizes = [(1, 64, 64), (2, 64, 96)]
@@ -48,6 +53,7 @@ class TestSplitRegression(RegressionTester):
         ("joint_regression", {"pool": False}, 4_310_870, 568_820_224),
         ("joint_regression", {"split": True}, 3_321_686, 572_234_240),
         ("joint_regression", {"split": True, "own_depthwise": False}, 3_209_046, 567_718_400),
+        ("joint_regression", {"split": True, "own_depthwise": False, "pool": False}, 3_307_350, 567_816_704),
         ("split_stream", {}, 2_281_803, 1_272_613_888),
         ("split_stream", {"skip28": "add"}, 2_185_291, 987_614_208),
         ("split_stream", {"skip14": "concat", "skip28": "add"}, 2_321_995, 1_093_987_328),
@@ -84,7 +90,9 @@ def test_streams_that_do_not_fit():
     for streams in ("many", (1, 2, 3), (0,) * 11):
         with pytest.raises(ValueError, match="streams"):
             build("split_stream", streams=streams)
-    with pytest.raises(ValueError, match="split=True"):
-        build("joint_regression", split=True, pool=False)
+    with pytest.raises(ValueError, match="size=100"):
+        build("joint_regression", pool=False, size=100)
+    with pytest.raises(ValueError, match="out_kernel=2"):
+        build("split_stream", out_kernel=2)
     with pytest.raises(ValueError, match="64x96"):
         build("joint_regression", pool=False, size=64)(torch.zeros(1, 3, 64, 96))

@@ -57,15 +57,23 @@ class BinaryConv2d(nn.Conv2d):
         kernel: side of the square filter, odd.
         centred: take the mean over the input channels off the latent weights and clamp them to [-1, 1] before use.
         gradient: of the weights: "autograd" flows through alpha and sign; "xnor" is the form that XNOR-Net prints.
+        input_scale: multiply by K as well, the mean of |x| over channels and window (XNOR-Net's equation 11).
     """
 
     def __init__(
-        self, c_in: int, c_out: int, kernel: int = 3, *, centred: bool = False, gradient: str = "autograd"
+        self,
+        c_in: int,
+        c_out: int,
+        kernel: int = 3,
+        *,
+        centred: bool = False,
+        gradient: str = "autograd",
+        input_scale: bool = False,
     ) -> None:
         super().__init__(c_in, c_out, kernel, padding=kernel // 2, bias=False)
         if gradient not in ("autograd", "xnor"):
             raise ValueError(f"gradient {gradient!r}; there are autograd and xnor")
-        self.centred, self.gradient = centred, gradient
+        self.centred, self.gradient, self.input_scale = centred, gradient, input_scale
 
     def latent(self) -> Tensor:
         """The float weights that signs and alpha are taken from."""
@@ -73,17 +81,16 @@ class BinaryConv2d(nn.Conv2d):
             return self.weight
         return (self.weight - self.weight.mean(1, keepdim=True)).clamp(-1, 1)
 
-    def binary_weight(self) -> Tensor:
-        """alpha * sign(W), (out, in, k, k)."""
-        weight = self.latent()
-        if self.gradient == "xnor" and weight.requires_grad:
-            return _XnorWeight.apply(weight)  # pyright: ignore[reportReturnType]
-        return weight.abs().mean((1, 2, 3), keepdim=True) * sign(weight)
-
     def forward(self, input: Tensor) -> Tensor:
-        if self.gradient == "xnor":
-            return F.conv2d(sign(input), self.binary_weight(), None, self.stride, self.padding)
-        # Scaled after the sum: whole numbers add up exactly in any order, so a sum of 0 stays 0, whose sign is +1.
-        weight = self.latent()
-        counts = F.conv2d(sign(input), sign(weight), None, self.stride, self.padding)
-        return counts * weight.abs().mean((1, 2, 3))[:, None, None]
+        weight, bits = self.latent(), sign(input)
+        if self.gradient == "xnor" and weight.requires_grad and torch.is_grad_enabled():
+            scaled: Tensor = _XnorWeight.apply(weight)  # pyright: ignore[reportAssignmentType]
+            out = F.conv2d(bits, scaled, None, self.stride, self.padding)
+        else:
+            # Scaled after the sum: whole numbers add up exactly in any order, so a sum of 0 stays 0, whose sign is +1.
+            counts = F.conv2d(bits, sign(weight), None, self.stride, self.padding)
+            out = counts * weight.abs().mean((1, 2, 3))[:, None, None]
+        if self.input_scale:
+            size: int = self.kernel_size[0]
+            out = out * F.avg_pool2d(input.abs().mean(1, keepdim=True), size, 1, size // 2)
+        return out

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +22,19 @@ from .openpose import OpenPose
 
 @dataclass(frozen=True)
 class BinaryPafConfig:
-    """Options of the network."""
+    """Options of the network; the last three are those of :class:`~lithepose.networks.binary.BinaryConv2d`."""
 
     layers: str = "binary"  # binary, float or binary7
     stages: int = 6  # the paper gives no number; OpenPose's
     front: str = "vgg19"  # or mobilenet_v1, dilated to stride 8
+    centred: bool = False
+    gradient: str = "autograd"
+    input_scale: bool = False
 
 
-def binarized(c_in: int, c_out: int, kernel: int = 3) -> nn.Sequential:
+def binarized(c_in: int, c_out: int, kernel: int = 3, **options: Any) -> nn.Sequential:
     """BatchNorm, sign, binary convolution; no ReLU, which would leave one sign only."""
-    return nn.Sequential(nn.BatchNorm2d(c_in), BinaryConv2d(c_in, c_out, kernel))
+    return nn.Sequential(nn.BatchNorm2d(c_in), BinaryConv2d(c_in, c_out, kernel, **options))
 
 
 def preactivated(c_in: int, c_out: int, kernel: int = 3) -> nn.Sequential:
@@ -59,16 +64,21 @@ class MultiScaleModule(nn.Module):
         return torch.cat([three, five, self.seven(five)], 1) + self.skip(x)
 
 
-def large_layer(kind: str) -> Callable[[int, int], nn.Module]:
+def large_layer(kind: str, **options: Any) -> Callable[[int, int], nn.Module]:
     """What stands where OpenPose has a 7x7 convolution.
+
+    Args:
+        kind: binary, float or binary7.
+        options: of :class:`~lithepose.networks.binary.BinaryConv2d`.
 
     Raises:
         ValueError: no such kind.
     """
+    bits = partial(binarized, **options)
     kinds: dict[str, Callable[[int, int], nn.Module]] = {
-        "binary": lambda c_in, c_out: MultiScaleModule(c_in, c_out, binarized),
+        "binary": lambda c_in, c_out: MultiScaleModule(c_in, c_out, bits),
         "float": lambda c_in, c_out: MultiScaleModule(c_in, c_out, preactivated),
-        "binary7": lambda c_in, c_out: binarized(c_in, c_out, 7),
+        "binary7": lambda c_in, c_out: bits(c_in, c_out, 7),
     }
     if kind not in kinds:
         raise ValueError(f"no layers {kind!r}; there are {', '.join(kinds)}")
@@ -86,8 +96,10 @@ class BinaryPaf(OpenPose):
 
     def __init__(self, config: BinaryPafConfig | None = None, head: Head = OPENPOSE_HEAD) -> None:
         config = config or BinaryPafConfig()
-        super().__init__(config, head, large_layer(config.layers))
-        # Binary layers scale by mean |W| and sit behind a BatchNorm: 0.01 would make their output vanish.
+        options = {"centred": config.centred, "gradient": config.gradient, "input_scale": config.input_scale}
+        super().__init__(config, head, large_layer(config.layers, **options))
+        # OpenPose's 0.01 is for layers that nothing scales. Those without a bias are the binary ones, whose output is
+        # mean |W| times a sum, and the float ones behind a BatchNorm: with 0.01 both would fade beside the skip.
         for module in self.stages.modules():
             if isinstance(module, nn.Conv2d) and module.bias is None:
                 nn.init.kaiming_normal_(module.weight)

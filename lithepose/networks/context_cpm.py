@@ -28,12 +28,15 @@ class ContextCpmConfig:
         context_at: each_stage, or backbone: one module behind the features that all stages share.
         stages: all of them, the first included; the paper's small network has 2.
         stride: 8 gives maps of 32x32 at 256x256; 4 gives the 64x64 of the paper's MPII version.
+        act: of the front. The paper's has relu and takes BGR by (x - 128) / 256, as the ImageNet weights that it was
+            started from; relu6 and RGB in [-1, 1] are what the starts at hand were trained with.
     """
 
     context: str = "unet"
     context_at: str = "each_stage"
     stages: int = 6
     stride: int = 8
+    act: str = "relu6"
 
 
 class UShaped(nn.Module):
@@ -82,7 +85,8 @@ class AtrousPyramid(nn.Module):
 class PyramidPooling(nn.Module):
     """Average pools to 2, 4, 8 and 16 cells a side, 32 channels each, beside their input.
 
-    Inferred: 198,784 weights and 0.065 G at 32x32, the paper's 0.2 M and 0.07 G; average or maximum is not said.
+    Inferred: 198,784 weights and 0.070 G at 32x32 (0.005 of them average), the paper's 0.2 M and 0.07 G; whether the
+    pools average or take the maximum is not said.
     """
 
     CELLS = (2, 4, 8, 16)
@@ -98,11 +102,26 @@ class PyramidPooling(nn.Module):
         x = self.align(x)
         size, parts = x.shape[-2:], [x]
         for cells, level in zip(self.CELLS, self.levels, strict=True):
-            # Kernels of size / cells where that divides: written out, because an adaptive pool cannot be exported.
-            kernel = max(1, size[0] // cells), max(1, size[1] // cells)
-            pooled = level(F.avg_pool2d(x, kernel))
+            pooled = level(area_pool(x, cells))
             parts.append(F.interpolate(pooled, size, mode="bilinear", align_corners=False))
         return self.fuse(torch.cat(parts, 1))
+
+
+def area_pool(x: Tensor, cells: int) -> Tensor:
+    """Average over ``cells`` x ``cells`` equal areas of a map of any size, (N, C, H, W) -> (N, C, cells, cells).
+
+    Where H and W are multiples it is average pooling by H / cells and W / cells; where they are not, a value on a
+    border counts for both areas by its shares, so nothing is dropped. Matrices, because an adaptive pool cannot be
+    exported for free sizes.
+    """
+
+    def shares(size: int) -> Tensor:
+        at, area = torch.arange(size, device=x.device), torch.arange(cells, device=x.device)[:, None]
+        upper, lower = torch.minimum((at + 1) * cells, (area + 1) * size), torch.maximum(at * cells, area * size)
+        return ((upper - lower).clamp(min=0) / size).to(x.dtype)
+
+    height, width = x.shape[-2:]
+    return shares(height) @ x @ shares(width).T
 
 
 CONTEXTS: dict[str, Callable[[int], UShaped | AtrousPyramid | PyramidPooling]] = {
@@ -147,7 +166,7 @@ class ContextCpm(nn.Module):
     """
 
     Config = ContextCpmConfig
-    mean = std = (127.5, 127.5, 127.5)
+    mean = std = MobileNetV1.mean
 
     def __init__(self, config: ContextCpmConfig | None = None, head: Head = LIP_HEAD) -> None:
         super().__init__()
@@ -162,7 +181,7 @@ class ContextCpm(nn.Module):
         each = config.context if config.context_at == "each_stage" else "none"
         once = config.context if config.context_at == "backbone" else "none"
         maps = head.channels[0]
-        self.front = MobileNetV1(stride=config.stride)
+        self.front = MobileNetV1(stride=config.stride, act=config.act)
         self.cpm = nn.Sequential(conv(512, 256, norm=True), conv(256, 128, norm=True))
         self.context, width = make_context(once, 128)
         self.initial = nn.Sequential(

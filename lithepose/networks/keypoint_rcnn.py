@@ -36,6 +36,10 @@ class KeypointRcnnConfig:
         levels: fpn for a pyramid of strides 4 to 32; c4 for the one map of stride 16 that the paper's wording allows.
         size: longer side of the input.
         detections: most people in a picture.
+        norm: BatchNorm behind the convolutions of the head that end in a ReLU; the paper does not speak of any.
+
+    Pictures are fitted into size x size with their aspect kept; "resized to 320x320" could also mean warped, which
+    :mod:`lithepose.predict` has for no network.
     """
 
     conv: str = "expanded"
@@ -45,21 +49,23 @@ class KeypointRcnnConfig:
     levels: str = "fpn"
     size: int = 320
     detections: int = 100
+    norm: bool = False
 
 
-def head_layer(kind: str, c_in: int, c_out: int, expansion: int) -> nn.Sequential:
-    """One layer of the key-point head (tables I and II of the paper): no BatchNorm, ReLU at the end alone.
+def head_layer(kind: str, c_in: int, c_out: int, expansion: int, norm: bool = False) -> nn.Sequential:
+    """One layer of the key-point head (the paper's tables I and II): ReLU at the end, BatchNorm before it if ``norm``.
 
     Raises:
         ValueError: no such kind.
     """
+    end = [nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
     if kind == "vanilla":
-        return nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU(inplace=True))
+        return nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1, bias=not norm), *end)
     if kind not in ("depthwise", "expanded"):
         raise ValueError(f"no convolution {kind!r}; there are vanilla, depthwise and expanded")
     middle = c_in * (expansion if kind == "expanded" else 1)
     return nn.Sequential(
-        nn.Conv2d(c_in, middle, 3, padding=1, groups=c_in), nn.Conv2d(middle, c_out, 1), nn.ReLU(inplace=True)
+        nn.Conv2d(c_in, middle, 3, padding=1, groups=c_in), nn.Conv2d(middle, c_out, 1, bias=not norm), *end
     )
 
 
@@ -68,11 +74,12 @@ class KeypointHead(nn.Sequential):
 
     def __init__(self, config: KeypointRcnnConfig, c_in: int = 256) -> None:
         widths = [c_in, *[config.width] * config.layers]
-        super().__init__(*(head_layer(config.conv, a, b, config.expansion) for a, b in pairwise(widths)))
+        super().__init__(*(head_layer(config.conv, a, b, config.expansion, config.norm) for a, b in pairwise(widths)))
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.xavier_uniform_(layer.weight)
-                nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
 
 class SingleLevel(nn.Module):

@@ -77,7 +77,7 @@ class Lithe(nn.Module):
 
     Config = LitheConfig
     multiple = 64
-    mean = std = (127.5, 127.5, 127.5)
+    mean = std = MobileNetV1.mean
 
     def __init__(self, config: LitheConfig | None = None, head: Head = COCO_HEAD) -> None:
         super().__init__()

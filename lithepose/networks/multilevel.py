@@ -22,7 +22,8 @@ class MultilevelConfig:
     """Options of the network; the defaults are the paper's, the four switches its kinds of information.
 
     Attributes:
-        lower: what is transferred holds Conv-1 and Conv-2 of its source branch (edges, parts).
+        lower: what is transferred holds Conv-1 and Conv-2 of its source branch (edges, parts); Conv-1 alone with
+            ``detect=4``.
         upper: it holds the source's last convolution (whole joints or limbs).
         joint_limb: transfer crosses over between joints and limbs; without, each branch is its own source, with as
             many parameters.
@@ -77,19 +78,20 @@ class Detection(nn.Module):
 
 
 class Merge(nn.Module):
-    """Conv-4 and Conv-5: a branch's own features and those transferred to it, to maps.
+    """The paper's Conv-4 and Conv-5: a branch's own features and those transferred to it, to maps.
 
+    With ``detect=4`` Conv-4 is the last of :class:`Detection`, and these two are the layers behind it.
     A 1x1 convolution over the concatenation is the same function as the sum of two 1x1 convolutions: the text's
     "merged" may be either.
     """
 
     def __init__(self, transferred: int, c_out: int) -> None:
         super().__init__()
-        self.conv4 = conv(128 + transferred, 128, 1)
-        self.conv5 = conv(128, c_out, 1, act=False)
+        self.merge = conv(128 + transferred, 128, 1)
+        self.maps = conv(128, c_out, 1, act=False)
 
     def forward(self, own: Tensor, transferred: list[Tensor]) -> Tensor:
-        return self.conv5(self.conv4(torch.cat([own, *transferred], 1)))
+        return self.maps(self.merge(torch.cat([own, *transferred], 1)))
 
 
 class Multilevel(nn.Module):
@@ -100,17 +102,19 @@ class Multilevel(nn.Module):
     """
 
     Config = MultilevelConfig
-    mean, std = (128.0,) * 3, (256.0,) * 3  # x / 256 - 0.5
 
     def __init__(self, config: MultilevelConfig | None = None, head: Head = OPENPOSE_HEAD) -> None:
         super().__init__()
         self.config = config = config or MultilevelConfig()
         if config.detect not in (3, 4):
             raise ValueError(f"detect={config.detect}: there are 3 and 4 convolutions a branch")
+        if config.transfer < 0 or config.refine < 1:
+            raise ValueError(f"transfer={config.transfer}, refine={config.refine}: at least 0 and 1 dense blocks")
         self.head, self.multiple = head, 8
         self.front = make_front(config.front)
-        if config.front != "vgg19":
-            self.mean = self.std = (127.5, 127.5, 127.5)
+        # The paper's x / 256 - 0.5 belongs to its front; another one keeps what it was trained with.
+        paper = (128.0,) * 3, (256.0,) * 3
+        self.mean, self.std = paper if config.front == "vgg19" else (self.front.mean, self.front.std)
         self.cpm = nn.Sequential(conv(512, 256), conv(256, 128))
         self.detect_joints, self.detect_limbs = Detection(config.detect), Detection(config.detect)
         self.levels = self._levels(config)

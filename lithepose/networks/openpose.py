@@ -50,12 +50,11 @@ class OpenPose(nn.Module):
         head: what the maps mean.
         layer: makes the large layers of the refinement stages from (channels in, channels out).
 
-    Input (N, 3, H, W), RGB by ``mean`` and ``std``, H and W multiples of 8. Output: one (heatmaps (N, 19, H/8, W/8),
-    fields (N, 38, H/8, W/8)) a stage, the last one the best; heatmap 18 is the background.
+    Input (N, 3, H, W), RGB by the front's ``mean`` and ``std``, H and W multiples of 8. Output: one (heatmaps
+    (N, 19, H/8, W/8), fields (N, 38, H/8, W/8)) a stage, the last one the best; heatmap 18 is the background.
     """
 
     Config: type[Any] = OpenPoseConfig
-    mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, what VGG-19 was trained with
 
     def __init__(
         self,
@@ -69,8 +68,7 @@ class OpenPose(nn.Module):
             raise ValueError(f"{config.stages} stages; there must be at least 1")
         self.head, self.multiple = head, 8
         self.front = make_front(config.front)
-        if config.front != "vgg19":
-            self.mean = self.std = (127.5, 127.5, 127.5)
+        self.mean, self.std = self.front.mean, self.front.std
         self.cpm = nn.Sequential(conv(512, 256), conv(256, 128))
 
         def first(c_out: int) -> nn.Module:
