@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from .image import UnreadableImage, decode_image
-from .skeleton import Skeleton
+from .skeleton import COCO_17, Skeleton
 
 Place = tuple[Path, int, int]  # file, offset, size (-1: to the end)
 
@@ -62,6 +62,8 @@ class Photos:
             f"{self._prefer}/{name}",
             f"images/{self._prefer}/{name}",
             f"{self._prefer}/images/{name}",
+            f"{self._prefer}2017/{name}",  # COCO's
+            f"{self._prefer}_images/{name}",  # LIP's
         ):
             if candidate in self._whole:
                 return self._whole[candidate]
@@ -145,9 +147,12 @@ class KeypointSet:
             files = Photos(*(images or (path.parent,)), prefer=split)
         else:
             files = Photos(path, *images, prefer=split)
-            name = f"{split}.json"
-            if name not in files:
-                raise FileNotFoundError(f"{path}: holds no {name}; name another split, or give the json file itself")
+            names = f"{split}.json", f"annotations/person_keypoints_{split}2017.json"
+            name = next((name for name in names if name in files), "")
+            if not name:
+                raise FileNotFoundError(
+                    f"{path}: holds no {names[0]}; name another split, or give the json file itself"
+                )
             raw, where = files.read(name), f"{path}{os.sep}{name}"
         try:
             content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
@@ -167,7 +172,7 @@ def _photos(content: dict[str, Any]) -> tuple[Photo, ...]:
 
 
 def _skeleton(content: dict[str, Any]) -> Skeleton:
-    """Skeleton of the first category; mirror pairs are the joints named left_x and right_x."""
+    """Skeleton of the first category: left_x and right_x are mirror pairs, its ``sigmas`` those of OKS."""
     category = content["categories"][0]
     joints = tuple(category["keypoints"])
     index = {joint: i for i, joint in enumerate(joints)}
@@ -177,4 +182,5 @@ def _skeleton(content: dict[str, Any]) -> Skeleton:
         if joint.startswith("left") and joint.replace("left", "right", 1) in index
     )
     edges = tuple((a - 1, b - 1) for a, b in category.get("skeleton", ()))
-    return Skeleton(category["name"], joints, edges, flips)
+    sigmas = COCO_17.sigmas if joints == COCO_17.joints else tuple(map(float, category.get("sigmas", ())))
+    return Skeleton(category["name"], joints, edges, flips, sigmas)

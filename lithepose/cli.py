@@ -216,42 +216,61 @@ def evaluate(
     /,
     data: Path,
     split: str = "val",
+    metric: Literal["auto", "oks", "pck", "pckh"] = "auto",
     size: int = 0,
+    flip: bool = False,
+    scales: tuple[float, ...] = (1.0,),
     threads: int = 0,
     json: Path | None = None,
+    curve: Path | None = None,
 ) -> int:
-    """Measure a model on annotated photos (OKS average precision and recall).
+    """Measure a model on annotated photos: OKS average precision and recall, PCK or PCKh.
 
     Args:
         model: name of an embedded model, or an .onnx file.
-        data: folder or .tar with SPLIT.json in COCO-keypoint form and its photos, or such a json.
-        split: which json.
+        data: folder or .tar of a data set (COCO, LIP, MPII, FLIC, LSP, or any SPLIT.json in COCO-keypoint form with
+            its photos), or such a json.
+        split: of the data set.
+        metric: auto is oks for networks of many people; for those of one pckh where sizes of heads are known, or pck.
         size: longer side of the network's input; 0 is the model's own.
+        flip: look at the mirrored picture as well, and average.
+        scales: of the size; what is seen at all of them is averaged.
         threads: of the network; 0 takes one a core.
         json: file for the COCO results that were measured.
+        curve: picture for the share of correct joints over the threshold (pck, pckh).
     """
-    from .evaluate import evaluate_oks
+    from .evaluate import evaluate as measure
+    from .evaluate import save_curve
+    from .formats import open_dataset
     from .predict import Predictor
 
-    try:
-        import faster_coco_eval  # noqa: F401  # before an hour of predictions, not after
-    except ImportError as error:
-        raise missing("evaluate", "evaluate", error) from error
-    if json and json.is_dir():
-        raise ValueError(f"{json}: is a folder; name a file for the results")
-    predictor = Predictor(model, size=size, threads=threads)
+    for path in (json, curve):
+        if path and path.is_dir():
+            raise ValueError(f"{path}: is a folder; name a file")
+    predictor = Predictor(model, size=size, threads=threads, flip=flip, scales=scales)
+    dataset = open_dataset(data, split)
+    if metric == "oks" or (metric == "auto" and not predictor.one_person):
+        try:
+            import faster_coco_eval  # noqa: F401  # before an hour of predictions, not after
+        except ImportError as error:
+            raise missing("evaluate", "evaluate", error) from error
 
     def progress(photos):  # noqa: ANN001, ANN202
         return track(photos, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
 
-    scores, results = evaluate_oks(predictor, data, split, progress)
+    done = measure(predictor, dataset, split, "" if metric == "auto" else metric, progress)
     table = Table("metric", "value", title=f"{model} on {data} ({split}), longer side {predictor.size}")
-    for name, value in scores.items():
+    for name, value in done.scores.items():
         table.add_row(name, f"{value:.4f}")
+    for name, value in done.joints.items():
+        table.add_row(f"  {name}", f"{value:.4f}")
     out_console.print(table)
     if json:
         json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_text(json_module.dumps(results), encoding="utf-8")
+        json.write_text(json_module.dumps(done.results), encoding="utf-8")
+    if curve:
+        curve.parent.mkdir(parents=True, exist_ok=True)
+        save_curve(done, dataset.skeleton, curve)
     return OK
 
 

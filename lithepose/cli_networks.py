@@ -17,20 +17,22 @@ OK = 0
 out_console, err_console = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
 
 
-def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None) -> int:
+def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None, tensorboard: bool = False) -> int:
     """Train a network by a recipe; called again with the same RUN it goes on where that one stopped.
 
     Args:
         recipe: TOML file, see recipes/.
         data: folder that the recipe's data sets are in.
         run: folder for checkpoints, log and weights. Default: runs/ and the recipe's name.
+        tensorboard: write TensorBoard events as well.
     """
     try:
-        from .training.train import Recipe
+        from .training.recipe import Recipe
         from .training.train import train as run_training
     except ImportError as error:
         raise missing("train", "train", error) from error
-    weights = run_training(Recipe.read(recipe), data, run or Path("runs") / recipe.stem)
+    folder = run or Path("runs") / recipe.stem
+    weights = run_training(Recipe.read(recipe), data, folder, tensorboard=tensorboard)
     err_console.print(f"weights: {weights}", highlight=False)
     return OK
 
@@ -47,8 +49,8 @@ def export(
 
     Args:
         weights: .safetensors of a training run.
-        network: name of the network. Default: that of the recipe.json beside the weights, or lithe.
-        options: its options, as json. Default: those of the recipe.json beside the weights, or none.
+        network: name of the network. Default: what the weights' file says.
+        options: its options, as json. Default: what the weights' file says, or none.
         out: file to write. Default: beside the weights.
         size: longer side of the input that the model shall use by default. Default: the network's own, else 512.
     """
@@ -56,21 +58,19 @@ def export(
         from .export import export_weights
     except ImportError as error:
         raise missing("export", "train", error) from error
-    path, beside = out or weights.with_suffix(".onnx"), weights.parent / "recipe.json"
-    recipe = json_module.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
-    chosen = _options(json_module.dumps(recipe.get("options", {})) if options is None else options)
+    path = out or weights.with_suffix(".onnx")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; make it, or name another --out")
     logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter talks about itself
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        difference = export_weights(weights, network or recipe.get("network", "lithe"), chosen, path, size)
+        difference = export_weights(weights, path, network, None if options is None else _options(options), size)
     out_console.print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, largest difference from torch {difference:.1e}")
     return OK
 
 
 def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
-    """Count parameters and multiply-adds of a network, and its size on disk.
+    """Count parameters and multiply-adds of a network, and the size of its parameters.
 
     Args:
         model: name of a network.
@@ -84,7 +84,8 @@ def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
         raise missing("complexity", "train", error) from error
     net = build(model, **_options(options))
     paper_size, says = PAPERS[model]
-    match = re.fullmatch(r"(\d+)x(\d+)", size or paper_size)
+    own = getattr(net.config, "size", None)
+    match = re.fullmatch(r"(\d+)x(\d+)", size or (f"{own}x{own}" if own else paper_size))
     if not match:
         raise ValueError(f"--size {size}: give HEIGHTxWIDTH, as in 256x384")
     height, width = map(int, match.groups())
@@ -132,20 +133,21 @@ def receptive_field(
         image: picture to look at.
         joint: name of the joint. Default: the first of the network's.
         out: picture to write.
-        weights: .safetensors of a training run. Default: random ones, from the seed.
+        weights: .safetensors of a training run. Default: random ones, from the seed, with BatchNorm of this picture.
         options: of the network, as json.
         size: longer side of the network's input.
         step: pixels between two places of the 11x11 window of noise.
         stage: whose heatmap, from 0; -1 is the last.
-        at: whose change counts: the whole map's, or its highest or middle cell's (centre suits random weights).
+        at: whose change counts: the whole map's, or its highest or middle cell's, which tells how far that looks.
         seed: of the noise, and of random weights.
         truth: x and y of where the joint is in the image, in pixels: marked in white.
     """
     try:
         import torch
 
-        from .networks import build, load_weights
-        from .receptive_field import covered, draw_field, find_joint, has_heatmaps
+        from .export import open_weights
+        from .networks import build
+        from .receptive_field import calibrate, covered, draw_field, find_joint
         from .receptive_field import receptive_field as measure
     except ImportError as error:
         raise missing("receptive-field", "train", error) from error
@@ -155,16 +157,24 @@ def receptive_field(
     from .sinks import write_picture
 
     torch.manual_seed(seed)
-    net = build(model, **_options(options))
+    if weights:
+        net, _ = open_weights(weights, model, None if options == "{}" else _options(options))
+    else:
+        net = build(model, **_options(options))
     names = net.head.skeleton.joints
-    if not has_heatmaps(net):
+    if net.kind != "maps":
         raise ValueError(f"{model} gives coordinates, not heatmaps: choose another network")
     if joint and joint not in names:
         raise ValueError(f"--joint {joint}: {model} has {', '.join(names)}")
-    if weights:
-        load_weights(net, weights)
+    if not 32 <= size <= 4096:
+        raise ValueError(f"--size {size}: the longer side of the network's input must be 32 to 4096 pixels")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"{out.parent}: no such folder; make it, or name another --out")
     photo = read_image(image)
     pixels, transform = fit(photo, size, net.multiple)
+
+    if not weights:
+        calibrate(net, pixels)
 
     def progress(batches):  # noqa: ANN001, ANN202
         return track(batches, "sliding", console=err_console, disable=not err_console.is_terminal, transient=True)
@@ -175,7 +185,9 @@ def receptive_field(
     marks = None if truth is None else tuple(transform.to_input(np.array(truth)).tolist())
     colour = (0, 0, 255) if names[index].startswith("right") else (255, 0, 0)
     write_picture(out, draw_field(pixels, change, marks, found, colour))
-    out_console.print(f"{names[index]}: {covered(change):.1%} of the picture changes the heatmap; drawn: {out}")
+    out_console.print(
+        f"{names[index]}: {covered(change):.1%} of the picture changes it by 1 % of the most or more; drawn: {out}"
+    )
     return OK
 
 

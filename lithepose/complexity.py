@@ -2,8 +2,7 @@
 
 One multiply-add is one multiplication and one addition of a convolution or a matrix product; biases, BatchNorm,
 activations, pooling and resizing are not counted. Papers 001 and 002 print multiply-adds under the
-name FLOPs, and paper 001 counts convolution weights without biases as parameters. Papers 000 and 004 print no counts;
-paper 003's megabytes are 12 or 16 bytes a parameter, what a checkpoint with the optimizer's state takes.
+name FLOPs, and paper 001 counts convolution weights without biases as parameters. Papers 000 and 004 print no counts.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .networks import KeypointRcnn, Network
 from .networks.binary import BinaryConv2d
+from .networks.blocks import check_size
 
 PAPERS = {  # height x width that each paper counts or times at, and what it prints
     "lithe": ("256x384", "none; this network is the project's own"),
@@ -28,10 +28,17 @@ PAPERS = {  # height x width that each paper counts or times at, and what it pri
     ),
     "multilevel": ("368x432", "21,278,912 convolution weights, 82.5 GMACs (printed as FLOPs)"),
     "context_cpm": ("256x256", "21.3 GMACs (printed as FLOPs); the U-shaped module 6.44 M and 2.53 G"),
-    "split_stream": ("224x224", "2.3 M parameters, 26 MB with the optimizer's state"),
-    "joint_regression": ("224x224", "4.3 M parameters, those of MobileNet with 1001 classes, and 68 MB: 16 bytes each"),
+    "split_stream": ("224x224", "2.3 M parameters, 26 MB"),
+    "joint_regression": (
+        "224x224",
+        "4.3 M parameters and 68 MB, probably of MobileNet with 1001 classes at 16 bytes each",
+    ),
     "keypoint_rcnn": ("320x320", "no counts"),
 }
+
+
+# Matrix products that are no layer, as pooling written as one, do not count.
+COUNTED = (torch.ops.aten.convolution, torch.ops.aten.addmm)
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ def measure(net: nn.Module, *shape: int) -> Complexity:
         sum(2 * m.num_features for m in norms),
         sum(m.weight.numel() for m in convolutions if isinstance(m, BinaryConv2d)),
         sum(m.out_channels for m in convolutions if isinstance(m, BinaryConv2d)),
-        counter.get_total_flops() // 2,
+        sum(counter.get_flop_counts().get("Global", {}).get(op, 0) for op in COUNTED) // 2,
         binary_macs,
     )
 
@@ -111,6 +118,9 @@ def measure_parts(net: Network, height: int, width: int) -> dict[str, Complexity
     """
     if not isinstance(net, KeypointRcnn):
         return {"whole": measure(net, 3, height, width)}
+    check_size(torch.empty(1, 3, height, width, device="meta"), net.multiple)
+    if max(height, width) != net.config.size:
+        raise ValueError(f"{height}x{width}: the detector brings pictures to {net.config.size}; set its option size")
     detector: Any = net.detector
     config = net.config
     heads = detector.roi_heads

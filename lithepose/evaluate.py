@@ -2,38 +2,212 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .annotations import KeypointSet
-from .metrics import oks
+import numpy as np
+
+from .annotations import KeypointSet, Photo
+from .formats import open_dataset
+from .image import cut
+from .metrics import Pck, oks, pck, torso_length
+from .poses import Poses
 from .predict import Predictor
-from .skeleton import COCO_17
+from .skeleton import Skeleton
+
+Progress = Callable[[tuple[Photo, ...]], Iterable[Photo]]
+
+# Thresholds of the two curves: up to 0.2 as paper 003's figure 5, and MPII's area under the curve.
+THRESHOLDS = {"pck": np.arange(41) / 200, "pckh": np.arange(51) / 100}
+MARGIN = 1.5  # a box of joints is enlarged by this before a network looks at one person, as paper 003 crops
+
+# The columns of each data set's published tables: means over the joints named.
+GROUPS = {
+    "head": ("upper_neck", "head_top"),
+    "shoulders": ("left_shoulder", "right_shoulder"),
+    "elbows": ("left_elbow", "right_elbow"),
+    "wrists": ("left_wrist", "right_wrist"),
+    "hips": ("left_hip", "right_hip"),
+    "knees": ("left_knee", "right_knee"),
+    "ankles": ("left_ankle", "right_ankle"),
+}
+NOT_COUNTED = ("pelvis", "thorax")  # of MPII's and LIP's sixteen joints, when PCKh is pooled
 
 
-def evaluate_oks(
-    predictor: Predictor, data: str | Path, split: str = "val", progress: Any = None
-) -> tuple[dict[str, float], list[dict[str, Any]]]:
-    """OKS-AP and AR over a data set in COCO-keypoint form.
+@dataclass(frozen=True)
+class Evaluation:
+    """What :func:`evaluate` measured.
+
+    Attributes:
+        metric: oks, pck or pckh.
+        scores: figures by name, in [0, 1].
+        joints: PCK or PCKh by joint, at the largest threshold.
+        curve: of pck and pckh.
+        results: COCO keypoint results that were measured.
+    """
+
+    metric: str
+    scores: dict[str, float]
+    results: list[dict[str, Any]]
+    joints: dict[str, float] = field(default_factory=dict)
+    curve: Pck | None = None
+
+
+def evaluate(
+    predictor: Predictor,
+    data: str | Path | KeypointSet,
+    split: str = "val",
+    metric: str = "",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a model on a data set.
+
+    A network of many people looks at whole photos. A network of one person looks at every annotated person alone: at
+    the annotation's ``centre_box``, else at the whole photo if nobody else is in it, else at a box around the joints.
 
     Args:
         predictor: model and input size.
-        data: folder or tar archive with ``<split>.json``, or a json.
-        split: which json.
-        progress: wraps the list of photos, for example ``rich.progress.track``.
-
-    Returns:
-        the figures of :func:`lithepose.metrics.oks`, and the COCO results that they were computed from.
+        data: as of :func:`lithepose.formats.open_dataset`.
+        split: of it.
+        metric: oks (COCO's ten figures), pckh (in units of heads: MPII, LIP) or pck (of the torso: FLIC, LSP). By
+            default oks for networks of many people, for those of one pckh where sizes of heads are known, or pck.
+        progress: wraps the photos, for example ``rich.progress.track``.
 
     Raises:
-        ValueError: the data set's joints are not COCO's 17.
+        ValueError: an unknown metric, or one that model and data cannot be measured by.
     """
-    dataset = KeypointSet.open(data, split)
-    if dataset.skeleton.joints != COCO_17.joints:
-        raise ValueError(f"{dataset.name}: {len(dataset.skeleton)} joints that are not COCO's 17; OKS needs its sigmas")
-    photos: Iterable[Any] = progress(dataset.photos) if progress else dataset.photos
-    results = []
-    for photo in photos:
-        results += predictor(dataset.files.image(photo.file_name)).to_coco(photo.id)
-    return oks(dataset.photos, results), results
+    dataset = data if isinstance(data, KeypointSet) else open_dataset(data, split)
+    heads = any("head_size" in person for photo in dataset.photos for person in photo.people)
+    metric = metric or ("oks" if not predictor.one_person else "pckh" if heads else "pck")
+    if metric not in ("oks", *THRESHOLDS):
+        raise ValueError(f"metric {metric!r}; there are oks, pck and pckh")
+    if metric == "pckh" and not heads:
+        raise ValueError(f"{dataset.name}: no sizes of heads, which pckh is measured in (MPII and LIP have them)")
+    order = common_joints(predictor.head.output, dataset.skeleton)
+    if metric == "oks" and -1 in order:
+        lacking = [name for name, i in zip(dataset.skeleton.joints, order, strict=True) if i < 0]
+        raise ValueError(f"{dataset.name}: has joints that the model lacks ({', '.join(lacking)}); use pck")
+    if predictor.one_person:  # every joint is somewhere in the picture: the best guess counts, however unsure
+        predictor = copy.copy(predictor)
+        predictor.config = replace(predictor.config, peak=1e-4, joints=1)
+    truth, results = [], []
+    for photo in progress(dataset.photos) if progress else dataset.photos:
+        image = dataset.files.image(photo.file_name)
+        people = [person for person in photo.people if person["num_keypoints"] and not person.get("iscrowd")]
+        if predictor.one_person:
+            found = [_look_at(predictor, image, person, len(photo.people) == 1) for person in people]
+        else:
+            poses = predictor(image)
+            if metric == "oks":
+                results += [
+                    _result(photo, poses.xy[i], poses.score[i], poses.person_score[i], order) for i in range(len(poses))
+                ]
+                continue
+            found = [_nearest(poses, person, order) for person in people]
+        truth += people
+        results += [_result(photo, xy, score, float(score.mean()), order) for xy, score in found]
+    if metric == "oks":
+        return Evaluation(metric, oks(dataset.photos, results, dataset.skeleton), results)
+    where = np.array([person["keypoints"] for person in truth], float).reshape(-1, len(order), 3)
+    reference = torso_length(where, dataset.skeleton)
+    if metric == "pckh":
+        reference = np.array([person.get("head_size", np.nan) for person in truth])
+    where[:, np.array(order) < 0, 2] = 0  # what the model does not know is not asked of it
+    found_joints = np.array([result["keypoints"] for result in results], float).reshape(-1, len(order), 3)
+    at = np.where(found_joints[..., 2:] > 0, found_joints[..., :2], np.nan)
+    curve = pck(where, at, reference, THRESHOLDS[metric])
+    scores, joints = _figures(metric, curve, dataset.skeleton)
+    return Evaluation(metric, scores, results, joints, curve)
+
+
+def common_joints(model: Skeleton, data: Skeleton) -> list[int]:
+    """For every joint of the data the model's of the same name, or -1.
+
+    Raises:
+        ValueError: they share none.
+    """
+    order = [model.joints.index(name) if name in model.joints else -1 for name in data.joints]
+    if max(order) < 0:
+        raise ValueError(f"the model's joints ({', '.join(model.joints)}) are none of the data's")
+    return order
+
+
+def _look_at(
+    predictor: Predictor, image: np.ndarray, person: dict[str, Any], alone: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """(K, 2) joints in pixels of the photo, NaN where not found, and (K,) scores."""
+    box = person.get("centre_box")
+    if box is None and not alone:
+        x, y, w, h = person["bbox"]
+        side = MARGIN * max(w, h)
+        box = [x + w / 2 - side / 2, y + h / 2 - side / 2, side, side]
+    crop, corner = (image, np.zeros(2)) if box is None else cut(image, box)
+    poses = predictor(crop)
+    if not len(poses):
+        return np.full((len(predictor.head.output), 2), np.nan), np.zeros(len(predictor.head.output))
+    return poses.xy[0] + corner, poses.score[0]
+
+
+def _nearest(poses: Poses, person: dict[str, Any], order: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Of several people the one whose joints are nearest to the annotated ones on average."""
+    known = [(i, o) for i, o in enumerate(order) if o >= 0 and person["keypoints"][3 * i + 2] > 0]
+    k = len(poses.skeleton)
+    if not len(poses) or not known:
+        return np.full((k, 2), np.nan), np.zeros(k)
+    truth = np.array(person["keypoints"]).reshape(-1, 3)[[i for i, _ in known], :2]
+    distance = np.linalg.norm(poses.xy[:, [o for _, o in known]] - truth, axis=2)
+    far = np.hypot(*person["bbox"][2:])  # a joint that was not found
+    best = int(np.where(np.isnan(distance), far, distance).mean(1).argmin())
+    return poses.xy[best], poses.score[best]
+
+
+def _result(photo: Photo, xy: np.ndarray, score: np.ndarray, person_score: float, order: list[int]) -> dict[str, Any]:
+    """COCO's result in the data's order of joints; v is 0 where the joint was not found."""
+    keypoints = []
+    for i in order:
+        seen = i >= 0 and not np.isnan(xy[i, 0])
+        keypoints += (
+            [round(float(xy[i, 0]), 2), round(float(xy[i, 1]), 2), round(float(score[i]), 4)] if seen else [0, 0, 0]
+        )
+    return {"image_id": photo.id, "category_id": 1, "keypoints": keypoints, "score": round(float(person_score), 4)}
+
+
+def _figures(metric: str, curve: Pck, skeleton: Skeleton) -> tuple[dict[str, float], dict[str, float]]:
+    """Totals, and figures by joint, at the largest threshold."""
+    top = float(curve.thresholds[-1])
+    index = {name: i for i, name in enumerate(skeleton.joints) if curve.count[i]}
+    counted = [i for name, i in index.items() if metric == "pck" or name not in NOT_COUNTED]
+    name = f"{metric.upper().replace('H', 'h')}@{top:g}"
+    scores = {name: curve.at(top, counted), "AUC": curve.area(counted)}
+    for group, names in GROUPS.items():
+        members = [index[n] for n in names if n in index]
+        if members:
+            scores[group] = float(np.mean([curve.at(top, [i]) for i in members]))
+    upper = [i for n, i in index.items() if not any(part in n for part in ("hip", "knee", "ankle", *NOT_COUNTED))]
+    if len(upper) < len(counted):
+        scores["upper body"] = curve.at(top, upper)
+    return scores, {n: curve.at(top, [i]) for n, i in index.items()}
+
+
+def save_curve(evaluation: Evaluation, skeleton: Skeleton, path: str | Path) -> None:
+    """Write the share of correct joints over the threshold as a picture, one line for all and one a kind of joint.
+
+    Raises:
+        ValueError: OKS has no such curve.
+        ImportError: matplotlib is missing.
+    """
+    curve = evaluation.curve
+    if curve is None:
+        raise ValueError("oks has no curve over thresholds; use --metric pck or pckh")
+    from .plot import lines
+
+    index = {name: i for i, name in enumerate(skeleton.joints) if curve.count[i]}
+    shown = {"all": [curve.at(t, [i for n, i in index.items() if n not in NOT_COUNTED]) for t in curve.thresholds]}
+    for group, names in GROUPS.items():
+        members = [index[n] for n in names if n in index]
+        if members:
+            shown[group] = [curve.at(t, members) for t in curve.thresholds]
+    lines(path, curve.thresholds, shown, "threshold", f"{evaluation.metric.upper()}: share of correct joints")

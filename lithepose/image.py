@@ -6,6 +6,7 @@ x to (x + 0.5) * s - 0.5.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -209,6 +210,26 @@ def fit(image: np.ndarray, size: int, multiple: int) -> tuple[np.ndarray, Fit]:
     padded = np.full((-(-h // multiple) * multiple, -(-w // multiple) * multiple, 3), GREY, np.uint8)
     padded[:h, :w] = resized
     return padded, Fit(width, height, w / width, h / height)
+
+
+def cut(image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a box out of a picture, with grey where it reaches beyond.
+
+    Args:
+        image: (H, W, 3) uint8.
+        box: x, y, width, height in pixels; rounded to whole ones.
+
+    Returns:
+        ((h, w, 3) uint8, (2,) x and y of its corner in the picture: what is to be added to joints found in it).
+    """
+    x, y = round(box[0]), round(box[1])
+    w, h = max(1, round(box[2])), max(1, round(box[3]))
+    height, width = image.shape[:2]
+    crop = np.full((h, w, 3), GREY, np.uint8)
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+    if x0 < x1 and y0 < y1:
+        crop[y0 - y : y1 - y, x0 - x : x1 - x] = image[y0:y1, x0:x1]
+    return crop, np.array([x, y], float)
 
 
 def to_cells(xy: np.ndarray, stride: int) -> np.ndarray:

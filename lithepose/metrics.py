@@ -1,9 +1,10 @@
-"""Metrics of COCO keypoints, by faster-coco-eval."""
+"""Metrics: OKS-AP and AR by faster-coco-eval, shares of correct joints (PCK, PCKh) and their curves."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,9 @@ def oks(photos: tuple[Photo, ...], results: list[dict[str, Any]], skeleton: Skel
     except ImportError as error:
         raise ImportError("evaluate needs faster-coco-eval: pip install 'lithepose[evaluate]'") from error
     if not skeleton.sigmas:
-        raise ValueError(f"skeleton {skeleton.name} has no OKS sigmas")
+        raise ValueError(
+            f"skeleton {skeleton.name} has no OKS sigmas; give its json's category a list `sigmas`, one number a joint"
+        )
     if not results:
         return dict.fromkeys(NAMES, 0.0)
     truth = {
@@ -56,3 +59,68 @@ def oks(photos: tuple[Photo, ...], results: list[dict[str, Any]], skeleton: Skel
         evaluation.accumulate()
         evaluation.summarize()
     return dict(zip(NAMES, np.asarray(evaluation.stats, float).tolist(), strict=False))
+
+
+@dataclass(frozen=True)
+class Pck:
+    """Share of correct joints over a range of thresholds.
+
+    Attributes:
+        thresholds: (T,) ascending, in units of the reference length.
+        correct: (T, K) share of joint k's labelled instances within the threshold; NaN where it is never labelled.
+        count: (K,) labelled instances.
+    """
+
+    thresholds: np.ndarray
+    correct: np.ndarray
+    count: np.ndarray
+
+    def at(self, threshold: float, joints: list[int] | None = None) -> float:
+        """Share of all labelled instances, of ``joints`` or of all, that are correct; weighted by count.
+
+        Raises:
+            ValueError: a threshold that was not measured.
+        """
+        row = int(np.abs(self.thresholds - threshold).argmin())
+        if abs(self.thresholds[row] - threshold) > 1e-9:
+            raise ValueError(f"threshold {threshold}: measured from {self.thresholds[0]} to {self.thresholds[-1]}")
+        which = list(range(len(self.count))) if joints is None else joints
+        count = self.count[which]
+        return float(np.nan_to_num(self.correct[row, which]) @ count / max(count.sum(), 1))
+
+    def area(self, joints: list[int] | None = None) -> float:
+        """Area under the curve: the mean over all thresholds."""
+        return float(np.mean([self.at(t, joints) for t in self.thresholds]))
+
+
+def pck(truth: np.ndarray, found: np.ndarray, reference: np.ndarray, thresholds: np.ndarray) -> Pck:
+    """Compare people joint by joint.
+
+    Args:
+        truth: (N, K, 3) x, y, visibility; what is not labelled (0) does not count.
+        found: (N, K, 2) in the same order; NaN where nothing was found, which counts as wrong.
+        reference: (N,) length of every person in pixels; NaN or 0 leaves the person out.
+        thresholds: (T,) in units of it.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        distance = np.hypot(*np.moveaxis(truth[..., :2] - found, 2, 0)) / reference[:, None]
+    known = (reference > 0)[:, None] & (truth[..., 2] > 0)
+    count = known.sum(0)
+    # A distance of NaN (not found) is not <= anything.
+    hits = (distance[None] <= thresholds[:, None, None]) & known[None]
+    correct = hits.sum(1) / np.where(count > 0, count, np.nan)
+    return Pck(thresholds, correct, count)
+
+
+def torso_length(truth: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Reference of PCK on FLIC and LSP: from the left hip to the right shoulder, (N, K, 3) -> (N,), NaN if unlabelled.
+
+    Raises:
+        ValueError: the skeleton lacks one of them.
+    """
+    try:
+        pair = [skeleton.joints.index(name) for name in ("left_hip", "right_shoulder")]
+    except ValueError as error:
+        raise ValueError(f"PCK needs left_hip and right_shoulder, which {skeleton.name} does not have") from error
+    length = np.hypot(*(truth[:, pair[0], :2] - truth[:, pair[1], :2]).T)
+    return np.where((truth[:, pair, 2] > 0).all(1), length, np.nan)

@@ -10,11 +10,12 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
+from .augmented import average, unmirror
 from .decode import DecodeConfig, Found, Maps, decode
 from .frames import Failed, Frame, expand, frames
 from .image import Fit, as_rgb, fit, read_image
 from .poses import Poses
-from .runtime.onnx import OnnxRuntime
+from .runtime.onnx import ModelInfo, OnnxRuntime
 from .skeleton import Head
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -49,15 +50,27 @@ def manifest() -> dict[str, dict[str, Any]]:
     return tomllib.loads((WEIGHTS / "manifest.toml").read_text(encoding="utf-8"))
 
 
+class Runtime(Protocol):
+    """What runs a network."""
+
+    info: ModelInfo
+
+    def __call__(self, images: np.ndarray) -> list[Maps | Found]:
+        """(N, H, W, 3) uint8 RGB -> what the network says about each."""
+        ...
+
+
 class Predictor:
     """Finds people in pictures.
 
     Args:
-        model: name of an embedded model, or path of an ``.onnx`` file that ``lithepose export`` wrote.
+        model: name of an embedded model, path of an ``.onnx`` file that ``lithepose export`` wrote, or what runs one.
         size: longer side of the picture in the network's input, in pixels, padded to what the network divides by; by
             default the one that the model's scores were measured at. Larger finds smaller people and takes longer.
         threads: of the network; 0 takes one a core.
         config: thresholds of the decoder.
+        flip: look at the mirrored picture too and average (slower, a little better).
+        scales: of the size, to look at and average; the first decides where people's joints are looked for.
 
     Raises:
         ValueError: no such model, a file that is none, or a size that is out of range.
@@ -65,30 +78,38 @@ class Predictor:
     """
 
     def __init__(
-        self, model: str | Path = DEFAULT, *, size: int = 0, threads: int = 0, config: DecodeConfig | None = None
+        self,
+        model: str | Path | Runtime = DEFAULT,
+        *,
+        size: int = 0,
+        threads: int = 0,
+        config: DecodeConfig | None = None,
+        flip: bool = False,
+        scales: tuple[float, ...] = (1.0,),
     ) -> None:
-        known = manifest()
-        if str(model) in known:
-            path = WEIGHTS / known[str(model)]["file"]
-        elif Path(model).suffix == ".onnx":
-            path = Path(model)
+        if not isinstance(model, (str, Path)):
+            self.runtime = model
         else:
-            raise ValueError(
-                f"no model {str(model)!r} with weights; there are {', '.join(known)}, or give an .onnx file that"
-                " `lithepose export` wrote"
-            )
-        if threads < 0:
-            raise ValueError(f"{threads} threads; give 1 or more, or 0 for one a core")
-        self.runtime = OnnxRuntime(path, threads)
+            if threads < 0:
+                raise ValueError(f"{threads} threads; give 1 or more, or 0 for one a core")
+            self.runtime = OnnxRuntime(_weights(model), threads)
         self.size = size or self.runtime.info.size
-        if not 32 <= self.size <= 4096:
-            raise ValueError(f"size {self.size}: the longer side of the network's input must be 32 to 4096 pixels")
-        self.config = config or DecodeConfig()
+        if not scales or not all(32 <= s * self.size <= 4096 for s in scales):
+            sizes = "" if scales == (1.0,) else f", scales {scales}"
+            raise ValueError(
+                f"size {self.size}{sizes}: the longer side of the network's input must be 32 to 4096 pixels"
+            )
+        self.config, self.flip, self.scales = config or DecodeConfig(), flip, scales
 
     @property
     def head(self) -> Head:
         """What the network's maps mean."""
         return self.runtime.info.head
+
+    @property
+    def one_person(self) -> bool:
+        """Whether the network sees the one person of a picture, not everybody."""
+        return not self.head.limbs and not self.runtime.info.single
 
     @overload
     def __call__(self, picture: Picture) -> Poses: ...
@@ -128,6 +149,8 @@ class Predictor:
         return read_image(picture) if isinstance(picture, (str, Path)) else as_rgb(picture)
 
     def _batch(self, images: list[np.ndarray]) -> list[Poses]:
+        if self.flip or len(self.scales) > 1:
+            return [self._views(image) for image in images]
         fitted = [self.fit(image) for image in images]
         by_shape: dict[tuple[int, ...], list[int]] = {}
         for i, (pixels, _) in enumerate(fitted):
@@ -140,6 +163,18 @@ class Predictor:
                     poses[i] = self.decode(maps, fitted[i][1])
         return [poses[i] for i in range(len(images))]
 
+    def _views(self, image: np.ndarray) -> Poses:
+        """One picture at every scale, and mirrored."""
+        results = []
+        for scale in self.scales:
+            pixels, back = fit(image, round(self.size * scale), self.runtime.info.multiple)
+            (maps,) = self.runtime(pixels[None])
+            results.append((maps, back))
+            if self.flip:
+                (maps,) = self.runtime(np.ascontiguousarray(pixels[None, :, ::-1]))
+                results.append((unmirror(maps, self.head, pixels.shape[1]), back))
+        return self.decode(average(results, self.head), results[0][1])
+
     def fit(self, image: np.ndarray) -> tuple[np.ndarray, Fit]:
         """Step 1: (H, W, 3) uint8 picture -> network input (H', W', 3) uint8 and the way back."""
         return fit(image, self.size, self.runtime.info.multiple)
@@ -151,6 +186,18 @@ class Predictor:
         limit = np.array([back.width - 1, back.height - 1], np.float32)
         xy = np.clip(back.to_picture(xy), 0, limit).astype(np.float32)
         return Poses(xy, score, person_score, self.head.output, (back.width, back.height))
+
+
+def _weights(model: str | Path) -> Path:
+    known = manifest()
+    if str(model) in known:
+        return WEIGHTS / known[str(model)]["file"]
+    if Path(model).suffix == ".onnx":
+        return Path(model)
+    raise ValueError(
+        f"no model {str(model)!r} with weights; there are {', '.join(known)}, or give an .onnx file that"
+        " `lithepose export` wrote"
+    )
 
 
 def load(model: str | Path = DEFAULT, *, size: int = 0, threads: int = 0) -> Predictor:

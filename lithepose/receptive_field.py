@@ -12,12 +12,27 @@ import cv2
 import numpy as np
 import torch
 
-from .networks import JointRegression, KeypointRcnn, Network, Scaled
+from .networks import Network, Scaled
 
 
-def has_heatmaps(net: Network) -> bool:
-    """Whether a network answers with heatmaps, not with coordinates."""
-    return not isinstance(net, (JointRegression, KeypointRcnn))
+@torch.no_grad()
+def calibrate(net: Network, image: np.ndarray) -> None:
+    """Give the BatchNorm of an untrained network the averages of one picture.
+
+    Without them every layer shrinks its input a little, and what the last one says is its bias and rounding.
+
+    Args:
+        net: whose BatchNorm is to be changed.
+        image: (H, W, 3) uint8 RGB network input.
+    """
+    layers = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 1.0
+    net.train()(Scaled(net)(torch.from_numpy(image[None]).permute(0, 3, 1, 2)))
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    net.eval()
 
 
 @torch.no_grad()
@@ -44,8 +59,8 @@ def receptive_field(
         step: pixels between two places of the window.
         stage: whose heatmap; the last by default.
         at: what change is measured: of the whole "map", as in the paper; or of one cell, that of the highest value
-            ("peak") or the "centre". With random weights the map's covers every picture, because each place changes
-            the cells above it, and the peak may lie at an edge: compare networks at the centre.
+            ("peak") or the "centre". The map's covers every picture, because each place changes the cells above it:
+            compare how far networks see at one cell.
         batch: pictures at once.
         seed: of the noise.
         progress: wraps the range of batches, for example ``rich.progress.track``.
@@ -55,9 +70,10 @@ def receptive_field(
         centred at pixels (row * step, column * step).
 
     Raises:
-        ValueError: the joint, stage or window do not exist, or the picture has a wrong size.
+        ValueError: the joint, stage or window do not exist, or the picture has a wrong size; or the heatmap changes by
+            no more than rounding, as in an untrained network without :func:`calibrate`.
     """
-    joints = len(net.head.skeleton) if has_heatmaps(net) else 0
+    joints = len(net.head.skeleton) if net.kind == "maps" else 0
     if not 0 <= joint < joints:
         raise ValueError(f"joint {joint}: {type(net).__name__} has heatmaps of {joints} joints")
     if window < 1 or window % 2 == 0 or step < 1 or batch < 1:
@@ -96,6 +112,11 @@ def receptive_field(
             ]
         differences = (heatmaps(pictures) - expected).abs().flatten(1)
         change[start : start + len(part)] = (differences.sum(1) if cell is None else differences[:, cell]).cpu().numpy()
+    rounding = 100 * torch.finfo(torch.float32).eps * float(expected.abs().max()) * (1 if cell is not None else rows)
+    if 0 < change.max() < rounding:
+        raise ValueError(
+            f"the heatmap changes by {change.max():.1e} at most, which is rounding: train or calibrate first"
+        )
     return change.reshape(-(-height // step), -(-width // step))
 
 
@@ -139,7 +160,14 @@ def draw_field(
     height, width = image.shape[:2]
     # The square root shows what changes little beside what changes much.
     strength: Any = np.sqrt(change / max(float(change.max()), 1e-12)).astype(np.float32)
-    strength = cv2.resize(strength, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+    rows, columns = change.shape
+    step = np.array(
+        [width / columns, height / rows], np.float32
+    )  # as the windows lie: value i belongs to pixel i * step
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    strength = cv2.remap(strength, x / step[0], y / step[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)[
+        ..., None
+    ]
     grey = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2).astype(np.float32)
     green = np.array([0, 255, 0], np.float32)
     drawn = (grey * (1 - 0.7 * strength) + green * 0.7 * strength + 0.5).astype(np.uint8)

@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from live import enliven
 from safetensors.torch import load_file, save_file
 
-from lithepose.export import Exported, export_onnx
+from lithepose.export import export_onnx
 from lithepose.networks import Network, build
-from lithepose.runtime.onnx import ModelInfo, OnnxRuntime
+from lithepose.runtime.onnx import OnnxRuntime
+from lithepose.runtime.torch import Exported, describe
 
 
 class NetworkTester:
@@ -24,10 +26,13 @@ class NetworkTester:
     options: ClassVar[dict[str, Any]] = {}
     sizes: ClassVar[list[tuple[int, int, int]]] = [(1, 64, 64), (2, 64, 128)]
     stages: ClassVar[int] = 1
+    alive: ClassVar[tuple[int, int]] = (128, 128)  # size of the pictures that layers are scaled by
 
     def make(self, seed: int = 0) -> Network:
         torch.manual_seed(seed)
-        return build(self.name, **self.options)
+        net = build(self.name, **self.options)
+        enliven(net, torch.rand(4, 3, *self.alive, generator=torch.Generator().manual_seed(2)) * 2 - 1)
+        return net
 
     def picture(self, size: int = 0) -> torch.Tensor:
         n, h, w = self.sizes[size]
@@ -52,6 +57,7 @@ class NetworkTester:
         net = self.make()
         for i, size in enumerate(self.sizes):
             outputs = self.outputs(net, self.picture(i))
+            assert all(t.std() > 0.1 for t in outputs)  # what the other tests compare is not nothing
             expected = self.shapes(net, *size)
             assert [tuple(t.shape) for t in outputs] == expected * self.stages
             assert all(t.isfinite().all() for t in outputs)
@@ -87,14 +93,14 @@ class NetworkTester:
         net = net.to(memory_format=torch.channels_last)
         x = self.picture().contiguous(memory_format=torch.channels_last)
         for a, b in zip(expected, self.outputs(net, x), strict=True):
-            assert torch.allclose(a, b, atol=1e-4, rtol=1e-3)
+            assert torch.allclose(a, b, atol=1e-3, rtol=1e-3)
 
     @pytest.mark.filterwarnings("ignore")  # of the exporters, about themselves
     def test_export_agrees_with_torch(self, tmp_path):
         net = self.make().eval()
         side = max(self.sizes[0][1:])
-        info = ModelInfo(self.name, net.head, net.multiple, side, single=self.name == "keypoint_rcnn")
-        assert export_onnx(net, info, tmp_path / "w.onnx") < self.tolerance
+        info = describe(self.name, net, side)
+        assert export_onnx(net, info, tmp_path / "w.onnx", half=False) < self.tolerance
         runtime = OnnxRuntime(tmp_path / "w.onnx", 1)
         assert runtime.info == info
         names = {output.name for output in runtime.session.get_outputs()}
@@ -102,4 +108,4 @@ class NetworkTester:
         images = np.random.default_rng(0).integers(0, 255, (3, *self.sizes[0][1:], 3), np.uint8)
         assert len(runtime(images)) == 3
 
-    tolerance: ClassVar[float] = 2e-3  # weights are rounded to fp16
+    tolerance: ClassVar[float] = 2e-3  # of outputs that deviate by 1

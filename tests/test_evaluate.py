@@ -10,7 +10,7 @@ import pytest
 
 from lithepose.annotations import KeypointSet
 from lithepose.decode import DecodeConfig
-from lithepose.evaluate import evaluate_oks
+from lithepose.evaluate import evaluate
 from lithepose.metrics import oks
 from lithepose.poses import Poses
 from lithepose.predict import Predictor
@@ -55,11 +55,10 @@ def test_evaluate_reads_folders_and_archives_alike(stick_photos, tmp_path):
     archive = tmp_path / "sticks.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(stick_photos, "sticks")
-    one, found = evaluate_oks(model, stick_photos)
-    two, again = evaluate_oks(model, archive)
-    assert one == two
-    assert found == again
-    assert found, "nobody is found, so nothing is compared"
+    one, two = evaluate(model, stick_photos), evaluate(model, archive)
+    assert one.scores == two.scores
+    assert one.results == two.results
+    assert one.results, "nobody is found, so nothing is compared"
     with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as tar:
         tar.add(stick_photos, "sticks")
     with pytest.raises((ValueError, FileNotFoundError), match="packed"):
@@ -72,8 +71,8 @@ def test_wrong_data_sets_are_named(stick_photos, model):
     content = json.loads((stick_photos / "val.json").read_text())
     content["categories"][0]["keypoints"] = list(LSP_14.joints)
     (stick_photos / "lsp.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="14 joints"):
-        evaluate_oks(model, stick_photos, "lsp")
+    with pytest.raises(ValueError, match="neck, head_top"):
+        evaluate(model, stick_photos, "lsp", "oks")
     (stick_photos / "bad.json").write_text('{"images": []}')
     with pytest.raises(ValueError, match=r"bad\.json"):
         KeypointSet.open(stick_photos, "bad")

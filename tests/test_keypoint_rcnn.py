@@ -9,7 +9,8 @@ from lithepose.complexity import measure, measure_parts
 from lithepose.networks import build
 from lithepose.networks.keypoint_rcnn import KeypointHead, KeypointRcnnConfig
 from lithepose.predict import Predictor
-from lithepose.training.train import Average, save_weights
+from lithepose.training.checkpoint import save_weights
+from lithepose.training.optimize import Average
 
 torchvision = pytest.importorskip("torchvision")
 
@@ -24,6 +25,11 @@ def targets(n: int, h: int, w: int) -> list[dict[str, torch.Tensor]]:
 
 class TestExpanded(NetworkTester):
     name = "keypoint_rcnn"
+
+    def make(self, seed=0):
+        torch.manual_seed(seed)
+        return build(self.name, **self.options)  # its boxes are far from nothing as it is
+
     options = {"layers": 2, "width": 32, "size": 96, "detections": 5}
     sizes = [(1, 96, 96), (2, 64, 96)]
     tolerance = 1e-3  # of the input's side
@@ -74,9 +80,13 @@ def test_frozen_statistics_and_unknown_options():
     net = build("keypoint_rcnn", layers=1, width=8)
     norms = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert norms
-    assert not any(m.training for m in norms)
+    net.train(False).train()
+    assert not any(m.training or m.weight.requires_grad for m in norms)
     for options in ({"conv": "dense"}, {"levels": "c5"}):
         with pytest.raises(ValueError, match=next(iter(options.values()))):
+            build("keypoint_rcnn", **options)
+    for options in ({"layers": 0}, {"expansion": 0}, {"size": 100}, {"detections": -1}):
+        with pytest.raises(ValueError, match=next(iter(options))):
             build("keypoint_rcnn", **options)
 
 
@@ -88,7 +98,7 @@ def test_predictor_takes_its_people(tmp_path):
     options = {"layers": 1, "width": 8, "size": 96, "detections": 3}
     net = build("keypoint_rcnn", **options)
     save_weights(tmp_path / "w.safetensors", Average(net, 0.9))
-    export_weights(tmp_path / "w.safetensors", "keypoint_rcnn", options, tmp_path / "w.onnx", 96)
+    export_weights(tmp_path / "w.safetensors", tmp_path / "w.onnx", "keypoint_rcnn", options)
     pictures = [np.random.default_rng(i).integers(0, 255, (50, 70, 3), np.uint8) for i in range(2)]
     for poses in Predictor(tmp_path / "w.onnx")(pictures):
         assert len(poses) <= 3

@@ -2,23 +2,27 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from live import enliven  # noqa: E402
 from network_tester import NetworkTester  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 from lithepose.complexity import measure_parts  # noqa: E402
-from lithepose.export import export_weights  # noqa: E402
+from lithepose.export import export_weights, open_weights  # noqa: E402
 from lithepose.networks import NETWORKS, build  # noqa: E402
 from lithepose.networks.backbones import MobileNetV1  # noqa: E402
 from lithepose.predict import WEIGHTS, Predictor, manifest  # noqa: E402
 from lithepose.runtime.onnx import ModelInfo, OnnxRuntime  # noqa: E402
+from lithepose.runtime.torch import describe  # noqa: E402
 from lithepose.skeleton import COCO_HEAD  # noqa: E402
-from lithepose.training.train import Average, save_weights  # noqa: E402
+from lithepose.training.checkpoint import save_weights  # noqa: E402
+from lithepose.training.optimize import Average  # noqa: E402
 
 SMALL = {"width": 16, "context": 16, "blocks": (1, 1)}
 
@@ -64,8 +68,33 @@ def test_the_table_of_networks_is_what_is_counted():
 def test_build_names_what_is_wrong():
     with pytest.raises(ValueError, match="lithium"):
         build("lithium")
-    with pytest.raises(ValueError, match="widht"):
-        build("lithe", widht=3)
+    for options, says in (
+        ({"widht": 3}, "widht"),
+        ({"width": 130}, "width=130"),
+        ({"blocks": ()}, "blocks"),
+        ({"expansion": 0}, "expansion"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            build("lithe", **options)
+    with pytest.raises(ValueError, match="64x64"):
+        build("lithe", **SMALL)(torch.zeros(1, 3, 0, 0))
+
+
+def test_the_table_of_counts_is_what_is_counted():
+    """results/complexity.csv, the rows that are counted in a moment."""
+    table = Path(__file__).parent.parent / "results" / "complexity.csv"
+    with open(table, newline="", encoding="utf-8") as file:
+        rows = {row["network"]: row for row in csv.DictReader(file)}
+    for name, network, options in (
+        ("context_cpm context=pyramid stages=2", "context_cpm", {"context": "pyramid", "stages": 2}),
+        ("binary_paf", "binary_paf", {}),
+        ("split_stream", "split_stream", {}),
+    ):
+        row = rows[name]
+        counts = measure_parts(build(network, **options), *map(int, row["input"].split("x")))["whole"]
+        for column in ("parameters", "conv_weights", "bn_statistics", "macs", "binary_weights", "binary_macs"):
+            assert int(row[column]) == getattr(counts, column), (name, column)
+        assert row["mb_packed"] == f"{counts.megabytes['packed']:.2f}"
 
 
 def test_imagenet_start_is_checked(tmp_path):
@@ -79,12 +108,17 @@ def test_imagenet_start_is_checked(tmp_path):
 def test_export_agrees_with_torch_and_round_trips_its_description(tmp_path):
     torch.manual_seed(0)
     net = build("lithe", **SMALL)
-    for _ in range(3):
-        net(torch.randn(4, 3, 64, 128))  # BatchNorm statistics of its own
+    enliven(net, torch.rand(4, 3, 256, 256) * 2 - 1)
+    for output in (net.stages[-1].heatmaps, net.stages[-1].fields):
+        output.weight.data *= 0.1  # as those of trained networks, within about 1
     weights = tmp_path / "w.safetensors"
     save_weights(weights, Average(net, 0.9))
+    with pytest.raises(ValueError, match="--network"):
+        export_weights(weights, tmp_path / "w.onnx")
+    save_weights(weights, Average(net, 0.9), describe("lithe", net, 192), SMALL)
+    assert open_weights(weights)[1] == ModelInfo("lithe", COCO_HEAD, 64, 192)
     path = tmp_path / "w.onnx"
-    assert export_weights(weights, "lithe", SMALL, path, 320) < 2e-3
+    assert export_weights(weights, path, "lithe", SMALL, 320) < 0.05
     runtime = OnnxRuntime(path, 1)
     assert runtime.info == ModelInfo("lithe", COCO_HEAD, 64, 320)
     assert Predictor(path).size == 320
@@ -92,10 +126,10 @@ def test_export_agrees_with_torch_and_round_trips_its_description(tmp_path):
     together, alone = runtime(batch), runtime(batch[1:2])[0]
     assert np.allclose(together[1].heatmaps, alone.heatmaps, atol=1e-5)
     with pytest.raises(ValueError, match=r"w\.safetensors"):
-        export_weights(weights, "lithe", SMALL | {"width": 32}, path, 320)
+        export_weights(weights, path, "lithe", SMALL | {"width": 32}, 320)
     broken = {k: v.half() for k, v in net.state_dict().items() if v.is_floating_point()}
     broken["stages.1.heatmaps.bias"][3] = float("nan")
     save_file(broken, tmp_path / "nan.safetensors")
     with pytest.raises(ValueError, match=r"nan\.safetensors: stages\.1\.heatmaps\.bias"):
-        export_weights(tmp_path / "nan.safetensors", "lithe", SMALL, tmp_path / "nan.onnx", 320)
+        export_weights(tmp_path / "nan.safetensors", tmp_path / "nan.onnx", "lithe", SMALL, 320)
     assert not (tmp_path / "nan.onnx").exists()

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from lithepose.networks import build
-from lithepose.receptive_field import covered, draw_field, find_joint, receptive_field
+from lithepose.receptive_field import calibrate, covered, draw_field, find_joint, receptive_field
 from lithepose.skeleton import LIP_HEAD
 
 
@@ -14,7 +14,7 @@ class Known(nn.Module):
     """A network that looks at a square of 5x5 cells of 8 pixels around the cell (4, 4), and nowhere else."""
 
     mean = std = (127.5, 127.5, 127.5)
-    multiple, head = 8, LIP_HEAD
+    multiple, head, kind = 8, LIP_HEAD, "maps"
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,8 +59,6 @@ def test_what_does_not_exist():
     ):
         with pytest.raises(ValueError, match=says):
             receptive_field(Known(), image, 0, **options)
-    with pytest.raises(ValueError, match="top"):
-        receptive_field(Known(), image, 0, at="top")
     for joint in (16, -1):  # 16 is the background
         with pytest.raises(ValueError, match="16 joints"):
             receptive_field(Known(), image, joint)
@@ -77,3 +75,27 @@ def test_marks():
     photo = np.zeros((80, 96, 3), np.uint8)
     photo[40:48, 16:24] = 255
     assert find_joint(Known(), photo, 0) == (19.5, 43.5)
+
+
+def test_drawn_where_the_windows_were():
+    """One window's change is drawn around that window, however coarse the steps."""
+    image, change = np.full((256, 256, 3), 90, np.uint8), np.zeros((8, 8), np.float32)
+    change[2, 5] = 1
+    drawn = draw_field(image, change)[..., 1].astype(float) - 90
+    rows, columns = np.mgrid[:256, :256]
+    assert (drawn * rows).sum() / drawn.sum() == pytest.approx(64, abs=1)
+    assert (drawn * columns).sum() / drawn.sum() == pytest.approx(160, abs=1)
+
+
+def test_an_untrained_network_is_calibrated_or_refused():
+    torch.manual_seed(0)
+    net = build("context_cpm", stages=1)
+    image = np.random.default_rng(0).integers(0, 255, (128, 128, 3), np.uint8)
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.weight *= 0.4  # fades to nothing
+    with pytest.raises(ValueError, match="rounding"):
+        receptive_field(net, image, 0, step=64, at="centre")
+    calibrate(net, image)
+    assert receptive_field(net, image, 0, step=64, at="centre").max() > 0

@@ -6,7 +6,7 @@ from network_tester import NetworkTester
 
 from lithepose.complexity import measure
 from lithepose.networks import build
-from lithepose.networks.split_stream import FILTERS
+from lithepose.networks.split_stream import FILTERS, filters
 
 
 class TestSplitStream(NetworkTester):
@@ -66,9 +66,12 @@ def test_counts(network, options, parameters, macs):
 
 
 def test_distributions_share_the_same_filters():
-    for numbers in FILTERS.values():
+    for name in (*FILTERS, "equal"):
+        numbers = filters(name, 11)
         assert len(numbers) == 11
         assert sum(numbers) == 256
+    assert filters("equal", 11) == (24, 24, 24, 23, 23, 23, 23, 23, 23, 23, 23)
+    assert sum(filters("equal", 14)) == 256
 
 
 @pytest.mark.parametrize("network", ["split_stream", "joint_regression"])

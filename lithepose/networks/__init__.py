@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..skeleton import Head, Skeleton
 from .binary_paf import BinaryPaf
 from .context_cpm import ContextCpm
 from .keypoint_rcnn import KeypointRcnn
@@ -30,11 +32,18 @@ NETWORKS = {
     "keypoint_rcnn": KeypointRcnn,
 }
 
+# What networks answer with, their ``kind``: maps (heatmaps and limb fields), xy (coordinates of one person) or boxes
+# (people, each with its joints).
 Network = Lithe | OpenPose | Multilevel | ContextCpm | SplitStream | JointRegression | KeypointRcnn
 
 
-def build(name: str, **options: Any) -> Network:
-    """Make a network by name; ``options`` are the fields of its config.
+def build(name: str, head: Head | None = None, **options: Any) -> Network:
+    """Make a network by name.
+
+    Args:
+        name: key of :data:`NETWORKS`.
+        head: what its maps shall mean; by default what its paper has, see :func:`default_head`.
+        options: fields of its config.
 
     Raises:
         ValueError: no such network or option, or an option's value that it does not have.
@@ -48,9 +57,42 @@ def build(name: str, **options: Any) -> Network:
         if option not in known:
             raise ValueError(f"{name} has no option {option!r}; there are {', '.join(known)}")
     try:
-        return network(network.Config(**options))
+        return network(network.Config(**options), *([head] if head else []))
     except (RuntimeError, TypeError) as error:  # torch's words for sizes that make no tensor
         raise ValueError(f"{name} with {options}: {error}") from error
+
+
+def default_head(name: str) -> Head:
+    """The head that a network has if no other is asked for.
+
+    Raises:
+        ValueError: no such network.
+    """
+    if name not in NETWORKS:
+        raise ValueError(f"no network {name!r}; there are {', '.join(NETWORKS)}")
+    return signature(NETWORKS[name]).parameters["head"].default
+
+
+def head_of(name: str, skeleton: Skeleton) -> Head:
+    """A network's head for other joints; limbs are the skeleton's edges, if the network has fields.
+
+    Raises:
+        ValueError: a network of many people whose limbs do not join all joints of the skeleton.
+    """
+    head = default_head(name)
+    if not head.limbs:
+        return replace(head, skeleton=skeleton, output=skeleton, limbs=())
+    joined, more = {0}, True
+    while more:
+        more = [b for pair in skeleton.edges for a, b in (pair, pair[::-1]) if a in joined and b not in joined]
+        joined.update(more)
+    if len(joined) < len(skeleton):
+        loose = ", ".join(joint for i, joint in enumerate(skeleton.joints) if i not in joined)
+        raise ValueError(
+            f"skeleton {skeleton.name}: its edges do not join {loose} with {skeleton.joints[0]}; {name} finds people by"
+            " limbs, so every joint must hang on another"
+        )
+    return replace(head, skeleton=skeleton, output=skeleton, limbs=skeleton.edges)
 
 
 def load_imagenet(net: Network, start: str | Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -63,7 +64,7 @@ MOBILENET_V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(51
 class MobileNetV1(nn.Module):
     """MobileNetV1, by default up to conv5_5, with the features of every stride.
 
-    Symmetric padding of 1 at stride 2, where the ImageNet start was trained with (0, 1): that samples the picture
+    Symmetric padding of 1 at stride 2, where TensorFlow's weights were trained with (0, 1): that samples the picture
     seven pixels earlier at stride 8 and fifteen at stride 16, a plain shift that the later layers learn away.
 
     Args:
@@ -98,6 +99,9 @@ class MobileNetV1(nn.Module):
             c_in = c_out
         self.multiple = 32 if blocks > 11 else stride
         self.channels = c_in
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):  # torch's own start fades to nothing over two dozen layers in evaluation
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         x = self.stem(x)
@@ -133,8 +137,12 @@ class MobileNetV1(nn.Module):
             ValueError: a tensor is missing; this is no MobileNetV1.
         """
         state = read_start(start)
+        eps = 1e-3  # of TensorFlow's BatchNorm, which our own names come from
         if "conv_stem.weight" in state:
-            state = {_from_timm(name): tensor for name, tensor in state.items()}
+            try:
+                state, eps = {_from_timm(name): tensor for name, tensor in state.items()}, 1e-5
+            except (KeyError, IndexError) as error:
+                raise ValueError(f"{start}: no MobileNetV1 of timm ({error})") from error
         ours: dict[str, Tensor] = {}
         for name in self.state_dict():
             key = name
@@ -147,7 +155,10 @@ class MobileNetV1(nn.Module):
                 ours[name] = state[key]
             else:
                 raise ValueError(f"{start}: no tensor {key!r}; this is not a MobileNetV1 ImageNet start")
-        self.load_state_dict(ours)
+        load_front(self, ours, start)
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eps = eps
 
 
 def _from_timm(name: str) -> str:
@@ -204,7 +215,7 @@ class VGG19(nn.Module):
         missing = [name for name in self.state_dict() if name not in state]
         if missing:
             raise ValueError(f"{start}: no tensor {missing[0]!r}; this is not a VGG-19 ImageNet start")
-        self.load_state_dict({name: state[name] for name in self.state_dict()})
+        load_front(self, {name: state[name] for name in self.state_dict()}, start)
 
 
 FRONTS = {"vgg19": VGG19, "mobilenet_v1": lambda: MobileNetV1(stride=8)}
@@ -221,6 +232,18 @@ def make_front(name: str) -> VGG19 | MobileNetV1:
     return FRONTS[name]()
 
 
+def load_front(front: nn.Module, state: dict[str, Tensor], start: str | Path) -> None:
+    """Load tensors whose names are known to be right.
+
+    Raises:
+        ValueError: their shapes are not.
+    """
+    try:
+        front.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{start}: of another width ({str(error).splitlines()[-1].strip()})") from error
+
+
 def read_start(start: str | Path) -> dict[str, Tensor]:
     """Tensors of a pretrained network.
 
@@ -231,6 +254,7 @@ def read_start(start: str | Path) -> dict[str, Tensor]:
     Raises:
         ImportError: the package that is named is not installed.
         FileNotFoundError: no such file.
+        ValueError: a file that is no safetensors.
     """
     package, _, name = str(start).partition(":")
     if package == "torchvision" and name:
@@ -244,4 +268,7 @@ def read_start(start: str | Path) -> dict[str, Tensor]:
         return timm.create_model(name, pretrained=True).state_dict()
     if not Path(start).is_file():
         raise FileNotFoundError(f"{start}: no such file; give a .safetensors, torchvision:NAME or timm:NAME")
-    return load_file(start)
+    try:
+        return load_file(start)
+    except SafetensorError as error:
+        raise ValueError(f"{start}: not a safetensors file ({error})") from error

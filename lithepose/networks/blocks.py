@@ -75,8 +75,8 @@ def check_size(x: Tensor, multiple: int) -> None:
         ValueError: tells the next size that fits.
     """
     height, width = x.shape[-2:]
-    if height % multiple or width % multiple:
-        up = [-(-s // multiple) * multiple for s in (height, width)]
+    if height % multiple or width % multiple or not height or not width:
+        up = [max(1, -(-s // multiple)) * multiple for s in (height, width)]
         raise ValueError(f"input of {height}x{width}: the next size that fits is {up[0]}x{up[1]}")
 
 

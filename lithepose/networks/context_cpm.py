@@ -1,8 +1,8 @@
 """Paper 002: Global Context Convolutional Pose Machine, one person.
 
 With the U-shaped module and six stages 21.288 G multiply-adds at 256x256, the paper's 21.3; the module alone has
-6,440,175 parameters, its 6.44 M, and 2.519 G, where the paper prints 2.53: the difference is what BatchNorm and
-interpolation add if they are counted. The other two modules are inferred from the counts that the paper prints.
+6,440,175 parameters, its 6.44 M, and 2.519 G, where the paper prints 2.53 (0.4 % more: it may count some of
+BatchNorm and interpolation). The other two modules are inferred from the counts that the paper prints.
 """
 
 from __future__ import annotations
@@ -85,8 +85,7 @@ class AtrousPyramid(nn.Module):
 class PyramidPooling(nn.Module):
     """Average pools to 2, 4, 8 and 16 cells a side, 32 channels each, beside their input.
 
-    Inferred: 198,784 weights and 0.070 G at 32x32 (0.005 of them average), the paper's 0.2 M and 0.07 G; whether the
-    pools average or take the maximum is not said.
+    Inferred: 198,784 weights and 0.065 G at 32x32, the paper's 0.2 M and 0.07 G; average or maximum is not said.
     """
 
     CELLS = (2, 4, 8, 16)
@@ -166,6 +165,7 @@ class ContextCpm(nn.Module):
     """
 
     Config = ContextCpmConfig
+    kind = "maps"
     mean = std = MobileNetV1.mean
 
     def __init__(self, config: ContextCpmConfig | None = None, head: Head = LIP_HEAD) -> None:

@@ -125,6 +125,7 @@ class KeypointRcnn(nn.Module):
     """
 
     Config = KeypointRcnnConfig
+    kind = "boxes"
     mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
     def __init__(self, config: KeypointRcnnConfig | None = None, head: Head = COCO_BOXES_HEAD) -> None:
@@ -133,6 +134,10 @@ class KeypointRcnn(nn.Module):
         from torchvision.models.detection.anchor_utils import AnchorGenerator  # pyright: ignore[reportMissingImports]
 
         self.config = config = config or KeypointRcnnConfig()
+        if min(config.expansion, config.layers, config.width, config.detections) < 1:
+            raise ValueError("expansion, layers, width and detections must be at least 1")
+        if config.size < 32 or config.size % 32:
+            raise ValueError(f"size={config.size}: must be a multiple of 32")
         self.head, self.multiple = head, 32
         sizes = (32, 64, 128, 256, 512)
         anchors = tuple((s,) for s in sizes) if config.levels == "fpn" else (sizes,)

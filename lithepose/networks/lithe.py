@@ -76,12 +76,17 @@ class Lithe(nn.Module):
     """
 
     Config = LitheConfig
+    kind = "maps"
     multiple = 64
     mean = std = MobileNetV1.mean
 
     def __init__(self, config: LitheConfig | None = None, head: Head = COCO_HEAD) -> None:
         super().__init__()
         self.config = config = config or LitheConfig()
+        if config.width < 4 or config.width % 4 or config.context < 1 or config.expansion < 1:
+            raise ValueError(f"width={config.width}: must be a multiple of 4; context and expansion at least 1")
+        if not config.blocks or min(config.blocks) < 0:
+            raise ValueError(f"blocks={config.blocks}: one number of blocks a stage, at least one stage")
         self.head = head
         self.front = MobileNetV1()
         width = config.width

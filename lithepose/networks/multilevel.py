@@ -1,7 +1,7 @@
 """Paper 001: multi-level network (MLN).
 
-21,278,912 convolution weights and 82.5 G multiply-adds at 368x432, both as printed in the paper. What its text leaves
-open and how the two numbers settle it is in ``docs/papers.md``; ``detect=4`` is the other wiring that fits them.
+21,278,912 convolution weights and 82.5 G multiply-adds at 368x432, both as printed in the paper. Several wirings fit
+the two numbers; which was taken, and why, is in ``docs/papers.md``. ``detect=4`` is another.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class MultilevelConfig:
         refine: dense blocks a branch.
         detect: 3, or 4 for the variant that transfers Conv-1 and Conv-4 alone.
         front: vgg19, or mobilenet_v1 dilated to stride 8.
+        paper_scaling: x / 256 - 0.5 as stated, for Caffe's VGG-19; the weights that can be loaded here were trained
+            with the front's ``mean`` and ``std``, so these are used.
     """
 
     lower: bool = True
@@ -42,6 +44,7 @@ class MultilevelConfig:
     refine: int = 7
     detect: int = 3
     front: str = "vgg19"
+    paper_scaling: bool = False
 
 
 class Dense(nn.Module):
@@ -102,6 +105,7 @@ class Multilevel(nn.Module):
     """
 
     Config = MultilevelConfig
+    kind = "maps"
 
     def __init__(self, config: MultilevelConfig | None = None, head: Head = OPENPOSE_HEAD) -> None:
         super().__init__()
@@ -112,9 +116,8 @@ class Multilevel(nn.Module):
             raise ValueError(f"transfer={config.transfer}, refine={config.refine}: at least 0 and 1 dense blocks")
         self.head, self.multiple = head, 8
         self.front = make_front(config.front)
-        # The paper's x / 256 - 0.5 belongs to its front; another one keeps what it was trained with.
-        paper = (128.0,) * 3, (256.0,) * 3
-        self.mean, self.std = paper if config.front == "vgg19" else (self.front.mean, self.front.std)
+        paper = (128.0,) * 3, (256.0,) * 3  # x / 256 - 0.5
+        self.mean, self.std = paper if config.paper_scaling else (self.front.mean, self.front.std)
         self.cpm = nn.Sequential(conv(512, 256), conv(256, 128))
         self.detect_joints, self.detect_limbs = Detection(config.detect), Detection(config.detect)
         self.levels = self._levels(config)
@@ -159,7 +162,7 @@ class Multilevel(nn.Module):
 
 
 def _initialise(part: nn.Module) -> None:
-    """Scale for ReLU, but small last layers: 28 layers deep without BatchNorm, OpenPose's 0.01 would fade to nothing.
+    """Scale for ReLU, but small last layers: OpenPose's 0.01 would fade to nothing over 36 layers without BatchNorm.
 
     The paper says nothing of its initialisation.
     """

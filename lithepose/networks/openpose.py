@@ -55,6 +55,7 @@ class OpenPose(nn.Module):
     """
 
     Config: type[Any] = OpenPoseConfig
+    kind = "maps"
 
     def __init__(
         self,

@@ -3,8 +3,9 @@
 Three networks: :class:`JointRegression`, the paper's baseline (with or without global pooling) and its split form, and
 :class:`SplitStream`, the final network with heatmaps and skip connections. The split regression has 3,321,686
 parameters, 3.3 M in the paper (3,307,350 without pooling and with one depthwise convolution print as that too), the
-final network 2,281,803, 2.3 M. The baseline as described has 3.23 M; the 4.3 M of the paper's table is the MobileNet
-with 1001 classes that it was made from.
+final network 2,281,803, 2.3 M. The baseline as described has 3.23 M where the paper's table has 4.3: probably the
+MobileNet with 1001 classes that it was made from (4,254,889 with BatchNorm's statistics; the 68 MB beside it are 16
+bytes a parameter), or the one without pooling (4,310,870).
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from .blocks import check_size
 # Filters a joint of FLIC-11; the numbers of the paper's figure 2b are not known, only that wrists and elbows get more.
 FILTERS = {
     "recommended": (20, 32, 40, 20, 32, 40, 20, 20, 11, 11, 10),
-    "equal": (24, 24, 24, 23, 23, 23, 23, 23, 23, 23, 23),
 }
+TOTAL = 256  # filters of all joints; "equal" shares them out among any number of joints
 
 
 def filters(streams: str | tuple[int, ...], joints: int) -> tuple[int, ...]:
@@ -32,9 +33,11 @@ def filters(streams: str | tuple[int, ...], joints: int) -> tuple[int, ...]:
     Raises:
         ValueError: no such name, or another number of joints.
     """
-    if isinstance(streams, str):
+    if streams == "equal":
+        streams = tuple(TOTAL // joints + (j < TOTAL % joints) for j in range(joints))
+    elif isinstance(streams, str):
         if streams not in FILTERS:
-            raise ValueError(f"no streams {streams!r}; there are {', '.join(FILTERS)}, or one number a joint")
+            raise ValueError(f"no streams {streams!r}; there are equal, {', '.join(FILTERS)}, or one number a joint")
         streams = FILTERS[streams]
     if len(streams) != joints or min(streams) < 1:
         raise ValueError(f"streams {streams}: one positive number is needed for each of {joints} joints")
@@ -100,6 +103,7 @@ class JointRegression(nn.Module):
     """
 
     Config = JointRegressionConfig
+    kind = "xy"
     mean = std = MobileNetV1.mean
 
     def __init__(self, config: JointRegressionConfig | None = None, head: Head = FLIC_HEAD) -> None:
@@ -163,6 +167,7 @@ class SplitStream(nn.Module):
     """
 
     Config = SplitStreamConfig
+    kind = "maps"
     mean = std = MobileNetV1.mean
 
     def __init__(self, config: SplitStreamConfig | None = None, head: Head = FLIC_HEAD) -> None:

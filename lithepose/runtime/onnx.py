@@ -107,12 +107,13 @@ class OnnxRuntime:
         else:
             arrays = self.session.run(names, {"image": images})
             outputs = zip(*map(np.asarray, arrays), strict=True)
-        return [self._result(dict(zip(names, output, strict=True))) for output in outputs]
+        return [to_result(dict(zip(names, output, strict=True))) for output in outputs]
 
-    @staticmethod
-    def _result(output: dict[str, np.ndarray]) -> Maps | Found:
-        if "xy" in output:
-            return Found(*(output[name] for name in FOUND))
-        heatmaps = output["heatmaps"]
-        fields = output.get("fields", np.empty((0, *heatmaps.shape[1:]), np.float32))
-        return Maps(heatmaps, fields, output["peak_score"], output["peak_cell"])
+
+def to_result(output: dict[str, np.ndarray]) -> Maps | Found:
+    """Named outputs of one picture -> what the decoder reads."""
+    if "xy" in output:
+        return Found(*(output[name] for name in FOUND))
+    heatmaps = output["heatmaps"]
+    fields = output.get("fields", np.empty((0, *heatmaps.shape[1:]), np.float32))
+    return Maps(heatmaps, fields, output["peak_score"], output["peak_cell"])

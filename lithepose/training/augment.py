@@ -6,7 +6,7 @@ Every function takes its randomness from the generator that it is given, so a sa
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -19,7 +19,11 @@ class AugmentConfig:
     """Ranges. Sizes are in pixels of the network's input."""
 
     person: tuple[float, float] = (56.0, 300.0)  # longer side of the person that the crop is made around
+    box: str = "annotated"  # what a person's size is taken from: its annotated box, or that of its joints
+    jitter: float = 0.25  # of the person's place, in widths of the crop
     whole: float = 0.15  # share of crops that show the whole photo instead
+    whole_zoom: tuple[float, float] = (0.86, 1.35)  # of a whole photo, beyond what fits
+    whole_jitter: float = 0.1
     max_zoom: float = 2.6  # never enlarge a photo more: there is nothing to see
     rotate: float = 30.0  # degrees
     rotate_share: float = 0.5
@@ -28,8 +32,19 @@ class AugmentConfig:
     grey: float = 0.05
     blur: float = 0.1
     mask_body: float = 0.15  # share of crops with one quadrangle of even colour (paper 002, body masking)
+    permute: float = 0.0  # share of crops with colour channels in another order (paper 002)
+    mask_joints: float = 0.0  # share of crops with one to three joints covered by squares (paper 002's rival)
     mask_fraction: float = 0.3  # longest reach of a corner from the quadrangle's centre, in widths of the crop
     mosaic: float = 0.3  # share of samples made of several photos
+
+    def still(self) -> AugmentConfig:
+        """The same view without chance, for validation."""
+        middle = math.sqrt(self.person[0] * self.person[1])
+        nothing = dict.fromkeys(
+            "jitter whole_jitter rotate_share flip colour grey blur mask_body permute mask_joints mosaic".split(), 0.0
+        )
+        whole = float(self.whole >= 0.5)
+        return replace(self, person=(middle, middle), whole_zoom=(1.0, 1.0), whole=whole, **nothing)
 
 
 def random_stretch(rng: np.random.Generator) -> float:
@@ -40,6 +55,10 @@ def random_stretch(rng: np.random.Generator) -> float:
     if kind < 0.9:
         return 0.75 * math.exp(rng.normal(0, 0.08))
     return math.exp(rng.uniform(math.log(0.7), math.log(1.5)))
+
+
+def _between(rng: np.random.Generator, span: tuple[float, float]) -> float:
+    return math.exp(rng.uniform(math.log(span[0]), math.log(span[1])))
 
 
 def placement(
@@ -63,13 +82,13 @@ def placement(
     wide, high = math.sqrt(stretch), 1 / math.sqrt(stretch)
     if box is None:
         centre = np.array([photo[0] / 2, photo[1] / 2])
-        zoom = min(tile[0] / (photo[0] * wide), tile[1] / (photo[1] * high)) * math.exp(rng.uniform(-0.15, 0.3))
-        jitter = 0.1
+        zoom = min(tile[0] / (photo[0] * wide), tile[1] / (photo[1] * high)) * _between(rng, config.whole_zoom)
+        jitter = config.whole_jitter
     else:
         centre = box[:2] + box[2:] / 2
         side = max(box[2] * wide, box[3] * high, 8.0)
-        zoom = math.exp(rng.uniform(math.log(person[0]), math.log(person[1]))) / side
-        jitter = 0.25
+        zoom = _between(rng, person) / side
+        jitter = config.jitter
     zoom = min(zoom, config.max_zoom / max(wide, high))
     angle = 0.0
     if rng.random() < config.rotate_share:
@@ -125,6 +144,27 @@ def change_colours(rng: np.random.Generator, config: AugmentConfig, image: np.nd
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     if rng.random() < config.blur:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.5, 1.5))
+    return image
+
+
+def permute_channels(rng: np.random.Generator, config: AugmentConfig, image: np.ndarray) -> np.ndarray:
+    """Colour channels in a random order."""
+    return image[..., rng.permutation(3)] if rng.random() < config.permute else image
+
+
+def mask_joints(rng: np.random.Generator, config: AugmentConfig, image: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    """Cover one to three labelled joints of (P, K, 3) by grey squares of 5 to 10 % of the crop (paper 002, table 1)."""
+    labelled = joints[joints[..., 2] > 0]
+    if rng.random() >= config.mask_joints or not len(labelled):
+        return image
+    image = image.copy()
+    for x, y, _ in rng.permutation(labelled)[: rng.integers(1, 4)]:
+        half = rng.uniform(0.025, 0.05) * max(image.shape[:2])
+        low, high = (
+            np.maximum([x - half, y - half], 0).astype(int),
+            np.maximum([x + half + 1, y + half + 1], 0).astype(int),
+        )
+        image[low[1] : high[1], low[0] : high[0]] = GREY
     return image
 
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..annotations import KeypointSet
+from ..annotations import KeypointSet, Photo
+from ..formats import open_dataset
 from ..skeleton import Head
 from . import augment
 from .augment import AugmentConfig
@@ -32,6 +33,9 @@ class Source:
         squashed: photos lost their aspect; stretch them back at random.
         mosaic: these photos may be joined into mosaics.
         without: another data set whose photos (by id) are left out, because they are the same ones.
+        first: only so many photos, from the start; 0 takes all.
+        joints: fewest labelled joints of a person to make a crop around.
+        large: least share of the photo's longer side that such a person's box has.
     """
 
     data: str
@@ -41,6 +45,9 @@ class Source:
     squashed: bool = False
     mosaic: bool = True
     without: str = ""
+    first: int = 0
+    joints: int = 1
+    large: float = 0.0
 
 
 @dataclass
@@ -79,7 +86,7 @@ def read_people(annotations: tuple[dict[str, Any], ...], names: tuple[str, ...],
             unsure[p] |= joints[p, :, 2] == 0
         if a.get("face") == "unknown":
             unsure[p, face] = True
-    boxes = np.array([a["bbox"] for a in persons], np.float32).reshape(-1, 4)
+    boxes = np.array([a.get("centre_box", a["bbox"]) for a in persons], np.float32).reshape(-1, 4)
     return People(joints, boxes, unsure, np.array(ignore, np.float32).reshape(-1, 4))
 
 
@@ -91,39 +98,71 @@ class _Loaded:
     people: list[People] = field(default_factory=list)
 
 
-class PoseSamples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]):
+class PoseSamples(Dataset[dict[str, Any]]):
     """Sample number i, the same whenever it is asked for: all randomness is seeded by (seed, i).
 
-    Items are (image (3, S, S) uint8, heatmaps (K, s, s), fields (2 L, s, s), heatmap mask (K, s, s) bool,
-    field mask (L, s, s) bool) with s = S / stride.
+    Items are dicts with ``image`` (3, S, S) uint8 and ``number``. With s = S / stride they have, by kind of network,
+
+    - maps: ``heatmaps`` (K, s, s), ``fields`` (2 L, s, s), ``heatmap_mask`` (K, s, s) bool, ``field_mask`` (L, s, s)
+      bool; K includes a background if the head has one;
+    - xy: ``xy`` (K, 2) as shares of the picture, ``visible`` (K,) bool;
+    - boxes: ``boxes`` (P, 4) x0, y0, x1, y1 and ``keypoints`` (P, K, 3), in pixels.
+
+    Networks of one person see one of each photo's people, around whom the crop is made, and no others in the targets.
     """
 
     def __init__(
-        self, sources: list[Source], root: Path, head: Head, size: int, config: AugmentConfig, seed: int = 0
+        self,
+        sources: list[Source],
+        root: Path,
+        head: Head,
+        size: int,
+        config: AugmentConfig,
+        seed: int = 0,
+        kind: str = "maps",
     ) -> None:
-        self.head, self.size, self.config, self.seed = head, size, config, seed
+        self.head, self.size, self.config, self.seed, self.kind = head, size, config, seed, kind
+        self.single = kind != "boxes" and not head.limbs
         self.sets: list[_Loaded] = []
         for source in sources:
-            opened = KeypointSet.open(root / source.data, source.split, tuple(root / i for i in source.images))
-            skip = set()
-            if source.without:
-                skip = {p.id for s in ("train", "val") for p in KeypointSet.open(root / source.without, s).photos}
-            photos = [p for p in opened.photos if p.id not in skip]
+            opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
+            photos = _chosen(opened, source, root, need=self.single or kind == "boxes")
             people = [read_people(p.people, opened.skeleton.joints, head) for p in photos]
             self.sets.append(_Loaded(source, opened.files, [p.file_name for p in photos], people))
         weights = np.array([s.source.weight for s in self.sets])
         self.shares = weights / weights.sum()
         self.mosaic_shares = weights * [s.source.mosaic for s in self.sets]
         self.mosaic_shares /= max(self.mosaic_shares.sum(), 1e-9)
+        self._seen: list[str] = []
 
     def __len__(self) -> int:
         return sum(len(s.names) for s in self.sets)
 
-    def __getitem__(self, number: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        rng = np.random.default_rng((self.seed, number))
+    def photos(self, number: int) -> list[str]:
+        """Names of the photos that a sample is made of."""
+        self._seen = []
+        self[number]
+        return self._seen
+
+    def __getitem__(self, number: int) -> dict[str, Any]:
+        image, people = self._view(np.random.default_rng((self.seed, number)))
+        item: dict[str, Any] = {
+            "number": number,
+            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
+        }
+        if self.kind == "boxes":
+            return item | _boxes(people, self.size)
+        if self.kind == "xy":
+            joints = torch.from_numpy(people.joints[0])
+            return item | {"xy": (joints[:, :2] + 0.5) / self.size, "visible": joints[:, 2] > 0}
+        names = "heatmaps", "fields", "heatmap_mask", "field_mask"
+        maps = map(torch.from_numpy, make_maps(people, self.head, self.size))
+        return item | dict(zip(names, maps, strict=True))
+
+    def _view(self, rng: np.random.Generator) -> tuple[np.ndarray, People]:
         canvas = np.full((self.size, self.size, 3), augment.GREY, np.uint8)
         parts = []
-        if self.mosaic_shares.any() and rng.random() < self.config.mosaic:
+        if not self.single and self.mosaic_shares.any() and rng.random() < self.config.mosaic:
             for x, y, w, h in _tiles(rng, self.size):
                 image, people = self._tile(rng, (w, h), self.mosaic_shares, min(w, h) / self.size)
                 canvas[y : y + h, x : x + w] = image
@@ -135,21 +174,29 @@ class PoseSamples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]):
         else:
             canvas, people = self._tile(rng, (self.size, self.size), self.shares, 1.0)
             parts = [people]
-        canvas = augment.mask_body(rng, self.config, augment.change_colours(rng, self.config, canvas))
         people = People(*(np.concatenate([getattr(p, n) for p in parts]) for n in People.__dataclass_fields__))
-        image = torch.from_numpy(np.ascontiguousarray(canvas.transpose(2, 0, 1)))
-        heat, field_, heat_mask, field_mask = map(torch.from_numpy, make_maps(people, self.head, self.size))
-        return image, heat, field_, heat_mask, field_mask
+        canvas = augment.permute_channels(rng, self.config, augment.change_colours(rng, self.config, canvas))
+        canvas = augment.mask_joints(rng, self.config, canvas, people.joints)
+        return augment.mask_body(rng, self.config, canvas), people
 
     def _tile(
         self, rng: np.random.Generator, tile: tuple[int, int], shares: np.ndarray, scale: float
     ) -> tuple[np.ndarray, People]:
         data = self.sets[rng.choice(len(self.sets), p=shares)]
         number = int(rng.integers(len(data.names)))
+        self._seen.append(data.names[number])
         image, people = data.files.image(data.names[number]), data.people[number]
+        large = people.boxes[:, 2:].max(1) >= data.source.large * max(image.shape[:2])
+        main = np.flatnonzero(((people.joints[..., 2] > 0).sum(1) >= data.source.joints) & large)
         box = None
-        if len(people.boxes) and rng.random() >= self.config.whole:
-            box = people.boxes[rng.integers(len(people.boxes))]
+        if self.single:
+            which = [int(rng.choice(main))] if len(main) else [0]
+            alone = len(people.boxes) == 1
+            people = People(people.joints[which], people.boxes[which], people.unsure[which], people.ignore[:0])
+            if not (alone and rng.random() < self.config.whole):
+                box = people.boxes[0] if self.config.box == "annotated" else _joint_box(people.joints[0])
+        elif len(main) and rng.random() >= self.config.whole:
+            box = people.boxes[rng.choice(main)]
         low, high = self.config.person
         person = (min(low, high * scale), high * scale)
         stretch = augment.random_stretch(rng) if data.source.squashed else 1.0
@@ -163,6 +210,49 @@ class PoseSamples(Dataset[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]):
         unsure = people.unsure[:, list(order)] if mirrored else people.unsure
         boxes, ignore = augment.move_boxes(people.boxes, matrix), augment.move_boxes(people.ignore, matrix)
         return augment.warp(image, matrix, tile), People(joints.astype(np.float32), boxes, unsure, ignore)
+
+
+def _chosen(opened: KeypointSet, source: Source, root: Path, need: bool) -> list[Photo]:
+    """Photos of a source that its table asks for; those without anybody only where nobody is ``need``ed."""
+    skip = set()
+    if source.without:
+        skip = {p.id for s in ("train", "val") for p in KeypointSet.open(root / source.without, s).photos}
+    photos = [p for p in opened.photos if p.id not in skip]
+    if need:
+        photos = [p for p in photos if any(_counts(a, p, source) for a in p.people)]
+    photos = photos[: source.first or None]
+    if not photos:
+        raise ValueError(f"{opened.name}: no photo has what the recipe asks for (joints = {source.joints})")
+    return photos
+
+
+def _counts(person: dict[str, Any], photo: Photo, source: Source) -> bool:
+    size = max(person["bbox"][2:]) >= source.large * max(photo.width, photo.height)
+    return size and person["num_keypoints"] >= source.joints and not person.get("iscrowd")
+
+
+def _joint_box(joints: np.ndarray) -> np.ndarray:
+    """(x, y, w, h) around the labelled ones of (K, 3)."""
+    xy = joints[joints[:, 2] > 0, :2]
+    if not len(xy):
+        xy = np.zeros((1, 2), np.float32)
+    return np.concatenate([xy.min(0), xy.max(0) - xy.min(0)])
+
+
+def _boxes(people: People, size: int) -> dict[str, Tensor]:
+    """Boxes within the picture, of people whose middle is in it."""
+    corners = np.concatenate([people.boxes[:, :2], people.boxes[:, :2] + people.boxes[:, 2:]], 1).clip(0, size)
+    seen = (corners[:, 2:] - corners[:, :2] > 4).all(1) & (people.joints[..., 2] > 0).any(1)
+    return {"boxes": torch.from_numpy(corners[seen]), "keypoints": torch.from_numpy(people.joints[seen])}
+
+
+def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    """Stack what has one shape; what differs in length stays a list."""
+    names = items[0].keys()
+    lists: dict[str, Any] = {name: [item[name] for item in items] for name in names}
+    for name in names - {"boxes", "keypoints", "number"}:
+        lists[name] = torch.stack(lists[name])
+    return lists
 
 
 def _tiles(rng: np.random.Generator, size: int) -> list[tuple[int, int, int, int]]:
@@ -194,6 +284,9 @@ def make_maps(people: People, head: Head, size: int) -> tuple[np.ndarray, np.nda
         field_mask[np.array([unsure[a] or unsure[b] for a, b in head.limbs], bool), *where] = False
     heat_mask |= heat > 0.05
     field_mask |= (field_.reshape(-1, 2, cells, cells) != 0).any(1)
+    if head.background:
+        heat = np.concatenate([heat, 1 - heat.max(0, keepdims=True)])
+        heat_mask = np.concatenate([heat_mask, heat_mask.all(0, keepdims=True)])
     return heat, field_, heat_mask, field_mask
 
 

@@ -1,150 +1,52 @@
-"""Training: a recipe, a loop, checkpoints that resume bit for bit."""
+"""The training loop."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import os
-import sys
 import time
-import tomllib
 from collections.abc import Iterator
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
-from ..networks import Scaled, build, load_imagenet, load_weights
+from ..annotations import KeypointSet
+from ..formats import open_dataset
+from ..networks import Network, Scaled, build, head_of, load_imagenet, load_weights
 from ..networks.backbones import MobileNetV1
-from .augment import AugmentConfig
-from .datasets import PoseSamples, Source
-from .losses import map_loss
+from ..runtime.torch import describe
+from ..skeleton import SKELETONS, Head
+from .checkpoint import cut_log, exclusive, load_checkpoint, save_checkpoint, save_weights
+from .datasets import PoseSamples, collate
+from .distributed import World
+from .losses import Batch, losses
+from .optimize import Average, Plateau, make_optimizer, rate_at
+from .recipe import Recipe, same_recipe
+from .report import Log, picture_grid
+
+LOG_EVERY = 20
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that a training run depends on, as read from a TOML file."""
-
-    network: str
-    data: tuple[Source, ...]
-    options: dict[str, Any] = field(default_factory=dict)  # of the network
-    start: str = ""  # ImageNet start of the front: a file relative to the data folder, torchvision:NAME or timm:NAME
-    resume_weights: str = ""  # or weights of an earlier run; in a file relative to it
-    size: int = 256
-    batch: int = 32
-    steps: int = 1000
-    rate: float = 1e-3
-    front_rate: float = 0.5  # of the rate, for the pretrained front
-    freeze: int = 0  # first blocks of the front that keep their weights; 0 trains all
-    warmup: int = 200
-    final_rate: float = 0.01  # of the rate, where the cosine ends
-    weight_decay: float = 1e-4
-    clip: float = 1.0
-    ema: float = 0.998
-    positive: float = 3.0
-    seed: int = 0
-    save_every: int = 200
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-    @classmethod
-    def read(cls, path: str | Path) -> Recipe:
-        """Read a recipe.
-
-        Raises:
-            ValueError: the file is no TOML, or has a key or type that no recipe has.
-        """
-        try:
-            raw = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-            raw["data"] = tuple(_checked(Source(**_frozen(table))) for table in raw["data"])
-            augment = _checked(replace(AugmentConfig(), **_frozen(raw.pop("augment", {}))))
-            if raw.get("resume_weights"):
-                raw["resume_weights"] = str(Path(path).parent / raw["resume_weights"])
-            recipe = _checked(cls(augment=augment, options=_frozen(raw.pop("options", {})), **raw))
-        except (tomllib.TOMLDecodeError, TypeError, AttributeError, KeyError) as error:
-            raise ValueError(f"{path}: not a recipe ({error})") from error
-        if not recipe.data or recipe.size % 64 or min(recipe.size, recipe.batch, recipe.steps, recipe.save_every) < 1:
-            raise ValueError(
-                f"{path}: needs data, a size that 64 divides, and batch, steps and save_every of 1 or more"
-            )
-        return recipe
-
-
-def _checked(table: Any) -> Any:
-    """A dataclass whose values have the types of its defaults (an int may stand for a float).
-
-    Raises:
-        TypeError: names the field.
-    """
-    for f in fields(table):
-        value, wanted = getattr(table, f.name), type(f.default)
-        if f.default is not MISSING and not isinstance(value, (int, float) if wanted is float else wanted):
-            raise TypeError(f"{f.name} = {value!r} is no {wanted.__name__}")
-    return table
-
-
-def _frozen(table: dict[str, Any]) -> dict[str, Any]:
-    """Lists of a TOML table as the tuples that frozen dataclasses hold."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
-
-
-def rate_at(step: int, recipe: Recipe) -> float:
-    """Learning rate: linear warm-up, then a cosine down to ``final_rate`` of the peak."""
-    if step < recipe.warmup:
-        return recipe.rate * (step + 1) / recipe.warmup
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.rate * (recipe.final_rate + (1 - recipe.final_rate) * (1 + math.cos(math.pi * done)) / 2)
-
-
-def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW with a smaller rate for the pretrained front and weight decay on convolution weights alone."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in net.named_parameters():
-        if not parameter.requires_grad:
-            continue
-        groups.setdefault((name.startswith("front."), parameter.ndim > 1), []).append(parameter)
-    return torch.optim.AdamW(
-        [
-            {"params": p, "scale": recipe.front_rate if front else 1.0, "weight_decay": recipe.weight_decay * decay}
-            for (front, decay), p in sorted(groups.items())
-        ],
-        lr=recipe.rate,
-        fused=False,
-    )
-
-
-class Average:
-    """Exponential moving average of parameters and BatchNorm statistics, the weights that are shipped."""
-
-    def __init__(self, net: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.state = {k: v.detach().clone().float() for k, v in net.state_dict().items() if v.is_floating_point()}
-
-    @torch.no_grad()
-    def update(self, net: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))  # follow fast at first
-        state = net.state_dict()
-        for name, average in self.state.items():
-            average.lerp_(state[name].float(), 1 - decay)
-
-
-def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = False) -> Path:
+def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = False, tensorboard: bool = False) -> Path:
     """Train, or go on where ``run`` stopped.
 
     Samples, order, rates and averages depend on the step alone, so a run that was killed and started again ends with
-    the same weights, bit for bit on a CPU with the same number of threads.
+    the same weights, bit for bit on a CPU with the same number of threads. Under ``torchrun`` the batch is split over
+    the processes.
 
     Args:
         recipe: what to do.
         data: folder that the recipe's data sets are relative to.
-        run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json``, at the end ``weights.safetensors``.
+        run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json``, ``pictures/`` (one an epoch), at the
+            end ``log.csv``, ``losses.png`` and ``weights.safetensors``.
         quiet: no progress bar.
+        tensorboard: also write TensorBoard's events.
 
     Returns:
         Path of the averaged weights.
@@ -154,177 +56,203 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
         BlockingIOError: another process trains in this folder.
         FloatingPointError: the loss is not a number; the last checkpoint is kept.
     """
-    root, run = Path(data), Path(run)
+    run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
-    with exclusive(run / "lock"):
-        return _train(recipe, root, run, quiet)
+    with World() as world, exclusive(run / "lock") if world.first else contextlib.nullcontext():
+        trainer = Trainer(recipe, Path(data), run, world)
+        return trainer.run(quiet, tensorboard)
 
 
-def _train(recipe: Recipe, root: Path, run: Path, quiet: bool) -> Path:
-    torch.manual_seed(recipe.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    net = build(recipe.network, **recipe.options)
-    if recipe.start:
-        load_imagenet(net, recipe.start if ":" in recipe.start else root / recipe.start)
-    if recipe.resume_weights:
-        load_weights(net, recipe.resume_weights)
-    scale = Scaled(net).to(device)
-    net = net.to(device).to(memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
-    if recipe.freeze:
-        front = getattr(net, "front", None)
-        if not isinstance(front, MobileNetV1):
+class Trainer:
+    """A network, its data and its optimizer, at some step of a run."""
+
+    def __init__(self, recipe: Recipe, root: Path, folder: Path, world: World) -> None:
+        if recipe.batch % world.size:
+            raise ValueError(f"batch = {recipe.batch}: {world.size} processes must share it evenly")
+        self.recipe, self.root, self.folder, self.world = recipe, root, folder, world
+        torch.manual_seed(recipe.seed)
+        net = build(recipe.network, make_head(recipe, root), **recipe.options)
+        if recipe.start:
+            load_imagenet(net, recipe.start if ":" in recipe.start else root / recipe.start)
+        if recipe.resume_weights:
+            load_weights(net, recipe.resume_weights)
+        self.scale = Scaled(net).to(world.device)
+        net = world.synced(net)
+        self.net: Network = net.to(world.device).to(memory_format=torch.channels_last).train()
+        self.blocks = len(net.front.blocks) if isinstance(getattr(net, "front", None), MobileNetV1) else 0
+        if recipe.freeze and not self.blocks:
             raise ValueError(f"freeze = {recipe.freeze}: only a MobileNetV1 front can keep its first blocks")
-        front.freeze(recipe.freeze)
-    optimizer, average, first = make_optimizer(net, recipe), Average(net, recipe.ema), 0
-    checkpoint = run / "checkpoint.pt"
-    if checkpoint.exists():
-        same_recipe(recipe, run / "recipe.json")
-        first = load_checkpoint(checkpoint, net, optimizer, average, device)
-        cut_log(run / "log.jsonl", first)
-    (run / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1), encoding="utf-8")
-    samples = PoseSamples(list(recipe.data), root, net.head, recipe.size, recipe.augment, recipe.seed)
-    loader = DataLoader(
-        samples,
-        recipe.batch,
-        sampler=range(first * recipe.batch, recipe.steps * recipe.batch),
-        num_workers=min(4, os.cpu_count() or 1) if device.type == "cuda" else 1,
-        prefetch_factor=4,
-        pin_memory=device.type == "cuda",
-    )
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    console = Console(stderr=True)
-    hidden = quiet or not console.is_terminal
-    with (
-        Progress(*columns, console=console, disable=hidden) as progress,
-        open(run / "log.jsonl", "a", encoding="utf-8") as log,
-    ):
-        task = progress.add_task("training", total=recipe.steps, completed=first)
-        began, sums, since = time.perf_counter(), dict[str, float](), first
-        for step, batch in enumerate(loader, first):
-            losses = train_step(net, optimizer, [b.to(device, non_blocking=True) for b in batch], step, recipe, scale)
-            if not math.isfinite(losses["total"]):
-                raise FloatingPointError(f"loss {losses['total']} at step {step}; the last checkpoint is kept in {run}")
-            average.update(net, step)
-            sums = {k: sums.get(k, 0.0) + v for k, v in losses.items()}
-            progress.update(task, advance=1, description=f"loss {losses['total']:.4f}")
-            if (step + 1) % 20 == 0 or step + 1 == recipe.steps:
-                seconds = time.perf_counter() - began
-                line = {"step": step + 1, "rate": rate_at(step, recipe), "seconds": round(seconds, 2)}
-                means = {k: round(v / (step + 1 - since), 6) for k, v in sums.items()}
-                log.write(json.dumps(line | means) + "\n")
-                log.flush()
-                began, sums, since = time.perf_counter(), {}, step + 1
-            if (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
-                save_checkpoint(checkpoint, net, optimizer, average, step + 1)
-    weights = run / "weights.safetensors"
-    save_weights(weights, average)
-    return weights
+        self.optimizer, self.average = make_optimizer(self.net, recipe), Average(self.net, recipe.ema)
+        self.plateau, self.first = Plateau(), 0
+        checkpoint = folder / "checkpoint.pt"
+        if checkpoint.exists():
+            same_recipe(recipe, folder / "recipe.json")
+            state = self.net, self.optimizer, self.average, self.plateau
+            self.first = load_checkpoint(checkpoint, *state, world.device)
+        world.barrier()
+        self.samples = self._samples(recipe.data, recipe.augment)
+        self.validation = self._samples(recipe.validation, recipe.augment.still()) if recipe.validation else None
+        self.epoch = max(1, len(self.samples) // recipe.batch)
 
+    def _samples(self, sources: Any, augment: Any) -> PoseSamples:
+        recipe, net = self.recipe, self.net
+        return PoseSamples(list(sources), self.root, net.head, recipe.size, augment, recipe.seed, net.kind)
 
-def train_step(
-    net: nn.Module, optimizer: torch.optim.Optimizer, batch: list[Tensor], step: int, recipe: Recipe, scale: nn.Module
-) -> dict[str, float]:
-    """One step: forward in bf16, loss in fp32, clipped gradient."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate_at(step, recipe) * group["scale"]
-    image, *targets = batch
-    x = scale(image).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(x.device.type, torch.bfloat16):
-        stages = net(x)
-    losses = map_loss(stages, *targets, positive=recipe.positive)
-    optimizer.zero_grad(set_to_none=True)
-    losses["total"].backward()
-    norm = nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
-    optimizer.step()
-    return {k: float(v.detach()) for k, v in losses.items()} | {"gradient": float(norm.detach())}
+    def _batches(self, samples: PoseSamples, first: int, end: int, batch: int) -> DataLoader[Batch]:
+        """This process's share of sample numbers ``first`` to ``end``."""
+        cuda, world = self.world.device.type == "cuda", self.world
+        return DataLoader(
+            samples,  # pyright: ignore[reportArgumentType]
+            batch // world.size,
+            sampler=range(first + world.rank, end, world.size),
+            num_workers=max(1, min(8, (os.cpu_count() or 1) // world.size)) if cuda else 1,
+            prefetch_factor=4,
+            pin_memory=cuda,
+            collate_fn=collate,
+        )
 
+    def run(self, quiet: bool, tensorboard: bool) -> Path:
+        """All steps that are left."""
+        recipe, world, folder = self.recipe, self.world, self.folder
+        validate_every = recipe.validate_every or self.epoch
+        log = None
+        if world.first:
+            cut_log(folder / "log.jsonl", self.first)
+            (folder / "recipe.json").write_text(recipe.to_json(), encoding="utf-8")
+            log = Log(folder, tensorboard)
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        console = Console(stderr=True)
+        progress = Progress(*columns, console=console, disable=quiet or not world.first or not console.is_terminal)
+        batches = self._batches(self.samples, self.first * recipe.batch, recipe.steps * recipe.batch, recipe.batch)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(progress)
+            if log:
+                stack.callback(log.close)
+            task = progress.add_task("training", total=recipe.steps, completed=self.first)
+            began, sums, since = time.perf_counter(), dict[str, float](), self.first
+            called = None
+            for step, batch in enumerate(batches, self.first):
+                if called is None or step == recipe.frozen_steps:
+                    called = self._wake(step)
+                parts = self._step(called, batch, step)
+                self.average.update(self.net, step)
+                sums = {k: sums.get(k, 0.0) + v for k, v in parts.items()}
+                said = "  ".join(f"{k} {v:.4f}" for k, v in parts.items() if k != "gradient")
+                progress.update(task, advance=1, description=said)
+                done, last = step + 1, step + 1 == recipe.steps
+                line: dict[str, Any] = {}
+                if done % LOG_EVERY == 0 or last:
+                    means = world.mean({k: v / (done - since) for k, v in sums.items()})
+                    seconds = round(time.perf_counter() - began, 2)
+                    line = {"rate": self._rate(step), "seconds": seconds} | {k: round(v, 6) for k, v in means.items()}
+                    began, sums, since = time.perf_counter(), {}, done
+                if self.validation and (done % validate_every == 0 or last):
+                    line["validation"] = self._validate(self.validation)
+                    self.plateau.see(line["validation"], recipe)
+                    began = time.perf_counter()
+                if log and line:
+                    log.write({"step": done} | line)
+                if world.first and (done % self.epoch == 0 or last):
+                    self._draw(batch, folder / "pictures" / f"{done:07d}.jpg")
+                if world.first and (done % recipe.save_every == 0 or last):
+                    state = self.net, self.optimizer, self.average, self.plateau
+                    save_checkpoint(folder / "checkpoint.pt", *state, done)
+        if world.first:
+            info = describe(recipe.network, self.net, recipe.size)
+            save_weights(folder / "weights.safetensors", self.average, info, recipe.options)
+        world.barrier()
+        return folder / "weights.safetensors"
 
-def save_checkpoint(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: Average, step: int) -> None:
-    """Write beside, then replace: a kill at any moment leaves one whole checkpoint."""
-    beside = path.with_suffix(".tmp")
-    state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state, "step": step}
-    torch.save(state, beside)
-    os.replace(beside, path)
+    def _rate(self, step: int) -> float:
+        return rate_at(step, self.recipe, self.plateau)
 
+    def _wake(self, step: int) -> nn.Module:
+        """Freeze what is to keep its weights from this step on, and wrap the network for several processes."""
+        frozen = step < self.recipe.frozen_steps
+        front: Any = getattr(self.net, "front", None)
+        if front is not None:
+            front.requires_grad_(not frozen)
+            if self.blocks:
+                front.frozen = None
+                blocks = self.blocks if frozen else self.recipe.freeze
+                if blocks:
+                    front.freeze(blocks)
+        self.net.train()
+        return self.world.wrap(self.net)
 
-def load_checkpoint(
-    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: Average, device: torch.device
-) -> int:
-    """Go back to where :func:`save_checkpoint` was called.
+    def _step(self, called: nn.Module, batch: Batch, step: int) -> dict[str, float]:
+        """Forward, loss in fp32, clipped gradient."""
+        recipe, numbers = self.recipe, batch["number"]
+        # Detectors draw proposals at random: by the step, so that a run that goes on draws the same.
+        torch.manual_seed((recipe.seed << 32) + step * self.world.size + self.world.rank)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._rate(step) * group["scale"]
+        x, batch = self._on_device(batch)
+        parts = losses(self.net, called, x, batch, recipe)
+        if not math.isfinite(float(parts["total"].detach())):
+            photos = sorted({name for n in numbers for name in self.samples.photos(n)})
+            raise FloatingPointError(
+                f"loss {float(parts['total'].detach())} at step {step}, samples {numbers[0]} to {numbers[-1]} ("
+                f"{', '.join(photos)}); the last checkpoint is kept in {self.folder}"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        parts["total"].backward()
+        trained = [p for p in self.net.parameters() if p.grad is not None]
+        norm = nn.utils.clip_grad_norm_(trained, recipe.clip or math.inf)
+        self.optimizer.step()
+        return {k: float(v.detach()) for k, v in parts.items()} | {"gradient": float(norm.detach())}
 
-    Returns:
-        the number of the next step.
+    def _on_device(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
+        def move(value: Any) -> Any:
+            if isinstance(value, torch.Tensor):
+                return value.to(self.world.device, non_blocking=True)
+            return [move(v) for v in value] if isinstance(value, list) else value
 
-    Raises:
-        ValueError: the file is damaged, or of a network with other options.
-    """
-    try:
-        saved = torch.load(path, map_location=device, weights_only=True)
-        net.load_state_dict(saved["net"])
-        optimizer.load_state_dict(saved["optimizer"])
-        average.state = {name: saved["average"][name] for name in average.state}
-        return int(saved["step"])
-    except Exception as error:  # torch raises a dozen types for a damaged file
-        raise ValueError(f"{path}: damaged, or of another network; remove it or name another run ({error})") from error
+        batch = {name: move(value) for name, value in batch.items()}
+        return self.scale(batch["image"]).contiguous(memory_format=torch.channels_last), batch
 
-
-MAY_CHANGE = {"steps", "save_every"}  # of a recipe, while its run goes on
-
-
-def same_recipe(recipe: Recipe, path: Path) -> None:
-    """Refuse to go on with a run by another recipe: its record would tell of a training that never was.
-
-    Raises:
-        ValueError: names what differs.
-    """
-    if not path.exists():
-        return
-    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(asdict(recipe)))
-    differ = [key for key in now if key not in MAY_CHANGE and now[key] != before.get(key)]
-    if differ:
-        raise ValueError(f"{path.parent}: was begun with another {', '.join(differ)}; name another run, or remove it")
-
-
-def cut_log(path: Path, steps: int) -> None:
-    """Drop the lines of steps after the checkpoint, which are about to be done again."""
-    if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= steps]
-        path.write_text("".join(kept), encoding="utf-8")
-
-
-@contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
-    """Hold a file's lock, which the system lets go of however the process ends.
-
-    Raises:
-        BlockingIOError: another process holds it.
-    """
-    with open(path, "a+b") as file:
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The averaged weights in the network, for a while."""
+        kept = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
+        self.average.copy_to(self.net)
         try:
-            if sys.platform == "win32":
-                import msvcrt
+            yield
+        finally:
+            self.net.load_state_dict(kept)
+            self.net.train()
 
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                import fcntl
+    @torch.no_grad()
+    def _validate(self, samples: PoseSamples) -> float:
+        """Mean loss of the averaged weights over the same samples every time."""
+        recipe, count = self.recipe, self.recipe.validation_samples // self.recipe.batch or 1
+        total = 0.0
+        with self._averaged():
+            # A detector tells its losses in training mode alone; its BatchNorm stays frozen in it.
+            self.net.train(self.net.kind == "boxes")
+            for i, batch in enumerate(self._batches(samples, 0, count * recipe.batch, recipe.batch)):
+                torch.manual_seed(i)
+                x, batch = self._on_device(batch)
+                total += float(losses(self.net, self.net, x, batch, recipe)["total"])
+        return round(self.world.mean({"total": total / count})["total"], 8)
 
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BlockingIOError(f"{path.parent}: another process trains here; name another run") from error
-        yield
+    def _draw(self, batch: Batch, path: Path) -> None:
+        with self._averaged():
+            picture_grid(self.recipe.network, self.net.eval(), batch["image"], path)
 
 
-def save_weights(path: Path, average: Average) -> None:
-    """Averaged weights as fp16 safetensors.
+def make_head(recipe: Recipe, root: Path) -> Head | None:
+    """What the network's maps shall mean, if the recipe asks for joints of its own.
 
     Raises:
-        FloatingPointError: a value is no number, or beyond fp16's range.
+        ValueError: no such skeleton, or one that the network cannot find people by.
     """
-    beside = path.with_suffix(".tmp")
-    halves = {k: v.half().contiguous() for k, v in average.state.items()}
-    bad = [k for k, v in halves.items() if not v.isfinite().all()]
-    if bad:
-        raise FloatingPointError(f"{path}: {bad[0]} holds values that fp16 cannot; the checkpoint is kept beside it")
-    save_file(halves, beside)
-    os.replace(beside, path)
+    if not recipe.skeleton:
+        return None
+    if recipe.skeleton == "data":
+        source = recipe.data[0]
+        opened: KeypointSet = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
+        return head_of(recipe.network, opened.skeleton)
+    if recipe.skeleton not in SKELETONS:
+        raise ValueError(f"skeleton = {recipe.skeleton!r}; there are data, {', '.join(SKELETONS)}")
+    return head_of(recipe.network, SKELETONS[recipe.skeleton])

@@ -1,0 +1,106 @@
+"""Several processes that train one network: ``torchrun --nproc-per-node N -m lithepose train RECIPE``.
+
+All see the same recipe; the batch of a step is split over them, so the samples of an epoch are the same ones.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_functional
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+class World:
+    """This process among the others; alone without torchrun."""
+
+    def __init__(self) -> None:
+        self.size, self.rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+        cuda = torch.cuda.is_available()
+        self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+        if self.size > 1:
+            if cuda:
+                torch.cuda.set_device(self.device)
+            dist.init_process_group("nccl" if cuda else "gloo")
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.size > 1:
+            dist.destroy_process_group()
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def wrap(self, net: nn.Module) -> nn.Module:
+        """The network as it is called in training: gradients are averaged over all processes."""
+        if self.size == 1:
+            return net
+        return DistributedDataParallel(net, broadcast_buffers=False)
+
+    def synced(self, net: Any) -> Any:
+        """BatchNorm over the batch of all processes instead of each one's part."""
+        if self.size == 1:
+            return net
+        if self.device.type == "cuda":
+            return nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        for module in net.modules():
+            for name, child in module.named_children():
+                if type(child) is nn.BatchNorm2d:
+                    setattr(module, name, SyncedBatchNorm2d.of(child))
+        return net
+
+    def mean(self, values: dict[str, float]) -> dict[str, float]:
+        """Average over all processes, weighing all alike."""
+        if self.size == 1:
+            return values
+        tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        dist.all_reduce(tensor)
+        return dict(zip(values, (tensor / self.size).tolist(), strict=True))
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.size > 1:
+            dist.barrier()
+
+
+class SyncedBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm over the batches of all processes on a CPU, where torch's own has no kernel.
+
+    Every process has as many samples as the others.
+    """
+
+    @classmethod
+    def of(cls, layer: nn.BatchNorm2d) -> SyncedBatchNorm2d:
+        """The same layer, synced: parameters and statistics are shared with it."""
+        synced = cls(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
+        synced.load_state_dict(layer.state_dict())
+        synced.weight, synced.bias = layer.weight, layer.bias
+        return synced.train(layer.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        x, world = input.float(), dist.get_world_size()
+        sums = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
+        mean, square = dist_functional.all_reduce(sums) / world
+        variance = square - mean.square()
+        with torch.no_grad():
+            count = input.numel() / self.num_features * world
+            momentum = 0.1 if self.momentum is None else self.momentum
+            assert self.running_mean is not None
+            assert self.running_var is not None
+            self.running_mean.lerp_(mean, momentum)
+            self.running_var.lerp_(variance * count / max(count - 1, 1), momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked += 1
+        scale = self.weight / torch.sqrt(variance + self.eps)
+        shift = self.bias - mean * scale
+        return (x * scale[:, None, None] + shift[:, None, None]).to(input.dtype)

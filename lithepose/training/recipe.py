@@ -1,0 +1,142 @@
+"""Recipes: everything that a training run depends on, as TOML."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .augment import AugmentConfig
+from .datasets import Source
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run. Rates are of the optimizer, sizes in pixels, all counts in steps unless said otherwise."""
+
+    network: str
+    data: tuple[Source, ...]
+    validation: tuple[Source, ...] = ()  # looked at without augmentation; the loss over them goes into the log
+    options: dict[str, Any] = field(default_factory=dict)  # of the network
+    skeleton: str = ""  # joints: "data" takes those of the first data set, else a name of lithepose.skeleton.SKELETONS
+    start: str = ""  # ImageNet start of the front: a file relative to the data folder, torchvision:NAME or timm:NAME
+    resume_weights: str = ""  # or weights of an earlier run; in a file relative to it
+
+    size: int = 256
+    batch: int = 32  # over all processes
+    steps: int = 1000
+    precision: str = "bf16"  # of convolutions; or fp32
+    loss: str = "cells"  # squared error a cell; or caffe: summed, over twice the batch, as papers 000 to 002 have it
+    positive: float = 3.0  # extra weight of cells where the target is 1
+
+    optimizer: str = "adamw"  # adam (decay as part of the gradient) or sgd
+    momentum: float = 0.9  # of sgd
+    rate: float = 1e-3
+    schedule: str = "cosine"  # down to final_rate; steps (by factor at every milestone); plateau; constant
+    warmup: int = 200
+    final_rate: float = 0.01  # of the rate, where the cosine ends
+    milestones: tuple[int, ...] = ()
+    factor: float = 0.1  # at a milestone, or after patience validations without gain
+    patience: int = 5
+    gain: float = 0.01  # of the validation loss, below which it counts as none
+    front_rate: float = 0.5  # of the rate, for the pretrained front
+    refine_rate: float = 1.0  # for the layers behind the first stage
+    bias_rate: float = 1.0
+    weight_decay: float = 1e-4  # of convolutions and linear layers; biases, BatchNorm and binary weights have none
+    clip: float = 1.0  # largest norm of the gradient; 0 does not clip
+    ema: float = 0.998
+    freeze: int = 0  # first blocks of a MobileNetV1 front that keep their weights; 0 trains all
+    frozen_steps: int = 0  # first steps in which the whole front keeps its weights
+    frozen_rate: float = 0.0  # rate in these
+
+    seed: int = 0
+    save_every: int = 200
+    validate_every: int = 0  # 0: once an epoch, that is, as many samples as there are photos
+    validation_samples: int = 256
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Recipe:
+        """Read a recipe; one that ``extends`` another file changes what it names and keeps the rest.
+
+        Raises:
+            ValueError: the file is no TOML, has a key or type that no recipe has, or a value out of range.
+            FileNotFoundError: no such file.
+        """
+        try:
+            raw = _read(Path(path))
+            raw["data"] = tuple(_checked(Source(**_frozen(table))) for table in raw["data"])
+            raw["validation"] = tuple(_checked(Source(**_frozen(table))) for table in raw.get("validation", ()))
+            augment = _checked(replace(AugmentConfig(), **_frozen(raw.pop("augment", {}))))
+            recipe = _checked(cls(augment=augment, options=_frozen(raw.pop("options", {})), **_frozen(raw)))
+        except (tomllib.TOMLDecodeError, TypeError, AttributeError, KeyError) as error:
+            raise ValueError(f"{path}: not a recipe ({error})") from error
+        if not recipe.data or recipe.size % 32 or min(recipe.size, recipe.batch, recipe.steps, recipe.save_every) < 1:
+            raise ValueError(
+                f"{path}: needs data, a size that 32 divides, and batch, steps and save_every of 1 or more"
+            )
+        for key, known in CHOICES.items():
+            if getattr(recipe, key) not in known:
+                raise ValueError(f"{path}: {key} = {getattr(recipe, key)!r}; there are {', '.join(known)}")
+        if recipe.schedule == "plateau" and not recipe.validation:
+            raise ValueError(f"{path}: schedule = 'plateau' needs [[validation]] data to see one")
+        return recipe
+
+    def to_json(self) -> str:
+        """For the run's folder."""
+        return json.dumps(asdict(self), indent=1)
+
+
+CHOICES = {
+    "precision": ("bf16", "fp32"),
+    "loss": ("cells", "caffe"),
+    "optimizer": ("adamw", "adam", "sgd"),
+    "schedule": ("cosine", "steps", "plateau", "constant"),
+}
+MAY_CHANGE = {"steps", "save_every", "validate_every"}  # while a run goes on
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The tables of a file over those of the one that it extends; paths in them are relative to their file."""
+    raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    if raw.get("resume_weights"):
+        raw["resume_weights"] = str(path.parent / raw["resume_weights"])
+    if "extends" not in raw:
+        return raw
+    base = _read(path.parent / raw.pop("extends"))
+    merged = {k: base.get(k, {}) | raw[k] for k in ("options", "augment") if k in raw}
+    return base | raw | merged
+
+
+def _checked(table: Any) -> Any:
+    """A dataclass whose values have the types of its defaults (an int may stand for a float).
+
+    Raises:
+        TypeError: names the field.
+    """
+    for f in fields(table):
+        value, wanted = getattr(table, f.name), type(f.default)
+        if f.default is not MISSING and not isinstance(value, (int, float) if wanted is float else wanted):
+            raise TypeError(f"{f.name} = {value!r} is no {wanted.__name__}")
+    return table
+
+
+def _frozen(table: dict[str, Any]) -> dict[str, Any]:
+    """Lists of a TOML table as the tuples that frozen dataclasses hold."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
+
+
+def same_recipe(recipe: Recipe, path: Path) -> None:
+    """Refuse to go on with a run by another recipe: its record would tell of a training that never was.
+
+    Raises:
+        ValueError: names what differs.
+    """
+    if not path.exists():
+        return
+    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(recipe.to_json())
+    differ = [key for key in now if key not in MAY_CHANGE and key in before and now[key] != before[key]]
+    if differ:
+        raise ValueError(f"{path.parent}: was begun with another {', '.join(differ)}; name another run, or remove it")

@@ -1,0 +1,105 @@
+"""What a run shows of itself: tables, pictures of predictions, a plot of the losses."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from ..decode import DecodeConfig
+from ..draw import draw
+from ..networks import Network
+from ..plot import lines
+from ..predict import Predictor
+from ..runtime.torch import TorchRuntime, describe
+
+GRID = 4, 2  # pictures across and down
+
+
+class Log:
+    """``log.jsonl`` and ``log.csv``, and TensorBoard's events if asked for.
+
+    Args:
+        run: folder of the run.
+        tensorboard: write to ``run/tensorboard`` as well.
+
+    Raises:
+        ImportError: tensorboard is missing.
+    """
+
+    def __init__(self, run: Path, tensorboard: bool = False) -> None:
+        self.run, self.board = run, None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise ImportError("--tensorboard needs tensorboard: pip install tensorboard") from error
+            self.board = SummaryWriter(str(run / "tensorboard"))
+        self.file = open(run / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115  # closed by close
+
+    def write(self, line: dict[str, Any]) -> None:
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        for name, value in line.items():
+            if self.board and name not in ("step", "seconds"):
+                self.board.add_scalar(name, value, line["step"])
+
+    def close(self) -> None:
+        """Close the files, and write the log as a table and as a plot."""
+        self.file.close()
+        if self.board:
+            self.board.close()
+        rows = read_log(self.run)
+        if not rows:
+            return
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        with open(self.run / "log.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        plot_losses({"": rows}, self.run / "losses.png")
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """Lines of ``log.jsonl``."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def plot_losses(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
+    """Total loss of each run over its steps, on training and on validation samples, as one picture."""
+    x, curves = {}, {}
+    for run, rows in runs.items():
+        for column, label in (("total", "training"), ("validation", "validation")):
+            points = [(row["step"], row[column]) for row in rows if column in row]
+            if points:
+                name = f"{run} {label}".strip()
+                x[name], curves[name] = zip(*points, strict=True)
+    lines(path, x, curves, "step", "loss", log=True)
+
+
+def picture_grid(name: str, net: Network, images: torch.Tensor, path: Path) -> None:
+    """Draw what the network finds in the first pictures of a batch, side by side.
+
+    Args:
+        name: of the network.
+        net: left in evaluation mode.
+        images: (N, 3, S, S) uint8.
+        path: of the picture.
+    """
+    across, down = GRID
+    pixels = images[: across * down].permute(0, 2, 3, 1).cpu().numpy()
+    size = pixels.shape[1]
+    # Whatever it is sure of yet: early in training little reaches the thresholds of a trained network.
+    config = DecodeConfig(peak=0.1, joints=1)
+    predictor = Predictor(TorchRuntime(net, describe(name, net)), size=size, config=config)
+    canvas = np.full((down * size, across * size, 3), 114, np.uint8)
+    for i, image in enumerate(pixels):
+        y, x = divmod(i, across)
+        canvas[y * size : (y + 1) * size, x * size : (x + 1) * size] = draw(image, predictor(image))
+    path.parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(path), canvas[..., ::-1])
