@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -221,6 +222,8 @@ def evaluate(
     flip: bool = False,
     scales: tuple[float, ...] = (1.0,),
     threads: int = 0,
+    images: tuple[Path, ...] = (),
+    first: int = 0,
     json: Path | None = None,
     curve: Path | None = None,
 ) -> int:
@@ -236,6 +239,8 @@ def evaluate(
         flip: look at the mirrored picture as well, and average.
         scales: of the size; what is seen at all of them is averaged.
         threads: of the network; 0 takes one a core.
+        images: folders or .tar of the photos, when they are not with the annotations.
+        first: measure only so many photos, from the start; 0 takes all.
         json: file for the COCO results that were measured.
         curve: picture for the share of correct joints over the threshold (pck, pckh).
     """
@@ -248,7 +253,9 @@ def evaluate(
         if path and path.is_dir():
             raise ValueError(f"{path}: is a folder; name a file")
     predictor = Predictor(model, size=size, threads=threads, flip=flip, scales=scales)
-    dataset = open_dataset(data, split)
+    dataset = open_dataset(data, split, images)
+    if first:
+        dataset = replace(dataset, photos=dataset.photos[:first])
     if metric == "oks" or (metric == "auto" and not predictor.one_person):
         try:
             import faster_coco_eval  # noqa: F401  # before an hour of predictions, not after

@@ -33,11 +33,13 @@ class TestRegression(RegressionTester):
 
 class TestRegressionWithoutPooling(RegressionTester):
     options = {"pool": False, "size": 64}
+    alive = (64, 64)
     sizes = [(1, 64, 64), (2, 64, 64)]
 
 
 class TestSplitRegressionWithoutPooling(RegressionTester):
     options = {"pool": False, "split": True, "size": 64}
+    alive = (64, 64)
     sizes = [(1, 64, 64), (2, 64, 64)]
 
 

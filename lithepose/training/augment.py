@@ -23,7 +23,7 @@ class AugmentConfig:
     jitter: float = 0.25  # of the person's place, in widths of the crop
     whole: float = 0.15  # share of crops that show the whole photo instead
     whole_zoom: tuple[float, float] = (0.86, 1.35)  # of a whole photo, beyond what fits
-    whole_jitter: float = 0.1
+    whole_jitter: float = 0.1  # of its place; with 0 it lies in the upper left corner, as in prediction
     max_zoom: float = 2.6  # never enlarge a photo more: there is nothing to see
     rotate: float = 30.0  # degrees
     rotate_share: float = 0.5
@@ -98,6 +98,9 @@ def placement(
     if rng.random() < config.flip:
         linear[0] = -linear[0]
     target = np.array(tile) * (0.5 + rng.uniform(-jitter, jitter, 2))
+    if box is None and not jitter:  # as lithepose.image.fit places it
+        corners = np.array([[-0.5, -0.5], [photo[0] - 0.5, -0.5], [-0.5, photo[1] - 0.5], np.array(photo) - 0.5])
+        return np.concatenate([linear, (-0.5 - (corners @ linear.T).min(0))[:, None]], 1)
     return np.concatenate([linear, (target - linear @ centre)[:, None]], 1)
 
 

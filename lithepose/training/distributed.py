@@ -89,9 +89,9 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         x, world = input.float(), dist.get_world_size()
-        sums = torch.stack([x.mean((0, 2, 3)), x.square().mean((0, 2, 3))])
-        mean, square = dist_functional.all_reduce(sums) / world
-        variance = square - mean.square()
+        mean = dist_functional.all_reduce(x.mean((0, 2, 3))) / world
+        centred = x - mean[:, None, None]  # in two passes: a difference of squares would lose digits
+        variance = dist_functional.all_reduce(centred.square().mean((0, 2, 3))) / world
         with torch.no_grad():
             count = input.numel() / self.num_features * world
             momentum = 0.1 if self.momentum is None else self.momentum
@@ -102,5 +102,4 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
             if self.num_batches_tracked is not None:
                 self.num_batches_tracked += 1
         scale = self.weight / torch.sqrt(variance + self.eps)
-        shift = self.bias - mean * scale
-        return (x * scale[:, None, None] + shift[:, None, None]).to(input.dtype)
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lithepose.augmented import average, unmirror
+from lithepose.decode import Found, Maps
+from lithepose.evaluate import evaluate
+from lithepose.formats import open_dataset
+from lithepose.image import GREY, cut, fit
+from lithepose.metrics import pck, torso_length
+from lithepose.predict import Predictor
+from lithepose.runtime.onnx import ModelInfo
+from lithepose.skeleton import COCO_HEAD, FLIC_11, FLIC_HEAD, LSP_14
+
+
+def test_by_hand():
+    """Two people of three joints; reference lengths 10 and 20; thresholds 0.1 and 0.2."""
+    truth = np.array([[[0, 0, 2], [10, 0, 1], [0, 10, 0]], [[0, 0, 2], [30, 0, 2], [0, 30, 2]]], float)
+    found = np.array([[[1, 0], [10, 1.5], [0, 10]], [[3, 0], [np.nan, np.nan], [0, 34.1]]], float)
+    result = pck(truth, found, np.array([10.0, 20.0]), np.array([0.1, 0.2]))
+    # Distances over reference: 0.1, 0.15, not labelled; 0.15, not found, 0.205.
+    assert result.count.tolist() == [2, 2, 1]
+    assert result.correct.tolist() == [[0.5, 0, 0], [1, 0.5, 0]]
+    assert result.at(0.2) == pytest.approx(3 / 5)
+    assert result.at(0.1) == pytest.approx(1 / 5)
+    assert result.at(0.2, [0, 2]) == pytest.approx(2 / 3)
+    assert result.area() == pytest.approx((1 / 5 + 3 / 5) / 2)
+    with pytest.raises(ValueError, match=r"0\.15"):
+        result.at(0.15)
+    left_out = pck(truth, found, np.array([np.nan, 20.0]), np.array([0.2]))
+    assert left_out.count.tolist() == [1, 1, 1]
+
+
+def test_torso_by_hand():
+    truth = np.zeros((2, 11, 3))
+    truth[0, FLIC_11.joints.index("left_hip")] = 3, 4, 2
+    truth[:, FLIC_11.joints.index("right_shoulder")] = 0, 0, 1
+    assert torso_length(truth, FLIC_11) == pytest.approx([5, np.nan], nan_ok=True)
+
+
+class Fixed:
+    """A network of one person that answers with the brightest pixel of each colour, or of red for all joints."""
+
+    info = ModelInfo("fixed", FLIC_HEAD, 16, 64)
+
+    def __call__(self, images: np.ndarray) -> list[Found]:
+        results = []
+        for image in images:
+            places = [np.unravel_index(int(image[..., c].argmax()), image.shape[:2])[::-1] for c in (0, 1)]
+            # Left joints are marked red, right ones green.
+            xy = [places["right" in name] for name in FLIC_11.joints]
+            results.append(Found(np.array([xy], np.float32), np.full((1, 11), 0.9, "f4"), np.full(1, 0.9, "f4")))
+        return results
+
+
+@pytest.fixture
+def marked(tmp_path: Path) -> Path:
+    """Photos of one or two people; each person's left joints lie at one red dot and the right ones at a green dot."""
+    images, annotations = [], []
+    for i, corners in enumerate(([(8, 8)], [(8, 8), (70, 8)])):
+        photo = np.zeros((64, 64 * len(corners), 3), np.uint8)
+        for x, y in corners:
+            red, green = (x + 30, y + 10), (x + 8, y + 36)
+            photo[red[1], red[0], 2], photo[green[1], green[0], 1] = 255, 255  # BGR
+            joints = [(*(green if "right" in name else red), 2) for name in FLIC_11.joints]
+            low, high = np.minimum(red, green), np.maximum(red, green)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": i,
+                    "keypoints": np.array(joints).ravel().tolist(),
+                    "bbox": [*low.tolist(), *(high - low).tolist()],
+                    "area": 500,
+                }
+            )
+        cv2.imwrite(str(tmp_path / f"{i}.png"), photo)
+        images.append({"id": i, "file_name": f"{i}.png", "width": photo.shape[1], "height": 64})
+    content = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"name": "person", "keypoints": list(FLIC_11.joints)}],
+    }
+    (tmp_path / "val.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_one_person_networks_look_at_everybody_alone(marked):
+    predictor = Predictor(Fixed())
+    assert predictor.one_person
+    done = evaluate(predictor, marked)
+    assert done.metric == "pck"
+    assert done.scores["PCK@0.2"] == 1
+    assert len(done.results) == 3
+    assert done.joints.keys() == set(FLIC_11.joints)
+    assert done.scores["elbows"] == 1
+
+
+def test_a_network_that_errs_is_not_right(marked):
+    class Wrong(Fixed):
+        def __call__(self, images: np.ndarray) -> list[Found]:
+            out = super().__call__(images)
+            for result in out:
+                result.xy[:, FLIC_11.joints.index("nose")] += 20
+            return out
+
+    done = evaluate(Predictor(Wrong()), marked)
+    assert done.joints["nose"] == 0
+    assert done.joints["left_eye"] == 1
+    assert done.scores["PCK@0.2"] == pytest.approx(10 / 11)
+
+
+def test_metrics_that_do_not_fit_are_refused(marked, model):
+    with pytest.raises(ValueError, match="sizes of heads"):
+        evaluate(model, marked, metric="pckh")
+    with pytest.raises(ValueError, match="sigmas"):
+        evaluate(Predictor(Fixed()), marked, metric="oks")
+    with pytest.raises(ValueError, match="mota"):
+        evaluate(model, marked, metric="mota")
+
+
+def test_many_person_networks_are_measured_by_the_nearest(marked):
+    class Everybody:
+        info = ModelInfo("everybody", COCO_HEAD, 64, 64, single=True)
+
+        def __call__(self, images: np.ndarray) -> list[Found]:
+            truth = [p for photo in open_dataset(marked).photos for p in photo.people]
+            xy = np.zeros((len(truth), 17, 2), np.float32)
+            for row, person in zip(xy, truth, strict=True):
+                joints = np.array(person["keypoints"]).reshape(-1, 3)[:, :2]
+                for name, at in zip(FLIC_11.joints, joints, strict=True):
+                    row[COCO_HEAD.output.joints.index(name)] = at
+            score = np.full((len(truth), 17), 0.9, np.float32)
+            return [Found(xy, score, score[:, 0])]
+
+    done = evaluate(Predictor(Everybody(), size=128), marked, metric="pck")
+    assert done.scores["PCK@0.2"] > 0.6  # the first photo, half as wide, is enlarged and so are its joints
+
+
+def test_mirrored_maps_are_the_maps_of_the_mirror_image():
+    rng = np.random.default_rng(0)
+    heatmaps, fields = rng.random((18, 6, 8)).astype("f4"), rng.normal(size=(38, 6, 8)).astype("f4")
+    maps = Maps.from_arrays(heatmaps, fields, 48)
+    once = unmirror(maps, COCO_HEAD, 64)
+    twice = unmirror(once, COCO_HEAD, 64)
+    assert np.array_equal(twice.heatmaps, heatmaps)
+    assert np.array_equal(twice.fields, fields)
+    left, right = (COCO_HEAD.skeleton.joints.index(f"{side}_wrist") for side in ("left", "right"))
+    assert np.array_equal(once.heatmaps[left], heatmaps[right][:, ::-1])
+    i = COCO_HEAD.limbs.index((COCO_HEAD.skeleton.joints.index("left_elbow"), left))
+    j = COCO_HEAD.limbs.index((COCO_HEAD.skeleton.joints.index("right_elbow"), right))
+    assert np.array_equal(once.fields[2 * i], -fields[2 * j][:, ::-1])
+    assert np.array_equal(once.fields[2 * i + 1], fields[2 * j + 1][:, ::-1])
+
+
+def test_mirrored_coordinates():
+    xy = np.random.default_rng(0).uniform(0, 63, (1, 11, 2)).astype("f4")
+    score = np.linspace(0.1, 1, 11, dtype="f4")[None]
+    once = unmirror(Found(xy, score, score[:, 0]), FLIC_HEAD, 64)
+    left, right = FLIC_11.joints.index("left_wrist"), FLIC_11.joints.index("right_wrist")
+    assert once.xy[0, left] == pytest.approx([63 - xy[0, right, 0], xy[0, right, 1]])
+    assert once.score[0, left] == score[0, right]
+    fitted = fit(np.zeros((64, 64, 3), np.uint8), 64, 16)[1]
+    both = average([(Found(xy, score, score[:, 0]), fitted), (once, fitted)], FLIC_HEAD)
+    assert both.xy == pytest.approx((xy + once.xy) / 2, abs=1e-4)
+
+
+def test_scales_are_averaged_where_they_lie():
+    """A Gaussian seen at three sizes of the input keeps its place in the picture."""
+    photo = np.zeros((96, 128, 3), np.uint8)
+    at = np.array([70.3, 41.8])
+    results = []
+    for size in (128, 96, 192):
+        pixels, back = fit(photo, size, 16)
+        h, w = pixels.shape[0] // 4, pixels.shape[1] // 4
+        cells = (back.to_input(at) - 1.5) / 4
+        rows, columns = np.mgrid[:h, :w]
+        blob = np.exp(-((columns - cells[0]) ** 2 + (rows - cells[1]) ** 2) / (2 * (1.5 * size / 128) ** 2))
+        heatmaps = np.repeat(blob[None].astype("f4"), 11, 0)
+        results.append((Maps.from_arrays(heatmaps, np.empty((0, h, w), "f4")), back))
+    merged = average(results, FLIC_HEAD)
+    assert merged.heatmaps.shape == results[0][0].heatmaps.shape
+    weight = np.maximum(merged.heatmaps[0] - 0.3, 0)
+    rows, columns = np.mgrid[: weight.shape[0], : weight.shape[1]]
+    centre = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+    assert results[0][1].to_picture(centre * 4 + 1.5) == pytest.approx(at, abs=0.4)
+
+
+def test_flip_test_of_the_default_network_helps_or_does_little(astronaut):
+    one, two = Predictor(threads=2)(astronaut), Predictor(threads=2, flip=True, scales=(1.0, 0.8))(astronaut)
+    nose = one.joints.index("nose")
+    assert np.hypot(*(one.xy[0, nose] - two.xy[0, nose])) < 5
+
+
+@pytest.mark.parametrize("box", [[10, 5, 20, 10], [-7, -3, 30, 30], [50, 30, 40, 40], [200, 200, 5, 5]])
+def test_cut_and_its_corner(box):
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
+    crop, corner = cut(image, box)
+    assert crop.shape == (box[3], box[2], 3)
+    for y, x in ((0, 0), (box[3] - 1, box[2] - 1), (box[3] // 2, box[2] // 2)):
+        row, column = int(y + corner[1]), int(x + corner[0])
+        inside = 0 <= row < 40 and 0 <= column < 60
+        assert (crop[y, x] == (image[row, column] if inside else GREY)).all()
+
+
+def test_lsp_measures_what_both_know(marked):
+    """A model of eleven joints on data of fourteen: the eight in common."""
+    content = json.loads((marked / "val.json").read_text())
+    for annotation in content["annotations"]:
+        joints = dict(zip(FLIC_11.joints, np.array(annotation["keypoints"]).reshape(-1, 3).tolist(), strict=True))
+        annotation["keypoints"] = [v for name in LSP_14.joints for v in joints.get(name, [1, 1, 2])]
+    content["categories"] = [{"name": "person", "keypoints": list(LSP_14.joints)}]
+    (marked / "lsp.json").write_text(json.dumps(content))
+    done = evaluate(Predictor(Fixed()), marked, "lsp")
+    assert len(done.joints) == 8
+    assert done.scores["PCK@0.2"] == 1
