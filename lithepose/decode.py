@@ -72,7 +72,7 @@ class DecodeConfig:
     limb: float = 0.05  # lowest agreement of one sample along a limb with the field
     agree: float = 0.7  # share of a limb's samples that must reach it
     samples: int = 10  # along a limb
-    joints: int = 4  # fewest joints of a person
+    joints: int = 4  # fewest joints of a person; half of them is enough where there are fewer than eight
     person: float = 0.0  # lowest score of a person, as decode returns it
 
 
@@ -218,6 +218,6 @@ def _sure(
     """Leave out joints and people below the thresholds; the best person first."""
     found = score >= config.peak
     xy, score = np.where(found[..., None], xy, np.nan), np.where(found, score, 0)
-    keep = (found.sum(1) >= config.joints) & (person_score >= config.person)
+    keep = (found.sum(1) >= min(config.joints, -(-score.shape[1] // 2))) & (person_score >= config.person)
     order = np.flatnonzero(keep)[np.argsort(-person_score[keep], kind="stable")]
     return xy[order], score[order], person_score[order]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import tarfile
 from pathlib import Path
@@ -40,6 +42,28 @@ def test_perfect_results_have_ap_1_and_shifted_ones_the_ap_of_their_oks(stick_ph
     passed = (np.arange(0.5, 1, 0.05) <= similarity).mean()
     assert 0 < passed < 1
     assert shifted["AP"] == pytest.approx(passed, abs=0.01)
+
+
+@pytest.mark.parametrize("noise", [0.0, 2.0, 6.0])
+def test_oks_is_that_of_pycocotools(stick_photos, noise):
+    coco, cocoeval = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
+    photos, rng = KeypointSet.open(stick_photos).photos, np.random.default_rng(0)
+    results = [r for p in photos for r in perfect(p)] * 2
+    for i, result in enumerate(results):
+        joints = np.array(result["keypoints"]).reshape(17, 3)
+        joints[:, :2] += rng.normal(0, noise, (17, 2))
+        results[i] = result | {"keypoints": joints.ravel().tolist(), "score": float(rng.random())}
+    truth = coco.COCO()
+    truth.dataset = json.loads((stick_photos / "val.json").read_text())
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth.createIndex()
+        found = truth.loadRes([{k: v for k, v in r.items() if k != "bbox"} for r in results])
+        oracle = cocoeval.COCOeval(truth, found, "keypoints")
+        oracle.evaluate()
+        oracle.accumulate()
+        oracle.summarize()
+    assert list(oks(photos, results).values()) == pytest.approx(oracle.stats.tolist(), abs=1e-6)
+    assert 0.01 < oracle.stats[0] < 1
 
 
 def test_nothing_found_scores_zero_and_sigmas_are_needed(stick_photos):

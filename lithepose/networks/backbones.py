@@ -10,6 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .blocks import Depthwise
+
 
 def activation(name: str) -> nn.Module:
     """ReLU6, or ReLU.
@@ -22,23 +24,6 @@ def activation(name: str) -> nn.Module:
     return nn.ReLU6(inplace=True) if name == "relu6" else nn.ReLU(inplace=True)
 
 
-class StridedDepthwise(nn.Conv2d):
-    """Depthwise 3x3 at stride 2 that trains in fp32 on a CPU.
-
-    oneDNN's bf16 gradient for the input of such a layer is 15 times slower than its fp32 one (159 ms against 10 ms for
-    14 x 64 x 192 x 192 on two Xeon cores with AMX), which made up a sixth of a training step.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, 3, 2, 1, groups=channels, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if not (self.training and x.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
-            return super().forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(x.float()).to(x.dtype)
-
-
 class DepthwiseSeparable(nn.Sequential):
     """Depthwise 3x3 and pointwise 1x1, each with BatchNorm and ReLU6 (MobileNetV1, Howard et al. 2017, figure 3)."""
 
@@ -46,10 +31,7 @@ class DepthwiseSeparable(nn.Sequential):
         self, c_in: int, c_out: int, stride: int = 1, dilation: int = 1, eps: float = 1e-3, act: str = "relu6"
     ) -> None:
         super().__init__()
-        if stride == 2 and dilation == 1:
-            self.dw: nn.Conv2d = StridedDepthwise(c_in)
-        else:
-            self.dw = nn.Conv2d(c_in, c_in, 3, stride, dilation, dilation, groups=c_in, bias=False)
+        self.dw = Depthwise(c_in, stride=stride, dilation=dilation)
         self.dw_bn = nn.BatchNorm2d(c_in, eps)
         self.dw_act = activation(act)
         self.pw = nn.Conv2d(c_in, c_out, 1, bias=False)

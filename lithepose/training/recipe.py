@@ -73,10 +73,8 @@ class Recipe:
             recipe = _checked(cls(augment=augment, options=_frozen(raw.pop("options", {})), **_frozen(raw)))
         except (tomllib.TOMLDecodeError, TypeError, AttributeError, KeyError) as error:
             raise ValueError(f"{path}: not a recipe ({error})") from error
-        if not recipe.data or recipe.size % 32 or min(recipe.size, recipe.batch, recipe.steps, recipe.save_every) < 1:
-            raise ValueError(
-                f"{path}: needs data, a size that 32 divides, and batch, steps and save_every of 1 or more"
-            )
+        if not recipe.data or recipe.size % 8 or min(recipe.size, recipe.batch, recipe.steps, recipe.save_every) < 1:
+            raise ValueError(f"{path}: needs data, a size that 8 divides, and batch, steps and save_every of 1 or more")
         for key, known in CHOICES.items():
             if getattr(recipe, key) not in known:
                 raise ValueError(f"{path}: {key} = {getattr(recipe, key)!r}; there are {', '.join(known)}")
@@ -99,13 +97,18 @@ MAY_CHANGE = {"steps", "save_every", "validate_every"}  # while a run goes on
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The tables of a file over those of the one that it extends; paths in them are relative to their file."""
+    """The tables of a file over those of the one that it extends; paths in them are relative to their file.
+
+    Options and augmentation are merged key by key, but for the options of another network.
+    """
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     if raw.get("resume_weights"):
         raw["resume_weights"] = str(path.parent / raw["resume_weights"])
     if "extends" not in raw:
         return raw
     base = _read(path.parent / raw.pop("extends"))
+    if raw.get("network", base.get("network")) != base.get("network"):
+        base.pop("options", None)
     merged = {k: base.get(k, {}) | raw[k] for k in ("options", "augment") if k in raw}
     return base | raw | merged
 

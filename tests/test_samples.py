@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from conftest import figure  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+from lithepose.annotations import KeypointSet  # noqa: E402
+from lithepose.decode import Maps, decode  # noqa: E402
+from lithepose.image import GREY, fit, read_image  # noqa: E402
+from lithepose.networks import head_of  # noqa: E402
+from lithepose.skeleton import COCO_17, COCO_HEAD  # noqa: E402
+from lithepose.training import augment  # noqa: E402
+from lithepose.training.augment import AugmentConfig  # noqa: E402
+from lithepose.training.datasets import PoseSamples, Source, make_maps, read_people  # noqa: E402
+from lithepose.training.losses import map_loss  # noqa: E402
+
+NAMES = COCO_17.joints
+
+
+def annotation(joints: np.ndarray, **more: object) -> dict[str, object]:
+    low, high = joints[:, :2].min(0), joints[:, :2].max(0)
+    box = [*low.tolist(), *(high - low).tolist()]
+    return {"keypoints": joints.ravel().tolist(), "num_keypoints": int((joints[:, 2] > 0).sum()), "bbox": box} | more
+
+
+def samples(folder: Path, **config: float) -> PoseSamples:
+    return PoseSamples([Source(folder.name)], folder.parent, COCO_HEAD, 128, AugmentConfig(**config), seed=5)
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 1 << 32))
+def test_mirroring_twice_is_the_identity(seed):
+    rng = np.random.default_rng(seed)
+    joints = rng.uniform(0, 100, (2, 18, 3))
+    mirror = np.array([[-1.0, 0, 99], [0, 1, 0]])
+    order = COCO_HEAD.skeleton.flip_order
+    once = augment.move_joints(joints, mirror, order)
+    assert not np.allclose(once, joints)
+    assert np.allclose(augment.move_joints(once, mirror, order), joints)
+    image = rng.integers(0, 255, (40, 100, 3), np.uint8)
+    flipped = augment.warp(image, mirror, (100, 40))
+    assert (flipped == image[:, ::-1]).all()
+    assert (augment.warp(flipped, mirror, (100, 40)) == image).all()
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 1 << 32), stretch=st.floats(0.7, 1.5))
+def test_picture_and_joints_move_together(seed, stretch):
+    """A bright dot under a joint is under it still after any placement."""
+    rng = np.random.default_rng(seed)
+    place = rng.uniform(30, 90, 2)
+    dx, dy = np.arange(120) - place[0], np.arange(120) - place[1]
+    image = np.repeat((np.exp(-(dx[None] ** 2 + dy[:, None] ** 2) / 32) * 255)[..., None], 3, 2).astype(np.uint8)
+    box = np.array([*(place - 25), 50, 50])
+    matrix = augment.placement(rng, AugmentConfig(), (120, 120), box, (128, 128), stretch, (40, 120))
+    x, y = augment.move_joints(np.array([[[*place, 2.0]]]), matrix, (0,))[0, 0, :2]
+    assert 0 < x < 127
+    assert 0 < y < 127
+    weight = np.abs(augment.warp(image, matrix, (128, 128))[..., 0].astype(float)) ** 3
+    weight[weight < 160**3] = 0  # the grey beside the photo
+    if weight.any():
+        rows, columns = np.mgrid[:128, :128]
+        found = (columns * weight).sum() / weight.sum(), (rows * weight).sum() / weight.sum()
+        assert np.hypot(found[0] - x, found[1] - y) < 1
+
+
+def test_samples_depend_on_their_number_alone(stick_photos):
+    one, two = samples(stick_photos), samples(stick_photos)
+    first, again = one[3], two[3]
+    assert first.keys() == again.keys()
+    assert all(torch.equal(first[k], again[k]) for k in first if k != "number")
+    assert not torch.equal(first["image"], one[4]["image"])
+    shapes = [tuple(t.shape) for t in first.values() if isinstance(t, torch.Tensor)]
+    assert shapes == [(3, 128, 128), (18, 16, 16), (38, 16, 16), (18, 16, 16), (19, 16, 16)]
+
+
+def test_samples_decode_to_people_in_the_picture(stick_photos):
+    """Through placement, mirroring and maps: what decode finds lies on the white figures."""
+    data = samples(stick_photos, mosaic=0, mask_body=0, colour=0, blur=0, grey=0, rotate_share=0, whole=1)
+    hits, people = [], 0
+    for i in range(12):
+        item = data[i]
+        image, maps = item["image"], Maps.from_arrays(item["heatmaps"].numpy(), item["fields"].numpy())
+        xy, score, _ = decode(maps, COCO_HEAD)
+        people += len(xy)
+        for x, y in xy[:, 5:][score[:, 5:] > 0]:
+            window = image[:, max(int(y) - 2, 0) : int(y) + 4, max(int(x) - 2, 0) : int(x) + 4]
+            hits.append(bool((window.min(0).values > 170).any()))
+    assert people >= 12
+    assert np.mean(hits) > 0.95
+
+
+def test_masks_cover_what_is_not_annotated():
+    known = annotation(figure(10, 10, 100))
+    crowd = annotation(figure(160, 10, 90), iscrowd=1)
+    unlabelled = {"keypoints": [0] * 51, "num_keypoints": 0, "bbox": [160, 160, 60, 60]}
+    people = read_people((known, crowd, unlabelled), NAMES, COCO_HEAD)
+    assert len(people.joints) == 1
+    assert len(people.ignore) == 2
+    _, _, heat_mask, field_mask = make_maps(people, COCO_HEAD, 256)
+    for mask in (heat_mask, field_mask):
+        assert mask[:, :14, :14].all()
+        assert not mask[:, 3:10, 24:27].any()
+        assert not mask[:, 21:27, 21:27].any()
+
+
+def test_what_a_teacher_left_out_is_masked_inside_the_person():
+    joints = figure(40, 40, 150)
+    joints[9] = 0  # left wrist
+    wrist, nose = 9, 0
+    for more, masked in (({"source": "teacher"}, True), ({"source": "annotated"}, False)):
+        people = read_people((annotation(joints, **more) | {"bbox": [40, 40, 150, 150]},), NAMES, COCO_HEAD)
+        heat, _, heat_mask, field_mask = make_maps(people, COCO_HEAD, 256)
+        limb = COCO_HEAD.limbs.index((7, 9))
+        assert heat_mask[wrist, 10, 20] != masked
+        assert field_mask[limb, 10, 20] != masked
+        assert heat_mask[nose].all()
+        assert heat_mask[wrist, 30, 30]
+        assert heat[nose].max() > 0.5
+
+
+def test_joints_that_a_data_set_lacks_are_masked():
+    names = tuple(n for n in NAMES if "ear" not in n)
+    joints = figure(40, 40, 150)[[NAMES.index(n) for n in names]]
+    people = read_people((annotation(joints),), names, COCO_HEAD)
+    _, _, heat_mask, _ = make_maps(people, COCO_HEAD, 256)
+    assert not heat_mask[NAMES.index("left_ear"), 8, 14]
+    assert heat_mask[NAMES.index("nose")].all()
+
+
+def test_masked_cells_and_channels_do_not_count():
+    rng = np.random.default_rng(0)
+    heat, fields = torch.from_numpy(rng.random((2, 3, 4, 4))), torch.from_numpy(rng.random((2, 4, 4, 4)))
+    stages = [(heat.clone().requires_grad_(), (fields + 1).requires_grad_())]
+    heat_mask, field_mask = torch.ones(2, 3, 4, 4, dtype=torch.bool), torch.zeros(2, 2, 4, 4, dtype=torch.bool)
+    assert map_loss(stages, heat, fields, heat_mask, field_mask)["total"] < 1e-12
+    field_mask[:, 1] = True
+    loss = map_loss(stages, heat, fields, heat_mask, field_mask)
+    loss["total"].backward()
+    assert loss["total"].item() == pytest.approx(2)  # 2 of 4 channels are off by one in every cell
+    gradient = stages[0][1].grad
+    assert (gradient[:, :2] == 0).all()
+    assert (gradient[:, 2:] != 0).all()
+
+
+def test_one_person_samples_show_one_person(stick_photos):
+    head = head_of("split_stream", COCO_17)
+    config = AugmentConfig(
+        whole=0, person=(90.0, 90.0), jitter=0, flip=0, rotate_share=0, colour=0, mask_body=0, blur=0
+    )
+    data = PoseSamples([Source("sticks")], stick_photos.parent, head, 128, config, 3)
+    for i in range(8):
+        item = data[i]
+        assert item["fields"].shape == (0, 32, 32)
+        for heatmap in item["heatmaps"]:
+            top = (heatmap == heatmap.max()) & (heatmap > 0.3)
+            assert top.sum() <= 4, "one joint, at most between four cells"
+    coordinates = PoseSamples([Source("sticks")], stick_photos.parent, head, 128, config, 3, "xy")
+    item, maps = coordinates[5], data[5]
+    y, x = divmod(int(maps["heatmaps"][0].argmax()), 32)
+    assert (item["xy"][0] * 32 - 0.5).tolist() == pytest.approx([x, y], abs=0.51)
+    assert item["visible"].all()
+
+
+def test_boxes_of_a_detector(stick_photos):
+    config = AugmentConfig(whole=1, whole_zoom=(1, 1), whole_jitter=0, flip=0, rotate_share=0, mosaic=0, mask_body=0)
+    data = PoseSamples([Source("sticks")], stick_photos.parent, COCO_HEAD, 192, config, 1, "boxes")
+    numbers = {len(data[i]["boxes"]) for i in range(12)}
+    assert numbers == {1, 2}
+    item = data[0]
+    assert item["keypoints"].shape[1:] == (18, 3)
+    for box, joints in zip(item["boxes"], item["keypoints"], strict=True):
+        assert (joints[:17, :2] >= box[:2] - 0.6).all()
+        assert (joints[:17, :2] <= box[2:] + 0.6).all()
+
+
+def test_validation_looks_as_prediction_does(stick_photos):
+    """Without chance a whole photo lies where lithepose.image.fit lays it."""
+    config = AugmentConfig(whole=1.0).still()
+    data = PoseSamples([Source("sticks")], stick_photos.parent, COCO_HEAD, 192, config, 0)
+    photo = read_image(stick_photos / "images" / data.photos(2)[0].split("/")[-1])
+    fitted, _ = fit(photo, 192, 64)
+    sample = data[2]["image"].permute(1, 2, 0).numpy()
+    assert np.abs(sample[: fitted.shape[0]].astype(float) - fitted)[2:150, 2:190].mean() < 12
+    joints = torch.from_numpy(data._view(np.random.default_rng((0, 2)))[1].joints)
+    truth = next(p for p in KeypointSet.open(stick_photos).photos if p.file_name == data.photos(2)[0]).people[0]
+    expected = (np.array(truth["keypoints"]).reshape(-1, 3)[:, :2] + 0.5) * (192 / 200) - 0.5
+    assert np.allclose(joints[0, :17, :2], expected, atol=1e-3)
+
+
+def test_masked_joints_and_permuted_channels():
+    rng, image = np.random.default_rng(0), np.full((64, 64, 3), (10, 20, 30), np.uint8)
+    joints = np.array([[[20, 30, 2], [50, 50, 2], [5, 60, 0]]], float)
+    masked = augment.mask_joints(rng, AugmentConfig(mask_joints=1.0), image, joints)
+    covered = (masked == GREY).all(2)
+    assert 0 < covered.sum() < 150
+    assert covered[30, 20] or covered[50, 50]
+    assert not covered[60, 5]
+    orders = {tuple(augment.permute_channels(rng, AugmentConfig(permute=1.0), image)[0, 0]) for _ in range(60)}
+    assert orders == set(itertools.permutations((10, 20, 30)))
