@@ -192,11 +192,12 @@ def open_weights(
             says = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{weights}: not a safetensors file ({error})") from error
-    info = ModelInfo.from_json(says["info"]) if "info" in says else None
+    told = json.loads(says["lithepose"]) if "lithepose" in says else {}
+    info = ModelInfo.from_json(json.dumps(told["info"])) if told else None
     if not network and not info:
         raise ValueError(f"{weights}: does not say which network it is of; give --network and --options")
     if info and network in (None, info.name):
-        known: dict[str, Any] = json.loads(says["options"]) if options is None else options
+        known: dict[str, Any] = told["options"] if options is None else options
         net = build(info.name, info.head, **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
     else:
         assert network is not None

@@ -100,7 +100,7 @@ def _read_lip(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
     people = []
     for row in rows:
         raw = np.array([float(v) for v in row[1:49]]).reshape(16, 3)
-        unlabelled: np.ndarray = np.isnan(raw).any(1)
+        unlabelled = np.isnan(raw.sum(1))
         raw[:, 2] = np.where(unlabelled, 0, np.where(raw[:, 2] == 1, 1, 2))
         # LIP measures by the whole length from neck to head top; without both the photo does not count.
         head = None if unlabelled[[8, 9]].any() else float(np.hypot(*(raw[9, :2] - raw[8, :2])))

@@ -97,6 +97,8 @@ def save_weights(path: Path, average: Average, info: ModelInfo | None = None, op
     bad = [k for k, v in halves.items() if not v.isfinite().all()]
     if bad:
         raise FloatingPointError(f"{path}: {bad[0]} holds values that fp16 cannot; the checkpoint is kept beside it")
-    metadata = {"info": info.to_json(), "options": json.dumps(options or {})} if info else None
+    # One entry: several are written in no fixed order, and the same run shall give the same bytes.
+    says = {"info": json.loads(info.to_json()), "options": options or {}} if info else None
+    metadata = {"lithepose": json.dumps(says)} if says else None
     save_file(halves, beside, metadata)
     os.replace(beside, path)

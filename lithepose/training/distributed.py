@@ -43,7 +43,9 @@ class World:
         """The network as it is called in training: gradients are averaged over all processes."""
         if self.size == 1:
             return net
-        return DistributedDataParallel(net, broadcast_buffers=False)
+        # A batch without people gives a detector's heads no gradient.
+        unused = getattr(net, "kind", "") == "boxes"
+        return DistributedDataParallel(net, broadcast_buffers=False, find_unused_parameters=unused)
 
     def synced(self, net: Any) -> Any:
         """BatchNorm over the batch of all processes instead of each one's part."""

@@ -78,7 +78,9 @@ class Trainer:
             load_weights(net, recipe.resume_weights)
         self.scale = Scaled(net).to(world.device)
         net = world.synced(net)
-        self.net: Network = net.to(world.device).to(memory_format=torch.channels_last).train()
+        # torchvision's detector takes views of maps that only the usual order of memory allows.
+        self.order = torch.contiguous_format if net.kind == "boxes" else torch.channels_last
+        self.net: Network = net.to(world.device).to(memory_format=self.order).train()
         self.blocks = len(net.front.blocks) if isinstance(getattr(net, "front", None), MobileNetV1) else 0
         if recipe.freeze and not self.blocks:
             raise ValueError(f"freeze = {recipe.freeze}: only a MobileNetV1 front can keep its first blocks")
@@ -98,7 +100,7 @@ class Trainer:
         recipe, net = self.recipe, self.net
         return PoseSamples(list(sources), self.root, net.head, recipe.size, augment, recipe.seed, net.kind)
 
-    def _batches(self, samples: PoseSamples, first: int, end: int, batch: int) -> DataLoader[Batch]:
+    def batches(self, samples: PoseSamples, first: int, end: int, batch: int) -> DataLoader[Batch]:
         """This process's share of sample numbers ``first`` to ``end``."""
         cuda, world = self.world.device.type == "cuda", self.world
         return DataLoader(
@@ -123,7 +125,7 @@ class Trainer:
         columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
         console = Console(stderr=True)
         progress = Progress(*columns, console=console, disable=quiet or not world.first or not console.is_terminal)
-        batches = self._batches(self.samples, self.first * recipe.batch, recipe.steps * recipe.batch, recipe.batch)
+        batches = self.batches(self.samples, self.first * recipe.batch, recipe.steps * recipe.batch, recipe.batch)
         with contextlib.ExitStack() as stack:
             stack.enter_context(progress)
             if log:
@@ -133,8 +135,8 @@ class Trainer:
             called = None
             for step, batch in enumerate(batches, self.first):
                 if called is None or step == recipe.frozen_steps:
-                    called = self._wake(step)
-                parts = self._step(called, batch, step)
+                    called = self.wake(step)
+                parts = self.step(called, batch, step)
                 self.average.update(self.net, step)
                 sums = {k: sums.get(k, 0.0) + v for k, v in parts.items()}
                 said = "  ".join(f"{k} {v:.4f}" for k, v in parts.items() if k != "gradient")
@@ -166,7 +168,7 @@ class Trainer:
     def _rate(self, step: int) -> float:
         return rate_at(step, self.recipe, self.plateau)
 
-    def _wake(self, step: int) -> nn.Module:
+    def wake(self, step: int) -> nn.Module:
         """Freeze what is to keep its weights from this step on, and wrap the network for several processes."""
         frozen = step < self.recipe.frozen_steps
         front: Any = getattr(self.net, "front", None)
@@ -180,7 +182,7 @@ class Trainer:
         self.net.train()
         return self.world.wrap(self.net)
 
-    def _step(self, called: nn.Module, batch: Batch, step: int) -> dict[str, float]:
+    def step(self, called: nn.Module, batch: Batch, step: int) -> dict[str, float]:
         """Forward, loss in fp32, clipped gradient."""
         recipe, numbers = self.recipe, batch["number"]
         # Detectors draw proposals at random: by the step, so that a run that goes on draws the same.
@@ -209,7 +211,7 @@ class Trainer:
             return [move(v) for v in value] if isinstance(value, list) else value
 
         batch = {name: move(value) for name, value in batch.items()}
-        return self.scale(batch["image"]).contiguous(memory_format=torch.channels_last), batch
+        return self.scale(batch["image"]).contiguous(memory_format=self.order), batch
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -230,7 +232,7 @@ class Trainer:
         with self._averaged():
             # A detector tells its losses in training mode alone; its BatchNorm stays frozen in it.
             self.net.train(self.net.kind == "boxes")
-            for i, batch in enumerate(self._batches(samples, 0, count * recipe.batch, recipe.batch)):
+            for i, batch in enumerate(self.batches(samples, 0, count * recipe.batch, recipe.batch)):
                 torch.manual_seed(i)
                 x, batch = self._on_device(batch)
                 total += float(losses(self.net, self.net, x, batch, recipe)["total"])

@@ -1,0 +1,90 @@
+"""How many photos a second the loader gives, the network takes, and training does with both.
+
+    python benchmarks/loader.py --data DATA [--recipe recipes/lithe-long.toml]
+
+The three are measured in turn, several times over, and their medians printed and written to
+``results/loader-<machine>.csv``. The loader has one process and the network all cores, as in training; alone each has
+the machine to itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import tyro
+from machine import cpu
+
+from lithepose.training.distributed import World
+from lithepose.training.recipe import Recipe
+from lithepose.training.train import Trainer
+
+ROOT = Path(__file__).parent.parent
+
+
+def main(data: Path, recipe: Path = ROOT / "recipes" / "lithe-long.toml", rounds: int = 5, steps: int = 6) -> None:
+    """Measure.
+
+    Args:
+        data: folder that the recipe's data sets are in.
+        recipe: whose loader and network.
+        rounds: of all three.
+        steps: a measurement.
+    """
+    plan = Recipe.read(recipe)
+    rates: dict[str, list[float]] = {"loader": [], "network": [], "both": []}
+    with World() as world, tempfile.TemporaryDirectory() as folder:
+        trainer = Trainer(plan, data, Path(folder), world)
+        called = trainer.wake(0)
+        number = iter(range(0, 10**9, plan.batch))
+
+        def batches(count: int):
+            first = next(number)
+            for _ in range(count - 1):
+                next(number)
+            return trainer.batches(trainer.samples, first, first + count * plan.batch, plan.batch)
+
+        held = next(iter(batches(1)))
+        for _ in range(2):
+            trainer.step(called, held, 0)
+        for _ in range(rounds):
+            for kind in rates:
+                source = iter(batches(steps + 1)) if kind != "network" else iter([held] * (steps + 1))
+                batch = next(source)  # the process has started
+                if kind != "loader":
+                    trainer.step(called, batch, 0)
+                began = time.perf_counter()
+                for batch in source:
+                    if kind != "loader":
+                        trainer.step(called, batch, 0)
+                rates[kind].append(steps * plan.batch / (time.perf_counter() - began))
+    medians = {kind: statistics.median(values) for kind, values in rates.items()}
+    rows = [
+        {
+            "recipe": recipe.name,
+            "size": plan.size,
+            "threads": torch.get_num_threads(),
+            "measured": kind,
+            "photos_a_second": f"{medians[kind]:.1f}",
+            "lowest": f"{min(rates[kind]):.1f}",
+            "highest": f"{max(rates[kind]):.1f}",
+            "over_network": f"{medians[kind] / medians['network']:.2f}",
+        }
+        for kind in rates
+    ]
+    out = ROOT / "results" / f"loader-{cpu()}.csv"
+    with open(out, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    for row in rows:
+        print(*row.values(), sep="  ")
+    print(out)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
