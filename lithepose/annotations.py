@@ -163,9 +163,12 @@ class KeypointSet:
 
 def _photos(content: dict[str, Any]) -> tuple[Photo, ...]:
     people: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
+    category = content["categories"][0].get("id", 1)
     for annotation in content["annotations"]:
-        visible = sum(v > 0 for v in annotation["keypoints"][2::3])
-        people[annotation["image_id"]].append({"num_keypoints": visible} | annotation)
+        if annotation.get("category_id", category) == category:
+            visible = sum(v > 0 for v in annotation["keypoints"][2::3])
+            area = 0.53 * annotation["bbox"][2] * annotation["bbox"][3]  # of people's outlines in COCO
+            people[annotation["image_id"]].append({"num_keypoints": visible, "area": area} | annotation)
     return tuple(
         Photo(i["id"], i["file_name"], i["width"], i["height"], tuple(people[i["id"]])) for i in content["images"]
     )

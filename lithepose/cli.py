@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -252,13 +253,20 @@ def evaluate(
     for path in (json, curve):
         if path and path.is_dir():
             raise ValueError(f"{path}: is a folder; name a file")
+    if curve:  # before an hour of predictions, not after
+        if curve.suffix.lower() not in (".png", ".svg", ".pdf"):
+            raise ValueError(f"--curve {curve}: name a .png, .svg or .pdf")
+        if find_spec("matplotlib") is None:
+            raise ImportError("--curve needs matplotlib: pip install 'lithepose[evaluate]'")
     predictor = Predictor(model, size=size, threads=threads, flip=flip, scales=scales)
+    if curve and (metric == "oks" or (metric == "auto" and not predictor.one_person)):
+        raise ValueError("--curve: oks has none over thresholds; add --metric pck or pckh")
     dataset = open_dataset(data, split, images)
     if first:
         dataset = replace(dataset, photos=dataset.photos[:first])
     if metric == "oks" or (metric == "auto" and not predictor.one_person):
         try:
-            import faster_coco_eval  # noqa: F401  # before an hour of predictions, not after
+            import faster_coco_eval  # noqa: F401
         except ImportError as error:
             raise missing("evaluate", "evaluate", error) from error
 

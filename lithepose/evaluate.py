@@ -16,7 +16,7 @@ from .image import cut
 from .metrics import Pck, oks, pck, torso_length
 from .poses import Poses
 from .predict import Predictor
-from .skeleton import Skeleton
+from .skeleton import LIP_16, MPII_16, Skeleton
 
 Progress = Callable[[tuple[Photo, ...]], Iterable[Photo]]
 
@@ -81,6 +81,11 @@ def evaluate(
     """
     dataset = data if isinstance(data, KeypointSet) else open_dataset(data, split)
     heads = any("head_size" in person for photo in dataset.photos for person in photo.people)
+    if not metric and not heads and predictor.one_person and dataset.skeleton in (MPII_16, LIP_16):
+        raise ValueError(
+            f"{dataset.name}: no sizes of heads, which PCKh is measured in; put gt_valid.mat beside annot/valid.json,"
+            " or use --metric pck"
+        )
     metric = metric or ("oks" if not predictor.one_person else "pckh" if heads else "pck")
     if metric not in ("oks", *THRESHOLDS):
         raise ValueError(f"metric {metric!r}; there are oks, pck and pckh")
@@ -98,7 +103,7 @@ def evaluate(
         image = dataset.files.image(photo.file_name)
         people = [person for person in photo.people if person["num_keypoints"] and not person.get("iscrowd")]
         if predictor.one_person:
-            found = [_look_at(predictor, image, person, len(photo.people) == 1) for person in people]
+            found = [_look_at(predictor, image, person, len(people) == 1) for person in people]
         else:
             poses = predictor(image)
             if metric == "oks":
@@ -119,6 +124,8 @@ def evaluate(
     found_joints = np.array([result["keypoints"] for result in results], float).reshape(-1, len(order), 3)
     at = np.where(found_joints[..., 2:] > 0, found_joints[..., :2], np.nan)
     curve = pck(where, at, reference, THRESHOLDS[metric])
+    if not curve.count.any():
+        raise ValueError(f"{dataset.name}: no person has the length that {metric} is measured in and a labelled joint")
     scores, joints = _figures(metric, curve, dataset.skeleton)
     return Evaluation(metric, scores, results, joints, curve)
 
@@ -179,7 +186,7 @@ def _figures(metric: str, curve: Pck, skeleton: Skeleton) -> tuple[dict[str, flo
     """Totals, and figures by joint, at the largest threshold."""
     top = float(curve.thresholds[-1])
     index = {name: i for i, name in enumerate(skeleton.joints) if curve.count[i]}
-    counted = [i for name, i in index.items() if metric == "pck" or name not in NOT_COUNTED]
+    counted = _counted(metric, index)
     name = f"{metric.upper().replace('H', 'h')}@{top:g}"
     scores = {name: curve.at(top, counted), "AUC": curve.area(counted)}
     for group, names in GROUPS.items():
@@ -190,6 +197,11 @@ def _figures(metric: str, curve: Pck, skeleton: Skeleton) -> tuple[dict[str, flo
     if len(upper) < len(counted):
         scores["upper body"] = curve.at(top, upper)
     return scores, {n: curve.at(top, [i]) for n, i in index.items()}
+
+
+def _counted(metric: str, index: dict[str, int]) -> list[int]:
+    """Joints that the total is of."""
+    return [i for name, i in index.items() if metric == "pck" or name not in NOT_COUNTED]
 
 
 def save_curve(evaluation: Evaluation, skeleton: Skeleton, path: str | Path) -> None:
@@ -205,7 +217,7 @@ def save_curve(evaluation: Evaluation, skeleton: Skeleton, path: str | Path) -> 
     from .plot import lines
 
     index = {name: i for i, name in enumerate(skeleton.joints) if curve.count[i]}
-    shown = {"all": [curve.at(t, [i for n, i in index.items() if n not in NOT_COUNTED]) for t in curve.thresholds]}
+    shown = {"all": [curve.at(t, _counted(evaluation.metric, index)) for t in curve.thresholds]}
     for group, names in GROUPS.items():
         members = [index[n] for n in names if n in index]
         if members:

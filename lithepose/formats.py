@@ -21,6 +21,7 @@ FLIC   examples.mat and images/ (bensapp.github.io/flic-dataset.html)
 LSP    joints.mat and images/; LSP extended likewise (sam.johnson.io/research/lsp.html)"""
 
 FLIC_COLUMNS = (0, 1, 2, 3, 4, 5, 6, 9, 12, 13, 16)  # of the 29, the eleven that are labelled, in FLIC_11's order
+FLIC_CROP = 1.5  # square around the joints, in lengths of their box (paper 003 crops loosely)
 LSP_TRAIN = 1000  # of LSP's 2000 photos; the rest is its test set
 
 
@@ -121,10 +122,27 @@ def _list(value: Any) -> list[Any]:
     return [] if getattr(value, "size", 1) == 0 else list(np.atleast_1d(value))
 
 
-def _centre_box(x: float, y: float, scale: float) -> list[float]:
-    """MPII's square around a person: 200 pixels a unit of scale."""
-    side = 200 * scale
-    return [x - side / 2, y - side / 2, side, side]
+def _located(files: Photos, name: str) -> str:
+    """Photos lie in images/; folders beside it may hold others of the same name, as LSP's visualized/."""
+    return f"images/{name}" if f"images/{name}" in files else name
+
+
+def _number(value: Any) -> float | None:
+    """A field of a struct, None where it is missing or empty."""
+    array = np.atleast_1d(value)
+    return float(array[0]) if array.size == 1 and array[0] is not None else None
+
+
+def _centre_box(x: float | None, y: float | None, scale: float | None) -> list[float] | None:
+    """MPII's square around a person, 200 pixels a unit of scale; x and y count from 1.
+
+    As its public loaders have it: 15 a unit further down, for ``objpos`` lies above the body's middle, and a quarter
+    larger.
+    """
+    if x is None or y is None or scale is None:
+        return None
+    side = 1.25 * 200 * scale
+    return [x - 1 - side / 2, y - 1 + 15 * scale - side / 2, side, side]
 
 
 def _read_mpii(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
@@ -142,11 +160,15 @@ def _read_mpii(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
                 joints[int(point.id)] = point.x - 1, point.y - 1, 1 if hidden else 2
             if not joints[:, 2].any():
                 continue
-            head = 0.6 * float(np.hypot(rect.x2 - rect.x1, rect.y2 - rect.y1)) if hasattr(rect, "x2") else None
-            box = _centre_box(rect.objpos.x - 1, rect.objpos.y - 1, rect.scale) if hasattr(rect, "objpos") else None
+            corners = [_number(getattr(rect, name, None)) for name in ("x1", "y1", "x2", "y2")]
+            known = np.array([c for c in corners if c is not None])
+            head = 0.6 * float(np.hypot(*(known[2:] - known[:2]))) if len(known) == 4 else None
+            place = getattr(rect, "objpos", None)
+            x, y = (_number(getattr(place, name, None)) for name in ("x", "y"))
+            box = _centre_box(x, y, _number(getattr(rect, "scale", None)))
             people.append(_person(joints, head_size=head, centre_box=box))
         if people:
-            photos.append(Photo(i, str(entry.image.name), 0, 0, tuple(people)))
+            photos.append(Photo(i, _located(files, str(entry.image.name)), 0, 0, tuple(people)))
     return photos, MPII_16
 
 
@@ -161,10 +183,10 @@ def _read_mpii_json(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
     photos: dict[str, list[dict[str, Any]]] = {}
     for row, head in zip(rows, heads, strict=True):
         joints = np.concatenate([np.array(row["joints"]) - 1, 2 * np.array(row["joints_vis"])[:, None]], 1)
-        box = _centre_box(row["center"][0] - 1, row["center"][1] - 1, row["scale"])
+        box = _centre_box(row["center"][0], row["center"][1], row["scale"])
         size = None if head is None else float(head)
         photos.setdefault(row["image"], []).append(_person(joints, head_size=size, centre_box=box))
-    return [Photo(i, name, 0, 0, tuple(p)) for i, (name, p) in enumerate(photos.items(), 1)], MPII_16
+    return [Photo(i, _located(files, n), 0, 0, tuple(p)) for i, (n, p) in enumerate(photos.items(), 1)], MPII_16
 
 
 def _read_flic(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
@@ -177,7 +199,10 @@ def _read_flic(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
         xy = example.coords[:, FLIC_COLUMNS].T - 1
         visible = np.where(np.isnan(xy).any(1, keepdims=True), 0.0, 2.0)
         joints = np.concatenate([np.nan_to_num(xy), visible], 1)
-        people.append((str(example.filepath), _person(joints)))
+        low, high = np.nanmin(xy, 0), np.nanmax(xy, 0)
+        side = FLIC_CROP * float((high - low).max())  # the photos are whole frames of films, often with others in them
+        box = [*((low + high - side) / 2).tolist(), side, side]
+        people.append((_located(files, str(example.filepath)), _person(joints, centre_box=box)))
     return _one_a_photo(people), FLIC_11
 
 
@@ -197,7 +222,7 @@ def _read_lsp(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
         raise SplitError("joints.mat: LSP extended is for training as a whole; name split train")
     chosen = range(len(people)) if extended else range(LSP_TRAIN) if split == "train" else range(LSP_TRAIN, len(people))
     digits = 5 if extended else 4
-    named = [(f"im{i + 1:0{digits}d}.jpg", _person(people[i])) for i in chosen]
+    named = [(_located(files, f"im{i + 1:0{digits}d}.jpg"), _person(people[i])) for i in chosen]
     return [Photo(i, name, 0, 0, (person,)) for i, (name, person) in zip(chosen, named, strict=True)], LSP_14
 
 

@@ -52,7 +52,8 @@ def oks(photos: tuple[Photo, ...], results: list[dict[str, Any]], skeleton: Skel
     }
     with contextlib.redirect_stdout(io.StringIO()):
         ground = COCO(truth)
-        # Without boxes the results' area comes from their joints, which is what decides medium and large.
+        # Without boxes the results' area comes from their joints, those at 0, 0 included, as COCO's own tools have it;
+        # it decides medium and large.
         found = ground.loadRes([{k: v for k, v in r.items() if k != "bbox"} for r in results])
         evaluation = COCOeval_faster(ground, found, "keypoints", kpt_oks_sigmas=list(skeleton.sigmas))
         evaluation.evaluate()

@@ -70,7 +70,7 @@ class Predictor:
         threads: of the network; 0 takes one a core.
         config: thresholds of the decoder.
         flip: look at the mirrored picture too and average (slower, a little better).
-        scales: of the size, to look at and average; the first decides where people's joints are looked for.
+        scales: of the size, to look at and average.
 
     Raises:
         ValueError: no such model, a file that is none, or a size that is out of range.
@@ -99,6 +99,9 @@ class Predictor:
             raise ValueError(
                 f"size {self.size}{sizes}: the longer side of the network's input must be 32 to 4096 pixels"
             )
+        info = self.runtime.info
+        if info.fixed and (self.size, scales) != (info.size, (1.0,)):
+            raise ValueError(f"size {self.size}, scales {scales}: {info.name} takes {info.size} alone")
         self.config, self.flip, self.scales = config or DecodeConfig(), flip, scales
 
     @property
@@ -166,7 +169,7 @@ class Predictor:
     def _views(self, image: np.ndarray) -> Poses:
         """One picture at every scale, and mirrored."""
         results = []
-        for scale in self.scales:
+        for scale in sorted(self.scales, reverse=True):  # the others are brought to the finest grid
             pixels, back = fit(image, round(self.size * scale), self.runtime.info.multiple)
             (maps,) = self.runtime(pixels[None])
             results.append((maps, back))

@@ -93,21 +93,27 @@ def test_mpii_mat(tmp_path):
         [
             {"image": structs([{"name": "a.jpg"}]), "annorect": structs([rect(), rect(x2=16.0, y2=18.0)])},
             {"image": structs([{"name": "b.jpg"}]), "annorect": np.empty((0, 0))},
+            {
+                "image": structs([{"name": "d.jpg"}]),
+                "annorect": structs([rect(x2=np.empty((0, 0)), objpos=np.empty((0, 0)), scale=np.empty((0, 0)))]),
+            },
             {"image": structs([{"name": "c.jpg"}]), "annorect": structs([rect()])},
         ]
     )
-    release = structs([{"annolist": annolist, "img_train": np.array([[1, 1, 0]])}])
+    release = structs([{"annolist": annolist, "img_train": np.array([[1, 1, 1, 0]])}])
     scipy_io.savemat(tmp_path / "mpii_human_pose_v1_u12_1.mat", {"RELEASE": release})
     picture(tmp_path / "images" / "a.jpg")
     data = open_dataset(tmp_path, "train")
     assert data.skeleton == MPII_16
-    (photo,) = data.photos  # b has nobody, c is of the test set
+    photo, holes = data.photos  # b has nobody, c is of the test set
+    assert not {"head_size", "centre_box"} & holes.people[0].keys()
+    assert holes.people[0]["num_keypoints"] == 2
     one, two = photo.people
     assert joints_of(one)[0].tolist() == [10, 20, 2]
     assert joints_of(one)[9].tolist() == [30, 40, 1]
     assert one["num_keypoints"] == 2
     assert (one["head_size"], two["head_size"]) == (pytest.approx(0.6 * 5), pytest.approx(0.6 * 10))
-    assert one["centre_box"] == [50, 150, 100, 100]
+    assert one["centre_box"] == [100 - 62.5, 200 + 7.5 - 62.5, 125, 125]
     assert data.files.image(photo.file_name).shape == (40, 60, 3)
     with pytest.raises(ValueError, match="split train"):
         open_dataset(tmp_path, "val")
@@ -127,7 +133,7 @@ def test_mpii_json(tmp_path):
     person = data.photos[0].people[0]
     assert joints_of(person)[0].tolist() == [0, 0, 0]
     assert joints_of(person)[3].tolist() == [3, 6, 2]
-    assert person["centre_box"] == [10, 20, 20, 20]
+    assert person["centre_box"] == [20 - 12.5, 30 + 1.5 - 12.5, 25, 25]
     assert [p.people[0]["head_size"] for p in data.photos] == [pytest.approx(3), pytest.approx(6)]
 
 
@@ -145,7 +151,9 @@ def test_flic(tmp_path):
     assert data.skeleton == FLIC_11
     (photo,) = data.photos
     joints = joints_of(photo.people[0])
-    assert photo.file_name == "y.jpg"
+    assert photo.file_name == "images/y.jpg"
+    # A square of 1.5 times the longer side of joints from (0, 0) to (10, 20), around their middle.
+    assert photo.people[0]["centre_box"] == pytest.approx([5 - 15, 10 - 15, 30, 30])
     assert joints[2].tolist() == [0, 0, 0]
     assert joints[10].tolist() == [10, 20, 2]
     assert open_dataset(tmp_path, "train").photos[0].file_name == "x.jpg"
@@ -159,10 +167,13 @@ def test_lsp_and_its_extension(tmp_path):
     for folder, array in (("lsp", joints.transpose(2, 1, 0)), ("lspet", joints[:30].transpose(1, 2, 0))):
         (tmp_path / folder).mkdir()
         scipy_io.savemat(tmp_path / folder / "joints.mat", {"joints": array})
+    for folder, grey in (("images", 50), ("visualized", 200)):  # as the archive has them, both under one name
+        picture(tmp_path / "lsp" / folder / "im1001.jpg", grey)
     train, test = (open_dataset(tmp_path / "lsp", split) for split in ("train", "test"))
+    assert test.files.image(test.photos[0].file_name)[0, 0, 0] == pytest.approx(50, abs=2)
     assert (len(train), len(test)) == (1000, 1000)
     assert train.skeleton == LSP_14
-    assert test.photos[0].file_name == "im1001.jpg"
+    assert test.photos[0].file_name == "images/im1001.jpg"
     first = joints_of(test.photos[0].people[0])
     assert np.allclose(first[:, :2], xy[1000] - 1)
     assert first[:, 2].tolist() == np.where(hidden[1000], 1, 2).tolist()

@@ -9,13 +9,11 @@ import pytest
 torch = pytest.importorskip("torch")
 
 
-from lithepose.networks import build  # noqa: E402
+from lithepose.networks import build, head_of  # noqa: E402
 from lithepose.networks.binary import BinaryConv2d  # noqa: E402
-from lithepose.skeleton import COCO_17  # noqa: E402
+from lithepose.skeleton import SKELETONS  # noqa: E402
 from lithepose.training.optimize import Plateau, make_optimizer, rate_at  # noqa: E402
 from lithepose.training.recipe import Recipe  # noqa: E402
-
-NAMES = COCO_17.joints
 
 
 def test_rate_rises_and_falls():
@@ -28,7 +26,15 @@ def test_rate_rises_and_falls():
 
 def test_unknown_keys_of_a_recipe_are_named(tmp_path):
     good = 'network = "lithe"\n[[data]]\ndata = "x"\n'
-    bad = ("speed = 3\n", "steps = 'many'\n", "size = 101\n", "data = []\n", "steps = 0\n", "options = 3\n")
+    bad = (
+        "speed = 3\n",
+        "steps = 'many'\n",
+        "size = 101\n",
+        "data = []\n",
+        "steps = 0\n",
+        "options = 3\n",
+        "steps = true\n",
+    )
     for text in (*(line + good for line in bad), "network = 3 = 4", 'network = "lithe"\n', 'data = "x"\n' + good):
         path = tmp_path / "mine.toml"
         path.write_text(text)
@@ -41,9 +47,28 @@ def test_every_recipe_reads_and_builds():
     assert len(recipes) > 30
     for path in recipes:
         recipe = Recipe.read(path)
+        head = None if recipe.skeleton in ("", "data") else head_of(recipe.network, SKELETONS[recipe.skeleton])
         with torch.device("meta"):
-            net = build(recipe.network, **recipe.options)
+            net = build(recipe.network, head, **recipe.options)
         assert recipe.size % net.multiple == 0, path
+
+
+def test_papers_recipes_have_the_papers_rates():
+    folder = Path(__file__).parent.parent / "recipes"
+    for name, rates in {
+        "openpose": {0: 4e-5, 136106: 4e-5 * 0.333, 600000: 4e-5 * 0.333**4},
+        "multilevel": {0: 6e-5, 48600: 6e-5 * 0.333},
+        "context-cpm": {0: 4e-5},
+        "split-stream": {0: 1e-3, 49999: 1e-3, 50000: 1e-4},
+        "keypoint-rcnn": {500: 2e-2, 60000: 2e-3, 80000: 2e-4},
+    }.items():
+        recipe = Recipe.read(folder / f"{name}.toml")
+        for step, rate in rates.items():
+            assert rate_at(step, recipe, Plateau()) == pytest.approx(rate), (name, step)
+    batches = {
+        name: Recipe.read(folder / f"{name}.toml").batch for name in ("multilevel", "context-cpm", "split-stream")
+    }
+    assert batches == {"multilevel": 28, "context-cpm": 32, "split-stream": 16}
 
 
 def test_a_recipe_extends_another(tmp_path):

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from live import enliven
 from network_tester import NetworkTester
 
 from lithepose.complexity import measure
+from lithepose.export import export_onnx
 from lithepose.networks import build
 from lithepose.networks.split_stream import FILTERS, filters
+from lithepose.predict import Predictor
+from lithepose.runtime.torch import TorchRuntime, describe
 
 
 class TestSplitStream(NetworkTester):
@@ -99,3 +104,19 @@ def test_streams_that_do_not_fit():
         build("split_stream", out_kernel=2)
     with pytest.raises(ValueError, match="64x96"):
         build("joint_regression", pool=False, size=64)(torch.zeros(1, 3, 64, 96))
+
+
+@pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
+def test_exported_regression_takes_photos_of_any_shape(tmp_path):
+    torch.manual_seed(0)
+    net = build("joint_regression", size=64)
+    enliven(net, torch.rand(4, 3, 64, 64) * 2 - 1)
+    export_onnx(net.eval(), describe("joint_regression", net), tmp_path / "w.onnx", half=False)
+    for predictor in (Predictor(tmp_path / "w.onnx"), Predictor(TorchRuntime(net, describe("joint_regression", net)))):
+        poses = predictor(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8))
+        assert poses.xy.shape == (1, 11, 2)
+    with pytest.raises(ValueError, match="takes 64 alone"):
+        Predictor(tmp_path / "w.onnx", size=96)
+    runtime = Predictor(tmp_path / "w.onnx").runtime
+    with pytest.raises(ValueError, match="cannot run it at"):
+        runtime(np.zeros((1, 64, 96, 3), np.uint8))

@@ -199,3 +199,17 @@ def test_a_loss_that_is_no_number_names_the_photos(stick_photos):
     with pytest.raises(FloatingPointError, match=r"samples \d+ to \d+ \(.*\.png") as caught:
         train(Recipe.read(folder / "mine.toml"), folder, folder / "run", quiet=True)
     assert "checkpoint" in str(caught.value)
+
+
+def test_a_plateau_is_not_looked_for_while_the_front_is_frozen(stick_photos):
+    folder = stick_photos.parent
+    text = RECIPE.format(steps=9).replace("[[data]]", '[[validation]]\ndata = "sticks"\nsplit = "val"\n[[data]]')
+    more = "schedule = 'plateau'\npatience = 0\ngain = 0.99\nvalidate_every = 2\nvalidation_samples = 4\n"
+    (folder / "mine.toml").write_text(more + "frozen_steps = 6\nfrozen_rate = 1e-3\n" + text)
+    run = folder / "run"
+    run.mkdir()
+    with World() as world:
+        trainer = Trainer(Recipe.read(folder / "mine.toml"), folder, run, world)
+        trainer.run(quiet=True, tensorboard=False)
+    # Seen at steps 8 and 9 alone: the first sets the best, the second is no gain.
+    assert (trainer.plateau.scale, np.isfinite(trainer.plateau.best)) == (0.1, True)

@@ -27,6 +27,7 @@ class ModelInfo:
         multiple: height and width of the input must be multiples of it.
         size: longer side of the input that its scores were measured at, the default.
         single: it takes one picture at a time (the number of people varies, so pictures do not stack).
+        fixed: its input is always ``size`` x ``size``.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ModelInfo:
     multiple: int
     size: int
     single: bool = False
+    fixed: bool = False
 
     def to_json(self) -> str:
         head = asdict(self.head)
@@ -100,13 +102,19 @@ class OnnxRuntime:
 
         Returns:
             Maps of every picture, or the people in it where the network has no maps.
+
+        Raises:
+            ValueError: a size that the network does not take.
         """
         names = [output.name for output in self.session.get_outputs()]
-        if self.info.single:
-            outputs = [self.session.run(names, {"image": image[None]}) for image in images]
-        else:
-            arrays = self.session.run(names, {"image": images})
-            outputs = zip(*map(np.asarray, arrays), strict=True)
+        try:
+            if self.info.single:
+                outputs = [self.session.run(names, {"image": image[None]}) for image in images]
+            else:
+                outputs = zip(*map(np.asarray, self.session.run(names, {"image": images})), strict=True)
+        except Exception as error:  # ONNX Runtime raises a dozen types of its own
+            line = str(error).splitlines()[0]
+            raise ValueError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
         return [to_result(dict(zip(names, output, strict=True))) for output in outputs]
 
 

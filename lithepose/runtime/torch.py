@@ -58,7 +58,8 @@ def describe(name: str, net: Network, size: int = 0) -> ModelInfo:
         size: longer side of its input; by default that of its options, or 512.
     """
     size = size or int(getattr(net.config, "size", 512))
-    return ModelInfo(name, net.head, net.multiple, size, single=net.kind == "boxes")
+    fixed = net.kind == "xy"  # coordinates are shares of a square
+    return ModelInfo(name, net.head, size if fixed else net.multiple, size, single=net.kind == "boxes", fixed=fixed)
 
 
 class TorchRuntime:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..annotations import KeypointSet, Photo
+from ..annotations import KeypointSet
 from ..formats import open_dataset
 from ..skeleton import Head
 from . import augment
@@ -34,7 +34,8 @@ class Source:
         mosaic: these photos may be joined into mosaics.
         without: another data set whose photos (by id) are left out, because they are the same ones.
         first: only so many photos, from the start; 0 takes all.
-        joints: fewest labelled joints of a person to make a crop around.
+        people: only photos with a person to make a crop around.
+        joints: fewest labelled joints, of those that the network knows, of such a person.
         large: least share of the photo's longer side that such a person's box has.
     """
 
@@ -46,6 +47,7 @@ class Source:
     mosaic: bool = True
     without: str = ""
     first: int = 0
+    people: bool = False
     joints: int = 1
     large: float = 0.0
 
@@ -59,12 +61,14 @@ class People:
         boxes: (P, 4) x, y, w, h.
         unsure: (P, K) joints whose absence means nothing: their channels are masked inside the person's box.
         ignore: (R, 4) boxes in which people are not, or not surely, annotated.
+        bare: (B, 4) those of them that are one person without any keypoint.
     """
 
     joints: np.ndarray
     boxes: np.ndarray
     unsure: np.ndarray
     ignore: np.ndarray
+    bare: np.ndarray
 
 
 def read_people(annotations: tuple[dict[str, Any], ...], names: tuple[str, ...], head: Head) -> People:
@@ -87,7 +91,8 @@ def read_people(annotations: tuple[dict[str, Any], ...], names: tuple[str, ...],
         if a.get("face") == "unknown":
             unsure[p, face] = True
     boxes = np.array([a.get("centre_box", a["bbox"]) for a in persons], np.float32).reshape(-1, 4)
-    return People(joints, boxes, unsure, np.array(ignore, np.float32).reshape(-1, 4))
+    bare = [a["bbox"] for a in annotations if a["num_keypoints"] == 0 and not a.get("iscrowd")]
+    return People(joints, boxes, unsure, *(np.array(b, np.float32).reshape(-1, 4) for b in (ignore, bare)))
 
 
 @dataclass
@@ -95,7 +100,8 @@ class _Loaded:
     source: Source
     files: Any
     names: list[str]
-    people: list[People] = field(default_factory=list)
+    people: list[People]
+    main: list[np.ndarray]  # who a crop may be made around, by photo
 
 
 class PoseSamples(Dataset[dict[str, Any]]):
@@ -126,9 +132,7 @@ class PoseSamples(Dataset[dict[str, Any]]):
         self.sets: list[_Loaded] = []
         for source in sources:
             opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
-            photos = _chosen(opened, source, root, need=self.single or kind == "boxes")
-            people = [read_people(p.people, opened.skeleton.joints, head) for p in photos]
-            self.sets.append(_Loaded(source, opened.files, [p.file_name for p in photos], people))
+            self.sets.append(_load(opened, source, root, head, source.people or self.single or kind == "boxes"))
         weights = np.array([s.source.weight for s in self.sets])
         self.shares = weights / weights.sum()
         self.mosaic_shares = weights * [s.source.mosaic for s in self.sets]
@@ -156,7 +160,7 @@ class PoseSamples(Dataset[dict[str, Any]]):
             joints = torch.from_numpy(people.joints[0])
             return item | {"xy": (joints[:, :2] + 0.5) / self.size, "visible": joints[:, 2] > 0}
         names = "heatmaps", "fields", "heatmap_mask", "field_mask"
-        maps = map(torch.from_numpy, make_maps(people, self.head, self.size))
+        maps = map(torch.from_numpy, make_maps(people, self.head, self.size, self.single))
         return item | dict(zip(names, maps, strict=True))
 
     def _view(self, rng: np.random.Generator) -> tuple[np.ndarray, People]:
@@ -170,6 +174,7 @@ class PoseSamples(Dataset[dict[str, Any]]):
                 people.joints[..., :2] += shift
                 people.boxes[:, :2] += shift
                 people.ignore[:, :2] += shift
+                people.bare[:, :2] += shift
                 parts.append(people)
         else:
             canvas, people = self._tile(rng, (self.size, self.size), self.shares, 1.0)
@@ -185,14 +190,11 @@ class PoseSamples(Dataset[dict[str, Any]]):
         data = self.sets[rng.choice(len(self.sets), p=shares)]
         number = int(rng.integers(len(data.names)))
         self._seen.append(data.names[number])
-        image, people = data.files.image(data.names[number]), data.people[number]
-        large = people.boxes[:, 2:].max(1) >= data.source.large * max(image.shape[:2])
-        main = np.flatnonzero(((people.joints[..., 2] > 0).sum(1) >= data.source.joints) & large)
+        image, people, main = data.files.image(data.names[number]), data.people[number], data.main[number]
         box = None
         if self.single:
-            which = [int(rng.choice(main))] if len(main) else [0]
-            alone = len(people.boxes) == 1
-            people = People(people.joints[which], people.boxes[which], people.unsure[which], people.ignore[:0])
+            which, none, alone = [int(rng.choice(main))], people.ignore[:0], len(people.boxes) == 1
+            people = People(people.joints[which], people.boxes[which], people.unsure[which], none, none)
             if not (alone and rng.random() < self.config.whole):
                 box = people.boxes[0] if self.config.box == "annotated" else _joint_box(people.joints[0])
         elif len(main) and rng.random() >= self.config.whole:
@@ -208,27 +210,41 @@ class PoseSamples(Dataset[dict[str, Any]]):
         inside = ((joints[..., :2] >= 0) & (joints[..., :2] < np.array(tile))).all(-1)
         joints[..., 2] *= inside
         unsure = people.unsure[:, list(order)] if mirrored else people.unsure
-        boxes, ignore = augment.move_boxes(people.boxes, matrix), augment.move_boxes(people.ignore, matrix)
-        return augment.warp(image, matrix, tile), People(joints.astype(np.float32), boxes, unsure, ignore)
+        boxes = (augment.move_boxes(b, matrix) for b in (people.boxes, people.ignore, people.bare))
+        moved, ignore, bare = boxes
+        return augment.warp(image, matrix, tile), People(joints.astype(np.float32), moved, unsure, ignore, bare)
 
 
-def _chosen(opened: KeypointSet, source: Source, root: Path, need: bool) -> list[Photo]:
-    """Photos of a source that its table asks for; those without anybody only where nobody is ``need``ed."""
+def _load(opened: KeypointSet, source: Source, root: Path, head: Head, need: bool) -> _Loaded:
+    """What a source's table asks for; photos with nobody to make a crop around only where nobody is ``need``ed.
+
+    Raises:
+        ValueError: the data has none of the network's joints, or no photo is left.
+    """
+    if not set(opened.skeleton.joints) & set(head.skeleton.joints):
+        raise ValueError(
+            f"{opened.name}: its joints ({', '.join(opened.skeleton.joints)}) are none of the network's"
+            f' ({", ".join(head.skeleton.joints)}); put skeleton = "data" into the recipe'
+        )
     skip = set()
     if source.without:
         skip = {p.id for s in ("train", "val") for p in KeypointSet.open(root / source.without, s).photos}
-    photos = [p for p in opened.photos if p.id not in skip]
-    if need:
-        photos = [p for p in photos if any(_counts(a, p, source) for a in p.people)]
-    photos = photos[: source.first or None]
-    if not photos:
-        raise ValueError(f"{opened.name}: no photo has what the recipe asks for (joints = {source.joints})")
-    return photos
-
-
-def _counts(person: dict[str, Any], photo: Photo, source: Source) -> bool:
-    size = max(person["bbox"][2:]) >= source.large * max(photo.width, photo.height)
-    return size and person["num_keypoints"] >= source.joints and not person.get("iscrowd")
+    loaded = _Loaded(source, opened.files, [], [], [])
+    for photo in opened.photos:
+        if source.large and not photo.width:
+            raise ValueError(f"{opened.name}: large = {source.large} needs sizes of photos, which this format lacks")
+        people = read_people(photo.people, opened.skeleton.joints, head)
+        labelled = (people.joints[..., 2] > 0).sum(1)
+        large = people.boxes[:, 2:].max(1, initial=0) >= source.large * max(photo.width, photo.height)
+        main = np.flatnonzero((labelled >= source.joints) & large)
+        if photo.id in skip or (need and not len(main)) or len(loaded.names) == (source.first or -1):
+            continue
+        loaded.names.append(photo.file_name)
+        loaded.people.append(people)
+        loaded.main.append(main)
+    if not loaded.names:
+        raise ValueError(f"{opened.name}: no photo has what the recipe asks for ({source})")
+    return loaded
 
 
 def _joint_box(joints: np.ndarray) -> np.ndarray:
@@ -240,10 +256,12 @@ def _joint_box(joints: np.ndarray) -> np.ndarray:
 
 
 def _boxes(people: People, size: int) -> dict[str, Tensor]:
-    """Boxes within the picture, of people whose middle is in it."""
-    corners = np.concatenate([people.boxes[:, :2], people.boxes[:, :2] + people.boxes[:, 2:]], 1).clip(0, size)
-    seen = (corners[:, 2:] - corners[:, :2] > 4).all(1) & (people.joints[..., 2] > 0).any(1)
-    return {"boxes": torch.from_numpy(corners[seen]), "keypoints": torch.from_numpy(people.joints[seen])}
+    """Boxes within the picture that are larger than four pixels; people without keypoints have 0, 0, 0 for all."""
+    joints = np.concatenate([people.joints, np.zeros((len(people.bare), *people.joints.shape[1:]), np.float32)])
+    boxes = np.concatenate([people.boxes, people.bare]).astype(np.float32)
+    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).clip(0, size)
+    seen = (corners[:, 2:] - corners[:, :2] > 4).all(1)
+    return {"boxes": torch.from_numpy(corners[seen]), "keypoints": torch.from_numpy(joints[seen])}
 
 
 def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
@@ -266,8 +284,14 @@ def _tiles(rng: np.random.Generator, size: int) -> list[tuple[int, int, int, int
     return [(0, 0, x, y), (x, 0, size - x, y), (0, y, x, size - y), (x, y, size - x, size - y)]
 
 
-def make_maps(people: People, head: Head, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Targets and masks of one picture; a channel is masked where its label is unsure and nothing is labelled."""
+def make_maps(
+    people: People, head: Head, size: int, single: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Targets and masks of one picture; a channel is masked where its label is unsure and nothing is labelled.
+
+    That is inside the person's box, for around it others may be labelled; everywhere for networks of a ``single``
+    person.
+    """
     cells = size // head.stride
     heat, field_ = heatmaps(people.joints, head, cells, cells), fields(people.joints, head, cells, cells)
     heat_mask = np.ones(heat.shape, bool)
@@ -279,7 +303,7 @@ def make_maps(people: People, head: Head, size: int) -> tuple[np.ndarray, np.nda
     for box, unsure in zip(people.boxes, people.unsure, strict=True):
         if not unsure.any():
             continue
-        where = _cells_of(box, head.stride, cells)
+        where = (slice(None), slice(None)) if single else _cells_of(box, head.stride, cells)
         heat_mask[unsure, *where] = False
         field_mask[np.array([unsure[a] or unsure[b] for a, b in head.limbs], bool), *where] = False
     heat_mask |= heat > 0.05

@@ -20,6 +20,7 @@ class World:
 
     def __init__(self) -> None:
         self.size, self.rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+        self.neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes on this machine
         cuda = torch.cuda.is_available()
         self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
         if self.size > 1:

@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
     """
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     if raw.get("resume_weights"):
-        raw["resume_weights"] = str(path.parent / raw["resume_weights"])
+        raw["resume_weights"] = str((path.parent / raw["resume_weights"]).resolve())
     if "extends" not in raw:
         return raw
     base = _read(path.parent / raw.pop("extends"))
@@ -121,8 +121,15 @@ def _checked(table: Any) -> Any:
     """
     for f in fields(table):
         value, wanted = getattr(table, f.name), type(f.default)
-        if f.default is not MISSING and not isinstance(value, (int, float) if wanted is float else wanted):
+        if f.default is MISSING:
+            continue
+        if not isinstance(value, (int, float) if wanted is float else wanted) or (
+            isinstance(value, bool) and wanted is not bool
+        ):
             raise TypeError(f"{f.name} = {value!r} is no {wanted.__name__}")
+        pair: Any = value if isinstance(f.default, tuple) and f.default else (1, 1)
+        if not (len(pair) == 2 and 0 < pair[0] <= pair[1]):
+            raise TypeError(f"{f.name} = {value!r}: two numbers above 0, the smaller first")
     return table
 
 

@@ -96,7 +96,7 @@ def picture_grid(name: str, net: Network, images: torch.Tensor, path: Path) -> N
     size = pixels.shape[1]
     # Whatever it is sure of yet: early in training little reaches the thresholds of a trained network.
     config = DecodeConfig(peak=0.1, joints=1)
-    predictor = Predictor(TorchRuntime(net, describe(name, net)), size=size, config=config)
+    predictor = Predictor(TorchRuntime(net, describe(name, net, size)), config=config)
     canvas = np.full((down * size, across * size, 3), 114, np.uint8)
     for i, image in enumerate(pixels):
         y, x = divmod(i, across)

@@ -27,7 +27,7 @@ def head_joints(joints: np.ndarray, names: tuple[str, ...], head: Head) -> np.nd
     for k, name in enumerate(head.skeleton.joints):
         if name in index:
             out[:, k] = joints[:, index[name]]
-        elif name == "neck":
+        elif name == "neck" and {"left_shoulder", "right_shoulder"} <= index.keys():
             shoulders = joints[:, [index["left_shoulder"], index["right_shoulder"]]]
             both = (shoulders[:, :, 2] > 0).all(1)
             out[both, k, :2] = shoulders[both, :, :2].mean(1)

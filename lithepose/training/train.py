@@ -72,9 +72,10 @@ class Trainer:
         self.recipe, self.root, self.folder, self.world = recipe, root, folder, world
         torch.manual_seed(recipe.seed)
         net = build(recipe.network, make_head(recipe, root), **recipe.options)
-        if recipe.start:
+        checkpoint = folder / "checkpoint.pt"
+        if recipe.start and not checkpoint.exists():
             load_imagenet(net, recipe.start if ":" in recipe.start else root / recipe.start)
-        if recipe.resume_weights:
+        if recipe.resume_weights and not checkpoint.exists():
             load_weights(net, recipe.resume_weights)
         self.scale = Scaled(net).to(world.device)
         net = world.synced(net)
@@ -84,9 +85,10 @@ class Trainer:
         self.blocks = len(net.front.blocks) if isinstance(getattr(net, "front", None), MobileNetV1) else 0
         if recipe.freeze and not self.blocks:
             raise ValueError(f"freeze = {recipe.freeze}: only a MobileNetV1 front can keep its first blocks")
+        if recipe.frozen_steps and not hasattr(net, "front"):
+            raise ValueError(f"frozen_steps = {recipe.frozen_steps}: {recipe.network} has no front to freeze")
         self.optimizer, self.average = make_optimizer(self.net, recipe), Average(self.net, recipe.ema)
         self.plateau, self.first = Plateau(), 0
-        checkpoint = folder / "checkpoint.pt"
         if checkpoint.exists():
             same_recipe(recipe, folder / "recipe.json")
             state = self.net, self.optimizer, self.average, self.plateau
@@ -107,7 +109,7 @@ class Trainer:
             samples,  # pyright: ignore[reportArgumentType]
             batch // world.size,
             sampler=range(first + world.rank, end, world.size),
-            num_workers=max(1, min(8, (os.cpu_count() or 1) // world.size)) if cuda else 1,
+            num_workers=max(1, min(8, (os.cpu_count() or 1) // world.neighbours)) if cuda else 1,
             prefetch_factor=4,
             pin_memory=cuda,
             collate_fn=collate,
@@ -150,7 +152,8 @@ class Trainer:
                     began, sums, since = time.perf_counter(), {}, done
                 if self.validation and (done % validate_every == 0 or last):
                     line["validation"] = self._validate(self.validation)
-                    self.plateau.see(line["validation"], recipe)
+                    if done > max(recipe.frozen_steps, recipe.warmup):
+                        self.plateau.see(line["validation"], recipe)
                     began = time.perf_counter()
                 if log and line:
                     log.write({"step": done} | line)
@@ -191,18 +194,19 @@ class Trainer:
             group["lr"] = self._rate(step) * group["scale"]
         x, batch = self._on_device(batch)
         parts = losses(self.net, called, x, batch, recipe)
-        if not math.isfinite(float(parts["total"].detach())):
-            photos = sorted({name for n in numbers for name in self.samples.photos(n)})
-            raise FloatingPointError(
-                f"loss {float(parts['total'].detach())} at step {step}, samples {numbers[0]} to {numbers[-1]} ("
-                f"{', '.join(photos)}); the last checkpoint is kept in {self.folder}"
-            )
         self.optimizer.zero_grad(set_to_none=True)
         parts["total"].backward()
         trained = [p for p in self.net.parameters() if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(trained, recipe.clip or math.inf)
+        said = {k: float(v.detach()) for k, v in parts.items()} | {"gradient": float(norm.detach())}
+        if not math.isfinite(said["total"] + said["gradient"]):  # before it gets into the weights
+            photos = sorted({name for n in numbers for name in self.samples.photos(n)})
+            raise FloatingPointError(
+                f"loss {said['total']}, gradient {said['gradient']} at step {step}, samples {numbers[0]} to"
+                f" {numbers[-1]} ({', '.join(photos)}); the last checkpoint is kept in {self.folder}"
+            )
         self.optimizer.step()
-        return {k: float(v.detach()) for k, v in parts.items()} | {"gradient": float(norm.detach())}
+        return said
 
     def _on_device(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
         def move(value: Any) -> Any:
