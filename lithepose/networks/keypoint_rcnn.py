@@ -36,6 +36,8 @@ class KeypointRcnnConfig:
         levels: fpn for a pyramid of strides 4 to 32; c4 for the one map of stride 16 that the paper's wording allows.
         size: longer side of the input.
         detections: most people in a picture.
+        freeze_norm: BatchNorm of the backbone keeps its averages, as is usual behind ImageNet weights and small batches;
+            a backbone that starts from chance needs it to learn.
         norm: BatchNorm behind the convolutions of the head that end in a ReLU; the paper does not speak of any.
 
     Pictures are fitted into size x size with their aspect kept; "resized to 320x320" could also mean warped, which
@@ -50,6 +52,7 @@ class KeypointRcnnConfig:
     size: int = 320
     detections: int = 100
     norm: bool = False
+    freeze_norm: bool = True
 
 
 def head_layer(kind: str, c_in: int, c_out: int, expansion: int, norm: bool = False) -> nn.Sequential:
@@ -157,8 +160,10 @@ class KeypointRcnn(nn.Module):
         self.train()  # with BatchNorm frozen from the first step on
 
     def train(self, mode: bool = True) -> KeypointRcnn:
-        """As of any module, but BatchNorm of the backbone stays frozen at its averages."""
+        """As of any module, but BatchNorm of the backbone stays frozen at its averages, unless it was asked not to."""
         super().train(mode)
+        if not self.config.freeze_norm:
+            return self
         for layer in self.detector.backbone.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.eval().requires_grad_(False)
