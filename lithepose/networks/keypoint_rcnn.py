@@ -36,8 +36,8 @@ class KeypointRcnnConfig:
         levels: fpn for a pyramid of strides 4 to 32; c4 for the one map of stride 16 that the paper's wording allows.
         size: longer side of the input.
         detections: most people in a picture.
-        freeze_norm: BatchNorm of the backbone keeps its averages, as is usual behind ImageNet weights and small batches;
-            a backbone that starts from chance needs it to learn.
+        freeze_norm: BatchNorm of the backbone keeps its averages, as is usual behind ImageNet weights and with small
+            batches; a backbone that starts from chance needs it to learn.
         norm: BatchNorm behind the convolutions of the head that end in a ReLU; the paper does not speak of any.
 
     Pictures are fitted into size x size with their aspect kept; "resized to 320x320" could also mean warped, which

@@ -43,8 +43,8 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
     Args:
         recipe: what to do.
         data: folder that the recipe's data sets are relative to.
-        run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json``, ``pictures/`` (one an epoch), at the
-            end ``log.csv``, ``losses.png`` and ``weights.safetensors``.
+        run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json``, ``pictures/`` (one an epoch or
+            ``save_every`` steps), at the end ``log.csv``, ``losses.png`` and ``weights.safetensors``.
         quiet: no progress bar.
         tensorboard: also write TensorBoard's events.
 
@@ -96,7 +96,8 @@ class Trainer:
         world.barrier()
         self.samples = self._samples(recipe.data, recipe.augment)
         self.validation = self._samples(recipe.validation, recipe.augment.still()) if recipe.validation else None
-        self.epoch = max(1, len(self.samples) // recipe.batch)
+        # Of a handful of photos an epoch is a few steps: looking after each would take longer than training.
+        self.look_every = max(len(self.samples) // recipe.batch, recipe.save_every)
 
     def _samples(self, sources: Any, augment: Any) -> PoseSamples:
         recipe, net = self.recipe, self.net
@@ -118,7 +119,7 @@ class Trainer:
     def run(self, quiet: bool, tensorboard: bool) -> Path:
         """All steps that are left."""
         recipe, world, folder = self.recipe, self.world, self.folder
-        validate_every = recipe.validate_every or self.epoch
+        validate_every = recipe.validate_every or self.look_every
         log = None
         if world.first:
             cut_log(folder / "log.jsonl", self.first)
@@ -157,7 +158,7 @@ class Trainer:
                     began = time.perf_counter()
                 if log and line:
                     log.write({"step": done} | line)
-                if world.first and (done % self.epoch == 0 or last):
+                if world.first and (done % self.look_every == 0 or last):
                     self._draw(batch, folder / "pictures" / f"{done:07d}.jpg")
                 if world.first and (done % recipe.save_every == 0 or last):
                     state = self.net, self.optimizer, self.average, self.plateau
