@@ -5,8 +5,8 @@ A bit is 1 where a value is >= 0, so the product of two signs is +1 where their 
     dot = K - 2 popcount(a xor w),
 
 and a tap outside the picture, which counts 0, is put right by the number of ones of its weights. Activations are
-``(H + 2, W + 2, ceil(C / 32))`` 32-bit words with a border of zeros; weights are stored as ``(OC, 3, 3, ceil(C / 32))``;
-channel c is bit c % 32 of word c // 32 on every machine.
+``(H + 2, W + 2, ceil(C / 32))`` 32-bit words with a border of zeros; weights are stored as
+``(OC, 3, 3, ceil(C / 32))``; channel c is bit c % 32 of word c // 32 on every machine.
 """
 
 from __future__ import annotations
@@ -137,8 +137,7 @@ class BinaryLayer:
         return out[..., : len(self.bits)]
 
 
-@intrinsic
-def _at(_typing: Any, array: Any, offset: Any) -> Any:
+def _flat_pointer(_typing: Any, array: Any, offset: Any) -> Any:
     """Pointer to an element of a contiguous array, counted flat."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -146,6 +145,9 @@ def _at(_typing: Any, array: Any, offset: Any) -> Any:
         return builder.gep(data, [arguments[1]])
 
     return types.CPointer(array.dtype)(array, types.int64), generate
+
+
+_at: Any = intrinsic(_flat_pointer)
 
 
 def _tile(pixels: int, vectors: int) -> Any:
@@ -160,9 +162,7 @@ def _tile(pixels: int, vectors: int) -> Any:
         return ir.Constant(INT64, value)
 
     def vector(builder: ir.IRBuilder, pointer: ir.Value, kind: ir.Type = COUNTS) -> ir.Value:
-        loaded = builder.load(builder.bitcast(pointer, kind.as_pointer()))
-        loaded.align = 4
-        return loaded
+        return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=4)
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         act, row, weight, span, step, correct, scale, out, stride, x, width = arguments
@@ -197,7 +197,7 @@ def _tile(pixels: int, vectors: int) -> Any:
                 dot = builder.sub(vector(builder, builder.gep(corrections, part)), twice)
                 value = builder.fmul(builder.sitofp(dot, FLOATS), vector(builder, builder.gep(scale, part), FLOATS))
                 target = builder.gep(out, [builder.add(builder.mul(stride, number(p)), part[0])])
-                builder.store(value, builder.bitcast(target, FLOATS.as_pointer())).align = 4
+                builder.store(value, builder.bitcast(target, FLOATS.as_pointer()), align=4)
         return context.get_dummy_value()
 
     @intrinsic
