@@ -274,9 +274,11 @@ def evaluate(
         return track(photos, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
 
     done = measure(predictor, dataset, split, "" if metric == "auto" else metric, progress)
-    table = Table("metric", "value", title=f"{model} on {data} ({split}), longer side {predictor.size}")
+    table = Table(
+        "metric", "value", title=f"{model} on {len(dataset)} photos of {data} ({split}), longer side {predictor.size}"
+    )
     for name, value in done.scores.items():
-        table.add_row(name, f"{value:.4f}")
+        table.add_row(name, f"{value:.4f}" if value >= 0 else "none of this size")
     for name, value in done.joints.items():
         table.add_row(f"  {name}", f"{value:.4f}")
     out_console.print(table)

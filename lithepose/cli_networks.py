@@ -185,9 +185,9 @@ def receptive_field(
     marks = None if truth is None else tuple(transform.to_input(np.array(truth)).tolist())
     colour = (0, 0, 255) if names[index].startswith("right") else (255, 0, 0)
     write_picture(out, draw_field(pixels, change, marks, found, colour))
-    out_console.print(
-        f"{names[index]}: {covered(change):.1%} of the picture changes it by 1 % of the most or more; drawn: {out}"
-    )
+    by = "" if weights else ", by random weights"
+    share = f"{covered(change):.1%} of the picture change it by a hundredth of the largest change or more{by}"
+    out_console.print(f"{names[index]}: {share}; drawn: {out}")
     return OK
 
 

@@ -192,11 +192,16 @@ def _figures(metric: str, curve: Pck, skeleton: Skeleton) -> tuple[dict[str, flo
     for group, names in GROUPS.items():
         members = [index[n] for n in names if n in index]
         if members:
-            scores[group] = float(np.mean([curve.at(top, [i]) for i in members]))
+            scores[group] = _mean(curve, top, members)
     upper = [i for n, i in index.items() if not any(part in n for part in ("hip", "knee", "ankle", *NOT_COUNTED))]
     if len(upper) < len(counted):
         scores["upper body"] = curve.at(top, upper)
     return scores, {n: curve.at(top, [i]) for n, i in index.items()}
+
+
+def _mean(curve: Pck, threshold: float, joints: list[int]) -> float:
+    """Mean of the joints' figures, as the papers' tables have it, where totals weigh them by their number."""
+    return float(np.mean([curve.at(threshold, [i]) for i in joints]))
 
 
 def _counted(metric: str, index: dict[str, int]) -> list[int]:
@@ -221,5 +226,5 @@ def save_curve(evaluation: Evaluation, skeleton: Skeleton, path: str | Path) -> 
     for group, names in GROUPS.items():
         members = [index[n] for n in names if n in index]
         if members:
-            shown[group] = [curve.at(t, members) for t in curve.thresholds]
+            shown[group] = [_mean(curve, t, members) for t in curve.thresholds]
     lines(path, curve.thresholds, shown, "threshold", f"{evaluation.metric.upper()}: share of correct joints")

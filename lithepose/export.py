@@ -200,7 +200,7 @@ def open_weights(
         with safe_open(weights, "pt") as file:
             says = file.metadata() or {}
     except SafetensorError as error:
-        raise ValueError(f"{weights}: not a safetensors file ({error})") from error
+        raise ValueError(f"{weights}: not a safetensors file, as a run writes at its end ({error})") from error
     told = json.loads(says["lithepose"]) if "lithepose" in says else {}
     info = ModelInfo.from_json(json.dumps(told["info"])) if told else None
     if not network and not info:

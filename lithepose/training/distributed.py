@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_functional
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -46,7 +45,7 @@ class World:
             return net
         # A batch without people gives a detector's heads no gradient.
         unused = getattr(net, "kind", "") == "boxes"
-        return DistributedDataParallel(net, broadcast_buffers=False, find_unused_parameters=unused)
+        return DistributedDataParallel(net, find_unused_parameters=unused)
 
     def synced(self, net: Any) -> Any:
         """BatchNorm over the batch of all processes instead of each one's part."""
@@ -74,6 +73,22 @@ class World:
             dist.barrier()
 
 
+class _Sum(torch.autograd.Function):
+    """Sum over all processes, of the value and of its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
 class SyncedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm over the batches of all processes on a CPU, where torch's own has no kernel.
 
@@ -92,9 +107,9 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         x, world = input.float(), dist.get_world_size()
-        mean = dist_functional.all_reduce(x.mean((0, 2, 3))) / world
+        mean: Tensor = _Sum.apply(x.mean((0, 2, 3))) / world  # pyright: ignore[reportOperatorIssue]
         centred = x - mean[:, None, None]  # in two passes: a difference of squares would lose digits
-        variance = dist_functional.all_reduce(centred.square().mean((0, 2, 3))) / world
+        variance: Tensor = _Sum.apply(centred.square().mean((0, 2, 3))) / world  # pyright: ignore
         with torch.no_grad():
             count = input.numel() / self.num_features * world
             momentum = 0.1 if self.momentum is None else self.momentum

@@ -65,8 +65,14 @@ class Recipe:
             ValueError: the file is no TOML, has a key or type that no recipe has, or a value out of range.
             FileNotFoundError: no such file.
         """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path}: no such recipe; those of the project are in recipes/")
         try:
             raw = _read(Path(path))
+            _known(cls, raw)
+            _known(AugmentConfig, raw.get("augment", {}))
+            for table in (*raw["data"], *raw.get("validation", ())):
+                _known(Source, table)
             raw["data"] = tuple(_checked(Source(**_frozen(table))) for table in raw["data"])
             raw["validation"] = tuple(_checked(Source(**_frozen(table))) for table in raw.get("validation", ()))
             augment = _checked(replace(AugmentConfig(), **_frozen(raw.pop("augment", {}))))
@@ -113,6 +119,18 @@ def _read(path: Path) -> dict[str, Any]:
     return base | raw | merged
 
 
+def _known(kind: Any, table: dict[str, Any]) -> None:
+    """Refuse keys that a table of this kind does not have.
+
+    Raises:
+        TypeError: names the key, and those that there are.
+    """
+    names = [f.name for f in fields(kind)]
+    for key in table:
+        if key not in names:
+            raise TypeError(f"no key {key!r}; there are {', '.join(names)}")
+
+
 def _checked(table: Any) -> Any:
     """A dataclass whose values have the types of its defaults (an int may stand for a float).
 
@@ -138,6 +156,15 @@ def _frozen(table: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
 
 
+def _same(now: Any, before: Any) -> bool:
+    """Equal, but for keys that a later version has added."""
+    if isinstance(now, dict) and isinstance(before, dict):
+        return all(_same(now[key], before[key]) for key in now if key in before)
+    if isinstance(now, list) and isinstance(before, list):
+        return len(now) == len(before) and all(map(_same, now, before))
+    return now == before
+
+
 def same_recipe(recipe: Recipe, path: Path) -> None:
     """Refuse to go on with a run by another recipe: its record would tell of a training that never was.
 
@@ -147,6 +174,6 @@ def same_recipe(recipe: Recipe, path: Path) -> None:
     if not path.exists():
         return
     before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(recipe.to_json())
-    differ = [key for key in now if key not in MAY_CHANGE and key in before and now[key] != before[key]]
+    differ = [key for key in now if key not in MAY_CHANGE and key in before and not _same(now[key], before[key])]
     if differ:
         raise ValueError(f"{path.parent}: was begun with another {', '.join(differ)}; name another run, or remove it")

@@ -50,10 +50,14 @@ class Log:
                 self.board.add_scalar(name, value, line["step"])
 
     def close(self) -> None:
-        """Close the files, and write the log as a table and as a plot."""
+        """Close the files, and show the log once more."""
         self.file.close()
         if self.board:
             self.board.close()
+        self.show()
+
+    def show(self) -> None:
+        """Write the log as a table and as a plot."""
         rows = read_log(self.run)
         if not rows:
             return

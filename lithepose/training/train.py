@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,7 @@ class Trainer:
             prefetch_factor=4,
             pin_memory=cuda,
             collate_fn=collate,
+            worker_init_fn=_deaf,
         )
 
     def run(self, quiet: bool, tensorboard: bool) -> Path:
@@ -129,6 +131,8 @@ class Trainer:
         console = Console(stderr=True)
         progress = Progress(*columns, console=console, disable=quiet or not world.first or not console.is_terminal)
         batches = self.batches(self.samples, self.first * recipe.batch, recipe.steps * recipe.batch, recipe.batch)
+        if self.first and world.first and not quiet:
+            console.print(f"{folder}: goes on from step {self.first}", highlight=False)
         with contextlib.ExitStack() as stack:
             stack.enter_context(progress)
             if log:
@@ -158,7 +162,10 @@ class Trainer:
                     began = time.perf_counter()
                 if log and line:
                     log.write({"step": done} | line)
-                if world.first and (done % self.look_every == 0 or last):
+                    if not quiet and not console.is_terminal:
+                        console.print(f"step {done} of {recipe.steps}: {said}", highlight=False)
+                if log and (done % self.look_every == 0 or last):
+                    log.show()
                     self._draw(batch, folder / "pictures" / f"{done:07d}.jpg")
                 if world.first and (done % recipe.save_every == 0 or last):
                     state = self.net, self.optimizer, self.average, self.plateau
@@ -246,6 +253,12 @@ class Trainer:
     def _draw(self, batch: Batch, path: Path) -> None:
         with self._averaged():
             picture_grid(self.recipe.network, self.net.eval(), batch["image"], path)
+
+
+def _deaf(_worker: int) -> None:
+    """Signals are for the process that trains, which ends its workers; reaching these first they end in tracebacks."""
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)
 
 
 def make_head(recipe: Recipe, root: Path) -> Head | None:
