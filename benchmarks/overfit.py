@@ -17,9 +17,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 import tyro
-from machine import cpu
+from machine import cores, cpu
 
 from lithepose.evaluate import evaluate
 from lithepose.export import export_weights
@@ -64,7 +63,7 @@ def main(names: tuple[str, ...], /, data: Path, runs: Path = ROOT / "runs") -> N
             "size": recipe.size,
             "steps": recipe.steps,
             "minutes": f"{sum(line['seconds'] for line in log if 'seconds' in line) / 60:.1f}",
-            "machine": f"{cpu()}, {torch.get_num_threads()} threads",
+            "machine": f"{cpu()}, {cores()} cores",
             "first_loss": f"{log[0]['total']:.5f}",
             "last_loss": f"{log[-1]['total']:.5f}",
             "pck": f"{joints['PCK@0.2']:.4f}",

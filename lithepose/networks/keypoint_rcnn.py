@@ -38,6 +38,7 @@ class KeypointRcnnConfig:
         detections: most people in a picture.
         freeze_norm: BatchNorm of the backbone keeps its averages, as is usual behind ImageNet weights and with small
             batches; a backbone that starts from chance needs it to learn.
+        rois: boxes a picture that the heads are trained on, a quarter of them of people; what a step costs.
         norm: BatchNorm behind the convolutions of the head that end in a ReLU; the paper does not speak of any.
 
     Pictures are fitted into size x size with their aspect kept; "resized to 320x320" could also mean warped, which
@@ -53,6 +54,7 @@ class KeypointRcnnConfig:
     detections: int = 100
     norm: bool = False
     freeze_norm: bool = True
+    rois: int = 512
 
 
 def head_layer(kind: str, c_in: int, c_out: int, expansion: int, norm: bool = False) -> nn.Sequential:
@@ -137,8 +139,8 @@ class KeypointRcnn(nn.Module):
         from torchvision.models.detection.anchor_utils import AnchorGenerator  # pyright: ignore[reportMissingImports]
 
         self.config = config = config or KeypointRcnnConfig()
-        if min(config.expansion, config.layers, config.width, config.detections) < 1:
-            raise ValueError("expansion, layers, width and detections must be at least 1")
+        if min(config.expansion, config.layers, config.width, config.detections, config.rois) < 1:
+            raise ValueError("expansion, layers, width, detections and rois must be at least 1")
         if config.size < 32 or config.size % 32:
             raise ValueError(f"size={config.size}: must be a multiple of 32")
         self.head, self.multiple = head, 32
@@ -151,6 +153,7 @@ class KeypointRcnn(nn.Module):
             keypoint_head=KeypointHead(config),
             keypoint_predictor=_predictor(config.width, len(head.skeleton)),
             box_detections_per_img=config.detections,
+            box_batch_size_per_image=config.rois,
             # Pictures come scaled and fitted to config.size; others the detector's own transform brings there and back.
             min_size=config.size,
             max_size=config.size,
