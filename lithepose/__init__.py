@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .draw import draw
+    from .drawing import draw
     from .image import UnreadableImage, read_image
     from .poses import Poses
     from .predict import Predictor, load
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["Poses", "Predictor", "Skeleton", "UnreadableImage", "draw", "load", "read_image"]
 
-_HOMES = {"draw": "draw", "UnreadableImage": "image", "Poses": "poses", "Predictor": "predict", "load": "predict"}
+_HOMES = {"draw": "drawing", "UnreadableImage": "image", "Poses": "poses", "Predictor": "predict", "load": "predict"}
 _HOMES |= {"Skeleton": "skeleton", "read_image": "image"}
 
 

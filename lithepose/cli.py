@@ -33,7 +33,7 @@ def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
     Args:
         out: picture to write.
     """
-    from .draw import draw
+    from .drawing import draw
     from .image import read_image
     from .predict import load
     from .sinks import write_picture
@@ -116,7 +116,7 @@ def _predict(
     format: str,
     failures: dict[str, str],
 ) -> int:
-    from .draw import draw
+    from .drawing import draw
     from .frames import Failed, frames
     from .sinks import PictureSink, ResultFile
 
@@ -261,14 +261,14 @@ def evaluate(
     predictor = Predictor(model, size=size, threads=threads, flip=flip, scales=scales)
     if curve and (metric == "oks" or (metric == "auto" and not predictor.one_person)):
         raise ValueError("--curve: oks has none over thresholds; add --metric pck or pckh")
-    dataset = open_dataset(data, split, images)
-    if first:
-        dataset = replace(dataset, photos=dataset.photos[:first])
     if metric == "oks" or (metric == "auto" and not predictor.one_person):
         try:
             import faster_coco_eval  # noqa: F401
         except ImportError as error:
             raise missing("evaluate", "evaluate", error) from error
+    dataset = open_dataset(data, split, images)
+    if first:
+        dataset = replace(dataset, photos=dataset.photos[:first])
 
     def progress(photos):  # noqa: ANN001, ANN202
         return track(photos, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)

@@ -29,7 +29,8 @@ def calibrate(net: Network, image: np.ndarray) -> None:
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 1.0
-    net.train()(Scaled(net)(torch.from_numpy(image[None]).permute(0, 3, 1, 2)))
+    both = torch.from_numpy(np.stack([image, image[:, ::-1]]))  # one picture alone may leave one value a channel
+    net.train()(Scaled(net)(both.permute(0, 3, 1, 2)))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
     net.eval()

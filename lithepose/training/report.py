@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..decode import DecodeConfig
-from ..draw import draw
+from ..drawing import draw
 from ..networks import Network
 from ..plot import lines
 from ..predict import Predictor
