@@ -132,8 +132,8 @@ class BinaryLayer:
             raise ValueError(f"activations of shape {activations.shape}: the layer has {self.channels} channels")
         height, width = activations.shape[0] - 2, activations.shape[1] - 2
         out = np.empty((height, width, self.corrections.shape[2]), np.float32)
-        kernel = {4: _conv4, 2: _conv2, 1: _conv1}[self.vectors]
-        kernel(np.ascontiguousarray(activations), self.lanes, self.corrections, self._scales, out)
+        act = np.ascontiguousarray(activations)
+        _convolve(act, self.lanes, self.corrections, self._scales, out, self.vectors)
         return out[..., : len(self.bits)]
 
 
@@ -226,65 +226,34 @@ _tile54, _tile14, _tile82, _tile12, _tile81, _tile11 = (
 )
 
 
-# One function a shape, at the top of the file: numba compiles those made in a closure anew at every start.
+# At the top of the file: numba compiles functions that are made in a closure anew at every start.
 @njit(cache=True, nogil=True)
-def _conv4(act: Any, lanes: Any, correct: Any, scale: Any, out: Any) -> None:
+def _convolve(act: Any, lanes: Any, correct: Any, scale: Any, out: Any, vectors: int) -> None:
     height, width, channels = out.shape
     step = act.shape[2]
     row, span = act.shape[1] * step, 3 * step
+    several = 5 if vectors == 4 else 8
     for block in range(lanes.shape[0]):
-        first, weight = 64 * block, 64 * block * 3 * span
+        first = LANES * vectors * block
         for y in range(height):
             edge = first + 4 * channels * ((y == 0) + 2 * (y == height - 1))
             x = 0
             while x < width:
                 a, o = _at(act, y * row + x * step), _at(out, (y * width + x) * channels + first)
-                w, c, s = _at(lanes, weight), _at(correct, edge), _at(scale, first)
-                if x + 5 <= width:
-                    _tile54(a, row, w, span, step, c, s, o, channels, x, width)
-                    x += 5
+                w, c, s = _at(lanes, first * 3 * span), _at(correct, edge), _at(scale, first)
+                if x + several <= width:
+                    if vectors == 4:
+                        _tile54(a, row, w, span, step, c, s, o, channels, x, width)
+                    elif vectors == 2:
+                        _tile82(a, row, w, span, step, c, s, o, channels, x, width)
+                    else:
+                        _tile81(a, row, w, span, step, c, s, o, channels, x, width)
+                    x += several
                 else:
-                    _tile14(a, row, w, span, step, c, s, o, channels, x, width)
-                    x += 1
-
-
-@njit(cache=True, nogil=True)
-def _conv2(act: Any, lanes: Any, correct: Any, scale: Any, out: Any) -> None:
-    height, width, channels = out.shape
-    step = act.shape[2]
-    row, span = act.shape[1] * step, 3 * step
-    for block in range(lanes.shape[0]):
-        first, weight = 32 * block, 32 * block * 3 * span
-        for y in range(height):
-            edge = first + 4 * channels * ((y == 0) + 2 * (y == height - 1))
-            x = 0
-            while x < width:
-                a, o = _at(act, y * row + x * step), _at(out, (y * width + x) * channels + first)
-                w, c, s = _at(lanes, weight), _at(correct, edge), _at(scale, first)
-                if x + 8 <= width:
-                    _tile82(a, row, w, span, step, c, s, o, channels, x, width)
-                    x += 8
-                else:
-                    _tile12(a, row, w, span, step, c, s, o, channels, x, width)
-                    x += 1
-
-
-@njit(cache=True, nogil=True)
-def _conv1(act: Any, lanes: Any, correct: Any, scale: Any, out: Any) -> None:
-    height, width, channels = out.shape
-    step = act.shape[2]
-    row, span = act.shape[1] * step, 3 * step
-    for block in range(lanes.shape[0]):
-        first, weight = 16 * block, 16 * block * 3 * span
-        for y in range(height):
-            edge = first + 4 * channels * ((y == 0) + 2 * (y == height - 1))
-            x = 0
-            while x < width:
-                a, o = _at(act, y * row + x * step), _at(out, (y * width + x) * channels + first)
-                w, c, s = _at(lanes, weight), _at(correct, edge), _at(scale, first)
-                if x + 8 <= width:
-                    _tile81(a, row, w, span, step, c, s, o, channels, x, width)
-                    x += 8
-                else:
-                    _tile11(a, row, w, span, step, c, s, o, channels, x, width)
+                    if vectors == 4:
+                        _tile14(a, row, w, span, step, c, s, o, channels, x, width)
+                    elif vectors == 2:
+                        _tile12(a, row, w, span, step, c, s, o, channels, x, width)
+                    else:
+                        _tile11(a, row, w, span, step, c, s, o, channels, x, width)
                     x += 1
