@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json as json_module
 import os
 import signal
 import sys
 import threading
 import time
-from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, track
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from .cli_networks import OK, complexity, err_console, export, missing, out_console, receptive_field, train
+from .cli_measure import benchmark, evaluate
+from .cli_networks import OK, complexity, err_console, export, out_console, pack, receptive_field, train
 
 SOME_FAILED, UNUSABLE, STOPPED = 1, 2, 130
 
@@ -76,7 +74,7 @@ def predict(
         out: folder for drawn pictures and videos. Default: ./out, unless --json is given.
         json: file for the joints; - is standard output. Default: OUT/poses.jsonl.
         format: of that file; openpose makes it a folder of one json a frame.
-        model: name of an embedded model, or an .onnx file.
+        model: name of an embedded model, or an .onnx or packed .safetensors file.
         size: longer side of the network's input; 0 is the model's own. Larger finds smaller people, slower.
         threads: of the network; 0 takes one a core.
         threshold: lowest score of a joint, 0 to 1. Default: 0.15.
@@ -213,91 +211,15 @@ def models() -> int:
     return OK
 
 
-def evaluate(
-    model: str,
-    /,
-    data: Path,
-    split: str = "val",
-    metric: Literal["auto", "oks", "pck", "pckh"] = "auto",
-    size: int = 0,
-    flip: bool = False,
-    scales: tuple[float, ...] = (1.0,),
-    threads: int = 0,
-    images: tuple[Path, ...] = (),
-    first: int = 0,
-    json: Path | None = None,
-    curve: Path | None = None,
-) -> int:
-    """Measure a model on annotated photos: OKS average precision and recall, PCK or PCKh.
-
-    Args:
-        model: name of an embedded model, or an .onnx file.
-        data: folder or .tar of a data set (COCO, LIP, MPII, FLIC, LSP, or any SPLIT.json in COCO-keypoint form with
-            its photos), or such a json.
-        split: of the data set.
-        metric: auto is oks for networks of many people; for those of one pckh where sizes of heads are known, or pck.
-        size: longer side of the network's input; 0 is the model's own.
-        flip: look at the mirrored picture as well, and average.
-        scales: of the size; what is seen at all of them is averaged.
-        threads: of the network; 0 takes one a core.
-        images: folders or .tar of the photos, when they are not with the annotations.
-        first: measure only so many photos, from the start; 0 takes all.
-        json: file for the COCO results that were measured.
-        curve: picture for the share of correct joints over the threshold (pck, pckh).
-    """
-    from .evaluate import evaluate as measure
-    from .evaluate import save_curve
-    from .formats import open_dataset
-    from .predict import Predictor
-
-    for path in (json, curve):
-        if path and path.is_dir():
-            raise ValueError(f"{path}: is a folder; name a file")
-    if curve:  # before an hour of predictions, not after
-        if curve.suffix.lower() not in (".png", ".svg", ".pdf"):
-            raise ValueError(f"--curve {curve}: name a .png, .svg or .pdf")
-        if find_spec("matplotlib") is None:
-            raise ImportError("--curve needs matplotlib: pip install 'lithepose[evaluate]'")
-    predictor = Predictor(model, size=size, threads=threads, flip=flip, scales=scales)
-    if curve and (metric == "oks" or (metric == "auto" and not predictor.one_person)):
-        raise ValueError("--curve: oks has none over thresholds; add --metric pck or pckh")
-    if metric == "oks" or (metric == "auto" and not predictor.one_person):
-        try:
-            import faster_coco_eval  # noqa: F401
-        except ImportError as error:
-            raise missing("evaluate", "evaluate", error) from error
-    dataset = open_dataset(data, split, images)
-    if first:
-        dataset = replace(dataset, photos=dataset.photos[:first])
-
-    def progress(photos):  # noqa: ANN001, ANN202
-        return track(photos, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
-
-    done = measure(predictor, dataset, split, "" if metric == "auto" else metric, progress)
-    table = Table(
-        "metric", "value", title=f"{model} on {len(dataset)} photos of {data} ({split}), longer side {predictor.size}"
-    )
-    for name, value in done.scores.items():
-        table.add_row(name, f"{value:.4f}" if value >= 0 else "none of this size")
-    for name, value in done.joints.items():
-        table.add_row(f"  {name}", f"{value:.4f}")
-    out_console.print(table)
-    if json:
-        json.parent.mkdir(parents=True, exist_ok=True)
-        json.write_text(json_module.dumps(done.results), encoding="utf-8")
-    if curve:
-        curve.parent.mkdir(parents=True, exist_ok=True)
-        save_curve(done, dataset.skeleton, curve)
-    return OK
-
-
 COMMANDS = {
     "demo": demo,
     "predict": predict,
     "models": models,
     "evaluate": evaluate,
+    "benchmark": benchmark,
     "train": train,
     "export": export,
+    "pack": pack,
     "complexity": complexity,
     "receptive-field": receptive_field,
 }

@@ -69,6 +69,33 @@ def export(
     return OK
 
 
+def pack(weights: Path, /, out: Path | None = None, half: bool = False) -> int:
+    """Turn a trained binary_paf into bits that `predict --model` runs without torch, and print its difference from it.
+
+    Args:
+        weights: .safetensors of a training run.
+        out: .safetensors to write; the real-valued front is written beside it, as ...-front.onnx. Default: beside the
+            weights, as ...-packed.safetensors.
+        half: round the front's weights to fp16.
+    """
+    try:
+        from .pack import pack as pack_weights
+    except ImportError as error:
+        raise missing("pack", "train,binary", error) from error
+    path = out or weights.with_name(f"{weights.stem}-packed.safetensors")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder; make it, or name another --out")
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        difference = pack_weights(weights, path, half)
+    sizes = [p.stat().st_size / 1e6 for p in (path, path.with_name(f"{path.stem}-front.onnx"))]
+    out_console.print(
+        f"{path}: {sizes[0]:.1f} MB, its front {sizes[1]:.1f} MB, typical difference from torch {difference:.1e}"
+    )
+    return OK
+
+
 def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
     """Count parameters and multiply-adds of a network, and the size of its parameters.
 

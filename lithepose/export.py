@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors import SafetensorError, safe_open
+from torch import nn
 
 from .image import fit, read_image
 from .networks import Network, build, default_head, load_weights
 from .networks.binary import BinaryConv2d
+from .predict import Runtime
 from .runtime.onnx import ModelInfo, OnnxRuntime
 from .runtime.torch import Exported, describe
 
@@ -52,15 +55,10 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
         # A rounded weight can swap two boxes of equal score, or turn signs that turn others, and then nothing can be
         # compared: look before rounding.
         fragile = net.kind == "boxes" or any(isinstance(m, BinaryConv2d) for m in net.modules())
-        difference = parity(wrapped, whole, info) if fragile else None
-        if half:
-            _halve(model)
-        for node in model.graph.node:  # the exporter's notes name source files and lines
-            del node.metadata_props[:]
-            node.doc_string = ""
-        onnx.checker.check_model(model)
+        difference = parity(wrapped, OnnxRuntime(whole)) if fragile else None
+        tidy(model, half)
         onnx.save(model, whole)
-        difference = parity(wrapped, whole, info) if difference is None else difference
+        difference = parity(wrapped, OnnxRuntime(whole)) if difference is None else difference
         if not difference < WORST:
             raise ValueError(f"{path}: not written; the exported graph differs from torch by {difference}")
         shutil.copyfile(whole, path)
@@ -68,7 +66,7 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
 
 
 def _trace(wrapped: Exported, info: ModelInfo, path: Path) -> None:
-    step, names = info.multiple, list(wrapped.names)
+    names = wrapped.names
     if wrapped.net.kind == "boxes":
         # Proposals branch on data, which only the older exporter follows; torchvision has its operators for it.
         size = wrapped.net.config.size  # pyright: ignore[reportAttributeAccessIssue]
@@ -79,25 +77,37 @@ def _trace(wrapped: Exported, info: ModelInfo, path: Path) -> None:
             (example,),
             str(path),
             input_names=["image"],
-            output_names=names,
+            output_names=list(names),
             dynamic_axes=axes,
             opset_version=OPSET,
             dynamo=False,
         )
         return
-    fixed = info.size if wrapped.net.kind == "xy" else 0
-    example = torch.zeros(2, fixed or step * 3, fixed or step * 4, 3, dtype=torch.uint8)
+    trace(wrapped, names, info.multiple, path, info.size if info.fixed else 0)
+
+
+def trace(module: nn.Module, names: Sequence[str], multiple: int, path: str | Path, fixed: int = 0) -> None:
+    """Write a graph of pictures (N, H, W, 3) uint8, called image.
+
+    Args:
+        module: what takes them.
+        names: of its outputs.
+        multiple: what H and W are multiples of.
+        path: of the ONNX file.
+        fixed: H and W, where they are not free.
+    """
+    example = torch.zeros(2, fixed or multiple * 3, fixed or multiple * 4, 3, dtype=torch.uint8)
     # _h and _w count multiples, so that the exporter sees that strides divide evenly.
     height, width = torch.export.Dim("_h", min=1, max=512), torch.export.Dim("_w", min=1, max=512)
     shapes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if not fixed:
-        shapes |= {1: step * height, 2: step * width}
+        shapes |= {1: multiple * height, 2: multiple * width}
     with torch.no_grad():
         program = torch.onnx.export(
-            wrapped,
+            module,
             (example,),
             input_names=["image"],
-            output_names=names,
+            output_names=list(names),
             dynamic_shapes={"image": shapes},
             opset_version=OPSET,
             dynamo=True,
@@ -105,6 +115,20 @@ def _trace(wrapped: Exported, info: ModelInfo, path: Path) -> None:
         )
     assert program is not None
     program.save(str(path), external_data=False)
+
+
+def tidy(model: onnx.ModelProto, half: bool) -> None:
+    """Round large weights to fp16 if ``half``, drop the exporter's notes, which name source files, and check.
+
+    Raises:
+        ValueError: weights beyond fp16's range.
+    """
+    if half:
+        _halve(model)
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    onnx.checker.check_model(model)
 
 
 def _halve(model: onnx.ModelProto) -> None:
@@ -126,8 +150,8 @@ def _halve(model: onnx.ModelProto) -> None:
 
 
 @torch.no_grad()
-def parity(wrapped: Exported, path: str | Path, info: ModelInfo) -> float:
-    """Largest difference between torch and ONNX Runtime, on an embedded photo and on noise of several sizes.
+def parity(wrapped: Exported, runtime: Runtime) -> float:
+    """Largest difference between torch and a runtime, on an embedded photo and on noise of several sizes.
 
     Of networks with binary layers the mean difference over the mean value, and the median over all pictures: where an
     input is close to 0 rounding turns its sign, and one sign can change much behind it. These and detectors look at
@@ -136,7 +160,8 @@ def parity(wrapped: Exported, path: str | Path, info: ModelInfo) -> float:
     Returns:
         in shares of the output's largest value on the first picture, or, for coordinates, of the input's longer side.
     """
-    runtime, rng, step = OnnxRuntime(path), np.random.default_rng(0), info.multiple
+    info, rng = runtime.info, np.random.default_rng(0)
+    step = info.multiple
     signs = any(isinstance(m, BinaryConv2d) for m in wrapped.modules())
     photo, _ = fit(read_image(PHOTO), info.size, step)
     boxes = wrapped.net.kind == "boxes"

@@ -64,7 +64,8 @@ class Predictor:
     """Finds people in pictures.
 
     Args:
-        model: name of an embedded model, path of an ``.onnx`` file that ``lithepose export`` wrote, or what runs one.
+        model: name of an embedded model, path of an ``.onnx`` file that ``lithepose export`` wrote or of a
+            ``.safetensors`` file that ``lithepose pack`` wrote, or what runs one.
         size: longer side of the picture in the network's input, in pixels, padded to what the network divides by; by
             default the one that the model's scores were measured at. Larger finds smaller people and takes longer.
         threads: of the network; 0 takes one a core.
@@ -92,7 +93,7 @@ class Predictor:
         else:
             if threads < 0:
                 raise ValueError(f"{threads} threads; give 1 or more, or 0 for one a core")
-            self.runtime = OnnxRuntime(_weights(model), threads)
+            self.runtime = _open(_weights(model), threads)
         self.size = size or self.runtime.info.size
         if not scales or not all(32 <= s * self.size <= 4096 for s in scales):
             sizes = "" if scales == (1.0,) else f", scales {scales}"
@@ -195,14 +196,22 @@ def _weights(model: str | Path) -> Path:
     known = manifest()
     if str(model) in known:
         return WEIGHTS / known[str(model)]["file"]
-    if Path(model).suffix == ".onnx":
+    if Path(model).suffix in (".onnx", ".safetensors"):
         return Path(model)
     raise ValueError(
         f"no model {str(model)!r} with weights; there are {', '.join(known)}, or give an .onnx file that"
-        " `lithepose export` wrote"
+        " `lithepose export` wrote or a .safetensors file that `lithepose pack` wrote"
     )
 
 
+def _open(path: Path, threads: int) -> Runtime:
+    if path.suffix == ".safetensors":
+        from .runtime.packed import PackedRuntime  # needs numba
+
+        return PackedRuntime(path, threads)
+    return OnnxRuntime(path, threads)
+
+
 def load(model: str | Path = DEFAULT, *, size: int = 0, threads: int = 0) -> Predictor:
-    """Load the embedded default, another embedded model by name, or an ``.onnx`` file; see :class:`Predictor`."""
+    """Load the embedded default, another embedded model by name, or a model file; see :class:`Predictor`."""
     return Predictor(model, size=size, threads=threads)

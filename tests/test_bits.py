@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import itertools
+import os
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -9,33 +13,147 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("numba")
 
 from lithepose.networks.binary import BinaryConv2d  # noqa: E402
-from lithepose.runtime.bits import BinaryLayer, pack_activations, pack_bits  # noqa: E402
+from lithepose.networks.packed import BACKENDS, PackedConv2d, pack_layers  # noqa: E402
+from lithepose.runtime.bits import BinaryLayer, Interval, Team, pack_activations, pack_bits  # noqa: E402
 
 SIDES = (1, 2, 3, 17, 46)
+CHANNELS = (1, 31, 32, 33, 64, 185)
 
 
-@pytest.mark.parametrize("c_in", [1, 31, 32, 33, 64, 185])
-@pytest.mark.parametrize("c_out", [1, 16, 32, 64, 96])
-def test_bits_are_the_float_convolution(c_in, c_out):
-    """Every size, border and number of channels: the same bits as torch's float form."""
-    torch.manual_seed(c_in * c_out)
-    layer = BinaryConv2d(c_in, c_out)
-    packed = BinaryLayer.from_weights(*(t.detach().numpy() for t in (layer.weight, layer.weight.abs().mean((1, 2, 3)))))
-    for height, width in itertools.product(SIDES[:4], SIDES[:4]) if c_out != 64 else ((46, 46), (1, 46), (46, 3)):
-        x = torch.randn(1, c_in, height, width)
+def packed(layer):
+    return BinaryLayer.from_weights(*(t.detach().numpy() for t in (layer.weight, layer.weight.abs().mean((1, 2, 3)))))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("c_in", CHANNELS)
+def test_every_backend_is_the_float_convolution(backend, c_in):
+    """Every size and border, one picture and two: the same bits as the layer that was trained."""
+    torch.manual_seed(c_in)
+    layer = BinaryConv2d(c_in, CHANNELS[-1 - CHANNELS.index(c_in)])
+    fast = PackedConv2d(layer, backend)
+    for height, width, batch in itertools.product(SIDES, SIDES, (1, 2)):
+        x = torch.randn(batch, c_in, height, width)
         with torch.no_grad():
-            expected = layer(x)[0].permute(1, 2, 0)
-        got = packed(pack_activations(x[0].permute(1, 2, 0).numpy()))
-        assert torch.equal(torch.from_numpy(got.copy()), expected), (height, width)
+            assert torch.equal(fast(x), layer(x)), (height, width, batch)
 
 
-def test_zeros_and_what_is_no_number():
-    x = np.array([[[0.0, -0.0, 1e-40, -1e-40, np.nan, np.inf, -np.inf]]], np.float32)
-    bits = pack_activations(x)
-    assert bits.shape == (3, 3, 1)
-    assert bits[1, 1, 0] == 0b0100111
-    assert not bits[[0, 2]].any()
-    assert not bits[:, [0, 2]].any()
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+@pytest.mark.parametrize("c_out", [1, 16, 48, 64, 96])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_form_of_the_kernel(kernel, c_out, threads):
+    torch.manual_seed(kernel * c_out)
+    layer, team = BinaryConv2d(40, c_out, kernel), Team(threads)
+    for height, width in ((1, 1), (2, 9), (5, 4), (17, 46)):
+        x = torch.randn(2, 40, height, width)
+        bits = pack_activations(x.permute(0, 2, 3, 1).numpy(), kernel=kernel, team=team)
+        with torch.no_grad():
+            expected = layer(x).permute(0, 2, 3, 1)
+        assert torch.equal(torch.from_numpy(packed(layer)(bits, team).copy()), expected), (height, width)
+
+
+CHILD = """
+import sys
+import numpy as np
+from lithepose.runtime import kernel
+from lithepose.runtime.bits import BinaryLayer, pack_activations
+
+given = np.load(sys.argv[1])
+made = {}
+for name in {n.split(".")[0] for n in given}:
+    x, weight, scale = (given[f"{name}.{part}"] for part in ("x", "weight", "scale"))
+    layer = BinaryLayer.from_weights(weight, scale)
+    made[name] = layer(pack_activations(x, kernel=layer.kernel))
+np.savez(sys.argv[2], **made)
+print(kernel.WORDS, "zmm" in next(iter(kernel.convolve.inspect_asm().values())), "torch" in sys.modules)
+print(sum(kernel.convolve.stats.cache_hits.values()), sum(kernel.convolve.stats.cache_misses.values()))
+"""
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """Inputs and expected outputs for other processes, in one file."""
+    torch.manual_seed(0)
+    given, expected = {}, {}
+    shapes = list(itertools.product((1, 33, 185), (1, 64), (3,), ((1, 1), (3, 46), (17, 2))))
+    for i, (c_in, c_out, size, sides) in enumerate([*shapes, (64, 32, 1, (5, 9)), (700, 16, 7, (9, 9))]):
+        layer, x = BinaryConv2d(c_in, c_out, size), torch.randn(1 + i % 2, c_in, *sides)
+        with torch.no_grad():
+            expected[f"case{i}"] = layer(x).permute(0, 2, 3, 1).numpy()
+            scale = layer.weight.abs().mean((1, 2, 3))
+            parts = {"x": x.permute(0, 2, 3, 1), "weight": layer.weight, "scale": scale}
+        given |= {f"case{i}.{name}": t.detach().numpy() for name, t in parts.items()}
+    path = tmp_path_factory.mktemp("bits") / "given.npz"
+    np.savez(path, **given)
+    return path, expected
+
+
+def run(cases, cache, *forced):
+    path, expected = cases
+    out = cache / "made.npz"
+    names = dict(zip(("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"), forced, strict=False))
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(cache)} | names
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(path), str(out)], env=environment, capture_output=True, text=True, check=True
+    )
+    made = np.load(out)
+    assert set(made) == set(expected)
+    for name, values in expected.items():
+        assert np.array_equal(made[name], values), name
+    form, loaded = done.stdout.splitlines()
+    return form.split(), [int(n) for n in loaded.split()]
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="names of x86 processors")
+@pytest.mark.parametrize(
+    ("name", "features", "needs", "form"),
+    [
+        ("generic", "", "", ["False", "False"]),
+        ("haswell", "+avx2,+popcnt", "avx2", ["False", "False"]),
+        ("skylake-avx512", "", "avx512bw", ["False"]),
+        ("icelake-server", "", "avx512vpopcntdq", ["True", "True"]),
+    ],
+)
+def test_other_processors_give_the_same_bits(cases, tmp_path, name, features, needs, form):
+    """Machine code for older processors, run on this one; 512-bit registers only where they exist."""
+    from llvmlite.binding import get_host_cpu_features
+
+    if needs and not get_host_cpu_features().get(needs):
+        pytest.skip(f"this processor lacks {needs}")
+    got, _ = run(cases, tmp_path, name, features)
+    assert got[: len(form)] == form
+    assert got[2] == "False"  # no torch
+
+
+def test_a_second_process_compiles_nothing(cases, tmp_path):
+    assert run(cases, tmp_path)[1] == [0, 1]
+    assert run(cases, tmp_path)[1] == [1, 0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_zeros_and_what_is_no_number(backend):
+    """0, -0 and inf give +; NaN and -inf give -, in training as in every packed form."""
+    x = torch.tensor([0.0, -0.0, 1e-40, -1e-40, torch.nan, torch.inf, -torch.inf]).view(1, 7, 1, 1)
+    bits = pack_activations(x.permute(0, 2, 3, 1).numpy())
+    assert bits.shape == (1, 3, 3, 1)
+    assert bits[0, 1, 1, 0] == 0b0100111
+    assert bits.sum() == 0b0100111
+    layer = BinaryConv2d(7, 5)
+    with torch.no_grad():
+        layer.weight[0, :, 1, 1] = x.flatten()
+        layer.weight[1] = -0.0
+        # NaN spoils the scale of its filter, as it must, and no other's.
+        got, expected = PackedConv2d(layer, backend)(x), layer(x)
+    assert got[0, 0].isnan().all()
+    assert torch.equal(got[:, 1:], expected[:, 1:])
+
+
+def test_intervals_decide_signs():
+    x = np.linspace(-2, 2, 3 * 5 * 20, dtype=np.float32).reshape(1, 3, 5, 20)
+    low, high = np.float32([-1, -np.inf, np.inf] * 6), np.float32([np.inf, 0.5, -np.inf] * 6)
+    bits = pack_activations(x, Interval(low, high))
+    expected = np.zeros((1, 5, 7, 1), np.uint32)
+    expected[:, 1:-1, 1:-1] = pack_bits((x[..., :18] >= low) & (x[..., :18] <= high))  # two channels are left out
+    assert np.array_equal(bits, expected)
 
 
 def test_packing_is_the_same_on_every_machine():
@@ -46,7 +164,45 @@ def test_packing_is_the_same_on_every_machine():
     assert layer.bits.nbytes + layer.scale.nbytes <= 20_000
 
 
-def test_other_channels_are_refused():
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda layer: layer(np.zeros((1, 4, 4, 3), np.uint32)), "40 channels"),
+        (lambda layer: layer(np.zeros((1, 2, 4, 2), np.uint32)), "3 x 3"),
+        (lambda layer: layer.into(*[np.zeros((1, 4, 4, 2), np.float32)] * 2, 0, np.zeros(1), None, None), "of 16"),
+        (lambda layer: pack_activations(np.zeros((4, 4, 3))), r"\(4, 4, 3\)"),
+        (lambda layer: PackedConv2d(BinaryConv2d(3, 3, input_scale=True)), "input_scale"),
+        (lambda layer: PackedConv2d(BinaryConv2d(3, 3), "fast"), "bits, integers, floats"),
+    ],
+)
+def test_what_does_not_fit_is_refused(call, says):
     layer = BinaryLayer.from_weights(np.ones((3, 40, 3, 3)), np.ones(3))
-    with pytest.raises(ValueError, match="40 channels"):
-        layer(np.zeros((4, 4, 3), np.uint32))
+    with pytest.raises(ValueError, match=says):
+        call(layer)
+
+
+def test_the_operator_is_one_that_torch_can_trace():
+    layer = PackedConv2d(BinaryConv2d(33, 8), "bits")
+    x = torch.randn(1, 33, 5, 6)
+    torch.library.opcheck(torch.ops.lithepose.binary_conv2d.default, (x, layer.bits, layer.scale))
+    program = torch.export.export(torch.nn.Sequential(layer), (x,))
+    assert torch.equal(program.module()(x), layer(x))
+
+
+def test_changed_weights_are_packed_anew():
+    one, other = (PackedConv2d(BinaryConv2d(8, 8), "bits") for _ in range(2))
+    x = torch.randn(1, 8, 5, 6)
+    before, expected = one(x), other(x)
+    one.load_state_dict(other.state_dict())
+    assert not torch.equal(before, expected)
+    assert torch.equal(one(x), expected)
+
+
+def test_a_network_with_packed_layers_is_the_same():
+    net = torch.nn.Sequential(BinaryConv2d(3, 20), torch.nn.BatchNorm2d(20), BinaryConv2d(20, 4, centred=True)).eval()
+    x = torch.randn(2, 3, 9, 7)
+    for backend in BACKENDS:
+        fast = pack_layers(net, backend)
+        assert not any(isinstance(m, BinaryConv2d) for m in fast.modules())
+        with torch.no_grad():
+            assert torch.equal(fast(x), net(x))

@@ -1,34 +1,28 @@
 """Binary convolution with real bit operations: xor, count, add, by numba, without torch.
 
-A bit is 1 where a value is >= 0, so the product of two signs is +1 where their bits agree. Over K taps
+A bit is 1 where a sign is +, so the product of two signs is +1 where their bits agree. Over K taps
 
     dot = K - 2 popcount(a xor w),
 
 and a tap outside the picture, which counts 0, is put right by the number of ones of its weights. Activations are
-``(H + 2, W + 2, ceil(C / 32))`` 32-bit words with a border of zeros; weights are stored as
-``(OC, 3, 3, ceil(C / 32))``; channel c is bit c % 32 of word c // 32 on every machine.
+``(N, H + 2b, W + 2b, ceil(C / 32))`` 32-bit words with a border of b = kernel // 2 zeros; weights are stored as
+``(OC, kernel, kernel, ceil(C / 32))``; channel c is bit c % 32 of word c // 32 on every machine.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-try:
-    from numba import njit, types
-    from numba.core import cgutils
-    from numba.extending import intrinsic
-except ImportError as error:
-    raise ImportError("binary layers need numba: pip install 'lithepose[binary]'") from error
+from . import kernel as machine
 
-from llvmlite import ir
-
-LANES = 16  # output channels in one vector of 32-bit counts
-INT64, INT32 = ir.IntType(64), ir.IntType(32)
-COUNTS, FLOATS = ir.VectorType(INT32, LANES), ir.VectorType(ir.FloatType(), LANES)
+LANES = machine.LANES
 
 
 def words(channels: int) -> int:
@@ -44,28 +38,101 @@ def pack_bits(positive: np.ndarray) -> np.ndarray:
     return np.packbits(padded, axis=-1, bitorder="little").view("<u4").astype(np.uint32, copy=False)
 
 
-def pack_activations(x: np.ndarray) -> np.ndarray:
+class Team:
+    """Threads that share out the rows of a map; the kernels let go of the interpreter.
+
+    Args:
+        threads: 1 or more.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+
+    def rows(self, height: int, work: Callable[[int, int], object]) -> None:
+        """Call ``work(first, last)`` for bands that together are all rows, and wait for them."""
+        cuts = [height * i // self.threads for i in range(self.threads + 1)]
+        bands = [(a, b) for a, b in pairwise(cuts) if b > a]
+        others = [self._pool.submit(work, *band) for band in bands[1:]] if self._pool else []
+        work(*bands[0])
+        for other in others:
+            other.result()
+
+
+ALONE = Team()
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where the sign of a channel is +: at values from ``low`` to ``high``, both (C,) of one type.
+
+    BatchNorm before a sign is nothing else: from a threshold on where gamma > 0, up to one where gamma < 0, everywhere
+    or nowhere where gamma = 0. What is no number lies in no interval and gives -.
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def sign(cls, channels: int) -> Interval:
+        """+ where a float is 0, -0 or larger."""
+        return cls(np.zeros(channels, np.float32), np.full(channels, np.inf, np.float32))
+
+
+def empty_bits(pictures: int, height: int, width: int, channels: int, kernel: int = 3) -> np.ndarray:
+    """Room for signs with their border: (N, H + 2b, W + 2b, ceil(C / 32)) uint32 of zeros."""
+    border = 2 * (kernel // 2)
+    return np.zeros((pictures, height + border, width + border, words(channels)), np.uint32)
+
+
+def pack_activations(
+    x: np.ndarray, interval: Interval | None = None, kernel: int = 3, team: Team = ALONE
+) -> np.ndarray:
     """Signs of a feature map, with the border that the kernels read.
 
     Args:
-        x: (H, W, C) floats; 0, -0 and what is larger gives 1, less than 0 and NaN gives 0.
+        x: (N, H, W, C) floats.
+        interval: of C or fewer channels; the others are left out. By default what is at least 0 gives 1.
+        kernel: side of the filters that will read them.
+        team: threads.
 
     Returns:
-        (H + 2, W + 2, ceil(C / 32)) uint32.
+        (N, H + 2b, W + 2b, ceil(C / 32)) uint32.
+
+    Raises:
+        ValueError: x of other dimensions, or an interval of more channels than it has.
     """
-    height, width, channels = x.shape
-    bits = np.zeros((height + 2, width + 2, words(channels)), np.uint32)
-    with np.errstate(invalid="ignore"):
-        bits[1:-1, 1:-1] = pack_bits(x >= 0)
-    return bits
+    if x.ndim != 4 or (interval and len(interval.low) > x.shape[3]):
+        raise ValueError(f"a map of shape {x.shape}: give (N, H, W, C) with a channel for every sign")
+    interval = interval or Interval.sign(x.shape[3])
+    x = np.ascontiguousarray(x, np.float32)
+    pictures, height, width, channels = x.shape
+    out = empty_bits(pictures, height, width, channels, kernel)
+    beyond = channels - len(interval.low)
+    low, high = np.pad(interval.low, (0, beyond)), np.pad(interval.high, (0, beyond), constant_values=-1)
+    team.rows(height, lambda first, last: machine.pack(x, low, high, out.view(np.uint16), first, last))
+    return out
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Signs that a layer writes for the one that reads them.
+
+    Attributes:
+        interval: of the channels that are looked at.
+        bits: from :func:`empty_bits`.
+    """
+
+    interval: Interval
+    bits: np.ndarray
 
 
 @dataclass(frozen=True)
 class BinaryLayer:
-    """A 3x3 binary convolution, packed.
+    """A binary convolution that keeps the size, packed.
 
     Attributes:
-        bits: (OC, 3, 3, ceil(C / 32)) uint32, signs of the weights.
+        bits: (OC, kernel, kernel, ceil(C / 32)) uint32, signs of the weights.
         scale: (OC,) float32, mean of the absolute weights.
         channels: C.
     """
@@ -76,7 +143,7 @@ class BinaryLayer:
 
     @classmethod
     def from_weights(cls, weight: np.ndarray, scale: np.ndarray) -> BinaryLayer:
-        """Pack latent float weights (OC, C, 3, 3) and the scales (OC,) that training took from them.
+        """Pack latent float weights (OC, C, kernel, kernel) and the scales (OC,) that training took from them.
 
         The scales are given, because a mean that is summed in another order differs in its last bit.
         """
@@ -85,175 +152,150 @@ class BinaryLayer:
         return cls(bits, scale.astype(np.float32), weight.shape[1])
 
     @property
-    def vectors(self) -> int:
-        """Vectors of output channels that the kernel computes at once."""
-        whole = -(-len(self.bits) // LANES)
-        return next(q for q in (4, 2, 1) if whole % q == 0)
+    def kernel(self) -> int:
+        """Side of the square filter."""
+        return self.bits.shape[1]
+
+    @property
+    def width(self) -> int:
+        """Channels out."""
+        return len(self.bits)
 
     @cached_property
     def lanes(self) -> np.ndarray:
-        """(blocks, 9 words, 16 Q) uint32: the weights as the kernel reads them, output channels in lanes."""
-        width = LANES * self.vectors
-        blocks = -(-len(self.bits) // width)
-        padded = np.zeros((blocks * width, self.bits[0].size), np.uint32)
-        padded[: len(self.bits)] = self.bits.reshape(len(self.bits), -1)
-        return np.ascontiguousarray(padded.reshape(blocks, width, -1).transpose(0, 2, 1))
+        """(blocks, taps' words, 16 Q) uint32: the weights as the kernel reads them, output channels in lanes."""
+        whole = -(-self.width // LANES)
+        width = LANES * next(q for q in (4, 2, 1) if q <= machine.MOST and whole % q == 0)
+        padded = np.zeros((whole * LANES, self.bits[0].size), np.uint32)
+        padded[: self.width] = self.bits.reshape(self.width, -1)
+        return np.ascontiguousarray(padded.reshape(-1, width, padded.shape[1]).transpose(0, 2, 1))
 
     @cached_property
     def corrections(self) -> np.ndarray:
-        """(4, 4, OC') int32: K less what padding counts too much, by row (1 first, 2 last, 3 both) and column alike."""
-        ones = np.unpackbits(self.bits.view(np.uint8), axis=-1).sum(-1, dtype=np.int32)  # (OC, 3, 3)
-        out = np.zeros((4, 4, self.lanes.shape[0] * self.lanes.shape[2]), np.int32)
-        for row in range(4):
-            for column in range(4):
-                outside = np.zeros((3, 3), bool)
-                outside[[r for r, bit in ((0, 1), (2, 2)) if row & bit]] = True
-                outside[:, [c for c, bit in ((0, 1), (2, 2)) if column & bit]] = True
-                out[row, column, : len(ones)] = self.channels * (~outside).sum() + 2 * ones[:, outside].sum(1)
+        """(classes, classes, OC') int32: taps less what padding counts too much, by row and column; see _classes."""
+        ones = np.unpackbits(self.bits.view(np.uint8), axis=-1).sum(-1, dtype=np.int32)  # (OC, kernel, kernel)
+        half, size = self.kernel // 2, self.kernel
+        sides = [(before, after) for before in range(half + 1) for after in range(half + 1)]
+        outside = np.array([[i < a or i >= size - b for i in range(size)] for a, b in sides])  # (classes, kernel)
+        out = np.zeros((len(sides), len(sides), self.lanes.shape[0] * self.lanes.shape[2]), np.int32)
+        for i, row in enumerate(outside):
+            for j, column in enumerate(outside):
+                missing = row[:, None] | column
+                out[i, j, : self.width] = self.channels * (~missing).sum() + 2 * ones[:, missing].sum(1)
         return out
 
     @cached_property
     def _scales(self) -> np.ndarray:
-        return np.pad(self.scale, (0, self.corrections.shape[2] - len(self.scale)))
+        return np.pad(self.scale, (0, self.corrections.shape[2] - self.width))
 
-    def __call__(self, activations: np.ndarray) -> np.ndarray:
+    def __call__(self, activations: np.ndarray, team: Team = ALONE) -> np.ndarray:
         """Convolve.
 
         Args:
-            activations: (H + 2, W + 2, ceil(C / 32)) uint32 from :func:`pack_activations`.
+            activations: (N, H + 2b, W + 2b, ceil(C / 32)) uint32 from :func:`pack_activations`.
+            team: threads.
 
         Returns:
-            (H, W, OC) float32.
+            (N, H, W, OC) float32.
 
         Raises:
             ValueError: activations of another number of channels.
         """
-        if activations.ndim != 3 or activations.shape[2] != words(self.channels):
-            raise ValueError(f"activations of shape {activations.shape}: the layer has {self.channels} channels")
-        height, width = activations.shape[0] - 2, activations.shape[1] - 2
-        out = np.empty((height, width, self.corrections.shape[2]), np.float32)
-        act = np.ascontiguousarray(activations)
-        _convolve(act, self.lanes, self.corrections, self._scales, out, self.vectors)
-        return out[..., : len(self.bits)]
+        border = 2 * (self.kernel // 2)
+        if (
+            activations.ndim != 4
+            or activations.shape[3] != words(self.channels)
+            or min(activations.shape[1:3]) <= border
+        ):
+            raise ValueError(
+                f"activations of shape {activations.shape}: the layer has {self.channels} channels and {self.kernel} x"
+                f" {self.kernel} filters"
+            )
+        pictures, height, width = (s - b for s, b in zip(activations.shape, (0, border, border), strict=False))
+        out = np.empty((pictures, height, width, self.corrections.shape[2]), np.float32)
+        self._run(np.ascontiguousarray(activations), out, 0, None, None, None, team)
+        return out[..., : self.width]
+
+    def into(
+        self,
+        activations: np.ndarray,
+        out: np.ndarray,
+        slot: int,
+        residual: np.ndarray,
+        inner: Signs | None,
+        outer: Signs | None,
+        team: Team = ALONE,
+    ) -> None:
+        """Convolve, add what is there and write the signs that the next layers read, in one pass.
+
+        Args:
+            activations: (N, H + 2b, W + 2b, ceil(C / 32)) uint32.
+            out: (N, H, W, T) float32, written from channel ``slot`` on.
+            slot: a multiple of 16.
+            residual: of the same shape; its channels from ``slot`` on are added.
+            inner: signs of this layer's integer sums, by an interval of integers (OC,).
+            outer: signs of what is written to out, by an interval of floats (T,).
+            team: threads.
+
+        Raises:
+            ValueError: channels or slot that 16 does not divide, or a residual of another shape.
+        """
+        if self.width % LANES or slot % LANES:
+            raise ValueError(f"{self.width} channels from {slot} on: must be multiples of {LANES}")
+        if residual.shape != out.shape:
+            raise ValueError(f"a residual of shape {residual.shape} for {out.shape}")
+        self._run(activations, out, slot, residual, inner, outer, team)
+
+    def _run(
+        self,
+        activations: np.ndarray,
+        out: np.ndarray,
+        slot: int,
+        residual: np.ndarray | None,
+        inner: Signs | None,
+        outer: Signs | None,
+        team: Team,
+    ) -> None:
+        height, width = out.shape[1:3]
+        classes, channels = self.corrections.shape[1:]
+        rows, columns = (_classes(length, self.kernel // 2) for length in (height, width))
+        nowhere = np.empty((1, 1, 1, out.shape[3] // LANES), np.uint16)
+
+        def sink(signs: Signs | None, limits: tuple[np.ndarray, np.ndarray]) -> tuple[Any, ...]:
+            if signs is None:
+                return *limits, nowhere, 0
+            bits = signs.bits.view(np.uint16)
+            return signs.interval.low, signs.interval.high, bits, bits.shape[3]
+
+        integers, floats = _no_limits(out.shape[3])
+        arguments = (
+            activations,
+            self.kernel,
+            self.lanes,
+            self.corrections,
+            rows * (classes * channels),
+            columns * channels,
+            self._scales,
+            out,
+            slot,
+            residual is not None,
+            out if residual is None else residual,
+            sink(inner, integers),
+            sink(outer, floats),
+        )
+        team.rows(height, lambda first, last: machine.convolve(*arguments, first, last))
 
 
-def _flat_pointer(_typing: Any, array: Any, offset: Any) -> Any:
-    """Pointer to an element of a contiguous array, counted flat."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.gep(data, [arguments[1]])
-
-    return types.CPointer(array.dtype)(array, types.int64), generate
+@lru_cache(64)
+def _classes(length: int, half: int) -> np.ndarray:
+    """(length,) int64: how many of a filter's taps lie before the map and how many behind, as one number."""
+    place = np.arange(length)
+    before, after = np.maximum(half - place, 0), np.maximum(place + half - (length - 1), 0)
+    return before * (half + 1) + after
 
 
-_at: Any = intrinsic(_flat_pointer)
-
-
-def _tile(pixels: int, vectors: int) -> Any:
-    """Intrinsic: ``pixels`` neighbours in a row by ``16 * vectors`` output channels, all counts in registers.
-
-    Vectors are written in LLVM's own terms, the scaling included: what numba makes of plain loops keeps the counts in
-    memory and is several times slower. Multiplication and addition stay apart, so that every form of the layer gives
-    the same bits.
-    """
-
-    def number(value: int) -> ir.Constant:
-        return ir.Constant(INT64, value)
-
-    def vector(builder: ir.IRBuilder, pointer: ir.Value, kind: ir.Type = COUNTS) -> ir.Value:
-        return builder.load(builder.bitcast(pointer, kind.as_pointer()), align=4)
-
-    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        act, row, weight, span, step, correct, scale, out, stride, x, width = arguments
-        zero = ir.Constant(COUNTS, [0] * LANES)
-        sums = [[cgutils.alloca_once_value(builder, zero) for _ in range(vectors)] for _ in range(pixels)]
-        kind = ir.FunctionType(COUNTS, [COUNTS])
-        count = cgutils.get_or_insert_function(builder.module, kind, f"llvm.ctpop.v{LANES}i32")
-        place = cgutils.alloca_once_value(builder, weight)
-        with cgutils.for_range(builder, number(3)) as line:
-            base = builder.gep(act, [builder.mul(line.index, row)])
-            with cgutils.for_range(builder, span) as word:
-                at = builder.load(place)
-                filters = [vector(builder, builder.gep(at, [number(LANES * q)])) for q in range(vectors)]
-                builder.store(builder.gep(at, [number(LANES * vectors)]), place)
-                for p in range(pixels):
-                    offset = builder.add(word.index, builder.mul(step, number(p)))
-                    bits = builder.load(builder.gep(base, [offset]))
-                    one = builder.insert_element(ir.Constant(COUNTS, ir.Undefined), bits, ir.Constant(INT32, 0))
-                    spread = builder.shuffle_vector(one, ir.Constant(COUNTS, ir.Undefined), zero)
-                    for q in range(vectors):
-                        differ = builder.call(count, [builder.xor(spread, filters[q])])
-                        builder.store(builder.add(builder.load(sums[p][q]), differ), sums[p][q])
-        for p in range(pixels):
-            here = builder.add(x, number(p))
-            first = builder.zext(builder.icmp_signed("==", here, number(0)), INT64)
-            last = builder.zext(builder.icmp_signed("==", here, builder.sub(width, number(1))), INT64)
-            column = builder.add(first, builder.shl(last, number(1)))
-            corrections = builder.gep(correct, [builder.mul(column, stride)])
-            for q in range(vectors):
-                part = [number(LANES * q)]
-                twice = builder.shl(builder.load(sums[p][q]), ir.Constant(COUNTS, [1] * LANES))
-                dot = builder.sub(vector(builder, builder.gep(corrections, part)), twice)
-                value = builder.fmul(builder.sitofp(dot, FLOATS), vector(builder, builder.gep(scale, part), FLOATS))
-                target = builder.gep(out, [builder.add(builder.mul(stride, number(p)), part[0])])
-                builder.store(value, builder.bitcast(target, FLOATS.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    @intrinsic
-    def tile(
-        _typing: Any,
-        act: Any,
-        row: Any,
-        weight: Any,
-        span: Any,
-        step: Any,
-        correct: Any,
-        scale: Any,
-        out: Any,
-        stride: Any,
-        x: Any,
-        width: Any,
-    ) -> Any:
-        return types.void(act, row, weight, span, step, correct, scale, out, stride, x, width), generate
-
-    return tile
-
-
-# As many pixels as leave registers for the filters: (pixels + 1) * vectors + 1 of 32.
-_tile54, _tile14, _tile82, _tile12, _tile81, _tile11 = (
-    _tile(p, q) for p, q in ((5, 4), (1, 4), (8, 2), (1, 2), (8, 1), (1, 1))
-)
-
-
-# At the top of the file: numba compiles functions that are made in a closure anew at every start.
-@njit(cache=True, nogil=True)
-def _convolve(act: Any, lanes: Any, correct: Any, scale: Any, out: Any, vectors: int) -> None:
-    height, width, channels = out.shape
-    step = act.shape[2]
-    row, span = act.shape[1] * step, 3 * step
-    several = 5 if vectors == 4 else 8
-    for block in range(lanes.shape[0]):
-        first = LANES * vectors * block
-        for y in range(height):
-            edge = first + 4 * channels * ((y == 0) + 2 * (y == height - 1))
-            x = 0
-            while x < width:
-                a, o = _at(act, y * row + x * step), _at(out, (y * width + x) * channels + first)
-                w, c, s = _at(lanes, first * 3 * span), _at(correct, edge), _at(scale, first)
-                if x + several <= width:
-                    if vectors == 4:
-                        _tile54(a, row, w, span, step, c, s, o, channels, x, width)
-                    elif vectors == 2:
-                        _tile82(a, row, w, span, step, c, s, o, channels, x, width)
-                    else:
-                        _tile81(a, row, w, span, step, c, s, o, channels, x, width)
-                    x += several
-                else:
-                    if vectors == 4:
-                        _tile14(a, row, w, span, step, c, s, o, channels, x, width)
-                    elif vectors == 2:
-                        _tile12(a, row, w, span, step, c, s, o, channels, x, width)
-                    else:
-                        _tile11(a, row, w, span, step, c, s, o, channels, x, width)
-                    x += 1
+@lru_cache(64)
+def _no_limits(channels: int) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """Intervals for signs that nobody reads."""
+    integers, floats = np.zeros(channels, np.int32), np.zeros(channels, np.float32)
+    return (integers, integers), (floats, floats)

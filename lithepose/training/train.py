@@ -59,6 +59,9 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
     """
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
+    # Before the threads begin, which take it over. Where losses are small gradients fall below 1e-38, and a CPU
+    # computes with such numbers so slowly that a detector's step took three times as long.
+    torch.set_flush_denormal(True)
     with World() as world, exclusive(run / "lock") if world.first else contextlib.nullcontext():
         trainer = Trainer(recipe, Path(data), run, world)
         return trainer.run(quiet, tensorboard)

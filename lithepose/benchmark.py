@@ -1,0 +1,81 @@
+"""How long a photo takes, stage by stage; and what all benchmarks share: turns, medians, ratios."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .drawing import draw
+from .image import read_image
+from .predict import Predictor
+
+PHOTO = Path(__file__).parent / "samples" / "astronaut.jpg"
+WARMUP = 3
+Times = dict[str, list[float]]
+Row = dict[str, object]
+
+
+def take_turns(parts: dict[str, Callable[[], object]], rounds: int, turns: Iterable[int] | None = None) -> Times:
+    """Milliseconds of every part in every round; in turn, so that whatever slows the machine slows all of them."""
+    times: Times = {name: [] for name in parts}
+    for _ in range(WARMUP):
+        for part in parts.values():
+            part()
+    for _ in turns or range(rounds):
+        for name, part in parts.items():
+            began = time.perf_counter()
+            part()
+            times[name].append((time.perf_counter() - began) * 1000)
+    return times
+
+
+def median(times: Times, name: str) -> float:
+    """Milliseconds."""
+    return statistics.median(times[name])
+
+
+def ratio(times: Times, name: str, to: str) -> float:
+    """Median of the rounds' ratios: how many times as long ``name`` takes as ``to``."""
+    return statistics.median(a / b for a, b in zip(times[name], times[to], strict=True))
+
+
+def stages(models: Sequence[str], picture: Path | None, size: int, threads: int, rounds: int) -> list[Row]:
+    """Fit, network, decode and drawing of a photo.
+
+    Args:
+        models: names or files.
+        picture: to look at; by default the embedded one.
+        size: longer side of the networks' input; 0 is each model's own.
+        threads: of the network; 0 takes one a core.
+        rounds: of which medians are taken.
+
+    Returns:
+        a row a model, milliseconds.
+    """
+    image, rows = read_image(picture or PHOTO), list[Row]()
+    for name in models:
+        model = Predictor(name, size=size, threads=threads)
+        pixels, back = model.fit(image)
+        (maps,) = model.runtime(pixels[None])
+        poses = model.decode(maps, back)
+
+        def whole(model: Predictor = model, image: np.ndarray = image) -> object:
+            return draw(image, model(image))
+
+        parts: dict[str, Callable[[], object]] = {
+            "fit": lambda model=model: model.fit(image),
+            "network": lambda model=model, pixels=pixels: model.runtime(pixels[None]),
+            "decode": lambda model=model, maps=maps, back=back: model.decode(maps, back),
+            "draw": lambda poses=poses: draw(image, poses),
+            "whole": whole,
+        }
+        times = take_turns(parts, rounds)
+        spent = {part: f"{median(times, part):.2f}" for part in parts}
+        shape = f"{pixels.shape[0]}x{pixels.shape[1]}"
+        fast = f"{1000 / median(times, 'whole'):.1f}"
+        rows.append({"model": name, "input": shape, "people": len(poses), **spent, "photos/s": fast})
+    return rows

@@ -1,0 +1,230 @@
+"""Binary convolution against everything it could be instead: a layer, a module, whole networks."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .benchmark import Row, Times, median, ratio, take_turns
+from .export import trace
+from .networks import build
+from .networks.binary import BinaryConv2d
+from .networks.binary_paf import BinaryPaf, MultiScaleModule, binarized, preactivated
+from .pack import Front, binary_layer, pack_module, pack_stages
+from .runtime import kernel
+from .runtime.bits import BinaryLayer, pack_activations
+from .runtime.onnx import open_session
+from .runtime.packed import Stage, Workers, refine
+from .runtime.torch import Exported
+
+SIZES = (46, 46), (46, 54), (46, 82)
+PICTURES = (368, 368), (368, 656)
+BURSTS = 20_000
+
+
+def machine() -> str:
+    """What the figures depend on: instructions that torch and the kernels use, and versions."""
+    import numba
+    import onnxruntime
+
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "all")
+    forced = os.environ.get("NUMBA_CPU_NAME", "this processor")
+    form = "512-bit popcount" if kernel.WORDS else "byte lanes"
+    return (
+        f"torch {torch.__version__} ({torch.backends.cpu.get_cpu_capability()}, oneDNN {limit}), numba"
+        f" {numba.__version__} ({forced}, {form}), onnxruntime {onnxruntime.__version__}"
+    )
+
+
+@contextmanager
+def torch_threads(threads: int):  # noqa: ANN201
+    """For what is within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def burst() -> Callable[[], object]:
+    """The processor's most: xor, count and add in registers alone."""
+    data = np.random.default_rng(0).integers(0, 2**32, (kernel.BURST + 1, 16), np.uint32)
+    out = np.empty(16, np.uint32)
+    return lambda: kernel.burst(BURSTS, data, out)
+
+
+def peak(times: Times) -> float:
+    """Binary operations a second, 10^12; a multiply-add is two."""
+    return 2 * 512 * kernel.BURST * BURSTS / median(times, "peak") / 1e9
+
+
+def channels_last(module: nn.Module | Tensor) -> Any:
+    """As oneDNN reads maps without moving them."""
+    return module.to(memory_format=torch.channels_last)
+
+
+def int8(x: Tensor, c_out: int) -> Callable[[], object]:
+    """oneDNN's 3x3 convolution of unsigned by signed 8-bit integers, with its output in 8 bits."""
+    weight = torch.randint(-127, 128, (c_out, x.shape[1], 3, 3), dtype=torch.int8)
+    scale, zero = torch.full((c_out,), 0.01), torch.zeros(c_out, dtype=torch.int32)
+    pixels = channels_last(torch.randint(0, 256, x.shape, dtype=torch.uint8))
+    pair = [1, 1]
+    packed = torch.ops.onednn.qconv_prepack(weight, scale, 0.02, 0, pair, pair, pair, 1, list(x.shape))
+    rest = (packed, scale, zero, None, pair, pair, pair, 1, 0.5, 0, torch.uint8, "none", [], "")
+    return lambda: torch.ops.onednn.qconv2d_pointwise(pixels, 0.02, 0, *rest)
+
+
+def layers(channels: int, height: int, width: int, rounds: int) -> list[Row]:
+    """One binary 3x3 layer on one thread."""
+    with torch_threads(1):
+        x = channels_last(torch.randn(1, channels, height, width))
+        cells = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
+        layer, bits = binary_layer(BinaryConv2d(channels, channels)), pack_activations(cells)
+        three, seven = (channels_last(nn.Conv2d(channels, channels, k, padding=k // 2)) for k in (3, 7))
+        half, x_half = channels_last(nn.Conv2d(channels, channels, 3, padding=1)).bfloat16(), x.bfloat16()
+        module = channels_last(MultiScaleModule(channels, channels, preactivated)).eval()
+        # The peak right before the layer, so that both meet the same clock.
+        near = take_turns({"peak": burst(), "binary": lambda: layer(bits)}, rounds)
+        parts: dict[str, Callable[[], object]] = {
+            "binary": lambda: layer(bits),
+            "packing": lambda: pack_activations(cells),
+            "fp32 3x3": lambda: three(x),
+            "bf16 3x3": lambda: half(x_half),
+            "int8 3x3": int8(x, channels),
+            "fp32 7x7": lambda: seven(x),
+            "fp32 multi-scale": lambda: module(x),
+        }
+        times = take_turns(parts, rounds)
+    operations = 2 * 9 * channels**2 * height * width
+    rows = rows_of("layer", f"{channels}x{height}x{width}", 1, times)
+    tops = operations / median(near, "binary") / 1e9
+    rows[0] |= {"tops": f"{tops:.2f}", "peak_tops": f"{peak(near):.2f}", "share": f"{tops / peak(near):.2f}"}
+    return rows
+
+
+def modules(height: int, width: int, rounds: int) -> list[Row]:
+    """The multi-scale module of 128 channels on one thread, fused, with the signs that the next one reads."""
+    with torch_threads(1):
+        x = channels_last(torch.randn(1, 128, height, width))
+        cells = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
+        chain = pack_module(MultiScaleModule(128, 128, binarized).eval())
+        bits, out = pack_activations(cells, chain.enter), np.empty_like(cells)
+        float_module = channels_last(MultiScaleModule(128, 128, preactivated)).eval()
+        seven = channels_last(nn.Conv2d(128, 128, 7, padding=3))
+        parts: dict[str, Callable[[], object]] = {
+            "binary": lambda: chain(cells, bits, out),
+            "binary, input packed": lambda: chain(cells, pack_activations(cells, chain.enter), out),
+            "fp32 multi-scale": lambda: float_module(x),
+            "fp32 7x7": lambda: seven(x),
+        }
+        return rows_of("module", f"128x{height}x{width}", 1, take_turns(parts, rounds))
+
+
+class _Nothing(BinaryLayer):
+    """A layer that takes no time, for Amdahl's bound."""
+
+    def into(self, *_: object, **__: object) -> None:
+        """Leave everything as it is."""
+
+
+def without_bits(stage: Stage) -> Stage:
+    """The stage's float work alone."""
+
+    def empty(branch: Any) -> Any:
+        chains = []
+        for chain in branch.chains:
+            layers = tuple(_Nothing(layer.bits, layer.scale, layer.channels) for layer in chain.layers)
+            chains.append(replace(chain, layers=layers))
+        return replace(branch, chains=tuple(chains))
+
+    return Stage(empty(stage.limbs), empty(stage.joints))
+
+
+def networks(front: str, threads: int, rounds: int) -> list[Row]:
+    """OpenPose with 7x7 layers, with float modules and in bits; random weights, all floats by ONNX Runtime."""
+    from threadpoolctl import threadpool_limits
+
+    rows, workers = list[Row](), Workers(threads)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+
+        def session(net: nn.Module, names: Any, file: str) -> Any:
+            trace(net.eval(), names, 8, Path(folder) / file)
+            return open_session(Path(folder) / file, threads)
+
+        seven = Exported(build("openpose", front=front))
+        module = Exported(build("binary_paf", front=front, layers="float"))
+        net = build("binary_paf", front=front).eval()
+        assert isinstance(net, BinaryPaf)
+        full = session(seven, seven.names, "seven.onnx"), session(module, module.names, "float.onnx")
+        beginning, stages = session(Front(net), ["stage"], "front.onnx"), pack_stages(net)
+        empty = [without_bits(stage) for stage in stages]
+
+        def packed(image: np.ndarray, stages: list[Stage]) -> None:
+            (x,) = beginning.run(["stage"], {"image": image})
+            refine(np.asarray(x), stages, workers)
+
+        for height, width in PICTURES:
+            image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+            parts: dict[str, Callable[[], object]] = {
+                "binary": lambda image=image: packed(image, stages),
+                "binary, bits for nothing": lambda image=image: packed(image, empty),
+                "front alone": lambda image=image: beginning.run(["stage"], {"image": image}),
+                "float multi-scale": lambda image=image: full[1].run(None, {"image": image}),
+                "float 7x7": lambda image=image: full[0].run(None, {"image": image}),
+            }
+            with threadpool_limits(1, "blas"):
+                times = take_turns(parts, rounds)
+            some = rows_of(f"network, {front}", f"{height}x{width}", threads, times)
+            some[0]["bound"] = f"{ratio(times, 'float 7x7', 'binary, bits for nothing'):.1f}"
+            rows += some
+    return rows
+
+
+def rows_of(table: str, shape: str, threads: int, times: Times) -> list[Row]:
+    """A row a form; ``ratio`` is how many times as long as the binary form it takes."""
+    return [
+        {
+            "table": table,
+            "shape": shape,
+            "threads": threads,
+            "form": form,
+            "ms": f"{median(times, form):.3f}",
+            "ratio": f"{ratio(times, form, 'binary'):.2f}",
+        }
+        for form in times
+    ]
+
+
+COLUMNS = "table", "shape", "threads", "form", "ms", "ratio", "tops", "peak_tops", "share", "bound"
+
+
+def tables(threads: int, rounds: int, what: str = "all"):  # noqa: ANN201
+    """Rows of all tables, one after the other.
+
+    Args:
+        threads: of whole networks; layers and modules have one.
+        rounds: of which medians are taken; whole networks get a quarter of them.
+        what: layers, networks or all.
+    """
+    if what in ("all", "layers"):
+        for channels in (64, 128, 256):
+            for height, width in SIZES:
+                yield from layers(channels, height, width, rounds)
+        for height, width in SIZES:
+            yield from modules(height, width, rounds)
+    if what in ("all", "networks"):
+        for front in ("mobilenet_v1", "vgg19"):
+            yield from networks(front, threads, max(5, rounds // 4))

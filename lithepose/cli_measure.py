@@ -1,0 +1,152 @@
+"""The commands that measure: accuracy and speed."""
+
+from __future__ import annotations
+
+import csv
+import json as json_module
+import os
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from rich.progress import track
+from rich.table import Table
+
+from .cli_networks import OK, err_console, missing, out_console
+
+
+def evaluate(
+    model: str,
+    /,
+    data: Path,
+    split: str = "val",
+    metric: Literal["auto", "oks", "pck", "pckh"] = "auto",
+    size: int = 0,
+    flip: bool = False,
+    scales: tuple[float, ...] = (1.0,),
+    threads: int = 0,
+    images: tuple[Path, ...] = (),
+    first: int = 0,
+    json: Path | None = None,
+    curve: Path | None = None,
+) -> int:
+    """Measure a model on annotated photos: OKS average precision and recall, PCK or PCKh.
+
+    Args:
+        model: name of an embedded model, or an .onnx or packed .safetensors file.
+        data: folder or .tar of a data set (COCO, LIP, MPII, FLIC, LSP, or any SPLIT.json in COCO-keypoint form with
+            its photos), or such a json.
+        split: of the data set.
+        metric: auto is oks for networks of many people; for those of one pckh where sizes of heads are known, or pck.
+        size: longer side of the network's input; 0 is the model's own.
+        flip: look at the mirrored picture as well, and average.
+        scales: of the size; what is seen at all of them is averaged.
+        threads: of the network; 0 takes one a core.
+        images: folders or .tar of the photos, when they are not with the annotations.
+        first: measure only so many photos, from the start; 0 takes all.
+        json: file for the COCO results that were measured.
+        curve: picture for the share of correct joints over the threshold (pck, pckh).
+    """
+    from .evaluate import evaluate as measure
+    from .evaluate import save_curve
+    from .formats import open_dataset
+    from .predict import Predictor
+
+    for path in (json, curve):
+        if path and path.is_dir():
+            raise ValueError(f"{path}: is a folder; name a file")
+    if curve:  # before an hour of predictions, not after
+        if curve.suffix.lower() not in (".png", ".svg", ".pdf"):
+            raise ValueError(f"--curve {curve}: name a .png, .svg or .pdf")
+        if find_spec("matplotlib") is None:
+            raise ImportError("--curve needs matplotlib: pip install 'lithepose[evaluate]'")
+    predictor = Predictor(model, size=size, threads=threads, flip=flip, scales=scales)
+    if curve and (metric == "oks" or (metric == "auto" and not predictor.one_person)):
+        raise ValueError("--curve: oks has none over thresholds; add --metric pck or pckh")
+    if metric == "oks" or (metric == "auto" and not predictor.one_person):
+        try:
+            import faster_coco_eval  # noqa: F401
+        except ImportError as error:
+            raise missing("evaluate", "evaluate", error) from error
+    dataset = open_dataset(data, split, images)
+    if first:
+        dataset = replace(dataset, photos=dataset.photos[:first])
+
+    def progress(photos):  # noqa: ANN001, ANN202
+        return track(photos, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
+
+    done = measure(predictor, dataset, split, "" if metric == "auto" else metric, progress)
+    table = Table(
+        "metric", "value", title=f"{model} on {len(dataset)} photos of {data} ({split}), longer side {predictor.size}"
+    )
+    for name, value in done.scores.items():
+        table.add_row(name, f"{value:.4f}" if value >= 0 else "none of this size")
+    for name, value in done.joints.items():
+        table.add_row(f"  {name}", f"{value:.4f}")
+    out_console.print(table)
+    if json:
+        json.parent.mkdir(parents=True, exist_ok=True)
+        json.write_text(json_module.dumps(done.results), encoding="utf-8")
+    if curve:
+        curve.parent.mkdir(parents=True, exist_ok=True)
+        save_curve(done, dataset.skeleton, curve)
+    return OK
+
+
+def benchmark(
+    models: tuple[str, ...],
+    /,
+    binary: bool = False,
+    picture: Path | None = None,
+    size: int = 0,
+    threads: int = 0,
+    rounds: int = 50,
+    only: Literal["all", "layers", "networks"] = "all",
+    out: Path | None = None,
+) -> int:
+    """Measure what a photo takes, stage by stage; or binary convolution against all that it replaces.
+
+    All parts take turns in every round, and the table holds medians.
+
+    Args:
+        models: names of embedded models, or files. Default: lithe.
+        binary: measure binary layers, modules and whole networks instead of models.
+        picture: to look at. Default: the embedded one.
+        size: longer side of the network's input; 0 is the model's own.
+        threads: of the network; 0 takes one a core. Binary layers and modules are measured on one.
+        rounds: of which medians are taken.
+        only: with --binary, the part of its tables to measure.
+        out: .csv for the table.
+    """
+    if rounds < 1 or threads < 0:
+        raise ValueError(f"{rounds} rounds, {threads} threads: give 1 or more rounds, and 0 or more threads")
+    if binary and (models or picture or size):
+        raise ValueError("--binary measures networks of its own: give no model, picture or size")
+    if out and not out.parent.is_dir():
+        raise FileNotFoundError(f"{out.parent}: no such folder; make it, or name another --out")
+    if binary:
+        try:
+            from .benchmark_binary import COLUMNS, machine, tables
+        except ImportError as error:
+            raise missing("benchmark --binary", "train,binary", error) from error
+        says = machine()
+        found = tables(threads or os.cpu_count() or 1, rounds, only)
+        rows = list(track(found, "measuring", console=err_console, disable=not err_console.is_terminal, transient=True))
+        columns = list(COLUMNS)
+    else:
+        from .benchmark import stages
+
+        says = None
+        rows = stages(models or ("lithe",), picture, size, threads, rounds)
+        columns = list(rows[0])
+    table = Table(*columns, title=f"medians of {rounds} rounds, milliseconds", caption=says)
+    for row in rows:
+        table.add_row(*(str(row.get(column, "")) for column in columns))
+    out_console.print(table)
+    if out:
+        with out.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+    return OK

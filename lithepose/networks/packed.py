@@ -1,0 +1,140 @@
+"""Binary convolution by bit operations inside torch, with two fallbacks that give the same bits without numba."""
+
+from __future__ import annotations
+
+import copy
+from functools import lru_cache
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from .binary import BinaryConv2d, sign
+
+_layers = WeakTensorKeyDictionary()
+
+
+@torch.library.custom_op("lithepose::binary_conv2d", mutates_args=(), device_types="cpu")
+def binary_conv2d(x: Tensor, bits: Tensor, scale: Tensor) -> Tensor:
+    """Convolution of the signs of x by packed signs, by the kernels of :mod:`lithepose.runtime.bits`.
+
+    Args:
+        x: (N, C, H, W) float32; channels_last is read as it lies.
+        bits: (OC, kernel, kernel, ceil(C / 32)) int32.
+        scale: (OC,) float32.
+
+    Returns:
+        (N, OC, H, W) float32 in channels_last; without a gradient.
+    """
+    from ..runtime.bits import BinaryLayer, pack_activations
+
+    changes = bits._version + scale._version  # counted up by every change in place
+    known: tuple[int, BinaryLayer] | None = _layers.get(bits)
+    if known is None or known[0] != changes:
+        known = changes, BinaryLayer(bits.numpy().view(np.uint32), scale.numpy(), x.shape[1])
+        _layers[bits] = known
+    layer = known[1]
+    team = _team(torch.get_num_threads())
+    signs = pack_activations(x.permute(0, 2, 3, 1).numpy(), kernel=layer.kernel, team=team)
+    return torch.from_numpy(np.ascontiguousarray(layer(signs, team))).permute(0, 3, 1, 2)
+
+
+@binary_conv2d.register_fake
+def _(x: Tensor, bits: Tensor, scale: Tensor) -> Tensor:
+    out = x.new_empty(x.shape[0], x.shape[2], x.shape[3], bits.shape[0])
+    return out.permute(0, 3, 1, 2)
+
+
+@lru_cache
+def _team(threads: int):  # noqa: ANN202
+    from ..runtime.bits import Team
+
+    return Team(threads)
+
+
+def by_integers(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """The same by a matrix product of 8-bit integers: (N, C, H, W) float and (OC, C, k, k) int8 of +-1."""
+    size = weight.shape[2]
+    signs = F.pad(sign(x).to(torch.int8).permute(0, 2, 3, 1), (0, 0, *[size // 2] * 4))
+    windows = signs.unfold(1, size, 1).unfold(2, size, 1)  # (N, H, W, C, k, k)
+    rows = windows.reshape(-1, weight[0].numel()).contiguous()  # of one channel it may be a view that overlaps itself
+    sums = torch._int_mm(rows, weight.flatten(1).t().contiguous())  # pyright: ignore[reportPrivateImportUsage]
+    return (sums.float() * scale).view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
+
+
+def by_floats(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
+    """The same by a float convolution, exact because sums of ones are whole: (OC, C, k, k) int8 of +-1."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.conv2d(sign(x.float()), weight.float(), padding=weight.shape[2] // 2) * scale[:, None, None]
+
+
+BACKENDS = "bits", "integers", "floats"
+
+
+def default_backend(device: str = "cpu") -> str:
+    """The fastest that there is: bits need numba and a CPU."""
+    if device != "cpu":
+        return "floats"
+    return "bits" if find_spec("numba") else "integers"
+
+
+class PackedConv2d(nn.Module):
+    """A :class:`~lithepose.networks.binary.BinaryConv2d` in an eighteenth of the memory or less, for inference alone.
+
+    Args:
+        layer: to pack; must not scale by its input.
+        backend: one of :data:`BACKENDS`; by default the fastest that there is. All give the same bits.
+
+    Raises:
+        ValueError: no such backend, or a layer with input_scale.
+    """
+
+    bits: Tensor
+    scale: Tensor
+
+    def __init__(self, layer: BinaryConv2d, backend: str = "") -> None:
+        super().__init__()
+        if backend and backend not in BACKENDS:
+            raise ValueError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
+        if layer.input_scale:
+            raise ValueError("a layer with input_scale cannot be packed: what it is scaled by is no bit")
+        latent = layer.latent().detach()
+        self.channels, self.backend = latent.shape[1], backend
+        self.register_buffer("bits", _pack(latent.cpu()).to(latent.device))
+        self.register_buffer("scale", latent.abs().mean((1, 2, 3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) float -> (N, OC, H, W) float32."""
+        backend = self.backend or default_backend(x.device.type)
+        if backend == "bits":
+            return binary_conv2d(x.float(), self.bits, self.scale)
+        weight = _unpack(self.bits, self.channels)
+        return (by_integers if backend == "integers" else by_floats)(x, weight, self.scale)
+
+
+def _pack(latent: Tensor) -> Tensor:
+    """(OC, C, k, k) floats -> (OC, k, k, ceil(C / 32)) int32 signs, as :mod:`lithepose.runtime.bits` has them."""
+    positive = F.pad((latent >= 0).permute(0, 2, 3, 1), (0, -latent.shape[1] % 32))
+    place = torch.arange(32, dtype=torch.int64)
+    words = (positive.unflatten(3, (-1, 32)).to(torch.int64) << place).sum(4)
+    return torch.where(words >= 1 << 31, words - (1 << 32), words).to(torch.int32).contiguous()
+
+
+def _unpack(bits: Tensor, channels: int) -> Tensor:
+    """The way back: (OC, C, k, k) int8 of +-1."""
+    place = torch.arange(32, dtype=torch.int32, device=bits.device)
+    ones = (bits[..., None] >> place & 1).flatten(3)[..., :channels]
+    return (2 * ones - 1).to(torch.int8).permute(0, 3, 1, 2)
+
+
+def pack_layers(net: nn.Module, backend: str = "") -> nn.Module:
+    """A copy of a network whose binary layers are packed; for inference alone."""
+    net = copy.deepcopy(net).eval()
+    for module in list(net.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, BinaryConv2d):
+                setattr(module, name, PackedConv2d(child, backend))
+    return net

@@ -1,0 +1,365 @@
+"""The machine code of binary convolution: vectors written in LLVM's own terms, compiled by numba.
+
+What numba makes of plain loops keeps the counts in memory and is several times slower, so the innermost part is spelled
+out here. There are two forms of the same sums. Where the processor counts ones in 32-bit lanes (AVX-512 with VPOPCNTDQ)
+a lane is an output channel. Elsewhere ones are counted a byte at a time, by a table of nibbles (AVX2) or the
+processor's own instruction (ARM), and the four bytes of a lane are added before they can overflow.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    from numba import njit, types
+    from numba.core import cgutils, config
+    from numba.extending import intrinsic as numba_intrinsic
+except ImportError as error:
+    raise ImportError("binary layers need numba: pip install 'lithepose[binary]'") from error
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+
+intrinsic: Any = numba_intrinsic  # what it decorates is called without its first argument
+LANES = 16  # output channels in one vector of 32-bit counts
+INT64, INT32, INT16, INT8 = ir.IntType(64), ir.IntType(32), ir.IntType(16), ir.IntType(8)
+COUNTS, BYTES = ir.VectorType(INT32, LANES), ir.VectorType(INT8, 4 * LANES)
+FLOATS = ir.VectorType(ir.FloatType(), LANES)
+
+_VPOPCNTDQ = {"icelake-client", "icelake-server", "tigerlake", "rocketlake", "sapphirerapids", "emeraldrapids",
+              "graniterapids", "graniterapids-d", "znver4", "znver5"}  # fmt: skip
+
+
+def counts_words() -> bool:
+    """Whether the processor that numba compiles for counts ones in 32-bit lanes; ``NUMBA_CPU_NAME`` names another.
+
+    ``NUMBA_CPU_FEATURES`` must be set with it, if to nothing, or those of this processor stay.
+    """
+    forced: Any = vars(config)
+    if forced["CPU_FEATURES"] is not None:
+        features = forced["CPU_FEATURES"].split(",")
+        return "+avx512vpopcntdq" in features or forced["CPU_NAME"] in _VPOPCNTDQ
+    return bool(llvm.get_host_cpu_features().get("avx512vpopcntdq"))
+
+
+# numba freezes these into the compiled kernel; its cache is kept apart by processor and features, as they are.
+WORDS = counts_words()
+# As many pixels as leave registers for the filters: (pixels + 1) * vectors + 1 of 32, or of 16 half as wide.
+MOST = 4 if WORDS else 1
+AT_FOUR, AT_TWO, AT_ONE = (5, 8, 8) if WORDS else (1, 1, 4)
+BURST = 12 if WORDS else 4  # sums, with a filter each, in the calibration
+
+
+def _number(value: int) -> ir.Constant:
+    return ir.Constant(INT64, value)
+
+
+def _all(value: int, kind: ir.VectorType = COUNTS) -> ir.Constant:
+    return ir.Constant(kind, [value] * kind.count)
+
+
+@intrinsic
+def _at(_typing: Any, array: Any, offset: Any) -> Any:
+    """Pointer to an element of a contiguous array, counted flat."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        return builder.gep(data, [arguments[1]])
+
+    return types.CPointer(array.dtype)(array, types.int64), generate
+
+
+def _load(builder: Any, pointer: Any, index: Any, kind: ir.Type = COUNTS) -> Any:
+    return builder.load(builder.bitcast(builder.gep(pointer, [index]), kind.as_pointer()), align=4)
+
+
+def _count(builder: Any, words: Any) -> Any:
+    """Ones of a vector, by lane or by byte."""
+    kind = COUNTS if WORDS else BYTES
+    name = f"llvm.ctpop.v{kind.count}i{kind.element.width}"
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name)
+    return builder.call(function, [words if WORDS else builder.bitcast(words, BYTES)])
+
+
+def _widen(builder: Any, counts: Any) -> Any:
+    """Counts by lane; bytes are added in fours."""
+    if WORDS:
+        return counts
+    lanes, low = builder.bitcast(counts, COUNTS), _all(0x00FF00FF)
+    pairs = builder.add(builder.and_(lanes, low), builder.and_(builder.lshr(lanes, _all(8)), low))
+    return builder.add(builder.and_(pairs, _all(0xFFFF)), builder.lshr(pairs, _all(16)))
+
+
+def _spread(builder: Any, word: Any) -> Any:
+    nothing = ir.Constant(COUNTS, ir.Undefined)
+    return builder.shuffle_vector(builder.insert_element(nothing, word, ir.Constant(INT32, 0)), nothing, _all(0))
+
+
+def _within(builder: Any, value: Any, low: Any, high: Any) -> Any:
+    """16 bits: which lanes lie in their interval; no number lies in none."""
+    compare: Any = builder.fcmp_ordered if value.type == FLOATS else builder.icmp_signed
+    return builder.bitcast(builder.and_(compare(">=", value, low), compare("<=", value, high)), INT16)
+
+
+@intrinsic(prefer_literal=True)
+def _tile(_typing: Any, pixels: Any, vectors: Any, window: Any, correction: Any, plain: Any, fused: Any) -> Any:
+    """``pixels`` neighbours in a row by ``16 * vectors`` output channels, all counts in registers.
+
+    window: (activations, words a row, filters, kernel, words a kernel's row, words a pixel).
+    correction: (of this row and these channels, offsets of the columns).
+    plain: (scale, out, floats a pixel).
+    fused: (whether, residual, low, high, bits, words a pixel of the next layer in the chain, and the five of what
+        reads the sum).
+    """
+    count, wide = pixels.literal_value, vectors.literal_value
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        window, correction, plain, fused = (cgutils.unpack_tuple(builder, a) for a in arguments[2:])
+        sums = _sums(builder, count, wide, *window)
+        correct, columns = correction
+        scale, out, stride = plain
+        dots = []
+        for p in range(count):
+            place = builder.load(builder.gep(columns, [_number(p)]))
+            for q in range(wide):
+                here = _load(builder, correct, builder.add(place, _number(LANES * q)))
+                dots.append((p, q, builder.sub(here, builder.shl(builder.load(sums[p][q]), _all(1)))))
+
+        def scaled(p: int, q: int, dot: Any) -> tuple[Any, Any]:
+            # Multiplication and addition stay apart, so that every form of the layer gives the same bits.
+            value = builder.fmul(builder.sitofp(dot, FLOATS), _load(builder, scale, _number(LANES * q), FLOATS))
+            return value, builder.add(builder.mul(stride, _number(p)), _number(LANES * q))
+
+        def store(value: Any, pointer: Any, index: Any, align: int = 4) -> None:
+            target = builder.gep(pointer, [index])
+            builder.store(value, builder.bitcast(target, value.type.as_pointer()), align=align)
+
+        whether, residual, *sinks = fused
+        with builder.if_else(builder.trunc(whether, ir.IntType(1))) as (joined, alone):
+            with joined:
+                for p, q, dot in dots:
+                    value, index = scaled(p, q, dot)
+                    value = builder.fadd(value, _load(builder, residual, index, FLOATS))
+                    store(value, out, index)
+                    for signal, (low, high, bits, step) in ((dot, sinks[:4]), (value, sinks[4:])):
+                        limits = (_load(builder, limit, _number(LANES * q), signal.type) for limit in (low, high))
+                        place = builder.add(builder.mul(step, _number(p)), _number(q))
+                        store(_within(builder, signal, *limits), bits, place, 2)
+            with alone:
+                for p, q, dot in dots:
+                    value, index = scaled(p, q, dot)
+                    store(value, out, index)
+        return context.get_dummy_value()
+
+    return types.void(pixels, vectors, window, correction, plain, fused), generate
+
+
+def _sums(
+    builder: Any,
+    pixels: int,
+    vectors: int,
+    act: Any,
+    row: Any,
+    weight: Any,
+    kernel: Any,
+    span: Any,
+    step: Any,
+) -> list[list[Any]]:
+    """Places of the counts of differing bits, [pixel][vector]."""
+    sums = [[cgutils.alloca_once_value(builder, _all(0)) for _ in range(vectors)] for _ in range(pixels)]
+    zero = _all(0) if WORDS else _all(0, BYTES)
+    some = sums if WORDS else [[cgutils.alloca_once_value(builder, zero) for _ in line] for line in sums]
+    place = cgutils.alloca_once_value(builder, weight)
+
+    def words(base: Any, first: Any, stop: Any) -> None:
+        with cgutils.for_range(builder, stop, first) as word:
+            at = builder.load(place)
+            filters = [_load(builder, at, _number(LANES * q)) for q in range(vectors)]
+            builder.store(builder.gep(at, [_number(LANES * vectors)]), place)
+            for p in range(pixels):
+                bits = builder.load(builder.gep(base, [builder.add(word.index, builder.mul(step, _number(p)))]))
+                spread = _spread(builder, bits)
+                for q in range(vectors):
+                    differ = _count(builder, builder.xor(spread, filters[q]))
+                    builder.store(builder.add(builder.load(some[p][q]), differ), some[p][q])
+
+    with cgutils.for_range(builder, kernel) as line:
+        base = builder.gep(act, [builder.mul(line.index, row)])
+        if WORDS:
+            words(base, _number(0), span)
+        else:
+            with cgutils.for_range_slice(builder, _number(0), span, _number(31)) as (first, _):  # 31 * 8 < 256
+                after = builder.add(first, _number(31))
+                words(base, first, builder.select(builder.icmp_signed("<", after, span), after, span))
+                for p in range(pixels):
+                    for q in range(vectors):
+                        more = _widen(builder, builder.load(some[p][q]))
+                        builder.store(builder.add(builder.load(sums[p][q]), more), sums[p][q])
+                        builder.store(zero, some[p][q])
+    return sums
+
+
+@intrinsic
+def _sixteen(_typing: Any, values: Any, low: Any, high: Any, bits: Any) -> Any:
+    """Signs of 16 floats."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        signal, *limits = (_load(builder, a, _number(0), FLOATS) for a in arguments[:3])
+        builder.store(_within(builder, signal, *limits), arguments[3], align=2)
+        return context.get_dummy_value()
+
+    return types.void(values, low, high, bits), generate
+
+
+@intrinsic
+def _burst(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
+    """Xor, count and add, as fast as they go: all in registers, every sum on its own."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        rounds, data, out = arguments
+        zero = _all(0) if WORDS else _all(0, BYTES)
+        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(BURST)]
+        filters = [_load(builder, data, _number(LANES * i)) for i in range(BURST)]
+        moving = cgutils.alloca_once_value(builder, _load(builder, data, _number(LANES * BURST)))
+        with cgutils.for_range(builder, rounds):
+            word = builder.add(builder.load(moving), _all(0x9E3779B9))
+            builder.store(word, moving)
+            for place, bits in zip(sums, filters, strict=True):
+                builder.store(builder.add(builder.load(place), _count(builder, builder.xor(word, bits))), place)
+        total = builder.load(sums[0])
+        for place in sums[1:]:
+            total = builder.add(total, builder.load(place))
+        total = builder.bitcast(total, COUNTS)
+        builder.store(total, builder.bitcast(out, COUNTS.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(rounds, data, out), generate
+
+
+# At the top of the file: numba compiles functions that are made in a closure anew at every start.
+@njit(cache=True, nogil=True)
+def pack(x: Any, low: Any, high: Any, bits: Any, first: int, last: int) -> None:
+    """Signs of rows ``first`` to ``last`` of x (N, H, W, C) into bits (N, H + 2b, W + 2b, S) uint16."""
+    pictures, height, width, channels = x.shape
+    border = (bits.shape[1] - height) // 2
+    for n in range(pictures):
+        for y in range(first, last):
+            for column in range(width):
+                source = ((n * height + y) * width + column) * channels
+                target = ((n * bits.shape[1] + y + border) * bits.shape[2] + column + border) * bits.shape[3]
+                for c in range(channels // 16):
+                    _sixteen(_at(x, source + 16 * c), _at(low, 16 * c), _at(high, 16 * c), _at(bits, target + c))
+                if channels % 16:
+                    word = 0
+                    for c in range(channels // 16 * 16, channels):
+                        value = x[n, y, column, c]
+                        if low[c] <= value <= high[c]:
+                            word |= 1 << c % 16
+                    bits[n, y + border, column + border, channels // 16] = word
+
+
+@njit(cache=True, nogil=True)
+def convolve(
+    act: Any,
+    kernel: int,
+    lanes: Any,
+    correct: Any,
+    rows: Any,
+    columns: Any,
+    scale: Any,
+    out: Any,
+    slot: int,
+    fused: bool,
+    residual: Any,
+    inner: Any,
+    outer: Any,
+    first: int,
+    last: int,
+) -> None:
+    """Rows ``first`` to ``last`` of a binary convolution.
+
+    Args:
+        act: (N, H + 2b, W + 2b, S) uint32, signs with a border of b = kernel // 2 zeros.
+        kernel: side of the square filter.
+        lanes: (blocks, kernel * kernel * S, 16 Q) uint32, signs of the filters.
+        correct: (classes, channels out) int32, taps less what padding counts too much.
+        rows: (H,) int64, where in ``correct`` a row's classes begin.
+        columns: (W,) int64, where after that a column's class is.
+        scale: (channels out,) float32.
+        out: (N, H, W, T) float32, written from channel ``slot`` on.
+        slot: multiple of 16.
+        fused: add ``residual`` and write the two kinds of signs; else neither is looked at.
+        residual: as out.
+        inner: (low, high, bits, words): the integer sum's intervals, (N, H + 2b', W + 2b', S') uint16 for the signs,
+            and S', or 0 if nobody reads them.
+        outer: the same for what is written to out, from channel ``slot`` on.
+        first: row.
+        last: row after the last.
+    """
+    pictures, height, width, total = out.shape
+    step = act.shape[3]
+    row, span = act.shape[2] * step, kernel * step
+    vectors = lanes.shape[2] // 16
+    several = AT_FOUR if vectors == 4 else AT_TWO if vectors == 2 else AT_ONE
+    inner_low, inner_high, inner_bits, inner_step = inner
+    outer_low, outer_high, outer_bits, outer_step = outer
+    inner_border, outer_border = (inner_bits.shape[1] - height) // 2, (outer_bits.shape[1] - height) // 2
+    for n in range(pictures):
+        for block in range(lanes.shape[0]):
+            channel = 16 * vectors * block
+            weight, scales = _at(lanes, channel * kernel * span), _at(scale, channel)
+            low, high = _at(inner_low, channel), _at(inner_high, channel)
+            least, most = _at(outer_low, slot + channel), _at(outer_high, slot + channel)
+            for y in range(first, last):
+                corrections = _at(correct, rows[y] + channel)
+                x = 0
+                while x < width:
+                    if x + several > width >= several:  # once more over some that are done, not one by one
+                        x = width - several
+                    here = (n * act.shape[1] + y) * act.shape[2] + x
+                    window = (_at(act, here * step), row, weight, kernel, span, step)
+                    correction = (corrections, _at(columns, x))
+                    place = ((n * height + y) * width + x) * total + slot + channel
+                    plain = (scales, _at(out, place), total)
+                    inside = (n * inner_bits.shape[1] + y + inner_border) * inner_bits.shape[2] + x + inner_border
+                    outside = (n * outer_bits.shape[1] + y + outer_border) * outer_bits.shape[2] + x + outer_border
+                    sinks = (
+                        fused,
+                        _at(residual, place),
+                        low,
+                        high,
+                        _at(inner_bits, inside * inner_step + channel // 16),
+                        inner_step,
+                        least,
+                        most,
+                        _at(outer_bits, outside * outer_step + (slot + channel) // 16),
+                        outer_step,
+                    )
+                    if width < several:
+                        if vectors == 4:
+                            _tile(1, 4, window, correction, plain, sinks)
+                        elif vectors == 2:
+                            _tile(1, 2, window, correction, plain, sinks)
+                        else:
+                            _tile(1, 1, window, correction, plain, sinks)
+                        x += 1
+                    else:
+                        if vectors == 4:
+                            _tile(AT_FOUR, 4, window, correction, plain, sinks)
+                        elif vectors == 2:
+                            _tile(AT_TWO, 2, window, correction, plain, sinks)
+                        else:
+                            _tile(AT_ONE, 1, window, correction, plain, sinks)
+                        x += several
+
+
+@njit(cache=True, nogil=True)
+def burst(rounds: int, data: Any, out: Any) -> None:
+    """``rounds * BURST`` times 512 xors, counts and adds: what the processor can do at most.
+
+    Args:
+        rounds: of the loop.
+        data: (BURST + 1, 16) uint32, anything.
+        out: (16,) uint32, what came of it.
+    """
+    _burst(rounds, _at(data, 0), _at(out, 0))

@@ -1,0 +1,246 @@
+"""Networks in bits: modules, whole networks, their files, and the command line without torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import SAMPLES
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("numba")
+
+from live import enliven  # noqa: E402
+from safetensors.numpy import load_file  # noqa: E402
+from safetensors.numpy import save_file as save_arrays  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
+from torch import nn  # noqa: E402
+
+from lithepose import Predictor  # noqa: E402
+from lithepose.cli import main  # noqa: E402
+from lithepose.networks import build  # noqa: E402
+from lithepose.networks.binary import BinaryConv2d  # noqa: E402
+from lithepose.networks.binary_paf import BinaryPaf, MultiScaleModule, binarized  # noqa: E402
+from lithepose.pack import Front, float_interval, integer_interval, pack, pack_module, pack_stages  # noqa: E402
+from lithepose.runtime.bits import BinaryLayer, Signs, Team, empty_bits, pack_activations  # noqa: E402
+from lithepose.runtime.packed import PackedRuntime, Workers, refine  # noqa: E402
+from lithepose.runtime.torch import TorchRuntime, describe  # noqa: E402
+
+OPTIONS = {"stages": 2, "front": "mobilenet_v1"}
+
+
+def shake(net: nn.Module) -> nn.Module:
+    """BatchNorm as training may leave it: gamma of both signs and 0, means and shifts anywhere."""
+    for norm in net.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for tensor in (norm.weight.data, norm.bias.data, norm.running_mean):
+                tensor.normal_()
+            norm.running_var.uniform_(0.1, 3)
+            norm.weight.data[:2] = torch.tensor([0.0, -0.0])[: len(norm.weight)]
+    return net.eval()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_the_module_is_torchs_bit_for_bit(threads):
+    """Signs, chain, concatenation and sum; and the signs of the sum that the next module reads."""
+    torch.manual_seed(0)
+    module, team = shake(MultiScaleModule(128, 128, binarized)), Team(threads)
+    following = shake(nn.BatchNorm2d(128))
+    packed = pack_module(module)
+    for batch, height, width in ((1, 46, 46), (2, 3, 17), (1, 1, 1), (1, 2, 46)):
+        x = torch.randn(batch, 128, height, width)
+        cells = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
+        out, after = np.empty_like(cells), Signs(float_interval(following), empty_bits(batch, height, width, 128))
+        packed(cells, pack_activations(cells, packed.enter, team=team), out, after, team)
+        with torch.no_grad():
+            expected = module(x)
+            signs = following(expected).permute(0, 2, 3, 1).contiguous().numpy()
+        assert torch.equal(torch.from_numpy(out).permute(0, 3, 1, 2), expected)
+        assert np.array_equal(after.bits, pack_activations(signs))
+
+
+def test_intervals_are_exact():
+    """At the threshold and the floats on either side of it; gamma above, below and at 0."""
+    torch.manual_seed(1)
+    norm = shake(nn.BatchNorm2d(64))
+    interval = float_interval(norm)
+    assert np.isinf(interval.low[:2]).all()
+    assert (np.isfinite(interval.low) == (norm.weight > 0).numpy()).all()
+    assert (np.isfinite(interval.high) == (norm.weight < 0).numpy()).all()
+    edge = np.where(np.isfinite(interval.low), interval.low, interval.high)
+    edge[:2] = 1
+    for value in (np.nextafter(edge, np.float32(-np.inf)), edge, np.nextafter(edge, np.float32(np.inf))):
+        inside = (value >= interval.low) & (value <= interval.high)
+        with torch.no_grad():
+            assert np.array_equal(norm(torch.from_numpy(value)[None, :, None, None]).view(-1).numpy() >= 0, inside)
+
+
+def test_intervals_of_sums_are_exact():
+    norm = shake(nn.BatchNorm2d(3))
+    norm.weight.data = torch.tensor([2.0, -1.0, 0.0])
+    norm.bias.data = torch.tensor([-1.0, 0.5, -3.0])
+    norm.running_mean = torch.tensor([0.25, 0.0, 0.0])
+    norm.running_var.fill_(1 - norm.eps)
+    layer = BinaryLayer.from_weights(np.ones((3, 2, 3, 3)), np.float32([0.25, 0.125, 1]))
+    interval = integer_interval(norm, layer)
+    far = np.iinfo(np.int32)
+    # 2 (s / 4 - 1 / 4) - 1 >= 0 from 3 on; 1 / 2 - s / 8 >= 0 up to 4; -3 never.
+    assert interval.low.tolist() == [3, far.min, far.max]
+    assert interval.high.tolist() == [far.max, 4, far.min]
+
+
+def write(path, layers="binary", **options):
+    """Weights of a fresh network with maps of a trained one's size."""
+    torch.manual_seed(0)
+    options = OPTIONS | {"layers": layers} | options
+    net = build("binary_paf", **options)
+    enliven(net, torch.randn(2, 3, 64, 96))
+    with torch.no_grad():
+        for stage in net.stages:
+            for last in (stage.limbs[-1][0], stage.joints[-1][0]):
+                last.weight.mul_(0.1)
+                last.bias.mul_(0.1)
+    info = describe("binary_paf", net, size=128)
+    said = {"lithepose": json.dumps({"info": json.loads(info.to_json()), "options": options})}
+    save_file(net.state_dict(), path, said)
+    return net.eval(), info
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packed")
+    net, info = write(folder / "weights.safetensors")
+    difference = pack(folder / "weights.safetensors", folder / "small.safetensors")
+    return folder / "small.safetensors", net, info, difference
+
+
+def margin(net: BinaryPaf, image: np.ndarray) -> float:
+    """How far from 0 the nearest value is whose sign is taken of a float."""
+    nearest: list[float] = []
+    first = [module.three[1] for module in net.modules() if isinstance(module, MultiScaleModule)]
+    hooks = [m.register_forward_pre_hook(lambda _, x: nearest.append(x[0].abs().min().item())) for m in first]
+    TorchRuntime(net, describe("binary_paf", net))(image)
+    for hook in hooks:
+        hook.remove()
+    return min(nearest)
+
+
+def test_the_whole_network_is_torchs(packed):
+    """Rounding in the float front turns a sign now and then, so look at the picture where none is near to turning."""
+    path, net, info, difference = packed
+    assert difference < 1e-5
+    pictures = [np.random.default_rng(i).integers(0, 256, (1, 64, 64, 3), np.uint8) for i in range(24)]
+    image = max(pictures, key=lambda picture: margin(net, picture))
+    (expected,) = TorchRuntime(net, info)(image)
+    assert 0.1 < np.abs(expected.heatmaps).max() < 2
+    for threads in (1, 2):
+        (got,) = PackedRuntime(path, threads)(image)
+        for name in ("heatmaps", "fields", "peak_score"):
+            assert np.abs(getattr(got, name) - getattr(expected, name)).max() < 1e-5, name
+        sure = expected.peak_score > 1e-3
+        assert np.array_equal(got.peak_cell[sure], expected.peak_cell[sure])
+
+
+def test_a_batch_is_its_pictures(packed):
+    runtime = PackedRuntime(packed[0], 3)
+    images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
+    for one, alone in zip(runtime(images), [runtime(image[None])[0] for image in images], strict=True):
+        # ONNX Runtime may round otherwise in a batch, and a turned sign is seen in the maps.
+        assert np.median(np.abs(one.heatmaps - alone.heatmaps)) < 1e-5
+
+
+def test_merely_binarized_layers_are_torchs():
+    torch.manual_seed(0)
+    net = build("binary_paf", layers="binary7", **OPTIONS)
+    enliven(net, torch.randn(2, 3, 64, 96))
+    shake(net.stages)
+    net.eval()
+    image = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
+    with torch.no_grad():
+        features = Front(net)(image)
+        heatmaps, fields = net.stages[1](features.permute(0, 3, 1, 2))
+    maps = refine(features.numpy(), pack_stages(net), Workers(1))
+    expected = torch.cat([fields, heatmaps], 1).permute(0, 2, 3, 1).numpy()
+    assert np.abs(maps - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_a_layer_takes_little_room(packed):
+    tensors = load_file(packed[0])
+    sizes = {name: tensors[name].nbytes for name in ("0.limbs.1.0.bits", "0.limbs.1.0.scale")}
+    assert sizes == {"0.limbs.1.0.bits": 64 * 9 * 4 * 4, "0.limbs.1.0.scale": 64 * 4}
+
+
+def test_predict_runs_it_without_torch(packed, tmp_path):
+    code = (
+        "import sys; from lithepose.cli import main;"
+        f"code = main(['predict', {str(SAMPLES / 'astronaut.jpg')!r}, '--model', {str(packed[0])!r},"
+        f" '--json', {str(tmp_path / 'poses.jsonl')!r}, '--threads', '2']);"
+        "assert not {'torch', 'onnx'} & set(sys.modules), sorted(sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "people" in json.loads((tmp_path / "poses.jsonl").read_text())
+
+
+def test_half_the_front(packed, tmp_path):
+    folder = packed[0].parent
+    assert main(["pack", str(folder / "weights.safetensors"), "--out", str(tmp_path / "h.safetensors"), "--half"]) == 0
+    sizes = [p.stat().st_size for p in (tmp_path / "h-front.onnx", folder / "small-front.onnx")]
+    assert sizes[0] < 0.55 * sizes[1]
+    assert Predictor(tmp_path / "h.safetensors").size == 128
+
+
+def test_wrong_files_are_told(packed, tmp_path, capsys):
+    path = packed[0]
+    copy = tmp_path / "copy.safetensors"
+    shutil.copy(path, copy)
+    picture = str(SAMPLES / "astronaut.jpg")
+
+    def says(*arguments: object) -> str:
+        assert main([str(a) for a in arguments]) == 2
+        return capsys.readouterr().err.replace("\n", " ")
+
+    weights = path.with_name("weights.safetensors")
+    assert "no such file; copy.safetensors needs it" in says("predict", picture, "--model", copy)
+    (tmp_path / "small-front.onnx").write_bytes(b"another")
+    assert "of another network" in says("predict", picture, "--model", copy)
+    assert "`lithepose pack` makes one" in says("predict", picture, "--model", weights)
+    copy.write_bytes(b"no safetensors")
+    assert "not a safetensors file" in says("predict", picture, "--model", copy)
+    assert "no such model file" in says("predict", picture, "--model", tmp_path / "none.safetensors")
+    save_arrays({}, copy, {"lithepose-packed": json.dumps({"format": 0})})
+    assert "pack it anew" in says("predict", picture, "--model", copy)
+    assert "another .safetensors" in says("pack", weights, "--out", weights)
+    assert "another .safetensors" in says("pack", weights, "--out", tmp_path / "x.onnx")
+    assert "no such weights" in says("pack", tmp_path / "none.safetensors")
+    assert "no such folder" in says("pack", weights, "--out", tmp_path / "none" / "x.safetensors")
+    assert not list(tmp_path.glob("x*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"layers": "float"}, "no binary layers"),
+        ({"stages": 1}, "one stage"),
+        ({"input_scale": True}, "input_scale"),
+    ],
+)
+def test_what_cannot_be_packed(options, words):
+    with pytest.raises(ValueError, match=words):
+        pack_stages(build("binary_paf", **OPTIONS | options).eval())
+
+
+def test_centred_weights_are_packed_as_they_act():
+    torch.manual_seed(0)
+    module = shake(MultiScaleModule(128, 128, lambda a, b: binarized(a, b, centred=True)))
+    assert any(isinstance(m, BinaryConv2d) and m.centred for m in module.modules())
+    x = torch.randn(1, 128, 5, 6)
+    cells = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
+    out, packed = np.empty_like(cells), pack_module(module)
+    packed(cells, pack_activations(cells, packed.enter), out)
+    with torch.no_grad():
+        assert np.array_equal(out, module(x).permute(0, 2, 3, 1).numpy())
