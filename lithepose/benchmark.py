@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +20,32 @@ Times = dict[str, list[float]]
 Row = dict[str, object]
 
 
-def take_turns(parts: dict[str, Callable[[], object]], rounds: int, turns: Iterable[int] | None = None) -> Times:
-    """Milliseconds of every part in every round; in turn, so that whatever slows the machine slows all of them."""
+def take_turns(parts: dict[str, Callable[[], object]], rounds: int, least: float = 0) -> Times:
+    """Milliseconds of every part in every round; in turn, so that whatever slows the machine slows all of them.
+
+    Args:
+        parts: what to call.
+        rounds: of turns.
+        least: milliseconds of a turn: shorter parts are called again and again, and the mean counts. So a part meets
+            the caches as it left them, not as another part did.
+    """
     times: Times = {name: [] for name in parts}
-    for _ in range(WARMUP):
-        for part in parts.values():
-            part()
-    for _ in turns or range(rounds):
+    calls = dict.fromkeys(parts, 1)
+    for name, part in parts.items():
+        part()
+        once = min(_spent(part, 1) for _ in range(WARMUP))
+        calls[name] = max(1, math.ceil(least / once))
+    for _ in range(rounds):
         for name, part in parts.items():
-            began = time.perf_counter()
-            part()
-            times[name].append((time.perf_counter() - began) * 1000)
+            times[name].append(_spent(part, calls[name]))
     return times
+
+
+def _spent(part: Callable[[], object], calls: int) -> float:
+    began = time.perf_counter()
+    for _ in range(calls):
+        part()
+    return (time.perf_counter() - began) * 1000 / calls
 
 
 def median(times: Times, name: str) -> float:

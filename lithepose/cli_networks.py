@@ -5,6 +5,7 @@ from __future__ import annotations
 import json as json_module
 import logging
 import re
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,9 @@ from rich.progress import track
 from rich.table import Table
 
 OK = 0
-out_console, err_console = Console(soft_wrap=True), Console(stderr=True, soft_wrap=True)
+# Tables in a pipe or a file are as wide as they need to be, not cut at 80 columns.
+out_console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+err_console = Console(stderr=True, soft_wrap=True)
 
 
 def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None, tensorboard: bool = False) -> int:

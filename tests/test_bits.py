@@ -169,7 +169,8 @@ def test_packing_is_the_same_on_every_machine():
     [
         (lambda layer: layer(np.zeros((1, 4, 4, 3), np.uint32)), "40 channels"),
         (lambda layer: layer(np.zeros((1, 2, 4, 2), np.uint32)), "3 x 3"),
-        (lambda layer: layer.into(*[np.zeros((1, 4, 4, 2), np.float32)] * 2, 0, np.zeros(1), None, None), "of 16"),
+        (lambda layer: layer.into(np.zeros((1, 4, 4, 2), np.uint32), np.zeros((1, 2, 2, 3), np.float32)), "of 16"),
+        (lambda layer: layer.into(np.zeros((1, 4, 4, 2), np.uint32), np.zeros((1, 2, 2, 32), np.float32), 4), "of 16"),
         (lambda layer: pack_activations(np.zeros((4, 4, 3))), r"\(4, 4, 3\)"),
         (lambda layer: PackedConv2d(BinaryConv2d(3, 3, input_scale=True)), "input_scale"),
         (lambda layer: PackedConv2d(BinaryConv2d(3, 3), "fast"), "bits, integers, floats"),

@@ -54,8 +54,8 @@ def test_the_module_is_torchs_bit_for_bit(threads):
     for batch, height, width in ((1, 46, 46), (2, 3, 17), (1, 1, 1), (1, 2, 46)):
         x = torch.randn(batch, 128, height, width)
         cells = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
-        out, after = np.empty_like(cells), Signs(float_interval(following), empty_bits(batch, height, width, 128))
-        packed(cells, pack_activations(cells, packed.enter, team=team), out, after, team)
+        after = Signs(float_interval(following), empty_bits(batch, height, width, 128))
+        out = packed(cells.copy(), pack_activations(cells, packed.enter, team=team), after, team)
         with torch.no_grad():
             expected = module(x)
             signs = following(expected).permute(0, 2, 3, 1).contiguous().numpy()
@@ -240,7 +240,7 @@ def test_centred_weights_are_packed_as_they_act():
     assert any(isinstance(m, BinaryConv2d) and m.centred for m in module.modules())
     x = torch.randn(1, 128, 5, 6)
     cells = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
-    out, packed = np.empty_like(cells), pack_module(module)
-    packed(cells, pack_activations(cells, packed.enter), out)
+    packed = pack_module(module)
+    out = packed(cells.copy(), pack_activations(cells, packed.enter))
     with torch.no_grad():
         assert np.array_equal(out, module(x).permute(0, 2, 3, 1).numpy())

@@ -16,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -51,9 +50,12 @@ class Team:
 
     def rows(self, height: int, work: Callable[[int, int], object]) -> None:
         """Call ``work(first, last)`` for bands that together are all rows, and wait for them."""
+        if self._pool is None:
+            work(0, height)
+            return
         cuts = [height * i // self.threads for i in range(self.threads + 1)]
         bands = [(a, b) for a, b in pairwise(cuts) if b > a]
-        others = [self._pool.submit(work, *band) for band in bands[1:]] if self._pool else []
+        others = [self._pool.submit(work, *band) for band in bands[1:]]
         work(*bands[0])
         for other in others:
             other.result()
@@ -67,7 +69,8 @@ class Interval:
     """Where the sign of a channel is +: at values from ``low`` to ``high``, both (C,) of one type.
 
     BatchNorm before a sign is nothing else: from a threshold on where gamma > 0, up to one where gamma < 0, everywhere
-    or nowhere where gamma = 0. What is no number lies in no interval and gives -.
+    or nowhere where gamma = 0. So one end at least is infinite, where the values are floats. What is no number lies in
+    no interval and gives -.
     """
 
     low: np.ndarray
@@ -77,6 +80,21 @@ class Interval:
     def sign(cls, channels: int) -> Interval:
         """+ where a float is 0, -0 or larger."""
         return cls(np.zeros(channels, np.float32), np.full(channels, np.inf, np.float32))
+
+    @cached_property
+    def coded(self) -> tuple[np.ndarray, np.ndarray]:
+        """What one comparison needs.
+
+        Integers: (low, length), + where value - low, without a sign, is less than length. Floats: (flip, threshold), +
+        where the value, its sign bit turned by flip, is at least the threshold; no number is at least NaN.
+        """
+        if self.low.dtype.kind == "i":
+            length = self.high.astype(np.int64) - self.low + 1
+            return self.low, np.clip(length, 0, 2**32 - 1).astype(np.uint32)
+        falling = np.isinf(self.high) < 1
+        threshold = np.where(falling, -self.high, self.low)
+        threshold[self.low > self.high] = np.nan
+        return np.where(falling, np.int32(-(2**31)), np.int32(0)), threshold
 
 
 def empty_bits(pictures: int, height: int, width: int, channels: int, kernel: int = 3) -> np.ndarray:
@@ -108,9 +126,8 @@ def pack_activations(
     x = np.ascontiguousarray(x, np.float32)
     pictures, height, width, channels = x.shape
     out = empty_bits(pictures, height, width, channels, kernel)
-    beyond = channels - len(interval.low)
-    low, high = np.pad(interval.low, (0, beyond)), np.pad(interval.high, (0, beyond), constant_values=-1)
-    team.rows(height, lambda first, last: machine.pack(x, low, high, out.view(np.uint16), first, last))
+    halves = out.view(np.uint16)
+    team.rows(height, lambda first, last: machine.pack(x, *interval.coded, halves, first, last))
     return out
 
 
@@ -125,6 +142,12 @@ class Signs:
 
     interval: Interval
     bits: np.ndarray
+
+    @property
+    def sink(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """As the kernel takes them."""
+        halves = self.bits.view(np.uint16)
+        return *self.interval.coded, halves, halves.shape[3]
 
 
 @dataclass(frozen=True)
@@ -213,89 +236,66 @@ class BinaryLayer:
             )
         pictures, height, width = (s - b for s, b in zip(activations.shape, (0, border, border), strict=False))
         out = np.empty((pictures, height, width, self.corrections.shape[2]), np.float32)
-        self._run(np.ascontiguousarray(activations), out, 0, None, None, None, team)
+        self.into(np.ascontiguousarray(activations), out, team=team, joined=False)
         return out[..., : self.width]
 
     def into(
         self,
         activations: np.ndarray,
         out: np.ndarray,
-        slot: int,
-        residual: np.ndarray,
-        inner: Signs | None,
-        outer: Signs | None,
+        slot: int = 0,
+        inner: Signs | None = None,
+        outer: Signs | None = None,
         team: Team = ALONE,
+        joined: bool = True,
     ) -> None:
-        """Convolve, add what is there and write the signs that the next layers read, in one pass.
+        """Convolve, add to what is there and write the signs that the next layers read, in one pass.
 
         Args:
             activations: (N, H + 2b, W + 2b, ceil(C / 32)) uint32.
             out: (N, H, W, T) float32, written from channel ``slot`` on.
             slot: a multiple of 16.
-            residual: of the same shape; its channels from ``slot`` on are added.
             inner: signs of this layer's integer sums, by an interval of integers (OC,).
             outer: signs of what is written to out, by an interval of floats (T,).
             team: threads.
+            joined: without it nothing is added, and there are no outer signs.
 
         Raises:
-            ValueError: channels or slot that 16 does not divide, or a residual of another shape.
+            ValueError: a slot that 16 does not divide, or no room in out.
         """
-        if self.width % LANES or slot % LANES:
-            raise ValueError(f"{self.width} channels from {slot} on: must be multiples of {LANES}")
-        if residual.shape != out.shape:
-            raise ValueError(f"a residual of shape {residual.shape} for {out.shape}")
-        self._run(activations, out, slot, residual, inner, outer, team)
-
-    def _run(
-        self,
-        activations: np.ndarray,
-        out: np.ndarray,
-        slot: int,
-        residual: np.ndarray | None,
-        inner: Signs | None,
-        outer: Signs | None,
-        team: Team,
-    ) -> None:
-        height, width = out.shape[1:3]
+        if slot % LANES or slot + self.corrections.shape[2] > out.shape[3]:
+            raise ValueError(
+                f"{self.width} channels from {slot} on in {out.shape[3]}: must fit, by multiples of {LANES}"
+            )
         classes, channels = self.corrections.shape[1:]
-        rows, columns = (_classes(length, self.kernel // 2) for length in (height, width))
-        nowhere = np.empty((1, 1, 1, out.shape[3] // LANES), np.uint16)
-
-        def sink(signs: Signs | None, limits: tuple[np.ndarray, np.ndarray]) -> tuple[Any, ...]:
-            if signs is None:
-                return *limits, nowhere, 0
-            bits = signs.bits.view(np.uint16)
-            return signs.interval.low, signs.interval.high, bits, bits.shape[3]
-
-        integers, floats = _no_limits(out.shape[3])
+        half = self.kernel // 2
         arguments = (
             activations,
             self.kernel,
             self.lanes,
             self.corrections,
-            rows * (classes * channels),
-            columns * channels,
+            _classes(out.shape[1], half, classes * channels),
+            _classes(out.shape[2], half, channels),
             self._scales,
             out,
             slot,
-            residual is not None,
-            out if residual is None else residual,
-            sink(inner, integers),
-            sink(outer, floats),
+            joined,
+            _nobody(out.shape[3], np.uint32) if inner is None else inner.sink,
+            _nobody(out.shape[3], np.float32) if outer is None else outer.sink,
         )
-        team.rows(height, lambda first, last: machine.convolve(*arguments, first, last))
+        team.rows(out.shape[1], lambda first, last: machine.convolve(*arguments, first, last))
 
 
-@lru_cache(64)
-def _classes(length: int, half: int) -> np.ndarray:
-    """(length,) int64: how many of a filter's taps lie before the map and how many behind, as one number."""
+@lru_cache(256)
+def _classes(length: int, half: int, stride: int) -> np.ndarray:
+    """(length,) int64: how many of a filter's taps lie before the map and how many behind, as one number, by stride."""
     place = np.arange(length)
     before, after = np.maximum(half - place, 0), np.maximum(place + half - (length - 1), 0)
-    return before * (half + 1) + after
+    return (before * (half + 1) + after) * stride
 
 
 @lru_cache(64)
-def _no_limits(channels: int) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Intervals for signs that nobody reads."""
-    integers, floats = np.zeros(channels, np.int32), np.zeros(channels, np.float32)
-    return (integers, integers), (floats, floats)
+def _nobody(channels: int, kind: type) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """In the place of signs that nobody reads."""
+    bits = np.zeros((1, 1, 1, -(-channels // LANES)), np.uint16)
+    return np.zeros(channels, np.int32), np.zeros(channels, kind), bits, 0

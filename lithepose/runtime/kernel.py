@@ -95,10 +95,19 @@ def _spread(builder: Any, word: Any) -> Any:
     return builder.shuffle_vector(builder.insert_element(nothing, word, ir.Constant(INT32, 0)), nothing, _all(0))
 
 
-def _within(builder: Any, value: Any, low: Any, high: Any) -> Any:
-    """16 bits: which lanes lie in their interval; no number lies in none."""
-    compare: Any = builder.fcmp_ordered if value.type == FLOATS else builder.icmp_signed
-    return builder.bitcast(builder.and_(compare(">=", value, low), compare("<=", value, high)), INT16)
+def _store(builder: Any, value: Any, pointer: Any, index: Any) -> None:
+    target = builder.bitcast(builder.gep(pointer, [index]), value.type.as_pointer())
+    builder.store(value, target, align=2 if value.type == INT16 else 4)
+
+
+def _positive(builder: Any, value: Any, limits: tuple[Any, Any], index: Any) -> Any:
+    """16 bits: which of the lanes have sign +, by one comparison; see ``Interval.coded``."""
+    if value.type == COUNTS:
+        low, length = (_load(builder, limit, index) for limit in limits)
+        return builder.bitcast(builder.icmp_unsigned("<", builder.sub(value, low), length), INT16)
+    flip, threshold = _load(builder, limits[0], index), _load(builder, limits[1], index, FLOATS)
+    turned = builder.bitcast(builder.xor(builder.bitcast(value, COUNTS), flip), FLOATS)
+    return builder.bitcast(builder.fcmp_ordered(">=", turned, threshold), INT16)
 
 
 @intrinsic(prefer_literal=True)
@@ -108,47 +117,54 @@ def _tile(_typing: Any, pixels: Any, vectors: Any, window: Any, correction: Any,
     window: (activations, words a row, filters, kernel, words a kernel's row, words a pixel).
     correction: (of this row and these channels, offsets of the columns).
     plain: (scale, out, floats a pixel).
-    fused: (whether, residual, low, high, bits, words a pixel of the next layer in the chain, and the five of what
-        reads the sum).
+    fused: (whether to add to what is there, two limits, bits and words a pixel of the next layer in the chain, and the
+        four of what reads the sum); signs that nobody reads have no words.
     """
     count, wide = pixels.literal_value, vectors.literal_value
+    lanes = [(p, q) for p in range(count) for q in range(wide)]
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         window, correction, plain, fused = (cgutils.unpack_tuple(builder, a) for a in arguments[2:])
         sums = _sums(builder, count, wide, *window)
         correct, columns = correction
         scale, out, stride = plain
-        dots = []
-        for p in range(count):
-            place = builder.load(builder.gep(columns, [_number(p)]))
-            for q in range(wide):
-                here = _load(builder, correct, builder.add(place, _number(LANES * q)))
-                dots.append((p, q, builder.sub(here, builder.shl(builder.load(sums[p][q]), _all(1)))))
+        whether, *sinks = fused
+        inner, outer = sinks[:4], sinks[4:]
+        dots = {}
+        for p, q in lanes:
+            place = builder.add(builder.load(builder.gep(columns, [_number(p)])), _number(LANES * q))
+            dots[p, q] = builder.sub(_load(builder, correct, place), builder.shl(builder.load(sums[p][q]), _all(1)))
 
-        def scaled(p: int, q: int, dot: Any) -> tuple[Any, Any]:
-            # Multiplication and addition stay apart, so that every form of the layer gives the same bits.
-            value = builder.fmul(builder.sitofp(dot, FLOATS), _load(builder, scale, _number(LANES * q), FLOATS))
-            return value, builder.add(builder.mul(stride, _number(p)), _number(LANES * q))
+        def wanted(sink: Any) -> Any:
+            return builder.icmp_signed("!=", sink[3], _number(0))
 
-        def store(value: Any, pointer: Any, index: Any, align: int = 4) -> None:
-            target = builder.gep(pointer, [index])
-            builder.store(value, builder.bitcast(target, value.type.as_pointer()), align=align)
+        def sign(p: int, q: int, value: Any, sink: Any) -> None:
+            place = builder.add(builder.mul(sink[3], _number(p)), _number(q))
+            _store(builder, _positive(builder, value, sink[:2], _number(LANES * q)), sink[2], place)
 
-        whether, residual, *sinks = fused
+        def finish(*, joined: bool, signs: bool = False) -> None:
+            for p, q in lanes:
+                # Multiplication and addition stay apart, so that every form of the layer gives the same bits.
+                factor = _load(builder, scale, _number(LANES * q), FLOATS)
+                value = builder.fmul(builder.sitofp(dots[p, q], FLOATS), factor)
+                index = builder.add(builder.mul(stride, _number(p)), _number(LANES * q))
+                if joined:
+                    value = builder.fadd(value, _load(builder, out, index, FLOATS))
+                _store(builder, value, out, index)
+                if signs:
+                    sign(p, q, value, outer)
+
+        with builder.if_then(wanted(inner)):
+            for p, q in lanes:
+                sign(p, q, dots[p, q], inner)
         with builder.if_else(builder.trunc(whether, ir.IntType(1))) as (joined, alone):
-            with joined:
-                for p, q, dot in dots:
-                    value, index = scaled(p, q, dot)
-                    value = builder.fadd(value, _load(builder, residual, index, FLOATS))
-                    store(value, out, index)
-                    for signal, (low, high, bits, step) in ((dot, sinks[:4]), (value, sinks[4:])):
-                        limits = (_load(builder, limit, _number(LANES * q), signal.type) for limit in (low, high))
-                        place = builder.add(builder.mul(step, _number(p)), _number(q))
-                        store(_within(builder, signal, *limits), bits, place, 2)
+            with joined, builder.if_else(wanted(outer)) as (read, unread):
+                with read:
+                    finish(joined=True, signs=True)
+                with unread:
+                    finish(joined=True)
             with alone:
-                for p, q, dot in dots:
-                    value, index = scaled(p, q, dot)
-                    store(value, out, index)
+                finish(joined=False)
         return context.get_dummy_value()
 
     return types.void(pixels, vectors, window, correction, plain, fused), generate
@@ -200,15 +216,16 @@ def _sums(
 
 
 @intrinsic
-def _sixteen(_typing: Any, values: Any, low: Any, high: Any, bits: Any) -> Any:
+def _sixteen(_typing: Any, values: Any, flip: Any, threshold: Any, bits: Any) -> Any:
     """Signs of 16 floats."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        signal, *limits = (_load(builder, a, _number(0), FLOATS) for a in arguments[:3])
-        builder.store(_within(builder, signal, *limits), arguments[3], align=2)
+        values, flip, threshold, bits = arguments
+        zero = _number(0)
+        _store(builder, _positive(builder, _load(builder, values, zero, FLOATS), (flip, threshold), zero), bits, zero)
         return context.get_dummy_value()
 
-    return types.void(values, low, high, bits), generate
+    return types.void(values, flip, threshold, bits), generate
 
 
 @intrinsic
@@ -238,24 +255,28 @@ def _burst(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
 
 # At the top of the file: numba compiles functions that are made in a closure anew at every start.
 @njit(cache=True, nogil=True)
-def pack(x: Any, low: Any, high: Any, bits: Any, first: int, last: int) -> None:
-    """Signs of rows ``first`` to ``last`` of x (N, H, W, C) into bits (N, H + 2b, W + 2b, S) uint16."""
+def pack(x: Any, flip: Any, threshold: Any, bits: Any, first: int, last: int) -> None:
+    """Signs of rows ``first`` to ``last`` of x (N, H, W, C) into bits (N, H + 2b, W + 2b, S) uint16.
+
+    Channels beyond the limits' (C',) int32 and float32 are left alone.
+    """
     pictures, height, width, channels = x.shape
-    border = (bits.shape[1] - height) // 2
+    border, used = (bits.shape[1] - height) // 2, flip.shape[0]
     for n in range(pictures):
         for y in range(first, last):
             for column in range(width):
                 source = ((n * height + y) * width + column) * channels
                 target = ((n * bits.shape[1] + y + border) * bits.shape[2] + column + border) * bits.shape[3]
-                for c in range(channels // 16):
-                    _sixteen(_at(x, source + 16 * c), _at(low, 16 * c), _at(high, 16 * c), _at(bits, target + c))
-                if channels % 16:
+                for c in range(used // 16):
+                    limits = _at(flip, 16 * c), _at(threshold, 16 * c)
+                    _sixteen(_at(x, source + 16 * c), limits[0], limits[1], _at(bits, target + c))
+                if used % 16:
                     word = 0
-                    for c in range(channels // 16 * 16, channels):
+                    for c in range(used // 16 * 16, used):
                         value = x[n, y, column, c]
-                        if low[c] <= value <= high[c]:
+                        if (-value if flip[c] else value) >= threshold[c]:
                             word |= 1 << c % 16
-                    bits[n, y + border, column + border, channels // 16] = word
+                    bits[n, y + border, column + border, used // 16] = word
 
 
 @njit(cache=True, nogil=True)
@@ -269,8 +290,7 @@ def convolve(
     scale: Any,
     out: Any,
     slot: int,
-    fused: bool,
-    residual: Any,
+    joined: bool,
     inner: Any,
     outer: Any,
     first: int,
@@ -288,10 +308,9 @@ def convolve(
         scale: (channels out,) float32.
         out: (N, H, W, T) float32, written from channel ``slot`` on.
         slot: multiple of 16.
-        fused: add ``residual`` and write the two kinds of signs; else neither is looked at.
-        residual: as out.
-        inner: (low, high, bits, words): the integer sum's intervals, (N, H + 2b', W + 2b', S') uint16 for the signs,
-            and S', or 0 if nobody reads them.
+        joined: add to what out holds, and write the signs of the sum.
+        inner: (two limits, bits, words): the integer sums' coded intervals, (N, H + 2b', W + 2b', S') uint16 for the
+            signs, and S', or 0 if nobody reads them.
         outer: the same for what is written to out, from channel ``slot`` on.
         first: row.
         last: row after the last.
@@ -301,21 +320,19 @@ def convolve(
     row, span = act.shape[2] * step, kernel * step
     vectors = lanes.shape[2] // 16
     several = AT_FOUR if vectors == 4 else AT_TWO if vectors == 2 else AT_ONE
-    inner_low, inner_high, inner_bits, inner_step = inner
-    outer_low, outer_high, outer_bits, outer_step = outer
+    inner_one, inner_two, inner_bits, inner_step = inner
+    outer_one, outer_two, outer_bits, outer_step = outer
     inner_border, outer_border = (inner_bits.shape[1] - height) // 2, (outer_bits.shape[1] - height) // 2
     for n in range(pictures):
         for block in range(lanes.shape[0]):
             channel = 16 * vectors * block
             weight, scales = _at(lanes, channel * kernel * span), _at(scale, channel)
-            low, high = _at(inner_low, channel), _at(inner_high, channel)
-            least, most = _at(outer_low, slot + channel), _at(outer_high, slot + channel)
+            near = _at(inner_one, channel), _at(inner_two, channel)
+            far = _at(outer_one, slot + channel), _at(outer_two, slot + channel)
             for y in range(first, last):
                 corrections = _at(correct, rows[y] + channel)
                 x = 0
                 while x < width:
-                    if x + several > width >= several:  # once more over some that are done, not one by one
-                        x = width - several
                     here = (n * act.shape[1] + y) * act.shape[2] + x
                     window = (_at(act, here * step), row, weight, kernel, span, step)
                     correction = (corrections, _at(columns, x))
@@ -324,18 +341,17 @@ def convolve(
                     inside = (n * inner_bits.shape[1] + y + inner_border) * inner_bits.shape[2] + x + inner_border
                     outside = (n * outer_bits.shape[1] + y + outer_border) * outer_bits.shape[2] + x + outer_border
                     sinks = (
-                        fused,
-                        _at(residual, place),
-                        low,
-                        high,
+                        joined,
+                        near[0],
+                        near[1],
                         _at(inner_bits, inside * inner_step + channel // 16),
                         inner_step,
-                        least,
-                        most,
+                        far[0],
+                        far[1],
                         _at(outer_bits, outside * outer_step + (slot + channel) // 16),
                         outer_step,
                     )
-                    if width < several:
+                    if x + several > width:
                         if vectors == 4:
                             _tile(1, 4, window, correction, plain, sinks)
                         elif vectors == 2:

@@ -56,8 +56,8 @@ class Skip:
 class Chain:
     """Binary layers in a row, whose signs never leave the bits.
 
-    Either a multi-scale module, whose layers are all kept side by side and added to the input, or 7x7 layers of which
-    the last alone is kept.
+    Either a multi-scale module, whose layers are all kept side by side and added to the input, or 7x7 layers of one
+    width of which the last alone is kept.
 
     Attributes:
         enter: where the signs of the input are +; floats.
@@ -83,33 +83,33 @@ class Chain:
         """Side of the filters."""
         return self.layers[0].kernel
 
-    def __call__(
-        self, x: np.ndarray, bits: np.ndarray, out: np.ndarray, after: Signs | None = None, team: Team = ALONE
-    ) -> None:
+    def __call__(self, x: np.ndarray, bits: np.ndarray, after: Signs | None = None, team: Team = ALONE) -> np.ndarray:
         """Run.
 
         Args:
-            x: (N, H, W, C or more) float32.
+            x: (N, H, W, C or more) float32. A module without a way around adds to it in place.
             bits: its signs, (N, H + 2b, W + 2b, words).
-            out: (N, H, W, width) float32, not the same memory as x.
-            after: signs of out that the next chain reads.
+            after: signs of what is returned, for the next module.
             team: threads.
+
+        Returns:
+            (N, H, W, width) float32; x itself, if that was added to.
         """
-        residual = x
-        if not self.joined:
-            residual = np.zeros_like(out)
-        elif self.skip:
-            residual, skip = np.empty_like(out), self.skip
-            team.rows(x.shape[1], lambda first, last: skip(x, residual, first, last))
+        shape, out = x.shape[:3], x
+        if not self.joined or self.skip:
+            out = np.empty((*shape, self.width), np.float32)
+        if self.skip:
+            skip = self.skip
+            team.rows(x.shape[1], lambda first, last: skip(x, out, first, last))
         slot = 0
         for i, layer in enumerate(self.layers):
             inner = None
             if i < len(self.between):
-                inner = Signs(self.between[i], empty_bits(*out.shape[:3], channels=layer.width, kernel=self.kernel))
-            kept = self.joined or i == len(self.layers) - 1
-            layer.into(bits, out, slot, residual, inner, after if kept else None, team)
+                inner = Signs(self.between[i], empty_bits(*shape, channels=layer.width, kernel=self.kernel))
+            layer.into(bits, out, slot, inner, after, team, self.joined)
             slot += layer.width if self.joined else 0
             bits = inner.bits if inner else bits
+        return out
 
     def tensors(self) -> Tensors:
         """By name, for the file."""
@@ -157,12 +157,11 @@ class Branch:
         shape, height = x.shape[:3], x.shape[1]
         bits = pack_activations(x, self.chains[0].enter, self.chains[0].kernel, team)
         for i, chain in enumerate(self.chains):
-            out, after = np.empty((*shape, chain.width), np.float32), None
+            after = None
             if i + 1 < len(self.chains):
                 following = self.chains[i + 1]
                 after = Signs(following.enter, empty_bits(*shape, channels=chain.width, kernel=following.kernel))
-            chain(x, bits, out, after, team)
-            x, bits = out, after.bits if after else bits
+            x, bits = chain(x, bits, after, team), after.bits if after else bits
         (weight, bias), (weight2, bias2) = self.pointwise
         out = np.empty((*shape, len(bias2)), np.float32)
 
