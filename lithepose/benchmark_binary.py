@@ -22,9 +22,9 @@ from .networks.binary import BinaryConv2d
 from .networks.binary_paf import BinaryPaf, MultiScaleModule, binarized, preactivated
 from .pack import Front, binary_layer, pack_module, pack_stages
 from .runtime import kernel
-from .runtime.bits import BinaryLayer, Signs, empty_bits, pack_activations
+from .runtime.bits import Signs, empty_bits, pack_activations
 from .runtime.onnx import open_session
-from .runtime.packed import Stage, Workers, refine
+from .runtime.packed import Branch, Chain, Stage, Workers, refine
 from .runtime.torch import Exported
 
 SIZES = (46, 46), (46, 54), (46, 82)
@@ -133,24 +133,21 @@ def modules(height: int, width: int, rounds: int) -> list[Row]:
         return rows_of("module", f"128x{height}x{width}", 1, take_turns(parts, rounds, LEAST))
 
 
-class _Nothing(BinaryLayer):
-    """A layer that takes no time, for Amdahl's bound."""
-
-    def into(self, *_: object, **__: object) -> None:
-        """Leave everything as it is."""
-
-
 def without_bits(stage: Stage) -> Stage:
-    """The stage's float work alone."""
+    """The stage's float work alone: chains without layers, for Amdahl's bound."""
 
-    def empty(branch: Any) -> Any:
-        chains = []
-        for chain in branch.chains:
-            layers = tuple(_Nothing(layer.bits, layer.scale, layer.channels) for layer in chain.layers)
-            chains.append(replace(chain, layers=layers))
-        return replace(branch, chains=tuple(chains))
+    def empty(branch: Branch) -> Branch:
+        return replace(branch, chains=tuple(_Nothing(**vars(chain)) for chain in branch.chains))
 
     return Stage(empty(stage.limbs), empty(stage.joints))
+
+
+class _Nothing(Chain):
+    """A chain whose layers take no time."""
+
+    def calls(self, *arguments: Any, **_: Any) -> Any:
+        """The way around alone."""
+        return [], super().calls(*arguments)[1]
 
 
 def networks(front: str, threads: int, rounds: int) -> list[Row]:

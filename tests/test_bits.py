@@ -64,8 +64,8 @@ for name in {n.split(".")[0] for n in given}:
     layer = BinaryLayer.from_weights(weight, scale)
     made[name] = layer(pack_activations(x, kernel=layer.kernel))
 np.savez(sys.argv[2], **made)
-print(kernel.WORDS, "zmm" in next(iter(kernel.convolve.inspect_asm().values())), "torch" in sys.modules)
-print(sum(kernel.convolve.stats.cache_hits.values()), sum(kernel.convolve.stats.cache_misses.values()))
+print(kernel.WORDS, "zmm" in next(iter(kernel.run.inspect_asm().values())), "torch" in sys.modules)
+print(sum(kernel.run.stats.cache_hits.values()), sum(kernel.run.stats.cache_misses.values()))
 """
 
 
@@ -169,8 +169,8 @@ def test_packing_is_the_same_on_every_machine():
     [
         (lambda layer: layer(np.zeros((1, 4, 4, 3), np.uint32)), "40 channels"),
         (lambda layer: layer(np.zeros((1, 2, 4, 2), np.uint32)), "3 x 3"),
-        (lambda layer: layer.into(np.zeros((1, 4, 4, 2), np.uint32), np.zeros((1, 2, 2, 3), np.float32)), "of 16"),
-        (lambda layer: layer.into(np.zeros((1, 4, 4, 2), np.uint32), np.zeros((1, 2, 2, 32), np.float32), 4), "of 16"),
+        (lambda layer: layer.call(np.zeros((1, 4, 4, 2), np.uint32), np.zeros((1, 2, 2, 3), np.float32)), "of 16"),
+        (lambda layer: layer.call(np.zeros((1, 4, 4, 2), np.uint32), np.zeros((1, 2, 2, 32), np.float32), 4), "of 16"),
         (lambda layer: pack_activations(np.zeros((4, 4, 3))), r"\(4, 4, 3\)"),
         (lambda layer: PackedConv2d(BinaryConv2d(3, 3, input_scale=True)), "input_scale"),
         (lambda layer: PackedConv2d(BinaryConv2d(3, 3), "fast"), "bits, integers, floats"),

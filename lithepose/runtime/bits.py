@@ -11,17 +11,19 @@ and a tap outside the picture, which counts 0, is put right by the number of one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from . import kernel as machine
 
 LANES = machine.LANES
+Call = tuple[Any, ...]
 
 
 def words(channels: int) -> int:
@@ -236,20 +238,19 @@ class BinaryLayer:
             )
         pictures, height, width = (s - b for s, b in zip(activations.shape, (0, border, border), strict=False))
         out = np.empty((pictures, height, width, self.corrections.shape[2]), np.float32)
-        self.into(np.ascontiguousarray(activations), out, team=team, joined=False)
+        run([self.call(np.ascontiguousarray(activations), out, joined=False)], team)
         return out[..., : self.width]
 
-    def into(
+    def call(
         self,
         activations: np.ndarray,
         out: np.ndarray,
         slot: int = 0,
         inner: Signs | None = None,
         outer: Signs | None = None,
-        team: Team = ALONE,
         joined: bool = True,
-    ) -> None:
-        """Convolve, add to what is there and write the signs that the next layers read, in one pass.
+    ) -> Call:
+        """What :func:`run` needs to convolve, add to what is there and write the signs that the next layers read.
 
         Args:
             activations: (N, H + 2b, W + 2b, ceil(C / 32)) uint32.
@@ -257,19 +258,17 @@ class BinaryLayer:
             slot: a multiple of 16.
             inner: signs of this layer's integer sums, by an interval of integers (OC,).
             outer: signs of what is written to out, by an interval of floats (T,).
-            team: threads.
             joined: without it nothing is added, and there are no outer signs.
 
         Raises:
             ValueError: a slot that 16 does not divide, or no room in out.
         """
         if slot % LANES or slot + self.corrections.shape[2] > out.shape[3]:
-            raise ValueError(
-                f"{self.width} channels from {slot} on in {out.shape[3]}: must fit, by multiples of {LANES}"
-            )
+            where = f"{self.width} channels from {slot} on in {out.shape[3]}"
+            raise ValueError(f"{where}: must fit, by multiples of {LANES}")
         classes, channels = self.corrections.shape[1:]
         half = self.kernel // 2
-        arguments = (
+        return (
             activations,
             self.kernel,
             self.lanes,
@@ -283,7 +282,17 @@ class BinaryLayer:
             _nobody(out.shape[3], np.uint32) if inner is None else inner.sink,
             _nobody(out.shape[3], np.float32) if outer is None else outer.sink,
         )
-        team.rows(out.shape[1], lambda first, last: machine.convolve(*arguments, first, last))
+
+
+def run(calls: Sequence[Call], team: Team = ALONE) -> None:
+    """Carry out calls of :meth:`BinaryLayer.call` on maps of one height, one after the other."""
+    if not calls:
+        return
+    if team.threads == 1:
+        machine.run(tuple(calls), 0, calls[0][7].shape[1])
+        return
+    for call in calls:  # each looks at its neighbours' rows of the one before
+        team.rows(call[7].shape[1], lambda first, last, call=call: machine.run((call,), first, last))
 
 
 @lru_cache(256)

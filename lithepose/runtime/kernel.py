@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 try:
     from numba import njit, types
     from numba.core import cgutils, config
@@ -367,6 +369,27 @@ def convolve(
                         else:
                             _tile(AT_ONE, 1, window, correction, plain, sinks)
                         x += several
+
+
+@njit(cache=True, nogil=True)
+def run(layers: Any, first: int, last: int) -> None:
+    """Several convolutions, one after the other: a tuple of what ``convolve`` takes before its rows.
+
+    One call for all of them, because threads wait for one another whenever they come back to the interpreter.
+    """
+    for i in range(len(layers)):
+        a = layers[i]
+        convolve(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], first, last)
+
+
+@njit(cache=True, nogil=True)
+def rectify(x: Any, gain: Any, shift: Any, out: Any, first: int, last: int) -> None:
+    """BatchNorm and ReLU of rows ``first`` to ``last`` of x (N, H, W, C or more) to out (N, H, W, C)."""
+    for n in range(x.shape[0]):
+        for y in range(first, last):
+            for column in range(x.shape[2]):
+                for c in range(gain.shape[0]):
+                    out[n, y, column, c] = max(x[n, y, column, c] * gain[c] + shift[c], np.float32(0))
 
 
 @njit(cache=True, nogil=True)

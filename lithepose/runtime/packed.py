@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,11 +24,18 @@ except ImportError as error:
     raise ImportError(f"packed networks need {error.name}: pip install 'lithepose[binary]'") from error
 
 from ..decode import TOP, Found, Maps
-from .bits import ALONE, BinaryLayer, Interval, Signs, Team, empty_bits, pack_activations, words
+from . import kernel as machine
+from .bits import ALONE, BinaryLayer, Call, Interval, Signs, Team, empty_bits, pack_activations, run, words
 from .onnx import ModelInfo, open_session
 
 FORMAT = 1  # of the file
 Tensors = dict[str, np.ndarray]
+
+
+def bands(x: np.ndarray, out: np.ndarray, first: int, last: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows ``first`` to ``last`` of two (N, H, W, C) maps, each picture's as one matrix (cells, C)."""
+    for one, made in zip(x[:, first:last], out[:, first:last], strict=True):
+        yield one.reshape(-1, x.shape[3]), made.reshape(-1, out.shape[3])
 
 
 @dataclass(frozen=True)
@@ -46,10 +54,10 @@ class Skip:
 
     def __call__(self, x: np.ndarray, out: np.ndarray, first: int, last: int) -> None:
         """Rows ``first`` to ``last`` of x (N, H, W, C or more) to out (N, H, W, T)."""
-        rows = x[:, first:last, :, : len(self.gain)] * self.gain
-        rows += self.shift
-        np.maximum(rows, 0, out=rows)
-        np.matmul(rows, self.weight, out=out[:, first:last])
+        hidden = np.empty((*x.shape[:3], len(self.gain)), np.float32)
+        machine.rectify(x, self.gain, self.shift, hidden, first, last)
+        for cells, made in bands(hidden, out, first, last):
+            np.matmul(cells, self.weight, out=made)
 
 
 @dataclass(frozen=True)
@@ -83,17 +91,19 @@ class Chain:
         """Side of the filters."""
         return self.layers[0].kernel
 
-    def __call__(self, x: np.ndarray, bits: np.ndarray, after: Signs | None = None, team: Team = ALONE) -> np.ndarray:
-        """Run.
+    def calls(
+        self, x: np.ndarray, bits: np.ndarray, after: Signs | None = None, team: Team = ALONE
+    ) -> tuple[list[Call], np.ndarray]:
+        """What is to be run for x; the way around is taken at once.
 
         Args:
             x: (N, H, W, C or more) float32. A module without a way around adds to it in place.
             bits: its signs, (N, H + 2b, W + 2b, words).
-            after: signs of what is returned, for the next module.
-            team: threads.
+            after: signs of the result, for the next module.
+            team: threads of the way around.
 
         Returns:
-            (N, H, W, width) float32; x itself, if that was added to.
+            the calls, and (N, H, W, width) float32 for the result; x itself, if that is added to.
         """
         shape, out = x.shape[:3], x
         if not self.joined or self.skip:
@@ -101,14 +111,20 @@ class Chain:
         if self.skip:
             skip = self.skip
             team.rows(x.shape[1], lambda first, last: skip(x, out, first, last))
-        slot = 0
+        slot, calls = 0, list[Call]()
         for i, layer in enumerate(self.layers):
             inner = None
             if i < len(self.between):
                 inner = Signs(self.between[i], empty_bits(*shape, channels=layer.width, kernel=self.kernel))
-            layer.into(bits, out, slot, inner, after, team, self.joined)
+            calls.append(layer.call(bits, out, slot, inner, after, self.joined))
             slot += layer.width if self.joined else 0
             bits = inner.bits if inner else bits
+        return calls, out
+
+    def __call__(self, x: np.ndarray, bits: np.ndarray, after: Signs | None = None, team: Team = ALONE) -> np.ndarray:
+        """Run; arguments as of :meth:`calls`, whose result it returns."""
+        calls, out = self.calls(x, bits, after, team)
+        run(calls, team)
         return out
 
     def tensors(self) -> Tensors:
@@ -156,21 +172,29 @@ class Branch:
         """(N, H, W, C) float32 -> (N, H, W, T) float32; C may be larger than the first chain's."""
         shape, height = x.shape[:3], x.shape[1]
         bits = pack_activations(x, self.chains[0].enter, self.chains[0].kernel, team)
+        waiting: list[Call] = []
         for i, chain in enumerate(self.chains):
             after = None
             if i + 1 < len(self.chains):
                 following = self.chains[i + 1]
                 after = Signs(following.enter, empty_bits(*shape, channels=chain.width, kernel=following.kernel))
-            x, bits = chain(x, bits, after, team), after.bits if after else bits
+            if chain.skip:  # reads what is yet to be computed
+                run(waiting, team)
+                waiting = []
+            calls, x = chain.calls(x, bits, after, team)
+            waiting += calls
+            bits = after.bits if after else bits
+        run(waiting, team)
         (weight, bias), (weight2, bias2) = self.pointwise
         out = np.empty((*shape, len(bias2)), np.float32)
 
         def finish(first: int, last: int) -> None:
-            hidden = x[:, first:last] @ weight
-            hidden += bias
-            np.maximum(hidden, 0, out=hidden)
-            np.matmul(hidden, weight2, out=out[:, first:last])
-            out[:, first:last] += bias2
+            for cells, made in bands(x, out, first, last):
+                hidden = cells @ weight
+                hidden += bias
+                np.maximum(hidden, 0, out=hidden)
+                np.matmul(hidden, weight2, out=made)
+                made += bias2
 
         team.rows(height, finish)
         return out
