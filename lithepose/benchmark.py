@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,12 @@ PHOTO = Path(__file__).parent / "samples" / "astronaut.jpg"
 WARMUP = 3
 Times = dict[str, list[float]]
 Row = dict[str, object]
+
+
+def about() -> str:
+    """What the figures depend on besides the processor: versions of what does the work."""
+    packages = "lithepose", "onnxruntime", "opencv-python-headless", "numpy"
+    return ", ".join([f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
 
 
 def take_turns(parts: dict[str, Callable[[], object]], rounds: int, least: float = 0) -> Times:

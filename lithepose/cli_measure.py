@@ -127,17 +127,17 @@ def benchmark(
         raise FileNotFoundError(f"{out.parent}: no such folder; make it, or name another --out")
     if binary:
         try:
-            from .benchmark_binary import COLUMNS, machine, tables
+            from .benchmark_binary import COLUMNS, about, tables
         except ImportError as error:
             raise missing("benchmark --binary", "train,binary", error) from error
-        says = machine()
+        says = about()
         found = tables(threads or os.cpu_count() or 1, rounds, only)
         rows = list(track(found, "measuring", console=err_console, disable=not err_console.is_terminal, transient=True))
         columns = list(COLUMNS)
     else:
-        from .benchmark import stages
+        from .benchmark import about, stages
 
-        says = None
+        says = about()
         rows = stages(models or ("lithe",), picture, size, threads, rounds)
         columns = list(rows[0])
     table = Table(*columns, title=f"medians of {rounds} rounds, milliseconds", caption=says)
@@ -146,7 +146,7 @@ def benchmark(
     out_console.print(table)
     if out:
         with out.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer = csv.DictWriter(file, [*columns, "machine"], lineterminator="\n")
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows({**row, "machine": says} for row in rows)
     return OK

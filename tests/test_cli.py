@@ -331,3 +331,20 @@ def test_models_lists_every_embedded_model():
     assert done.returncode == 0, done.stderr
     for name in ("lithe", "binary_paf", "multilevel", "context_cpm", "split_stream", "keypoint_rcnn"):
         assert name in done.stdout
+
+
+def test_benchmark_measures_stage_by_stage(tmp_path):
+    table = tmp_path / "times.csv"
+    done = lithepose("benchmark", "--rounds", 2, "--size", 128, "--threads", 1, "--out", table)
+    assert done.returncode == 0, done.stderr
+    (row,) = csv.DictReader(table.read_text().splitlines())
+    assert (row["model"], row["input"]) == ("lithe", "128x128")
+    assert all(float(row[part]) > 0 for part in ("fit", "network", "decode", "draw", "whole"))
+    assert "photos/s" in done.stdout
+    for arguments, says in (
+        (("--rounds", 0), "1 or more rounds"),
+        (("lithe", "--binary"), "no model"),
+        (("--out", tmp_path / "none" / "x.csv"), "no such folder"),
+    ):
+        done = lithepose("benchmark", *arguments)
+        assert (done.returncode, says in done.stderr) == (2, True), done.stderr

@@ -213,7 +213,7 @@ def test_wrong_files_are_told(packed, tmp_path, capsys):
     assert "not a safetensors file" in says("predict", picture, "--model", copy)
     assert "no such model file" in says("predict", picture, "--model", tmp_path / "none.safetensors")
     save_arrays({}, copy, {"lithepose-packed": json.dumps({"format": 0})})
-    assert "pack it anew" in says("predict", picture, "--model", copy)
+    assert "form 0 instead of 1" in says("predict", picture, "--model", copy)
     assert "another .safetensors" in says("pack", weights, "--out", weights)
     assert "another .safetensors" in says("pack", weights, "--out", tmp_path / "x.onnx")
     assert "no such weights" in says("pack", tmp_path / "none.safetensors")
@@ -244,3 +244,20 @@ def test_centred_weights_are_packed_as_they_act():
     out = packed(cells.copy(), pack_activations(cells, packed.enter))
     with torch.no_grad():
         assert np.array_equal(out, module(x).permute(0, 2, 3, 1).numpy())
+
+
+def test_damaged_files_are_told_before_the_kernels_read_them(packed, tmp_path):
+    """Every tensor cut short by one along its first axis, or missing."""
+    from safetensors import safe_open
+
+    path = packed[0]
+    with safe_open(path, "np") as file:
+        said = file.metadata()
+    tensors = load_file(path)
+    shutil.copy(path.with_name("small-front.onnx"), tmp_path)
+    bad = tmp_path / "bad.safetensors"
+    for name in [name for name in tensors if name.startswith(("0.limbs.0.", "0.limbs.4.", "0.limbs.pointwise"))]:
+        for changed in ({name: tensors[name][:-1].copy()}, {}):
+            save_arrays({k: v for k, v in tensors.items() if k != name} | changed, bad, said)
+            with pytest.raises(ValueError, match=r"bad\.safetensors: (damaged|no packed)"):
+                PackedRuntime(bad)

@@ -83,6 +83,18 @@ class Interval:
         """+ where a float is 0, -0 or larger."""
         return cls(np.zeros(channels, np.float32), np.full(channels, np.inf, np.float32))
 
+    def channels(self, kind: type) -> int:
+        """How many, of values of a kind.
+
+        Raises:
+            ValueError: ends of other shapes or types.
+        """
+        if not self.low.ndim == self.high.ndim == 1 or len(self.low) != len(self.high):
+            raise ValueError(f"intervals from {self.low.shape} to {self.high.shape}")
+        if not self.low.dtype == self.high.dtype == kind:
+            raise ValueError(f"intervals as {self.low.dtype}, {self.high.dtype}: must be {kind.__name__}")
+        return len(self.low)
+
     @cached_property
     def coded(self) -> tuple[np.ndarray, np.ndarray]:
         """What one comparison needs.
@@ -160,11 +172,21 @@ class BinaryLayer:
         bits: (OC, kernel, kernel, ceil(C / 32)) uint32, signs of the weights.
         scale: (OC,) float32, mean of the absolute weights.
         channels: C.
+
+    Raises:
+        ValueError: shapes that do not belong together, which the kernels would not notice.
     """
 
     bits: np.ndarray
     scale: np.ndarray
     channels: int
+
+    def __post_init__(self) -> None:
+        square = self.bits.ndim == 4 and self.bits.shape[1] == self.bits.shape[2] and self.bits.shape[1] % 2
+        if not square or self.bits.shape[3] != words(self.channels) or self.scale.shape != self.bits.shape[:1]:
+            raise ValueError(f"signs {self.bits.shape} and scales {self.scale.shape} for {self.channels} channels")
+        if self.bits.dtype != np.uint32 or self.scale.dtype != np.float32:
+            raise ValueError(f"signs as {self.bits.dtype} and scales as {self.scale.dtype}: must be uint32 and float32")
 
     @classmethod
     def from_weights(cls, weight: np.ndarray, scale: np.ndarray) -> BinaryLayer:

@@ -1,9 +1,11 @@
-"""The machine code of binary convolution: vectors written in LLVM's own terms, compiled by numba.
+"""The machine code of binary convolution: vectors in LLVM's own terms and the loops around them, compiled by numba.
 
-What numba makes of plain loops keeps the counts in memory and is several times slower, so the innermost part is spelled
-out here. There are two forms of the same sums. Where the processor counts ones in 32-bit lanes (AVX-512 with VPOPCNTDQ)
-a lane is an output channel. Elsewhere ones are counted a byte at a time, by a table of nibbles (AVX2) or the
-processor's own instruction (ARM), and the four bytes of a lane are added before they can overflow.
+What numba makes of plain loops keeps the counts in memory and is several times slower. There are two forms of the same
+sums. Where the processor counts ones in 32-bit lanes (AVX-512 with VPOPCNTDQ) a lane is an output channel. Elsewhere
+ones are counted a byte at a time, by a table of nibbles (AVX2) or the processor's own instruction (ARM), and the four
+bytes of a lane are added before they can overflow.
+
+All of it is in one file, because numba looks at a function's own file alone to tell whether its cache is out of date.
 """
 
 from __future__ import annotations
@@ -28,8 +30,9 @@ INT64, INT32, INT16, INT8 = ir.IntType(64), ir.IntType(32), ir.IntType(16), ir.I
 COUNTS, BYTES = ir.VectorType(INT32, LANES), ir.VectorType(INT8, 4 * LANES)
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
 
-_VPOPCNTDQ = {"icelake-client", "icelake-server", "tigerlake", "rocketlake", "sapphirerapids", "emeraldrapids",
-              "graniterapids", "graniterapids-d", "znver4", "znver5"}  # fmt: skip
+_VPOPCNTDQ = (
+    "icelake-client icelake-server tigerlake rocketlake sapphirerapids emeraldrapids graniterapids znver4 znver5"
+)
 
 
 def counts_words() -> bool:
@@ -40,7 +43,7 @@ def counts_words() -> bool:
     forced: Any = vars(config)
     if forced["CPU_FEATURES"] is not None:
         features = forced["CPU_FEATURES"].split(",")
-        return "+avx512vpopcntdq" in features or forced["CPU_NAME"] in _VPOPCNTDQ
+        return "+avx512vpopcntdq" in features or forced["CPU_NAME"] in _VPOPCNTDQ.split()
     return bool(llvm.get_host_cpu_features().get("avx512vpopcntdq"))
 
 
@@ -61,7 +64,7 @@ def _all(value: int, kind: ir.VectorType = COUNTS) -> ir.Constant:
 
 
 @intrinsic
-def _at(_typing: Any, array: Any, offset: Any) -> Any:
+def at(_typing: Any, array: Any, offset: Any) -> Any:
     """Pointer to an element of a contiguous array, counted flat."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -113,7 +116,7 @@ def _positive(builder: Any, value: Any, limits: tuple[Any, Any], index: Any) -> 
 
 
 @intrinsic(prefer_literal=True)
-def _tile(_typing: Any, pixels: Any, vectors: Any, window: Any, correction: Any, plain: Any, fused: Any) -> Any:
+def tile(_typing: Any, pixels: Any, vectors: Any, window: Any, correction: Any, plain: Any, fused: Any) -> Any:
     """``pixels`` neighbours in a row by ``16 * vectors`` output channels, all counts in registers.
 
     window: (activations, words a row, filters, kernel, words a kernel's row, words a pixel).
@@ -127,7 +130,7 @@ def _tile(_typing: Any, pixels: Any, vectors: Any, window: Any, correction: Any,
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         window, correction, plain, fused = (cgutils.unpack_tuple(builder, a) for a in arguments[2:])
-        sums = _sums(builder, count, wide, *window)
+        sums = _sums(builder, count, wide, window)
         correct, columns = correction
         scale, out, stride = plain
         whether, *sinks = fused
@@ -172,18 +175,9 @@ def _tile(_typing: Any, pixels: Any, vectors: Any, window: Any, correction: Any,
     return types.void(pixels, vectors, window, correction, plain, fused), generate
 
 
-def _sums(
-    builder: Any,
-    pixels: int,
-    vectors: int,
-    act: Any,
-    row: Any,
-    weight: Any,
-    kernel: Any,
-    span: Any,
-    step: Any,
-) -> list[list[Any]]:
+def _sums(builder: Any, pixels: int, vectors: int, window: list[Any]) -> list[list[Any]]:
     """Places of the counts of differing bits, [pixel][vector]."""
+    act, row, weight, kernel, span, step = window
     sums = [[cgutils.alloca_once_value(builder, _all(0)) for _ in range(vectors)] for _ in range(pixels)]
     zero = _all(0) if WORDS else _all(0, BYTES)
     some = sums if WORDS else [[cgutils.alloca_once_value(builder, zero) for _ in line] for line in sums]
@@ -218,7 +212,7 @@ def _sums(
 
 
 @intrinsic
-def _sixteen(_typing: Any, values: Any, flip: Any, threshold: Any, bits: Any) -> Any:
+def sixteen(_typing: Any, values: Any, flip: Any, threshold: Any, bits: Any) -> Any:
     """Signs of 16 floats."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -231,7 +225,7 @@ def _sixteen(_typing: Any, values: Any, flip: Any, threshold: Any, bits: Any) ->
 
 
 @intrinsic
-def _burst(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
+def burst_of(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
     """Xor, count and add, as fast as they go: all in registers, every sum on its own."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -255,7 +249,7 @@ def _burst(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
     return types.void(rounds, data, out), generate
 
 
-# At the top of the file: numba compiles functions that are made in a closure anew at every start.
+# All at the top of the file: numba compiles functions that are made in a closure anew at every start.
 @njit(cache=True, nogil=True)
 def pack(x: Any, flip: Any, threshold: Any, bits: Any, first: int, last: int) -> None:
     """Signs of rows ``first`` to ``last`` of x (N, H, W, C) into bits (N, H + 2b, W + 2b, S) uint16.
@@ -270,8 +264,8 @@ def pack(x: Any, flip: Any, threshold: Any, bits: Any, first: int, last: int) ->
                 source = ((n * height + y) * width + column) * channels
                 target = ((n * bits.shape[1] + y + border) * bits.shape[2] + column + border) * bits.shape[3]
                 for c in range(used // 16):
-                    limits = _at(flip, 16 * c), _at(threshold, 16 * c)
-                    _sixteen(_at(x, source + 16 * c), limits[0], limits[1], _at(bits, target + c))
+                    limits = at(flip, 16 * c), at(threshold, 16 * c)
+                    sixteen(at(x, source + 16 * c), limits[0], limits[1], at(bits, target + c))
                 if used % 16:
                     word = 0
                     for c in range(used // 16 * 16, used):
@@ -328,46 +322,46 @@ def convolve(
     for n in range(pictures):
         for block in range(lanes.shape[0]):
             channel = 16 * vectors * block
-            weight, scales = _at(lanes, channel * kernel * span), _at(scale, channel)
-            near = _at(inner_one, channel), _at(inner_two, channel)
-            far = _at(outer_one, slot + channel), _at(outer_two, slot + channel)
+            weight, scales = at(lanes, channel * kernel * span), at(scale, channel)
+            near = at(inner_one, channel), at(inner_two, channel)
+            far = at(outer_one, slot + channel), at(outer_two, slot + channel)
             for y in range(first, last):
-                corrections = _at(correct, rows[y] + channel)
+                corrections = at(correct, rows[y] + channel)
                 x = 0
                 while x < width:
                     here = (n * act.shape[1] + y) * act.shape[2] + x
-                    window = (_at(act, here * step), row, weight, kernel, span, step)
-                    correction = (corrections, _at(columns, x))
+                    window = (at(act, here * step), row, weight, kernel, span, step)
+                    correction = (corrections, at(columns, x))
                     place = ((n * height + y) * width + x) * total + slot + channel
-                    plain = (scales, _at(out, place), total)
+                    plain = (scales, at(out, place), total)
                     inside = (n * inner_bits.shape[1] + y + inner_border) * inner_bits.shape[2] + x + inner_border
                     outside = (n * outer_bits.shape[1] + y + outer_border) * outer_bits.shape[2] + x + outer_border
                     sinks = (
                         joined,
                         near[0],
                         near[1],
-                        _at(inner_bits, inside * inner_step + channel // 16),
+                        at(inner_bits, inside * inner_step + channel // 16),
                         inner_step,
                         far[0],
                         far[1],
-                        _at(outer_bits, outside * outer_step + (slot + channel) // 16),
+                        at(outer_bits, outside * outer_step + (slot + channel) // 16),
                         outer_step,
                     )
                     if x + several > width:
                         if vectors == 4:
-                            _tile(1, 4, window, correction, plain, sinks)
+                            tile(1, 4, window, correction, plain, sinks)
                         elif vectors == 2:
-                            _tile(1, 2, window, correction, plain, sinks)
+                            tile(1, 2, window, correction, plain, sinks)
                         else:
-                            _tile(1, 1, window, correction, plain, sinks)
+                            tile(1, 1, window, correction, plain, sinks)
                         x += 1
                     else:
                         if vectors == 4:
-                            _tile(AT_FOUR, 4, window, correction, plain, sinks)
+                            tile(AT_FOUR, 4, window, correction, plain, sinks)
                         elif vectors == 2:
-                            _tile(AT_TWO, 2, window, correction, plain, sinks)
+                            tile(AT_TWO, 2, window, correction, plain, sinks)
                         else:
-                            _tile(AT_ONE, 1, window, correction, plain, sinks)
+                            tile(AT_ONE, 1, window, correction, plain, sinks)
                         x += several
 
 
@@ -401,4 +395,4 @@ def burst(rounds: int, data: Any, out: Any) -> None:
         data: (BURST + 1, 16) uint32, anything.
         out: (16,) uint32, what came of it.
     """
-    _burst(rounds, _at(data, 0), _at(out, 0))
+    burst_of(rounds, at(data, 0), at(out, 0))

@@ -52,6 +52,10 @@ class Skip:
     shift: np.ndarray
     weight: np.ndarray
 
+    def __post_init__(self) -> None:
+        if not self.gain.shape == self.shift.shape == self.weight.shape[:1] or self.weight.ndim != 2:
+            raise ValueError(f"a way around of {self.gain.shape}, {self.shift.shape} and {self.weight.shape}")
+
     def __call__(self, x: np.ndarray, out: np.ndarray, first: int, last: int) -> None:
         """Rows ``first`` to ``last`` of x (N, H, W, C or more) to out (N, H, W, T)."""
         hidden = np.empty((*x.shape[:3], len(self.gain)), np.float32)
@@ -73,6 +77,9 @@ class Chain:
         between: where the signs of their sums are +, for all but the last; integers.
         joined: whether it is a module.
         skip: the module's way around; without one the input itself.
+
+    Raises:
+        ValueError: layers that do not fit one another, which the kernels would not notice.
     """
 
     enter: Interval
@@ -80,6 +87,18 @@ class Chain:
     between: tuple[Interval, ...]
     joined: bool
     skip: Skip | None = None
+
+    def __post_init__(self) -> None:
+        channels = [self.enter.channels(np.float32), *(interval.channels(np.int32) for interval in self.between)]
+        if channels != [layer.channels for layer in self.layers] or len({layer.kernel for layer in self.layers}) > 1:
+            raise ValueError(f"signs of {channels} channels before layers that read others")
+        if channels[1:] != [layer.width for layer in self.layers[:-1]]:
+            raise ValueError(f"signs of {channels[1:]} channels behind layers that write others")
+        if not self.joined and len({layer.width for layer in self.layers}) > 1:
+            raise ValueError("layers of several widths of which the last alone is kept")
+        around = self.skip.weight.shape if self.skip else (channels[0], channels[0])
+        if self.joined and around != (channels[0], self.width):
+            raise ValueError(f"a way around from {around[0]} to {around[1]} channels beside {self.width}")
 
     @property
     def width(self) -> int:
@@ -167,6 +186,17 @@ class Branch:
 
     chains: tuple[Chain, ...]
     pointwise: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    def __post_init__(self) -> None:
+        if not self.chains:
+            raise ValueError("a branch without layers")
+        following = [len(chain.enter.low) for chain in self.chains[1:]]
+        for chain, channels in zip(self.chains, [*following, len(self.pointwise[0][0])], strict=True):
+            if chain.width != channels:
+                raise ValueError(f"{chain.width} channels before layers that read {channels}")
+        (weight, bias), (weight2, bias2) = self.pointwise
+        if (*bias.shape, *bias2.shape) != (weight.shape[1], weight2.shape[1]) or len(weight2) != len(bias):
+            raise ValueError(f"1x1 layers of {weight.shape} and {weight2.shape}")
 
     def __call__(self, x: np.ndarray, team: Team = ALONE) -> np.ndarray:
         """(N, H, W, C) float32 -> (N, H, W, T) float32; C may be larger than the first chain's."""
@@ -292,14 +322,14 @@ class PackedRuntime:
                 said = json.loads((file.metadata() or {})["lithepose-packed"])
                 tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             if said["format"] != FORMAT:
-                raise ValueError(
-                    f"{path}: packed in form {said['format']}, this lithepose reads {FORMAT}; pack it anew"
-                )
+                raise ValueError(f"form {said['format']} instead of {FORMAT}")
             self.info = ModelInfo.from_json(json.dumps(said["info"]))
             sides = [[below(tensors, f"{i}.{side}.") for side in ("limbs", "joints")] for i in range(said["stages"])]
             self.stages = [Stage(*(Branch.from_tensors(side, said["joined"]) for side in both)) for both in sides]
         except SafetensorError as error:
             raise ValueError(f"{path}: not a safetensors file ({error})") from error
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: damaged, or packed by another version ({error}); pack it anew") from error
         except KeyError as error:
             raise ValueError(
                 f"{path}: no packed network ({error} is missing); `lithepose pack` makes one of a trained binary_paf,"

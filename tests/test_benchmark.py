@@ -1,0 +1,64 @@
+"""What benchmarks compute from times; never how long anything takes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("numba")
+
+from lithepose.benchmark import median, ratio, take_turns
+from lithepose.benchmark_binary import COLUMNS, layers, modules, rows_of, without_bits
+from lithepose.networks import build
+from lithepose.pack import pack_stages
+from lithepose.runtime.packed import Workers, refine
+
+
+def test_parts_take_turns():
+    order: list[str] = []
+    times = take_turns({name: lambda name=name: order.append(name) for name in "ab"}, 5)
+    assert order[-10:] == ["a", "b"] * 5
+    assert [len(times[name]) for name in "ab"] == [5, 5]
+
+
+def test_short_parts_are_called_until_a_turn_is_long_enough():
+    calls = {"short": 0}
+
+    def short() -> None:
+        calls["short"] += 1
+
+    take_turns({"short": short}, 3, least=0.5)
+    assert calls["short"] > 100
+
+
+def test_ratios_are_of_the_same_round():
+    times = {"binary": [1.0, 2.0, 8.0], "float": [10.0, 30.0, 80.0]}
+    assert median(times, "binary") == 2
+    assert ratio(times, "float", "binary") == 10
+    rows = rows_of("layer", "1x1x1", 1, times)
+    assert [row["ratio"] for row in rows] == ["1.00", "10.00"]
+
+
+def test_tables_have_all_forms_and_shares():
+    rows = layers(64, 3, 4, rounds=1)
+    forms = "binary, packing, fp32 3x3, bf16 3x3, int8 3x3, fp32 7x7, fp32 multi-scale".split(", ")
+    assert [row["form"] for row in rows] == forms
+    assert set(rows[0]) <= set(COLUMNS)
+    assert all(float(str(rows[0][name])) > 0 for name in ("tops", "peak_tops", "share"))
+    assert {row["form"] for row in modules(3, 4, rounds=1)} >= {"binary", "fp32 multi-scale", "fp32 7x7"}
+
+
+def test_amdahls_bound_keeps_the_float_layers():
+    """Without bits a stage gives the maps of its way around and 1x1 layers alone."""
+    net = build("binary_paf", stages=2, front="mobilenet_v1").eval()
+    stages = pack_stages(net)
+    empty = [without_bits(stage) for stage in stages]
+    x = np.random.default_rng(0).normal(size=(1, 5, 6, 185)).astype(np.float32)
+    whole, bare = (refine(x, s, Workers(1)) for s in (stages, empty))
+    limbs = stages[0].limbs
+    around = np.maximum(x * limbs.chains[0].skip.gain + limbs.chains[0].skip.shift, 0) @ limbs.chains[0].skip.weight
+    (weight, bias), (weight2, bias2) = limbs.pointwise
+    expected = np.maximum(around @ weight + bias, 0) @ weight2 + bias2
+    assert np.allclose(bare[..., : expected.shape[3]], expected, atol=1e-5)
+    assert not np.allclose(whole, bare)
