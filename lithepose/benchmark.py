@@ -7,7 +7,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,8 @@ Row = dict[str, object]
 def about() -> str:
     """What the figures depend on besides the processor: versions of what does the work."""
     packages = "lithepose", "onnxruntime", "opencv-python-headless", "numpy"
-    return ", ".join([f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)])
+    found = [f"{name} {version(name)}" for name in packages if any(distributions(name=name))]
+    return ", ".join([f"python {platform.python_version()}", *found])
 
 
 def take_turns(parts: dict[str, Callable[[], object]], rounds: int, least: float = 0) -> Times:

@@ -9,7 +9,6 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,10 @@ from .networks.binary import BinaryConv2d
 from .networks.binary_paf import BinaryPaf, MultiScaleModule, binarized, preactivated
 from .pack import Front, binary_layer, pack_module, pack_stages
 from .runtime import kernel
-from .runtime.bits import Signs, empty_bits, pack_activations
+from .runtime.bits import ALONE, Signs, Team, pack_activations
 from .runtime.onnx import open_session
-from .runtime.packed import Branch, Chain, Stage, Workers, refine
+from .runtime.packed import one_thread
+from .runtime.stages import Branch, Stage, Workers, refine
 from .runtime.torch import Exported
 
 SIZES = (46, 46), (46, 54), (46, 82)
@@ -123,9 +123,9 @@ def modules(height: int, width: int, rounds: int) -> list[Row]:
     """The multi-scale module of 128 channels on one thread, fused, with the signs that the next one reads."""
     with torch_threads(1):
         x = channels_last(torch.randn(1, 128, height, width))
-        cells = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
+        cells = x.permute(0, 2, 3, 1).numpy().copy()  # it is added to
         chain = pack_module(MultiScaleModule(128, 128, binarized).eval())
-        bits, after = pack_activations(cells, chain.enter), Signs(chain.enter, empty_bits(1, height, width, 128))
+        bits, after = pack_activations(cells, chain.enter), Signs.of(chain.enter, cells.shape)
         float_module = channels_last(MultiScaleModule(128, 128, preactivated)).eval()
         seven = channels_last(nn.Conv2d(128, 128, 7, padding=3))
         parts: dict[str, Callable[[], object]] = {
@@ -138,26 +138,28 @@ def modules(height: int, width: int, rounds: int) -> list[Row]:
 
 
 def without_bits(stage: Stage) -> Stage:
-    """The stage's float work alone: chains without layers, for Amdahl's bound."""
+    """The stage's float work alone, for Amdahl's bound."""
 
     def empty(branch: Branch) -> Branch:
-        return replace(branch, chains=tuple(_Nothing(**vars(chain)) for chain in branch.chains))
+        return _Bare(branch.chains, branch.pointwise)
 
     return Stage(empty(stage.limbs), empty(stage.joints))
 
 
-class _Nothing(Chain):
-    """A chain whose layers take no time."""
+class _Bare(Branch):
+    """A branch whose binary layers take no time, nor does taking the signs."""
 
-    def calls(self, *arguments: Any, **_: Any) -> Any:
-        """The way around alone."""
-        return [], super().calls(*arguments)[1]
+    def __call__(self, x: np.ndarray, team: Team = ALONE) -> np.ndarray:
+        """The shortcut and the 1x1 layers."""
+        chain = self.chains[0]
+        out, skip = np.empty((*x.shape[:3], chain.width), np.float32), chain.skip
+        if skip:
+            team.rows(x.shape[1], lambda first, last: skip(x, out, first, last))
+        return self.finish(out, team)
 
 
 def networks(front: str, threads: int, rounds: int) -> list[Row]:
     """OpenPose with 7x7 layers, with float modules and in bits; random weights, all floats by ONNX Runtime."""
-    from threadpoolctl import threadpool_limits
-
     rows, workers = list[Row](), Workers(threads)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -187,7 +189,7 @@ def networks(front: str, threads: int, rounds: int) -> list[Row]:
                 "float multi-scale": lambda image=image: full[1].run(None, {"image": image}),
                 "float 7x7": lambda image=image: full[0].run(None, {"image": image}),
             }
-            with threadpool_limits(1, "blas"):
+            with one_thread:
                 times = take_turns(parts, rounds)
             some = rows_of(f"network, {front}", f"{height}x{width}", threads, times)
             some[0]["bound"] = f"{ratio(times, 'float 7x7', 'binary, bits for nothing'):.1f}"

@@ -121,6 +121,10 @@ def benchmark(
     """
     if rounds < 1 or threads < 0:
         raise ValueError(f"{rounds} rounds, {threads} threads: give 1 or more rounds, and 0 or more threads")
+    if only != "all" and not binary:
+        raise ValueError(f"--only {only}: is for --binary")
+    if out and out.is_dir():
+        raise ValueError(f"{out}: is a folder; name a file")
     if binary and (models or picture or size):
         raise ValueError("--binary measures networks of its own: give no model, picture or size")
     if out and not out.parent.is_dir():

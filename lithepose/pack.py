@@ -6,8 +6,6 @@ bisection over all floats where the input is real. So the packed signs are torch
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import tempfile
 from pathlib import Path
@@ -24,7 +22,8 @@ from .networks import Scaled
 from .networks.binary import BinaryConv2d
 from .networks.binary_paf import BinaryPaf, MultiScaleModule
 from .runtime.bits import BinaryLayer, Interval
-from .runtime.packed import FORMAT, Branch, Chain, PackedRuntime, Skip, Stage
+from .runtime.packed import PackedRuntime, metadata, tensors_of
+from .runtime.stages import Branch, Chain, Skip, Stage
 from .runtime.torch import Exported
 
 WORST = 0.05  # mean difference from torch, of the mean value; see parity
@@ -103,7 +102,7 @@ def integer_interval(norm: Any, layer: BinaryLayer) -> Interval:
 
 
 def pack_chain(layers: list[nn.Sequential], joined: bool, skip: Any = None) -> Chain:
-    """Layers of BatchNorm and binary convolution in a row; skip is a module's way around."""
+    """Layers of BatchNorm and binary convolution in a row; skip is a module's shortcut."""
     packed = [binary_layer(layer[1]) for layer in layers]  # pyright: ignore[reportArgumentType]
     between = [integer_interval(layer[0], before) for layer, before in zip(layers[1:], packed, strict=False)]
     around = None
@@ -170,9 +169,9 @@ def pack(weights: str | Path, path: str | Path, half: bool = False) -> float:
         ValueError: weights that cannot be packed, or names that would overwrite them; nothing is written.
     """
     path = Path(path)
+    net, info = open_weights(weights)
     if path.suffix != ".safetensors" or (path.exists() and path.samefile(weights)):
         raise ValueError(f"{path}: name another .safetensors file for the packed network")
-    net, info = open_weights(weights)
     net.eval()
     try:
         stages = pack_stages(net)  # pyright: ignore[reportArgumentType]
@@ -183,27 +182,22 @@ def pack(weights: str | Path, path: str | Path, half: bool = False) -> float:
         bits, front = Path(folder) / path.name, Path(folder) / f"{path.stem}-front.onnx"
         trace(Front(net).eval(), ["stage"], info.multiple, front)
         model = onnx.load(front)
-        tensors = {f"{i}.{name}": tensor for i, stage in enumerate(stages) for name, tensor in stage.tensors().items()}
 
         def write(half: bool) -> None:
             tidy(model, half)
             onnx.save(model, front)
-            said = {
-                "format": FORMAT,
-                "info": json.loads(info.to_json()),
-                "stages": len(stages),
-                "joined": net.config.layers == "binary",
-                "front": front.name,
-                "sha256": hashlib.sha256(front.read_bytes()).hexdigest(),
-            }
-            save_file(tensors, bits, {"lithepose-packed": json.dumps(said)})
+            save_file(tensors_of(stages), bits, metadata(info, stages, front))
 
         write(half=False)
         difference = parity(Exported(net).eval(), PackedRuntime(bits))
         if not difference < WORST:
-            raise ValueError(f"{path}: not written; the packed network differs from torch by {difference}")
+            raise ValueError(
+                f"{path}: not written; the packed network differs from torch by {difference}, beyond rounding; please"
+                " report it, with these weights"
+            )
         if half:
             write(half)
+            PackedRuntime(bits)
         for made in (front, bits):
             os.replace(made, path.with_name(made.name))
     return difference

@@ -13,8 +13,18 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("numba")
 
 from lithepose.networks.binary import BinaryConv2d  # noqa: E402
+from lithepose.networks.binary_paf import MultiScaleModule, binarized  # noqa: E402
 from lithepose.networks.packed import BACKENDS, PackedConv2d, pack_layers  # noqa: E402
-from lithepose.runtime.bits import BinaryLayer, Interval, Team, pack_activations, pack_bits  # noqa: E402
+from lithepose.pack import pack_module  # noqa: E402
+from lithepose.runtime.bits import (  # noqa: E402
+    BinaryLayer,
+    Interval,
+    Signs,
+    Team,
+    empty_bits,
+    pack_activations,
+    pack_bits,
+)
 
 SIDES = (1, 2, 3, 17, 46)
 CHANNELS = (1, 31, 32, 33, 64, 185)
@@ -55,17 +65,22 @@ CHILD = """
 import sys
 import numpy as np
 from lithepose.runtime import kernel
-from lithepose.runtime.bits import BinaryLayer, pack_activations
+from lithepose.runtime.bits import BinaryLayer, Signs, pack_activations
+from lithepose.runtime.stages import Chain, below
 
 given = np.load(sys.argv[1])
 made = {}
-for name in {n.split(".")[0] for n in given}:
+chain = Chain.from_tensors(below(dict(given), "chain."), joined=True)
+after = Signs.of(chain.enter, given["module.x"].shape)
+made["module"] = chain(given["module.x"], pack_activations(given["module.x"], chain.enter), after)
+made["signs"] = after.bits
+for name in {n.split(".")[0] for n in given if n.startswith("case")}:
     x, weight, scale = (given[f"{name}.{part}"] for part in ("x", "weight", "scale"))
     layer = BinaryLayer.from_weights(weight, scale)
     made[name] = layer(pack_activations(x, kernel=layer.kernel))
 np.savez(sys.argv[2], **made)
 print(kernel.WORDS, "zmm" in next(iter(kernel.run.inspect_asm().values())), "torch" in sys.modules)
-print(sum(kernel.run.stats.cache_hits.values()), sum(kernel.run.stats.cache_misses.values()))
+print(len(kernel.run.stats.cache_hits), len(kernel.run.stats.cache_misses))
 """
 
 
@@ -83,6 +98,17 @@ def cases(tmp_path_factory):
             parts = {"x": x.permute(0, 2, 3, 1), "weight": layer.weight, "scale": scale}
         given |= {f"case{i}.{name}": t.detach().numpy() for name, t in parts.items()}
     path = tmp_path_factory.mktemp("bits") / "given.npz"
+    module = MultiScaleModule(128, 128, binarized).eval()
+    for norm in (m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)):
+        norm.weight.data.normal_()
+        norm.running_mean.normal_()
+    x = torch.randn(2, 128, 5, 21)
+    with torch.no_grad():
+        expected["module"] = module(x).permute(0, 2, 3, 1).numpy()
+    chain = pack_module(module)
+    given |= {f"chain.{name}": tensor for name, tensor in chain.tensors().items()}
+    given["module.x"] = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
+    expected["signs"] = pack_activations(expected["module"], chain.enter)
     np.savez(path, **given)
     return path, expected
 
@@ -125,8 +151,8 @@ def test_other_processors_give_the_same_bits(cases, tmp_path, name, features, ne
 
 
 def test_a_second_process_compiles_nothing(cases, tmp_path):
-    assert run(cases, tmp_path)[1] == [0, 1]
-    assert run(cases, tmp_path)[1] == [1, 0]
+    assert run(cases, tmp_path)[1] == [0, 2]  # one layer, and the three of a module
+    assert run(cases, tmp_path)[1] == [2, 0]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -164,28 +190,65 @@ def test_packing_is_the_same_on_every_machine():
     assert layer.bits.nbytes + layer.scale.nbytes <= 20_000
 
 
+def zeros(*shape, kind=np.uint32):
+    return np.zeros(shape, kind)
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda layer: layer(np.zeros((1, 4, 4, 3), np.uint32)), "40 channels"),
-        (lambda layer: layer(np.zeros((1, 2, 4, 2), np.uint32)), "3 x 3"),
-        (lambda layer: layer.call(np.zeros((1, 4, 4, 2), np.uint32), np.zeros((1, 2, 2, 3), np.float32)), "of 16"),
-        (lambda layer: layer.call(np.zeros((1, 4, 4, 2), np.uint32), np.zeros((1, 2, 2, 32), np.float32), 4), "of 16"),
+        (lambda layer: layer(zeros(1, 4, 4, 3)), "32 channels"),
+        (lambda layer: layer(zeros(1, 2, 4, 1)), "3 x 3"),
+        (lambda layer: layer.call(zeros(1, 4, 4, 1), zeros(1, 3, 2, 16, kind=np.float32)), r"\(1, 4, 4, 1\)"),
+        (lambda layer: layer.call(zeros(1, 4, 4, 1), zeros(1, 2, 2, 16, kind=float)), "float64"),
+        (lambda layer: layer.call(zeros(1, 4, 4, 1), zeros(1, 2, 2, 32, kind=np.float32)[..., ::2]), "contiguous"),
+        (lambda layer: layer.call(zeros(1, 4, 4, 1), zeros(1, 2, 2, 3, kind=np.float32)), "of 16"),
+        (lambda layer: layer.call(zeros(1, 4, 4, 1), zeros(1, 2, 2, 32, kind=np.float32), 4), "of 16"),
+        (
+            lambda layer: layer.call(
+                zeros(1, 4, 4, 1), zeros(1, 2, 2, 32, kind=np.float32), 0, None, Signs.of(Interval.sign(16), (1, 2, 2))
+            ),
+            "16 channels of 32",
+        ),
+        (
+            lambda layer: layer.call(
+                zeros(1, 4, 4, 1),
+                zeros(1, 2, 2, 32, kind=np.float32),
+                0,
+                None,
+                Signs(Interval.sign(32), empty_bits(1, 1, 1, 32)),
+            ),
+            "no room",
+        ),
         (lambda layer: pack_activations(np.zeros((4, 4, 3))), r"\(4, 4, 3\)"),
+        (lambda layer: pack_activations(np.zeros((1, 4, 4, 3)), Interval.sign(4)), "for every sign"),
+        (lambda layer: pack_activations(np.zeros((1, 4, 4, 1)), Interval(np.zeros(1), np.ones(1))), "float64"),
+        (lambda layer: pack_activations(np.zeros((1, 4, 4, 1)), Interval(*np.float32([[0], [1]]))), "two ends"),
         (lambda layer: PackedConv2d(BinaryConv2d(3, 3, input_scale=True)), "input_scale"),
         (lambda layer: PackedConv2d(BinaryConv2d(3, 3), "fast"), "bits, integers, floats"),
+        (lambda layer: PackedConv2d(BinaryConv2d(33, 3), "bits")(torch.zeros(1, 40, 2, 2)), "has 33"),
+        (lambda layer: BinaryLayer(zeros(3, 3, 1, 1), zeros(3, kind=np.float32), 3), r"\(3, 3, 1, 1\)"),
+        (lambda layer: BinaryLayer(zeros(3, 3, 3, 1), zeros(3), 3), "uint32 and float32"),
     ],
 )
 def test_what_does_not_fit_is_refused(call, says):
-    layer = BinaryLayer.from_weights(np.ones((3, 40, 3, 3)), np.ones(3))
+    """Above all where the kernels would read or write beside an array."""
+    layer = BinaryLayer.from_weights(np.ones((16, 32, 3, 3)), np.ones(16))
     with pytest.raises(ValueError, match=says):
         call(layer)
+
+
+def test_empty_maps_give_empty_maps():
+    layer, team = BinaryLayer.from_weights(np.ones((3, 40, 3, 3)), np.ones(3)), Team(2)
+    for backend in BACKENDS:
+        assert PackedConv2d(BinaryConv2d(5, 3), backend)(torch.zeros(0, 5, 4, 4)).shape == (0, 3, 4, 4)
+    assert layer(pack_activations(np.zeros((0, 4, 4, 40)), team=team), team).shape == (0, 4, 4, 3)
 
 
 def test_the_operator_is_one_that_torch_can_trace():
     layer = PackedConv2d(BinaryConv2d(33, 8), "bits")
     x = torch.randn(1, 33, 5, 6)
-    torch.library.opcheck(torch.ops.lithepose.binary_conv2d.default, (x, layer.bits, layer.scale))
+    torch.library.opcheck(torch.ops.lithepose.binary_conv2d.default, (x, layer.bits, layer.scale, 33))
     program = torch.export.export(torch.nn.Sequential(layer), (x,))
     assert torch.equal(program.module()(x), layer(x))
 
@@ -197,13 +260,36 @@ def test_changed_weights_are_packed_anew():
     one.load_state_dict(other.state_dict())
     assert not torch.equal(before, expected)
     assert torch.equal(one(x), expected)
+    one.scale = one.scale * 2
+    assert torch.equal(one(x), expected * 2)
+    one.scale.mul_(2)
+    assert torch.equal(one(x), expected * 4)
+
+
+def test_packed_layers_go_where_modules_go():
+    """Other orders of memory and types, and inference mode."""
+    net, x = torch.nn.Sequential(BinaryConv2d(70, 20)), torch.randn(1, 70, 5, 6)
+    with torch.no_grad():
+        expected = net(x)
+        for backend in BACKENDS:
+            fast = pack_layers(net, backend).to(memory_format=torch.channels_last)
+            assert torch.equal(fast(x.to(memory_format=torch.channels_last)), expected)
+            assert torch.equal(fast.double()(x.double()).float(), expected)
+            assert torch.allclose(fast.bfloat16()(x), expected, rtol=1e-2)
+    with torch.inference_mode():
+        assert torch.equal(pack_layers(net, "bits")(x), expected)
 
 
 def test_a_network_with_packed_layers_is_the_same():
-    net = torch.nn.Sequential(BinaryConv2d(3, 20), torch.nn.BatchNorm2d(20), BinaryConv2d(20, 4, centred=True)).eval()
+    twice = BinaryConv2d(20, 20)
+    net = torch.nn.Sequential(
+        BinaryConv2d(3, 20), torch.nn.BatchNorm2d(20), twice, torch.nn.BatchNorm2d(20), twice
+    ).eval()
+    net.append(BinaryConv2d(20, 4, centred=True))
     x = torch.randn(2, 3, 9, 7)
     for backend in BACKENDS:
         fast = pack_layers(net, backend)
         assert not any(isinstance(m, BinaryConv2d) for m in fast.modules())
         with torch.no_grad():
             assert torch.equal(fast(x), net(x))
+        assert isinstance(pack_layers(twice), PackedConv2d)

@@ -90,6 +90,20 @@ def test_frozen_statistics_and_unknown_options():
             build("keypoint_rcnn", **options)
 
 
+def test_scores_do_not_depend_on_where_a_map_lies():
+    """The loss cannot tell a map from the same map with 20 less in every cell; neither must the score."""
+    torch.manual_seed(0)
+    net = build("keypoint_rcnn", layers=1, width=8, size=96, detections=3).eval()
+    last = net.detector.roi_heads.keypoint_predictor.kps_score_lowres
+    x, before = torch.randn(1, 3, 96, 96), last.bias.clone()
+    with torch.no_grad():
+        last.weight *= 1000  # so that some cells stand out
+        scores = [net(x)[0]["keypoints_scores"] for last.bias[:] in (before, before - 20)]
+    assert torch.allclose(*scores, rtol=1e-3)
+    assert ((scores[0] > 0) & (scores[0] <= 1)).all()
+    assert scores[0].max() > 3 * scores[0].min()
+
+
 @pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
 def test_predictor_takes_its_people(tmp_path):
     from lithepose.export import export_weights

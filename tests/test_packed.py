@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -26,8 +28,9 @@ from lithepose.networks import build  # noqa: E402
 from lithepose.networks.binary import BinaryConv2d  # noqa: E402
 from lithepose.networks.binary_paf import BinaryPaf, MultiScaleModule, binarized  # noqa: E402
 from lithepose.pack import Front, float_interval, integer_interval, pack, pack_module, pack_stages  # noqa: E402
-from lithepose.runtime.bits import BinaryLayer, Signs, Team, empty_bits, pack_activations  # noqa: E402
-from lithepose.runtime.packed import PackedRuntime, Workers, refine  # noqa: E402
+from lithepose.runtime.bits import BinaryLayer, Signs, Team, pack_activations  # noqa: E402
+from lithepose.runtime.packed import PackedRuntime  # noqa: E402
+from lithepose.runtime.stages import Workers, refine  # noqa: E402
 from lithepose.runtime.torch import TorchRuntime, describe  # noqa: E402
 
 OPTIONS = {"stages": 2, "front": "mobilenet_v1"}
@@ -54,7 +57,7 @@ def test_the_module_is_torchs_bit_for_bit(threads):
     for batch, height, width in ((1, 46, 46), (2, 3, 17), (1, 1, 1), (1, 2, 46)):
         x = torch.randn(batch, 128, height, width)
         cells = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
-        after = Signs(float_interval(following), empty_bits(batch, height, width, 128))
+        after = Signs.of(float_interval(following), cells.shape)
         out = packed(cells.copy(), pack_activations(cells, packed.enter, team=team), after, team)
         with torch.no_grad():
             expected = module(x)
@@ -256,8 +259,62 @@ def test_damaged_files_are_told_before_the_kernels_read_them(packed, tmp_path):
     tensors = load_file(path)
     shutil.copy(path.with_name("small-front.onnx"), tmp_path)
     bad = tmp_path / "bad.safetensors"
+
+    def refused(tensors, said):
+        save_arrays(tensors, bad, said)
+        with pytest.raises(ValueError, match=r"bad\.safetensors: (damaged|no packed)"):
+            PackedRuntime(bad)
+
     for name in [name for name in tensors if name.startswith(("0.limbs.0.", "0.limbs.4.", "0.limbs.pointwise"))]:
-        for changed in ({name: tensors[name][:-1].copy()}, {}):
-            save_arrays({k: v for k, v in tensors.items() if k != name} | changed, bad, said)
-            with pytest.raises(ValueError, match=r"bad\.safetensors: (damaged|no packed)"):
-                PackedRuntime(bad)
+        others = {k: v for k, v in tensors.items() if k != name}
+        refused(others, said)
+        refused(others | {name: tensors[name][:-1].copy()}, said)
+        refused(others | {name: tensors[name].reshape(-1, 1)}, said)
+        refused(others | {name: tensors[name].astype(np.float64)}, said)
+    for missing in ("0.limbs.2.", "0.limbs.4.", "0.joints."):
+        refused({k: v for k, v in tensors.items() if not k.startswith(missing)}, said)
+    told = json.loads(said["lithepose-packed"])
+    for changed in ({"chains": []}, {"chains": [[5, 5], [5, 5]]}, {"front": 3}, {"front": "../x"}, {"info": {}}):
+        refused(tensors, {"lithepose-packed": json.dumps(told | changed)})
+    for key in told:
+        refused(tensors, {"lithepose-packed": json.dumps({k: v for k, v in told.items() if k != key})})
+
+
+def test_several_threads_may_use_one_runtime(packed):
+    runtime = PackedRuntime(packed[0], 2)
+    image = np.random.default_rng(0).integers(0, 256, (1, 64, 96, 3), np.uint8)
+    (expected,) = runtime(image)
+    with ThreadPoolExecutor(4) as pool:
+        for (maps,) in pool.map(lambda _: runtime(image), range(12)):
+            assert np.array_equal(maps.heatmaps, expected.heatmaps)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_process_has_threads_of_its_own(packed):
+    code = f"""
+import os
+import numpy as np
+from lithepose.runtime.packed import PackedRuntime
+from lithepose.runtime.stages import refine
+runtime = PackedRuntime({str(packed[0])!r}, 3)
+x = np.random.default_rng(0).normal(size=(1, 5, 6, 185)).astype(np.float32)
+expected = refine(x, runtime.stages, runtime._workers)
+child = os.fork()
+if not child:
+    os._exit(not np.array_equal(refine(x, runtime.stages, runtime._workers), expected))
+raise SystemExit(os.waitpid(child, 0)[1])
+"""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], env=environment, check=True, timeout=120)
+
+
+@pytest.mark.parametrize("missing", ["numba", "safetensors", "threadpoolctl"])
+def test_what_is_missing_is_named(packed, missing):
+    code = f"import sys; sys.modules[{missing!r}] = None; from lithepose.cli import main; sys.exit(main({{}}))"
+    for command in (["predict", str(SAMPLES / "astronaut.jpg"), "--model", str(packed[0])], ["benchmark", "--binary"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code.format(command)], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 2, done.stderr
+        assert missing in done.stderr
+        assert "pip install 'lithepose[" in done.stderr

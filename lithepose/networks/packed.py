@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import lru_cache
-from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,38 +14,59 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from .binary import BinaryConv2d, sign
 
+if TYPE_CHECKING:
+    from ..runtime.bits import BinaryLayer
+
 _layers = WeakTensorKeyDictionary()
 
 
 @torch.library.custom_op("lithepose::binary_conv2d", mutates_args=(), device_types="cpu")
-def binary_conv2d(x: Tensor, bits: Tensor, scale: Tensor) -> Tensor:
+def binary_conv2d(x: Tensor, bits: Tensor, scale: Tensor, channels: int) -> Tensor:
     """Convolution of the signs of x by packed signs, by the kernels of :mod:`lithepose.runtime.bits`.
 
     Args:
         x: (N, C, H, W) float32; channels_last is read as it lies.
         bits: (OC, kernel, kernel, ceil(C / 32)) int32.
-        scale: (OC,) float32.
+        scale: (OC,) floats.
+        channels: C, which the bits do not tell.
 
     Returns:
         (N, OC, H, W) float32 in channels_last; without a gradient.
-    """
-    from ..runtime.bits import BinaryLayer, pack_activations
 
-    changes = bits._version + scale._version  # counted up by every change in place
-    known: tuple[int, BinaryLayer] | None = _layers.get(bits)
-    if known is None or known[0] != changes:
-        known = changes, BinaryLayer(bits.numpy().view(np.uint32), scale.numpy(), x.shape[1])
-        _layers[bits] = known
-    layer = known[1]
-    team = _team(torch.get_num_threads())
+    Raises:
+        ValueError: x of another number of channels.
+    """
+    from ..runtime.bits import pack_activations
+
+    if x.shape[1] != channels:
+        raise ValueError(f"a map of {x.shape[1]} channels: the layer has {channels}")
+    layer, team = _layer(bits, scale, channels), _team(torch.get_num_threads())
     signs = pack_activations(x.permute(0, 2, 3, 1).numpy(), kernel=layer.kernel, team=team)
     return torch.from_numpy(np.ascontiguousarray(layer(signs, team))).permute(0, 3, 1, 2)
 
 
 @binary_conv2d.register_fake
-def _(x: Tensor, bits: Tensor, scale: Tensor) -> Tensor:
+def _(x: Tensor, bits: Tensor, scale: Tensor, channels: int) -> Tensor:
     out = x.new_empty(x.shape[0], x.shape[2], x.shape[3], bits.shape[0])
     return out.permute(0, 3, 1, 2)
+
+
+def _layer(bits: Tensor, scale: Tensor, channels: int) -> BinaryLayer:
+    """As the kernels read it, made once for as long as neither tensor changes."""
+    from ..runtime.bits import BinaryLayer
+
+    # Tensors of inference mode do not count their changes.
+    stamp = None
+    if not (bits.is_inference() or scale.is_inference()):
+        stamp = bits._version, scale._version, scale.data_ptr(), channels
+        known: Any = _layers.get(bits)
+        if known and known[0] == stamp:
+            return known[1]
+    words = bits.contiguous().numpy().view(np.uint32)
+    layer = BinaryLayer(words.copy(), scale.float().numpy().copy(), channels)
+    if stamp:
+        _layers[bits] = stamp, layer
+    return layer
 
 
 @lru_cache
@@ -60,9 +81,11 @@ def by_integers(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
     size = weight.shape[2]
     signs = F.pad(sign(x).to(torch.int8).permute(0, 2, 3, 1), (0, 0, *[size // 2] * 4))
     windows = signs.unfold(1, size, 1).unfold(2, size, 1)  # (N, H, W, C, k, k)
-    rows = windows.reshape(-1, weight[0].numel()).contiguous()  # of one channel it may be a view that overlaps itself
+    rows = windows.reshape(
+        windows.shape[:3].numel(), weight[0].numel()
+    ).contiguous()  # of one channel it may be a view that overlaps itself
     sums = torch._int_mm(rows, weight.flatten(1).t().contiguous())  # pyright: ignore[reportPrivateImportUsage]
-    return (sums.float() * scale).view(*windows.shape[:3], -1).permute(0, 3, 1, 2)
+    return (sums.float() * scale).view(*windows.shape[:3], len(weight)).permute(0, 3, 1, 2)
 
 
 def by_floats(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
@@ -78,11 +101,20 @@ def default_backend(device: str = "cpu") -> str:
     """The fastest that there is: bits need numba and a CPU."""
     if device != "cpu":
         return "floats"
-    return "bits" if find_spec("numba") else "integers"
+    return "bits" if _numba_works() else "integers"
+
+
+@lru_cache
+def _numba_works() -> bool:
+    try:
+        from ..runtime import kernel  # noqa: F401
+    except ImportError:  # missing, or at odds with this numpy
+        return False
+    return True
 
 
 class PackedConv2d(nn.Module):
-    """A :class:`~lithepose.networks.binary.BinaryConv2d` in an eighteenth of the memory or less, for inference alone.
+    """A :class:`~lithepose.networks.binary.BinaryConv2d` with one bit a weight, for inference alone.
 
     Args:
         layer: to pack; must not scale by its input.
@@ -110,9 +142,9 @@ class PackedConv2d(nn.Module):
         """(N, C, H, W) float -> (N, OC, H, W) float32."""
         backend = self.backend or default_backend(x.device.type)
         if backend == "bits":
-            return binary_conv2d(x.float(), self.bits, self.scale)
+            return binary_conv2d(x.float(), self.bits, self.scale, self.channels)
         weight = _unpack(self.bits, self.channels)
-        return (by_integers if backend == "integers" else by_floats)(x, weight, self.scale)
+        return (by_integers if backend == "integers" else by_floats)(x.float(), weight, self.scale.float())
 
 
 def _pack(latent: Tensor) -> Tensor:
@@ -133,8 +165,11 @@ def _unpack(bits: Tensor, channels: int) -> Tensor:
 def pack_layers(net: nn.Module, backend: str = "") -> nn.Module:
     """A copy of a network whose binary layers are packed; for inference alone."""
     net = copy.deepcopy(net).eval()
+    made: dict[nn.Module, nn.Module] = {
+        m: PackedConv2d(m, backend) for m in net.modules() if isinstance(m, BinaryConv2d)
+    }
     for module in list(net.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, BinaryConv2d):
-                setattr(module, name, PackedConv2d(child, backend))
-    return net
+        for name, child in module._modules.items():  # named_children leaves out what is there twice
+            if child in made:
+                module._modules[name] = made[child]
+    return made.get(net, net)

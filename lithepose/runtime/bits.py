@@ -6,13 +6,15 @@ A bit is 1 where a sign is +, so the product of two signs is +1 where their bits
 
 and a tap outside the picture, which counts 0, is put right by the number of ones of its weights. Activations are
 ``(N, H + 2b, W + 2b, ceil(C / 32))`` 32-bit words with a border of b = kernel // 2 zeros; weights are stored as
-``(OC, kernel, kernel, ceil(C / 32))``; channel c is bit c % 32 of word c // 32 on every machine.
+``(OC, kernel, kernel, ceil(C / 32))``; channel c is bit c % 32 of word c // 32, on little-endian machines, which all
+are that numba compiles for.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -48,16 +50,22 @@ class Team:
 
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
-        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def submit(self, work: Callable[..., Any], *arguments: object) -> Future[Any]:
+        """Let another thread do it."""
+        if self._pool is None or self._pool[0] != os.getpid():  # threads do not outlive a fork
+            self._pool = os.getpid(), ThreadPoolExecutor(max(1, self.threads - 1))
+        return self._pool[1].submit(work, *arguments)
 
     def rows(self, height: int, work: Callable[[int, int], object]) -> None:
         """Call ``work(first, last)`` for bands that together are all rows, and wait for them."""
-        if self._pool is None:
+        if self.threads == 1 or height < 2:
             work(0, height)
             return
         cuts = [height * i // self.threads for i in range(self.threads + 1)]
         bands = [(a, b) for a, b in pairwise(cuts) if b > a]
-        others = [self._pool.submit(work, *band) for band in bands[1:]]
+        others = [self.submit(work, *band) for band in bands[1:]]
         work(*bands[0])
         for other in others:
             other.result()
@@ -72,7 +80,7 @@ class Interval:
 
     BatchNorm before a sign is nothing else: from a threshold on where gamma > 0, up to one where gamma < 0, everywhere
     or nowhere where gamma = 0. So one end at least is infinite, where the values are floats. What is no number lies in
-    no interval and gives -.
+    no interval and gives -. (BatchNorm makes of an infinite value and gamma = 0 no number; here it counts as finite.)
     """
 
     low: np.ndarray
@@ -96,16 +104,18 @@ class Interval:
         return len(self.low)
 
     @cached_property
-    def coded(self) -> tuple[np.ndarray, np.ndarray]:
+    def encoded(self) -> tuple[np.ndarray, np.ndarray]:
         """What one comparison needs.
 
         Integers: (low, length), + where value - low, without a sign, is less than length. Floats: (flip, threshold), +
         where the value, its sign bit turned by flip, is at least the threshold; no number is at least NaN.
         """
-        if self.low.dtype.kind == "i":
+        if np.issubdtype(self.low.dtype, np.integer):
             length = self.high.astype(np.int64) - self.low + 1
-            return self.low, np.clip(length, 0, 2**32 - 1).astype(np.uint32)
-        falling = np.isinf(self.high) < 1
+            return np.ascontiguousarray(self.low), np.clip(length, 0, 2**32 - 1).astype(np.uint32)
+        falling = ~np.isinf(self.high)
+        if np.any(falling & np.isfinite(self.low)):
+            raise ValueError("an interval of floats with two ends: BatchNorm gives one")
         threshold = np.where(falling, -self.high, self.low)
         threshold[self.low > self.high] = np.nan
         return np.where(falling, np.int32(-(2**31)), np.int32(0)), threshold
@@ -129,19 +139,19 @@ def pack_activations(
         team: threads.
 
     Returns:
-        (N, H + 2b, W + 2b, ceil(C / 32)) uint32.
+        (N, H + 2b, W + 2b, words of the interval's channels) uint32.
 
     Raises:
         ValueError: x of other dimensions, or an interval of more channels than it has.
     """
-    if x.ndim != 4 or (interval and len(interval.low) > x.shape[3]):
+    if x.ndim != 4 or (interval and interval.channels(np.float32) > x.shape[3]):
         raise ValueError(f"a map of shape {x.shape}: give (N, H, W, C) with a channel for every sign")
     interval = interval or Interval.sign(x.shape[3])
     x = np.ascontiguousarray(x, np.float32)
-    pictures, height, width, channels = x.shape
-    out = empty_bits(pictures, height, width, channels, kernel)
+    height = x.shape[1]
+    out = empty_bits(*x.shape[:3], channels=len(interval.low), kernel=kernel)
     halves = out.view(np.uint16)
-    team.rows(height, lambda first, last: machine.pack(x, *interval.coded, halves, first, last))
+    team.rows(height, lambda first, last: machine.pack(x, *interval.encoded, halves, first, last))
     return out
 
 
@@ -157,11 +167,22 @@ class Signs:
     interval: Interval
     bits: np.ndarray
 
+    @classmethod
+    def of(cls, interval: Interval, shape: tuple[int, ...], kernel: int = 3) -> Signs:
+        """With room for signs of a map (N, H, W, ...) that filters of this size will read."""
+        return cls(interval, empty_bits(*shape[:3], channels=len(interval.low), kernel=kernel))
+
+    def fit(self, shape: tuple[int, ...]) -> bool:
+        """Whether there is room for those of a map (N, H, W, ...)."""
+        pictures, height, width, count = self.bits.shape
+        beyond = height - shape[1], width - shape[2]
+        return pictures == shape[0] and beyond[0] == beyond[1] >= 0 and count == words(len(self.interval.low))
+
     @property
     def sink(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
         """As the kernel takes them."""
         halves = self.bits.view(np.uint16)
-        return *self.interval.coded, halves, halves.shape[3]
+        return *self.interval.encoded, halves, halves.shape[3]
 
 
 @dataclass(frozen=True)
@@ -283,13 +304,28 @@ class BinaryLayer:
             joined: without it nothing is added, and there are no outer signs.
 
         Raises:
-            ValueError: a slot that 16 does not divide, or no room in out.
+            ValueError: arrays that do not fit the layer or one another, or a slot that 16 does not divide; the kernels
+                would not notice.
         """
-        if slot % LANES or slot + self.corrections.shape[2] > out.shape[3]:
-            where = f"{self.width} channels from {slot} on in {out.shape[3]}"
-            raise ValueError(f"{where}: must fit, by multiples of {LANES}")
+        border = 2 * (self.kernel // 2)
+        pictures, height, width, total = out.shape
+        if activations.shape != (pictures, height + border, width + border, words(self.channels)):
+            raise ValueError(f"signs of shape {activations.shape} for {out.shape}, {self.channels} channels in")
+        if activations.dtype != np.uint32 or out.dtype != np.float32:
+            raise ValueError(f"signs as {activations.dtype} and sums as {out.dtype}: must be uint32 and float32")
+        if not (activations.flags.c_contiguous and out.flags.c_contiguous):
+            raise ValueError("signs or sums that are not contiguous")
+        if slot % LANES or slot + self.corrections.shape[2] > total:
+            raise ValueError(f"{self.width} channels from {slot} on in {total}: must fit, by multiples of {LANES}")
+        if inner and (inner.interval.channels(np.int32) != self.width or self.width % LANES):
+            raise ValueError(f"signs of {len(inner.interval.low)} sums of {self.width}: must be multiples of {LANES}")
+        if outer and (outer.interval.channels(np.float32) != total or total % LANES):
+            raise ValueError(f"signs of {len(outer.interval.low)} channels of {total}: must be multiples of {LANES}")
         classes, channels = self.corrections.shape[1:]
         half = self.kernel // 2
+        for signs in (inner, outer):
+            if signs and not signs.fit(out.shape):
+                raise ValueError(f"no room for the signs of {out.shape} in {signs.bits.shape}; make it by Signs.of")
         return (
             activations,
             self.kernel,
@@ -320,7 +356,7 @@ def run(calls: Sequence[Call], team: Team = ALONE) -> None:
 @lru_cache(256)
 def _classes(length: int, half: int, stride: int) -> np.ndarray:
     """(length,) int64: how many of a filter's taps lie before the map and how many behind, as one number, by stride."""
-    place = np.arange(length)
+    place = np.arange(length, dtype=np.int64)
     before, after = np.maximum(half - place, 0), np.maximum(place + half - (length - 1), 0)
     return (before * (half + 1) + after) * stride
 

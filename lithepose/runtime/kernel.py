@@ -18,8 +18,8 @@ try:
     from numba import njit, types
     from numba.core import cgutils, config
     from numba.extending import intrinsic as numba_intrinsic
-except ImportError as error:
-    raise ImportError("binary layers need numba: pip install 'lithepose[binary]'") from error
+except ImportError as error:  # numba is missing, or will not have this numpy
+    raise ImportError(f"binary layers need numba: pip install 'lithepose[binary]' ({error})", name="numba") from error
 
 import llvmlite.binding as llvm
 from llvmlite import ir
@@ -59,8 +59,16 @@ def _number(value: int) -> ir.Constant:
     return ir.Constant(INT64, value)
 
 
-def _all(value: int, kind: ir.VectorType = COUNTS) -> ir.Constant:
+def _splat(value: int, kind: ir.VectorType = COUNTS) -> ir.Constant:
     return ir.Constant(kind, [value] * kind.count)
+
+
+def compiled(function: Any) -> Any:
+    """Machine code, kept for the next process wherever this one may write; see ``NUMBA_CACHE_DIR``."""
+    try:
+        return njit(cache=True, nogil=True)(function)
+    except RuntimeError:  # neither beside this file nor in the user's folder
+        return njit(nogil=True)(function)
 
 
 @intrinsic
@@ -90,14 +98,14 @@ def _widen(builder: Any, counts: Any) -> Any:
     """Counts by lane; bytes are added in fours."""
     if WORDS:
         return counts
-    lanes, low = builder.bitcast(counts, COUNTS), _all(0x00FF00FF)
-    pairs = builder.add(builder.and_(lanes, low), builder.and_(builder.lshr(lanes, _all(8)), low))
-    return builder.add(builder.and_(pairs, _all(0xFFFF)), builder.lshr(pairs, _all(16)))
+    lanes, low = builder.bitcast(counts, COUNTS), _splat(0x00FF00FF)
+    pairs = builder.add(builder.and_(lanes, low), builder.and_(builder.lshr(lanes, _splat(8)), low))
+    return builder.add(builder.and_(pairs, _splat(0xFFFF)), builder.lshr(pairs, _splat(16)))
 
 
-def _spread(builder: Any, word: Any) -> Any:
+def _broadcast(builder: Any, word: Any) -> Any:
     nothing = ir.Constant(COUNTS, ir.Undefined)
-    return builder.shuffle_vector(builder.insert_element(nothing, word, ir.Constant(INT32, 0)), nothing, _all(0))
+    return builder.shuffle_vector(builder.insert_element(nothing, word, ir.Constant(INT32, 0)), nothing, _splat(0))
 
 
 def _store(builder: Any, value: Any, pointer: Any, index: Any) -> None:
@@ -106,7 +114,7 @@ def _store(builder: Any, value: Any, pointer: Any, index: Any) -> None:
 
 
 def _positive(builder: Any, value: Any, limits: tuple[Any, Any], index: Any) -> Any:
-    """16 bits: which of the lanes have sign +, by one comparison; see ``Interval.coded``."""
+    """16 bits: which of the lanes have sign +, by one comparison; see ``Interval.encoded``."""
     if value.type == COUNTS:
         low, length = (_load(builder, limit, index) for limit in limits)
         return builder.bitcast(builder.icmp_unsigned("<", builder.sub(value, low), length), INT16)
@@ -138,7 +146,7 @@ def tile(_typing: Any, pixels: Any, vectors: Any, window: Any, correction: Any, 
         dots = {}
         for p, q in lanes:
             place = builder.add(builder.load(builder.gep(columns, [_number(p)])), _number(LANES * q))
-            dots[p, q] = builder.sub(_load(builder, correct, place), builder.shl(builder.load(sums[p][q]), _all(1)))
+            dots[p, q] = builder.sub(_load(builder, correct, place), builder.shl(builder.load(sums[p][q]), _splat(1)))
 
         def wanted(sink: Any) -> Any:
             return builder.icmp_signed("!=", sink[3], _number(0))
@@ -178,8 +186,8 @@ def tile(_typing: Any, pixels: Any, vectors: Any, window: Any, correction: Any, 
 def _sums(builder: Any, pixels: int, vectors: int, window: list[Any]) -> list[list[Any]]:
     """Places of the counts of differing bits, [pixel][vector]."""
     act, row, weight, kernel, span, step = window
-    sums = [[cgutils.alloca_once_value(builder, _all(0)) for _ in range(vectors)] for _ in range(pixels)]
-    zero = _all(0) if WORDS else _all(0, BYTES)
+    sums = [[cgutils.alloca_once_value(builder, _splat(0)) for _ in range(vectors)] for _ in range(pixels)]
+    zero = _splat(0) if WORDS else _splat(0, BYTES)
     some = sums if WORDS else [[cgutils.alloca_once_value(builder, zero) for _ in line] for line in sums]
     place = cgutils.alloca_once_value(builder, weight)
 
@@ -190,7 +198,7 @@ def _sums(builder: Any, pixels: int, vectors: int, window: list[Any]) -> list[li
             builder.store(builder.gep(at, [_number(LANES * vectors)]), place)
             for p in range(pixels):
                 bits = builder.load(builder.gep(base, [builder.add(word.index, builder.mul(step, _number(p)))]))
-                spread = _spread(builder, bits)
+                spread = _broadcast(builder, bits)
                 for q in range(vectors):
                     differ = _count(builder, builder.xor(spread, filters[q]))
                     builder.store(builder.add(builder.load(some[p][q]), differ), some[p][q])
@@ -230,12 +238,12 @@ def burst_of(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         rounds, data, out = arguments
-        zero = _all(0) if WORDS else _all(0, BYTES)
+        zero = _splat(0) if WORDS else _splat(0, BYTES)
         sums = [cgutils.alloca_once_value(builder, zero) for _ in range(BURST)]
         filters = [_load(builder, data, _number(LANES * i)) for i in range(BURST)]
         moving = cgutils.alloca_once_value(builder, _load(builder, data, _number(LANES * BURST)))
         with cgutils.for_range(builder, rounds):
-            word = builder.add(builder.load(moving), _all(0x9E3779B9))
+            word = builder.add(builder.load(moving), _splat(0x9E3779B9))
             builder.store(word, moving)
             for place, bits in zip(sums, filters, strict=True):
                 builder.store(builder.add(builder.load(place), _count(builder, builder.xor(word, bits))), place)
@@ -250,7 +258,7 @@ def burst_of(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
 
 
 # All at the top of the file: numba compiles functions that are made in a closure anew at every start.
-@njit(cache=True, nogil=True)
+@compiled
 def pack(x: Any, flip: Any, threshold: Any, bits: Any, first: int, last: int) -> None:
     """Signs of rows ``first`` to ``last`` of x (N, H, W, C) into bits (N, H + 2b, W + 2b, S) uint16.
 
@@ -275,7 +283,7 @@ def pack(x: Any, flip: Any, threshold: Any, bits: Any, first: int, last: int) ->
                     bits[n, y + border, column + border, used // 16] = word
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def convolve(
     act: Any,
     kernel: int,
@@ -305,7 +313,7 @@ def convolve(
         out: (N, H, W, T) float32, written from channel ``slot`` on.
         slot: multiple of 16.
         joined: add to what out holds, and write the signs of the sum.
-        inner: (two limits, bits, words): the integer sums' coded intervals, (N, H + 2b', W + 2b', S') uint16 for the
+        inner: (two limits, bits, words): the integer sums' encoded intervals, (N, H + 2b', W + 2b', S') uint16 for the
             signs, and S', or 0 if nobody reads them.
         outer: the same for what is written to out, from channel ``slot`` on.
         first: row.
@@ -336,17 +344,9 @@ def convolve(
                     plain = (scales, at(out, place), total)
                     inside = (n * inner_bits.shape[1] + y + inner_border) * inner_bits.shape[2] + x + inner_border
                     outside = (n * outer_bits.shape[1] + y + outer_border) * outer_bits.shape[2] + x + outer_border
-                    sinks = (
-                        joined,
-                        near[0],
-                        near[1],
-                        at(inner_bits, inside * inner_step + channel // 16),
-                        inner_step,
-                        far[0],
-                        far[1],
-                        at(outer_bits, outside * outer_step + (slot + channel) // 16),
-                        outer_step,
-                    )
+                    inner_at = at(inner_bits, inside * inner_step + channel // 16)
+                    outer_at = at(outer_bits, outside * outer_step + (slot + channel) // 16)
+                    sinks = (joined, near[0], near[1], inner_at, inner_step, far[0], far[1], outer_at, outer_step)
                     if x + several > width:
                         if vectors == 4:
                             tile(1, 4, window, correction, plain, sinks)
@@ -365,7 +365,7 @@ def convolve(
                         x += several
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def run(layers: Any, first: int, last: int) -> None:
     """Several convolutions, one after the other: a tuple of what ``convolve`` takes before its rows.
 
@@ -376,17 +376,17 @@ def run(layers: Any, first: int, last: int) -> None:
         convolve(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], first, last)
 
 
-@njit(cache=True, nogil=True)
-def rectify(x: Any, gain: Any, shift: Any, out: Any, first: int, last: int) -> None:
-    """BatchNorm and ReLU of rows ``first`` to ``last`` of x (N, H, W, C or more) to out (N, H, W, C)."""
+@compiled
+def rectify(x: Any, gain: Any, shift: Any, out: Any, first: int) -> None:
+    """BatchNorm and ReLU of x (N, H, W, C or more) from row ``first`` on, to out (N, rows, W, C)."""
     for n in range(x.shape[0]):
-        for y in range(first, last):
+        for y in range(out.shape[1]):
             for column in range(x.shape[2]):
                 for c in range(gain.shape[0]):
-                    out[n, y, column, c] = max(x[n, y, column, c] * gain[c] + shift[c], np.float32(0))
+                    out[n, y, column, c] = max(x[n, first + y, column, c] * gain[c] + shift[c], np.float32(0))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def burst(rounds: int, data: Any, out: Any) -> None:
     """``rounds * BURST`` times 512 xors, counts and adds: what the processor can do at most.
 

@@ -33,7 +33,7 @@ class Exported(nn.Module):
         x = self.scale(image.permute(0, 3, 1, 2))
         if self.net.kind == "boxes":
             people = self.net(x)[0]  # of one picture: N is 1
-            return people["keypoints"][..., :2], torch.sigmoid(people["keypoints_scores"]), people["scores"]
+            return people["keypoints"][..., :2], people["keypoints_scores"], people["scores"]
         last = self.net(x)[-1]
         if self.net.kind == "xy":
             xy = last[0] * last[0].new_tensor([image.shape[2], image.shape[1]]) - 0.5

@@ -62,8 +62,15 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
     # Before the threads begin, which take it over. Where losses are small gradients fall below 1e-38, and a CPU
     # computes with such numbers so slowly that a detector's step took three times as long.
     torch.set_flush_denormal(True)
+    try:
+        return _train(recipe, Path(data), run, quiet, tensorboard)
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _train(recipe: Recipe, data: Path, run: Path, quiet: bool, tensorboard: bool) -> Path:
     with World() as world, exclusive(run / "lock") if world.first else contextlib.nullcontext():
-        trainer = Trainer(recipe, Path(data), run, world)
+        trainer = Trainer(recipe, data, run, world)
         return trainer.run(quiet, tensorboard)
 
 

@@ -1,0 +1,306 @@
+"""Refinement stages of binary layers: chains that stay bits inside, float 1x1 layers between them; numpy and numba."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import kernel as machine
+from .bits import ALONE, BinaryLayer, Call, Interval, Signs, Team, pack_activations, run, words
+
+Tensors = dict[str, np.ndarray]
+
+
+def bands(x: np.ndarray, out: np.ndarray, first: int, last: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows ``first`` to ``last`` of two (N, H, W, C) maps, each picture's as one matrix (cells, C)."""
+    for one, made in zip(x[:, first:last], out[:, first:last], strict=True):
+        yield one.reshape(-1, x.shape[3]), made.reshape(-1, out.shape[3])
+
+
+@dataclass(frozen=True)
+class Skip:
+    """The shortcut of a module that changes the width: BatchNorm, ReLU and a float 1x1 convolution.
+
+    Attributes:
+        gain: (C,) float32, BatchNorm as one multiplication
+        shift: (C,) float32, and one addition.
+        weight: (C, T) float32.
+    """
+
+    gain: np.ndarray
+    shift: np.ndarray
+    weight: np.ndarray
+
+    def __post_init__(self) -> None:
+        if not self.gain.shape == self.shift.shape == self.weight.shape[:1] or self.weight.ndim != 2:
+            raise ValueError(f"a shortcut of {self.gain.shape}, {self.shift.shape} and {self.weight.shape}")
+        floats(self.gain, self.shift, self.weight)
+
+    def __call__(self, x: np.ndarray, out: np.ndarray, first: int, last: int) -> None:
+        """Rows ``first`` to ``last`` of x (N, H, W, C or more) to out (N, H, W, T)."""
+        hidden = np.empty((len(x), last - first, x.shape[2], len(self.gain)), np.float32)
+        machine.rectify(x, self.gain, self.shift, hidden, first)
+        for cells, made in zip(hidden, out[:, first:last], strict=True):
+            np.matmul(cells.reshape(-1, hidden.shape[3]), self.weight, out=made.reshape(-1, out.shape[3]))
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Binary layers in a row, whose signs never leave the bits.
+
+    Either a multi-scale module, whose layers are all kept side by side and added to the input, or 7x7 layers of one
+    width of which the last alone is kept.
+
+    Attributes:
+        enter: where the signs of the input are +; floats.
+        layers: one after the other.
+        between: where the signs of their sums are +, for all but the last; integers.
+        joined: whether it is a module.
+        skip: the module's shortcut; without one the input itself.
+
+    Raises:
+        ValueError: layers that do not fit one another, which the kernels would not notice.
+    """
+
+    enter: Interval
+    layers: tuple[BinaryLayer, ...]
+    between: tuple[Interval, ...]
+    joined: bool
+    skip: Skip | None = None
+
+    def __post_init__(self) -> None:
+        channels = [self.enter.channels(np.float32), *(interval.channels(np.int32) for interval in self.between)]
+        if channels != [layer.channels for layer in self.layers] or len({layer.kernel for layer in self.layers}) > 1:
+            raise ValueError(f"signs of {channels} channels before layers that read others")
+        if channels[1:] != [layer.width for layer in self.layers[:-1]]:
+            raise ValueError(f"signs of {channels[1:]} channels behind layers that write others")
+        if not self.joined and len({layer.width for layer in self.layers}) > 1:
+            raise ValueError("layers of several widths of which the last alone is kept")
+        around = self.skip.weight.shape if self.skip else (channels[0], channels[0])
+        if self.joined and around != (channels[0], self.width):
+            raise ValueError(f"a shortcut from {around[0]} to {around[1]} channels beside {self.width}")
+
+    @property
+    def width(self) -> int:
+        """Channels out."""
+        return sum(layer.width for layer in self.layers) if self.joined else self.layers[-1].width
+
+    @property
+    def kernel(self) -> int:
+        """Side of the filters."""
+        return self.layers[0].kernel
+
+    def calls(
+        self, x: np.ndarray, bits: np.ndarray, after: Signs | None = None, team: Team = ALONE
+    ) -> tuple[list[Call], np.ndarray]:
+        """What is to be run for x; the shortcut is taken at once.
+
+        Args:
+            x: (N, H, W, C or more) float32. A module without a shortcut adds to it in place.
+            bits: its signs, (N, H + 2b, W + 2b, words).
+            after: signs of the result, for the next module.
+            team: threads of the shortcut.
+
+        Returns:
+            the calls, and (N, H, W, width) float32 for the result; x itself, if that is added to.
+        """
+        shape, out = x.shape[:3], x
+        if not self.joined or self.skip:
+            out = np.empty((*shape, self.width), np.float32)
+        if self.skip:
+            skip = self.skip
+            team.rows(x.shape[1], lambda first, last: skip(x, out, first, last))
+        slot, calls = 0, list[Call]()
+        for i, layer in enumerate(self.layers):
+            inner = None
+            if i < len(self.between):
+                inner = Signs.of(self.between[i], shape, self.kernel)
+            calls.append(layer.call(bits, out, slot, inner, after, self.joined))
+            slot += layer.width if self.joined else 0
+            bits = inner.bits if inner else bits
+        return calls, out
+
+    def __call__(self, x: np.ndarray, bits: np.ndarray, after: Signs | None = None, team: Team = ALONE) -> np.ndarray:
+        """Run; arguments as of :meth:`calls`, whose result it returns."""
+        calls, out = self.calls(x, bits, after, team)
+        run(calls, team)
+        return out
+
+    def tensors(self) -> Tensors:
+        """By name, for the file."""
+        out = {"enter.low": self.enter.low, "enter.high": self.enter.high}
+        for i, layer in enumerate(self.layers):
+            out |= {f"{i}.bits": layer.bits.astype("<u4"), f"{i}.scale": layer.scale}
+        for i, interval in enumerate(self.between):
+            out |= {f"{i}.low": interval.low, f"{i}.high": interval.high}
+        if self.skip:
+            out |= {"skip.gain": self.skip.gain, "skip.shift": self.skip.shift, "skip.weight": self.skip.weight}
+        return out
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors, joined: bool) -> Chain:
+        """The way back; a KeyError names what is missing."""
+        count = sum(name.endswith(".bits") for name in tensors)
+        channels, layers = len(tensors["enter.low"]), list[BinaryLayer]()
+        for i in range(count):
+            layers.append(BinaryLayer(tensors[f"{i}.bits"], tensors[f"{i}.scale"], channels))
+            channels = layers[-1].width
+        skip = below(tensors, "skip.")
+        return cls(
+            Interval(tensors["enter.low"], tensors["enter.high"]),
+            tuple(layers),
+            tuple(Interval(tensors[f"{i}.low"], tensors[f"{i}.high"]) for i in range(count - 1)),
+            joined,
+            Skip(skip["gain"], skip["shift"], skip["weight"]) if skip else None,
+        )
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One branch of a refinement stage: chains of binary layers, then two float 1x1 convolutions with a ReLU between.
+
+    Attributes:
+        chains: one after the other.
+        pointwise: two of (weight (C, T), bias (T,)) float32.
+    """
+
+    chains: tuple[Chain, ...]
+    pointwise: tuple[tuple[np.ndarray, np.ndarray], ...]
+
+    def __post_init__(self) -> None:
+        if not self.chains or len(self.pointwise) != 2 or any(weight.ndim != 2 for weight, _ in self.pointwise):
+            raise ValueError("a branch without layers")
+        if self.chains[0].joined and not self.chains[0].skip:  # it would add to what the other branch reads
+            raise ValueError("a first module without a shortcut")
+        following = [len(chain.enter.low) for chain in self.chains[1:]]
+        for chain, channels in zip(self.chains, [*following, len(self.pointwise[0][0])], strict=True):
+            if chain.width != channels:
+                raise ValueError(f"{chain.width} channels before layers that read {channels}")
+        (weight, bias), (weight2, bias2) = self.pointwise
+        if (*bias.shape, *bias2.shape) != (weight.shape[1], weight2.shape[1]) or len(weight2) != len(bias):
+            raise ValueError(f"1x1 layers of {weight.shape} and {weight2.shape}")
+        floats(weight, bias, weight2, bias2)
+
+    @property
+    def width(self) -> int:
+        """Channels out."""
+        return len(self.pointwise[1][1])
+
+    def __call__(self, x: np.ndarray, team: Team = ALONE) -> np.ndarray:
+        """(N, H, W, C) float32 -> (N, H, W, T) float32; C may be larger than the first chain's."""
+        shape = x.shape
+        bits = pack_activations(x, self.chains[0].enter, self.chains[0].kernel, team)
+        waiting: list[Call] = []
+        for i, chain in enumerate(self.chains):
+            after = None
+            if i + 1 < len(self.chains):
+                following = self.chains[i + 1]
+                after = Signs.of(following.enter, shape, following.kernel)
+            if chain.skip:  # reads what is yet to be computed
+                run(waiting, team)
+                waiting = []
+            calls, x = chain.calls(x, bits, after, team)
+            waiting += calls
+            bits = after.bits if after else bits
+        run(waiting, team)
+        return self.finish(x, team)
+
+    def finish(self, x: np.ndarray, team: Team = ALONE) -> np.ndarray:
+        """The two 1x1 convolutions alone."""
+        (weight, bias), (weight2, bias2) = self.pointwise
+        out = np.empty((*x.shape[:3], self.width), np.float32)
+
+        def band(first: int, last: int) -> None:
+            for cells, made in bands(x, out, first, last):
+                hidden = cells @ weight
+                hidden += bias
+                np.maximum(hidden, 0, out=hidden)
+                np.matmul(hidden, weight2, out=made)
+                made += bias2
+
+        team.rows(x.shape[1], band)
+        return out
+
+    def tensors(self) -> Tensors:
+        """By name, for the file."""
+        out = {f"{i}.{name}": t for i, chain in enumerate(self.chains) for name, t in chain.tensors().items()}
+        for i, (weight, bias) in enumerate(self.pointwise):
+            out |= {f"pointwise.{i}.weight": weight, f"pointwise.{i}.bias": bias}
+        return out
+
+    @classmethod
+    def from_tensors(cls, tensors: Tensors, joined: bool) -> Branch:
+        """The way back; a KeyError names what is missing."""
+        chains = []
+        while mine := below(tensors, f"{len(chains)}."):
+            chains.append(Chain.from_tensors(mine, joined))
+        last = below(tensors, "pointwise.")
+        return cls(tuple(chains), tuple((last[f"{i}.weight"], last[f"{i}.bias"]) for i in range(2)))
+
+
+def floats(*arrays: np.ndarray) -> None:
+    """Refuse what is no float32, which would slow everything behind it down to float64.
+
+    Raises:
+        ValueError: names the type.
+    """
+    for array in arrays:
+        if array.dtype != np.float32:
+            raise ValueError(f"weights as {array.dtype}: must be float32")
+
+
+def below(tensors: Tensors, prefix: str) -> Tensors:
+    """Those whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A refinement stage: [fields, heatmaps, features] to fields and heatmaps."""
+
+    limbs: Branch
+    joints: Branch
+
+    def tensors(self) -> Tensors:
+        """By name, for the file."""
+        branches = {"limbs": self.limbs, "joints": self.joints}
+        return {f"{side}.{name}": t for side, branch in branches.items() for name, t in branch.tensors().items()}
+
+
+class Workers:
+    """Threads of one network: the two branches of a stage side by side, and the rows of each shared out."""
+
+    def __init__(self, threads: int) -> None:
+        self._aside = Team(2) if threads > 1 else None
+        self._teams = Team(max(1, (threads + 1) // 2)), Team(max(1, threads // 2))
+
+    def run(self, stage: Stage, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fields and heatmaps (N, H, W, C) of a stage."""
+        if self._aside is None:
+            return stage.limbs(x), stage.joints(x)
+        joints = self._aside.submit(stage.joints, x, self._teams[1])
+        return stage.limbs(x, self._teams[0]), joints.result()
+
+
+def refine(x: np.ndarray, stages: list[Stage], workers: Workers) -> np.ndarray:
+    """What the first stage leaves -> the maps of the last.
+
+    Args:
+        x: (N, H, W, fields + heatmaps + features) float32.
+        stages: those after the first.
+        workers: threads.
+
+    Returns:
+        (N, H, W, fields + heatmaps) float32.
+    """
+    # Room for whole vectors, so that signs are taken sixteen at a time.
+    padded = np.zeros((*x.shape[:3], 32 * words(x.shape[3])), np.float32)
+    padded[..., : x.shape[3]] = x
+    maps = 0
+    for stage in stages:
+        both = workers.run(stage, padded)
+        maps = sum(part.shape[3] for part in both)
+        np.concatenate(both, 3, out=padded[..., :maps])
+    return padded[..., :maps]
