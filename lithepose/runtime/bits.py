@@ -175,8 +175,9 @@ class Signs:
     def fit(self, shape: tuple[int, ...]) -> bool:
         """Whether there is room for those of a map (N, H, W, ...)."""
         pictures, height, width, count = self.bits.shape
-        beyond = height - shape[1], width - shape[2]
-        return pictures == shape[0] and beyond[0] == beyond[1] >= 0 == beyond[0] % 2 and count == words(len(self.interval.low))
+        border = height - shape[1]
+        fits = border == width - shape[2] and border >= 0 and not border % 2
+        return fits and pictures == shape[0] and count == words(len(self.interval.low))
 
     @property
     def sink(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
