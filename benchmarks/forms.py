@@ -1,0 +1,89 @@
+"""What binarization costs and brings: the four forms of binary_paf, trained alike, on validation photos.
+
+    for NAME in openpose binary-paf-float binary-paf binary-paf-7x7; do
+        lithepose train recipes/$NAME-mini.toml --data DATA
+    done
+    python benchmarks/forms.py --data DATA
+
+Binary forms are packed, float ones exported. Their times are of the network alone, on one and on two threads, in turn;
+their sizes those of all files that a form needs. Writes ``results/binary-forms.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import machine
+import numpy as np
+import tyro
+
+from lithepose.benchmark import median, ratio, take_turns
+from lithepose.evaluate import evaluate
+from lithepose.export import export_weights
+from lithepose.pack import pack
+from lithepose.predict import Predictor
+from lithepose.training.report import read_log
+
+ROOT = Path(__file__).parent.parent
+FORMS = {
+    "7x7 float": ("openpose-mini", False),
+    "multi-scale float": ("binary-paf-float-mini", False),
+    "multi-scale binary": ("binary-paf-mini", True),
+    "7x7 merely binarized": ("binary-paf-7x7-mini", True),
+}
+PHOTO = 368, 368
+
+
+def main(data: Path, runs: Path = ROOT / "runs", out: Path = ROOT / "results" / "binary-forms.csv") -> None:
+    """Measure all forms that have been trained.
+
+    Args:
+        data: folder that holds ``data/coco-full.tar``.
+        runs: folder of the runs.
+        out: table.
+    """
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    models = {
+        form: runs / name / ("packed.safetensors" if bits else "weights.onnx") for form, (name, bits) in FORMS.items()
+    }
+    models = {form: path for form, path in models.items() if path.with_name("weights.safetensors").exists()}
+    if not models:
+        raise SystemExit(f"{runs}: none of {', '.join(name for name, _ in FORMS.values())} has been trained")
+    rows: dict[str, dict[str, object]] = {}
+    for form, path in models.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            (pack if FORMS[form][1] else export_weights)(path.with_name("weights.safetensors"), path)
+        scores = evaluate(Predictor(path), data / "data" / "coco-full.tar", "val", "oks").scores
+        files = [path, *path.parent.glob(f"{path.stem}-front.onnx")]
+        rows[form] = {
+            "form": form,
+            **{name: f"{scores[name]:.4f}" for name in ("AP", "AP50", "AR")},
+            "steps": read_log(path.parent)[-1]["step"],
+            "megabytes": f"{sum(file.stat().st_size for file in files) / 1e6:.2f}",
+        }
+    image = np.random.default_rng(0).integers(0, 256, (1, *PHOTO, 3), np.uint8)
+    for threads in (1, 2):
+        runtimes = {form: Predictor(path, threads=threads).runtime for form, path in models.items()}
+        parts: dict[str, Callable[[], object]] = {form: lambda r=r: r(image) for form, r in runtimes.items()}
+        times = take_turns(parts, 15)
+        for form in models:
+            rows[form] |= {
+                f"ms_{threads}": f"{median(times, form):.1f}",
+                f"times_first_{threads}": f"{ratio(times, form, next(iter(models))):.3f}",
+            }
+    with out.open("w", newline="", encoding="utf-8") as file:
+        table = [row | {"input": "x".join(map(str, PHOTO)), "cpu": machine.cpu()} for row in rows.values()]
+        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(table)
+    for row in table:
+        print(*row.values(), sep="  ")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
