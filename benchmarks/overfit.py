@@ -18,12 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import tyro
-from machine import cores, cpu
+from machine import cpu
 
 from lithepose.evaluate import evaluate
 from lithepose.export import export_weights
 from lithepose.formats import open_dataset
 from lithepose.predict import Predictor
+from lithepose.runtime.onnx import cores
 from lithepose.training.recipe import Recipe
 from lithepose.training.report import read_log
 from lithepose.training.train import train

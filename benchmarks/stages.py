@@ -22,8 +22,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import lithepose
+from lithepose.benchmark import about
 from lithepose.image import read_image
-from lithepose.runtime.onnx import open_session
+from lithepose.runtime.onnx import cores, open_session
 
 ROUNDS, WARMUP = 300, 20
 HEIGHT, WIDTH = 256, 384
@@ -99,8 +100,8 @@ def measure(threads: int, folder: Path) -> list[dict[str, object]]:
                 "people": len(model(photo)),
                 "rounds": ROUNDS,
                 "yardstick_macs": macs,
-                "cores": machine.cores(),
-                "versions": machine.versions(),
+                "cores": cores(),
+                "versions": about(),
             }
         )
     return rows

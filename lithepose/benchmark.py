@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -32,11 +33,13 @@ def about() -> str:
 def take_turns(parts: dict[str, Callable[[], object]], rounds: int, least: float = 0) -> Times:
     """Milliseconds of every part in every round; in turn, so that whatever slows the machine slows all of them.
 
+    The order is another in every round, so that no part always follows the same one.
+
     Args:
         parts: what to call.
         rounds: of turns.
-        least: milliseconds of a turn: shorter parts are called again and again, and the mean counts. So a part meets
-            the caches as it left them, not as another part did.
+        least: milliseconds of a turn: shorter parts are called again and again, and the mean counts; one call before
+            them does not. So a part meets caches and clock as it left them, not as another part did.
     """
     times: Times = {name: [] for name in parts}
     calls = dict.fromkeys(parts, 1)
@@ -44,9 +47,12 @@ def take_turns(parts: dict[str, Callable[[], object]], rounds: int, least: float
         part()
         once = min(_spent(part, 1) for _ in range(WARMUP))
         calls[name] = max(1, math.ceil(least / once))
+    order = random.Random(0)
     for _ in range(rounds):
-        for name, part in parts.items():
-            times[name].append(_spent(part, calls[name]))
+        for name in order.sample(list(parts), len(parts)):
+            if least:
+                parts[name]()
+            times[name].append(_spent(parts[name], calls[name]))
     return times
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json as json_module
-import os
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -132,10 +131,11 @@ def benchmark(
     if binary:
         try:
             from .benchmark_binary import COLUMNS, about, tables
+            from .runtime.onnx import cores
         except ImportError as error:
             raise missing("benchmark --binary", "train,binary", error) from error
         says = about()
-        found = tables(threads or os.cpu_count() or 1, rounds, only)
+        found = tables(threads or cores(), rounds, only)
         rows = list(track(found, "measuring", console=err_console, disable=not err_console.is_terminal, transient=True))
         columns = list(COLUMNS)
     else:

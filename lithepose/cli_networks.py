@@ -232,4 +232,4 @@ def _options(text: str) -> dict[str, Any]:
 def missing(command: str, extra: str, error: ImportError) -> ImportError:
     """One line that says what to install."""
     name = (error.name or "a package").split(".")[0]
-    return ImportError(f"{command} needs {name}: pip install 'lithepose[{extra}]'")
+    return ImportError(f"{command} needs {name}: pip install 'lithepose[{extra}]' ({error})")

@@ -197,7 +197,7 @@ def pack(weights: str | Path, path: str | Path, half: bool = False) -> float:
             )
         if half:
             write(half)
-            PackedRuntime(bits)
+            PackedRuntime(bits)  # raises unless it loads
         for made in (front, bits):
             os.replace(made, path.with_name(made.name))
     return difference

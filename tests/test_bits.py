@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("numba")
+for needed in ("numba", "onnx", "onnxscript", "safetensors", "threadpoolctl"):
+    pytest.importorskip(needed)
 
 from lithepose.networks.binary import BinaryConv2d  # noqa: E402
 from lithepose.networks.binary_paf import MultiScaleModule, binarized  # noqa: E402
@@ -219,6 +220,25 @@ def zeros(*shape, kind=np.uint32):
                 Signs(Interval.sign(32), empty_bits(1, 1, 1, 32)),
             ),
             "no room",
+        ),
+        (
+            lambda layer: layer.call(
+                zeros(1, 4, 4, 1),
+                zeros(1, 2, 2, 32, kind=np.float32),
+                0,
+                None,
+                Signs(Interval.sign(32), zeros(1, 4, 4, 1, kind=np.uint16)),
+            ),
+            "no room",
+        ),
+        (
+            lambda layer: layer.call(
+                zeros(1, 4, 4, 1),
+                zeros(1, 2, 2, 16, kind=np.float32),
+                outer=Signs.of(Interval.sign(16), (1, 2, 2)),
+                joined=False,
+            ),
+            "nothing is added",
         ),
         (lambda layer: pack_activations(np.zeros((4, 4, 3))), r"\(4, 4, 3\)"),
         (lambda layer: pack_activations(np.zeros((1, 4, 4, 3)), Interval.sign(4)), "for every sign"),

@@ -48,7 +48,7 @@ class MultiScaleModule(nn.Module):
     """Three 3x3 layers in a chain, which see 3, 5 and 7 cells, side by side and added to the input.
 
     Bulat and Tzimiropoulos (2017); widths are half, a quarter and a quarter of the output. Where the input has another
-    width the way around is BatchNorm, ReLU and a float 1x1 convolution.
+    width the shortcut is BatchNorm, ReLU and a float 1x1 convolution.
     """
 
     def __init__(self, c_in: int, c_out: int, layer: Callable[[int, int], nn.Module]) -> None:

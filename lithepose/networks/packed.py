@@ -52,20 +52,20 @@ def _(x: Tensor, bits: Tensor, scale: Tensor, channels: int) -> Tensor:
 
 
 def _layer(bits: Tensor, scale: Tensor, channels: int) -> BinaryLayer:
-    """As the kernels read it, made once for as long as neither tensor changes."""
+    """As the kernels read it, made once while neither tensor changes; writes through ``.data`` are not seen."""
     from ..runtime.bits import BinaryLayer
 
     # Tensors of inference mode do not count their changes.
     stamp = None
     if not (bits.is_inference() or scale.is_inference()):
-        stamp = bits._version, scale._version, scale.data_ptr(), channels
+        stamp = bits._version, bits.data_ptr(), scale._version, scale.data_ptr(), channels
         known: Any = _layers.get(bits)
-        if known and known[0] == stamp:
-            return known[1]
+        if known and known[0] == stamp and known[1] is scale:
+            return known[2]
     words = bits.contiguous().numpy().view(np.uint32)
     layer = BinaryLayer(words.copy(), scale.float().numpy().copy(), channels)
     if stamp:
-        _layers[bits] = stamp, layer
+        _layers[bits] = stamp, scale, layer
     return layer
 
 

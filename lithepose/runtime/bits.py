@@ -176,6 +176,8 @@ class Signs:
         """Whether there is room for those of a map (N, H, W, ...)."""
         pictures, height, width, count = self.bits.shape
         border = height - shape[1]
+        if self.bits.dtype != np.uint32 or not self.bits.flags.c_contiguous:
+            return False
         fits = border == width - shape[2] and border >= 0 and not border % 2
         return fits and pictures == shape[0] and count == words(len(self.interval.low))
 
@@ -318,6 +320,8 @@ class BinaryLayer:
             raise ValueError("signs or sums that are not contiguous")
         if slot % LANES or slot + self.corrections.shape[2] > total:
             raise ValueError(f"{self.width} channels from {slot} on in {total}: must fit, by multiples of {LANES}")
+        if outer and not joined:
+            raise ValueError("signs of a sum where nothing is added")
         if inner and (inner.interval.channels(np.int32) != self.width or self.width % LANES):
             raise ValueError(f"signs of {len(inner.interval.low)} sums of {self.width}: must be multiples of {LANES}")
         if outer and (outer.interval.channels(np.float32) != total or total % LANES):

@@ -49,8 +49,8 @@ def counts_words() -> bool:
 
 # numba freezes these into the compiled kernel; its cache is kept apart by processor and features, as they are.
 WORDS = counts_words()
-# As many pixels as leave registers for the filters: (pixels + 1) * vectors + 1 of 32, or of 16 half as wide.
-MOST = 4 if WORDS else 1
+MOST = 4 if WORDS else 1  # vectors of output channels in one tile
+# Pixels of a tile by its vectors: (pixels + 1) * vectors + 1 registers of 32, or of 16 half as wide, must do.
 AT_FOUR, AT_TWO, AT_ONE = (5, 8, 8) if WORDS else (1, 1, 4)
 BURST = 12 if WORDS else 4  # sums, with a filter each, in the calibration
 
@@ -193,9 +193,9 @@ def _sums(builder: Any, pixels: int, vectors: int, window: list[Any]) -> list[li
 
     def words(base: Any, first: Any, stop: Any) -> None:
         with cgutils.for_range(builder, stop, first) as word:
-            at = builder.load(place)
-            filters = [_load(builder, at, _number(LANES * q)) for q in range(vectors)]
-            builder.store(builder.gep(at, [_number(LANES * vectors)]), place)
+            here = builder.load(place)
+            filters = [_load(builder, here, _number(LANES * q)) for q in range(vectors)]
+            builder.store(builder.gep(here, [_number(LANES * vectors)]), place)
             for p in range(pixels):
                 bits = builder.load(builder.gep(base, [builder.add(word.index, builder.mul(step, _number(p)))]))
                 spread = _broadcast(builder, bits)

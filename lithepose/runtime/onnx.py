@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,11 @@ class ModelInfo:
 def _skeleton(data: dict[str, Any]) -> Skeleton:
     pairs = {k: tuple((a, b) for a, b in data[k]) for k in ("edges", "flip_pairs")}
     return Skeleton(data["name"], tuple(data["joints"]), sigmas=tuple(data["sigmas"]), **pairs)
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def open_session(path: str | Path, threads: int) -> onnxruntime.InferenceSession:

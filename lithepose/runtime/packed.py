@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ except ImportError as error:
     raise ImportError(f"packed networks need {name}: pip install 'lithepose[binary]' ({error})", name=name) from error
 
 from ..decode import TOP, Found, Maps
-from .onnx import ModelInfo, open_session
+from .onnx import ModelInfo, cores, open_session
 from .stages import Branch, Stage, Tensors, Workers, below, refine
 
 FORMAT = 1  # of the file
@@ -122,7 +121,7 @@ class PackedRuntime:
             self.info, self.stages, front, digest = _read(path)
         except SafetensorError as error:
             raise ValueError(f"{path}: not a safetensors file ({error})") from error
-        except (IndexError, TypeError, ValueError) as error:
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
             raise ValueError(f"{path}: damaged, or packed by another version ({error}); pack it anew") from error
         except KeyError as error:
             raise ValueError(
@@ -137,7 +136,7 @@ class PackedRuntime:
             self.session = open_session(front, threads)
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             raise ValueError(f"{front}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
-        self._workers = Workers(threads or _cores())
+        self._workers = Workers(threads or cores())
 
     def __call__(self, images: np.ndarray) -> list[Maps | Found]:
         """Run a batch.
@@ -159,8 +158,3 @@ class PackedRuntime:
         fields, joints = 2 * len(self.info.head.limbs), len(self.info.head.skeleton)
         top = min(TOP, maps.shape[2] * maps.shape[3])
         return [Maps.from_arrays(one[fields : fields + joints], one[:fields], top) for one in maps]
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

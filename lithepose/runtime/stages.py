@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import kernel as machine
-from .bits import ALONE, BinaryLayer, Call, Interval, Signs, Team, pack_activations, run, words
+from .bits import ALONE, BinaryLayer, Call, Interval, Signs, Team, pack_activations, run
 
 Tensors = dict[str, np.ndarray]
 
@@ -72,6 +72,8 @@ class Chain:
 
     def __post_init__(self) -> None:
         channels = [self.enter.channels(np.float32), *(interval.channels(np.int32) for interval in self.between)]
+        for interval in (self.enter, *self.between):
+            _ = interval.encoded  # refuses ends that BatchNorm does not give
         if channels != [layer.channels for layer in self.layers] or len({layer.kernel for layer in self.layers}) > 1:
             raise ValueError(f"signs of {channels} channels before layers that read others")
         if channels[1:] != [layer.width for layer in self.layers[:-1]]:
@@ -117,7 +119,8 @@ class Chain:
             inner = None
             if i < len(self.between):
                 inner = Signs.of(self.between[i], shape, self.kernel)
-            calls.append(layer.call(bits, out, slot, inner, after, self.joined))
+            outer = after if self.joined else None
+            calls.append(layer.call(bits, out, slot, inner, outer, self.joined))
             slot += layer.width if self.joined else 0
             bits = inner.bits if inner else bits
         return calls, out
@@ -295,12 +298,9 @@ def refine(x: np.ndarray, stages: list[Stage], workers: Workers) -> np.ndarray:
     Returns:
         (N, H, W, fields + heatmaps) float32.
     """
-    # Room for whole vectors, so that signs are taken sixteen at a time.
-    padded = np.zeros((*x.shape[:3], 32 * words(x.shape[3])), np.float32)
-    padded[..., : x.shape[3]] = x
-    maps = 0
+    inputs, maps = x.copy(), 0
     for stage in stages:
-        both = workers.run(stage, padded)
+        both = workers.run(stage, inputs)
         maps = sum(part.shape[3] for part in both)
-        np.concatenate(both, 3, out=padded[..., :maps])
-    return padded[..., :maps]
+        np.concatenate(both, 3, out=inputs[..., :maps])
+    return inputs[..., :maps]

@@ -64,7 +64,7 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
     torch.set_flush_denormal(True)
     try:
         return _train(recipe, Path(data), run, quiet, tensorboard)
-    finally:
+    finally:  # of this thread; torch's others, born meanwhile, keep it
         torch.set_flush_denormal(False)
 
 
