@@ -49,10 +49,8 @@ def binary_layer(layer: BinaryConv2d) -> BinaryLayer:
     Raises:
         ValueError: a layer that scales by its input, which bits do not hold.
     """
-    if layer.input_scale:
-        raise ValueError("layers with input_scale cannot be packed: what they are scaled by is no bit; train without")
-    latent = layer.latent().detach()
-    return BinaryLayer.from_weights(latent.numpy(), latent.abs().mean((1, 2, 3)).numpy())
+    weight, scale = layer.fixed()
+    return BinaryLayer.from_weights(weight.numpy(), scale.numpy())
 
 
 @torch.no_grad()

@@ -90,6 +90,17 @@ class BinaryConv2d(nn.Conv2d):
             return self.weight
         return (self.weight - self.weight.mean(1, keepdim=True)).clamp(-1, 1)
 
+    def fixed(self) -> tuple[Tensor, Tensor]:
+        """What a packed form keeps: weights (OC, C, k, k) whose signs count, and scales (OC,).
+
+        Raises:
+            ValueError: a layer that scales by its input as well, which bits do not hold.
+        """
+        if self.input_scale:
+            raise ValueError("a layer with input_scale cannot be packed: what it is scaled by is no bit; train without")
+        weight = self.latent().detach()
+        return weight, weight.abs().mean((1, 2, 3))
+
     def forward(self, input: Tensor) -> Tensor:
         weight, bits = self.latent(), sign(input)
         if self.gradient == "xnor" and weight.requires_grad and torch.is_grad_enabled():

@@ -131,12 +131,10 @@ class PackedConv2d(nn.Module):
         super().__init__()
         if backend and backend not in BACKENDS:
             raise ValueError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
-        if layer.input_scale:
-            raise ValueError("a layer with input_scale cannot be packed: what it is scaled by is no bit")
-        latent = layer.latent().detach()
-        self.channels, self.backend = latent.shape[1], backend
-        self.register_buffer("bits", _pack(latent.cpu()).to(latent.device))
-        self.register_buffer("scale", latent.abs().mean((1, 2, 3)))
+        weight, scale = layer.fixed()
+        self.channels, self.backend = weight.shape[1], backend
+        self.register_buffer("bits", _pack(weight.cpu()).to(weight.device))
+        self.register_buffer("scale", scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) float -> (N, OC, H, W) float32."""
