@@ -64,6 +64,7 @@ def predict(
     size: int = 0,
     threads: int = 0,
     threshold: float | None = None,
+    complete: bool = False,
 ) -> int:
     """Find people in pictures, folders, patterns, videos, cameras (a number) and streams (rtsp://...).
 
@@ -78,6 +79,7 @@ def predict(
         size: longer side of the network's input; 0 is the model's own. Larger finds smaller people, slower.
         threads: of the network; 0 takes one a core.
         threshold: lowest score of a joint, 0 to 1. Default: 0.15.
+        complete: guess the joints of a person that were not found, mostly with a score of 0.01.
     """
     from .decode import DecodeConfig
     from .frames import expand
@@ -95,7 +97,7 @@ def predict(
             missing[source] = error
     if not inputs:
         raise next(iter(missing.values()))
-    config = DecodeConfig() if threshold is None else DecodeConfig(peak=threshold)
+    config = DecodeConfig(complete=complete) if threshold is None else DecodeConfig(threshold, complete=complete)
     predictor = Predictor(model, size=size, threads=threads, config=config)
     if json is None:
         out = out or Path("out")

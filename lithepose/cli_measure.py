@@ -27,6 +27,7 @@ def evaluate(
     threads: int = 0,
     images: tuple[Path, ...] = (),
     first: int = 0,
+    complete: bool = True,
     json: Path | None = None,
     curve: Path | None = None,
 ) -> int:
@@ -44,6 +45,7 @@ def evaluate(
         threads: of the network; 0 takes one a core.
         images: folders or .tar of the photos, when they are not with the annotations.
         first: measure only so many photos, from the start; 0 takes all.
+        complete: for oks, guess the joints of a person that were not found, as every labelled joint counts.
         json: file for the COCO results that were measured.
         curve: picture for the share of correct joints over the threshold (pck, pckh).
     """
@@ -75,7 +77,7 @@ def evaluate(
     def progress(photos):  # noqa: ANN001, ANN202
         return track(photos, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
 
-    done = measure(predictor, dataset, split, "" if metric == "auto" else metric, progress)
+    done = measure(predictor, dataset, split, "" if metric == "auto" else metric, progress, complete)
     table = Table(
         "metric", "value", title=f"{model} on {len(dataset)} photos of {data} ({split}), longer side {predictor.size}"
     )

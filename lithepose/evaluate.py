@@ -16,6 +16,7 @@ from .image import cut
 from .metrics import Pck, oks, pck, torso_length
 from .poses import Poses
 from .predict import Predictor
+from .prior import PRIORS
 from .skeleton import LIP_16, MPII_16, Skeleton
 
 Progress = Callable[[tuple[Photo, ...]], Iterable[Photo]]
@@ -62,6 +63,7 @@ def evaluate(
     split: str = "val",
     metric: str = "",
     progress: Progress | None = None,
+    complete: bool = True,
 ) -> Evaluation:
     """Measure a model on a data set.
 
@@ -75,6 +77,8 @@ def evaluate(
         metric: oks (COCO's ten figures), pckh (in units of heads: MPII, LIP) or pck (of the torso: FLIC, LSP). By
             default oks for networks of many people, for those of one pckh where sizes of heads are known, or pck.
         progress: wraps the photos, for example ``rich.progress.track``.
+        complete: for oks, guess the joints of a person that were not found, as every labelled joint counts: see
+            :mod:`lithepose.prior`. Models of other joints than COCO's answer for those that they find.
 
     Raises:
         ValueError: an unknown metric, or one that model and data cannot be measured by.
@@ -98,6 +102,9 @@ def evaluate(
     if predictor.one_person:  # every joint is somewhere in the picture: the best guess counts, however unsure
         predictor = copy.copy(predictor)
         predictor.config = replace(predictor.config, peak=1e-4, joints=1)
+    elif metric == "oks" and complete and predictor.head.output.name in PRIORS:
+        predictor = copy.copy(predictor)
+        predictor.config = replace(predictor.config, complete=True)
     truth, results = [], []
     for photo in progress(dataset.photos) if progress else dataset.photos:
         image = dataset.files.image(photo.file_name)

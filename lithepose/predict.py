@@ -15,6 +15,7 @@ from .decode import DecodeConfig, Found, Maps, decode
 from .frames import Failed, Frame, expand, frames
 from .image import Fit, as_rgb, fit, read_image
 from .poses import Poses
+from .prior import PosePrior
 from .runtime.onnx import ModelInfo, OnnxRuntime
 from .skeleton import Head
 
@@ -74,7 +75,8 @@ class Predictor:
         scales: of the size, to look at and average.
 
     Raises:
-        ValueError: no such model, a file that is none, or a size that is out of range.
+        ValueError: no such model, a file that is none, a size that is out of range, or joints are to be guessed that
+            there is no prior for.
         FileNotFoundError: no such file.
     """
 
@@ -104,6 +106,8 @@ class Predictor:
         if info.fixed and (self.size, scales) != (info.size, (1.0,)):
             raise ValueError(f"size {self.size}, scales {scales}: {info.name} takes {info.size} alone")
         self.config, self.flip, self.scales = config or DecodeConfig(), flip, scales
+        if self.config.complete:
+            PosePrior.of(self.head.output)  # say at once if there is none
 
     @property
     def head(self) -> Head:
