@@ -60,7 +60,7 @@ def main(data: Path, runs: Path = ROOT / "runs", out: Path = ROOT / "results" / 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             (pack if FORMS[form][1] else export_weights)(path.with_name("weights.safetensors"), path)
-        scores = evaluate(Predictor(path), data / "data" / "coco-full.tar", "val", "oks").scores
+        scores = evaluate(Predictor(path, size=max(PHOTO)), data / "data" / "coco-full.tar", "val", "oks").scores
         files = [path, *path.parent.glob(f"{path.stem}-front.onnx")]
         rows[form] = {
             "form": form,

@@ -7,6 +7,7 @@ from safetensors.torch import save_file
 from lithepose.networks import backbones as module
 from lithepose.networks import build, load_imagenet
 from lithepose.networks.backbones import VGG19, MobileNetV1, make_front, read_start
+from lithepose.networks.blocks import Depthwise
 
 
 def numbered(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -62,6 +63,17 @@ def test_mobilenet_takes_timm_weights_by_name(zoo, blocks):
                 if name != "num_batches_tracked":
                     assert torch.equal(tensor, state[f"blocks.{place}.{theirs}.{name}"]), (place, name)
     assert net.stem.bn.eps == 1e-5
+
+
+def test_mobilenet_starts_from_a_trained_network_of_ours():
+    trained = read_start("embedded:lithe")
+    net = MobileNetV1(stride=8)
+    net.load_imagenet("embedded:lithe")
+    for name, tensor in net.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(tensor, trained[f"front.{name}"]), name
+    with pytest.raises(FileNotFoundError, match="embedded:nobody"):
+        read_start("embedded:nobody")
 
 
 def test_vgg_takes_torchvision_weights_by_name(zoo):
@@ -123,3 +135,22 @@ def test_strides(stride, multiple):
     for bad in (lambda: MobileNetV1(stride=5), lambda: make_front("resnet")):
         with pytest.raises(ValueError, match=r"stride 5|resnet"):
             bad()
+
+
+def test_a_dilated_depthwise_layer_has_right_gradients_in_bf16_training():
+    torch.manual_seed(0)
+    layer = Depthwise(64, dilation=2)
+    exact = Depthwise(64, dilation=2)
+    exact.load_state_dict(layer.state_dict())
+    for _ in range(8):
+        x = torch.randn(2, 64, 32, 32).contiguous(memory_format=torch.channels_last)
+        wrong = [torch.full((1 << k,), 1e30) for k in range(4, 23)]  # what a kernel that reads too far would find
+        del wrong
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layer(x)
+        gradient = torch.randn_like(out)
+        layer.zero_grad()
+        out.backward(gradient)
+        exact.zero_grad()
+        exact(x).backward(gradient.float())
+        assert layer.weight.grad == pytest.approx(exact.weight.grad, rel=0.02, abs=0.5)

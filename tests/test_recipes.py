@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 
 from lithepose.networks import build, head_of  # noqa: E402
+from lithepose.networks.backbones import MobileNetV1  # noqa: E402
 from lithepose.networks.binary import BinaryConv2d  # noqa: E402
 from lithepose.skeleton import SKELETONS  # noqa: E402
 from lithepose.training.optimize import Plateau, make_optimizer, rate_at  # noqa: E402
@@ -51,6 +52,8 @@ def test_every_recipe_reads_and_builds():
         with torch.device("meta"):
             net = build(recipe.network, head, **recipe.options)
         assert recipe.size % net.multiple == 0, path
+        if "mobilenet_v1" in recipe.start or recipe.start == "embedded:lithe":
+            assert isinstance(net.front, MobileNetV1), path
 
 
 def test_papers_recipes_have_the_papers_rates():

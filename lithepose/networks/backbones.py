@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from .blocks import Depthwise
 
+EMBEDDED = Path(__file__).parent.parent / "weights"
+
 
 def activation(name: str) -> nn.Module:
     """ReLU6, or ReLU.
@@ -113,13 +115,16 @@ class MobileNetV1(nn.Module):
     def load_imagenet(self, start: str | Path) -> None:
         """Load an ImageNet start: a file, or ``timm:mobilenetv1_100...``; later blocks and the classifier are ignored.
 
-        Names may be ours (``stem.*`` and ``blocks.N.*``, N from 1) or timm's (``conv_stem``, ``blocks.S.B.conv_dw``).
+        Names may be ours (``stem.*`` and ``blocks.N.*``, N from 1), those of a network of ours with such a front
+        (``front.*``) or timm's (``conv_stem``, ``blocks.S.B.conv_dw``).
 
         Raises:
             ValueError: a tensor is missing; this is no MobileNetV1.
         """
         state = read_start(start)
         eps = 1e-3  # of TensorFlow's BatchNorm, which our own names come from
+        if "front.stem.conv.weight" in state:
+            state = {_from_network(name): tensor for name, tensor in state.items() if name.startswith("front.")}
         if "conv_stem.weight" in state:
             try:
                 state, eps = {_from_timm(name): tensor for name, tensor in state.items()}, 1e-5
@@ -141,6 +146,14 @@ class MobileNetV1(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.eps = eps
+
+
+def _from_network(name: str) -> str:
+    """Name in a network with this front, whose blocks count from 0 -> ours."""
+    parts = name.removeprefix("front.").split(".")
+    if parts[0] == "blocks":
+        parts[1] = str(int(parts[1]) + 1)
+    return ".".join(parts)
 
 
 def _from_timm(name: str) -> str:
@@ -230,8 +243,9 @@ def read_start(start: str | Path) -> dict[str, Tensor]:
     """Tensors of a pretrained network.
 
     Args:
-        start: a ``.safetensors`` file, or ``torchvision:NAME`` or ``timm:NAME`` for that package's own ImageNet
-            weights, downloaded at the first use.
+        start: a ``.safetensors`` file, ``torchvision:NAME`` or ``timm:NAME`` for that package's own ImageNet weights,
+            downloaded at the first use, or ``embedded:NAME`` for those of an embedded model (of the source tree; an
+            installed package has them as ONNX alone).
 
     Raises:
         ImportError: the package that is named is not installed.
@@ -248,9 +262,11 @@ def read_start(start: str | Path) -> dict[str, Tensor]:
         import timm  # pyright: ignore[reportMissingImports]
 
         return timm.create_model(name, pretrained=True).state_dict()
-    if not Path(start).is_file():
-        raise FileNotFoundError(f"{start}: no such file; give a .safetensors, torchvision:NAME or timm:NAME")
+    file = EMBEDDED / f"{name}.safetensors" if package == "embedded" else Path(start)
+    if not file.is_file():
+        names = "torchvision:NAME, timm:NAME or, in the source tree, embedded:NAME"
+        raise FileNotFoundError(f"{start}: no such file; give a .safetensors, {names}")
     try:
-        return load_file(start)
+        return {name: tensor.float() for name, tensor in load_file(file).items()}
     except SafetensorError as error:
         raise ValueError(f"{start}: not a safetensors file ({error})") from error

@@ -33,15 +33,16 @@ class Depthwise(nn.Conv2d):
 
     With a stride or several filters it trains in fp32 on a CPU: oneDNN's bf16 gradients of such layers are slow (two
     Xeon cores with AMX: 159 ms against 10 for 14 x 64 x 192 x 192 at stride 2, 10.7 s against 0.3 for eleven filters on
-    4 x 512 x 48 x 48).
+    4 x 512 x 48 x 48). Dilated it does as well: there they are wrong, and hold whatever the memory held in the last
+    channels (torch 2.13, processors with AMX).
     """
 
     def __init__(self, channels: int, filters: int = 1, stride: int = 1, dilation: int = 1) -> None:
         super().__init__(channels, channels * filters, 3, stride, dilation, dilation, groups=channels, bias=False)
-        self.slow = stride > 1 or filters > 1
+        self.in_fp32 = stride > 1 or filters > 1 or dilation > 1
 
     def forward(self, input: Tensor) -> Tensor:
-        if not (self.slow and self.training and input.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
+        if not (self.in_fp32 and self.training and input.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
             return super().forward(input)
         with torch.autocast("cpu", enabled=False):
             return super().forward(input.float()).to(input.dtype)

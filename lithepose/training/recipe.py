@@ -21,7 +21,7 @@ class Recipe:
     validation: tuple[Source, ...] = ()  # looked at without augmentation; the loss over them goes into the log
     options: dict[str, Any] = field(default_factory=dict)  # of the network
     skeleton: str = ""  # joints: "data" takes those of the first data set, else a name of lithepose.skeleton.SKELETONS
-    start: str = ""  # ImageNet start of the front: a file relative to the data folder, torchvision:NAME or timm:NAME
+    start: str = ""  # of the front: a file relative to the data folder, or as networks.backbones.read_start has it
     resume_weights: str = ""  # or weights of an earlier run; in a file relative to it
 
     size: int = 256
