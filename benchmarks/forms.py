@@ -8,7 +8,8 @@
 They are trained alike, but for the rate of 7x7 float, 3e-4 instead of 1e-3: it has no BatchNorm to bear more.
 
 Binary forms are packed, float ones exported. Their times are of the network alone, on one and on two threads, in turn;
-their sizes those of all files that a form needs. Writes ``results/binary-forms.csv``.
+their sizes those of all files that a form needs. Writes ``results/binary-forms.csv``, and for the documentation the
+losses over the steps (after paper 000's figure 5) and the limb fields that each form sees in a photo (after figure 6).
 """
 
 from __future__ import annotations
@@ -19,18 +20,23 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import machine
 import numpy as np
 import tyro
 
 from lithepose.benchmark import median, ratio, take_turns
+from lithepose.decode import Maps
 from lithepose.evaluate import evaluate
 from lithepose.export import export_weights
+from lithepose.image import read_image
 from lithepose.pack import pack
 from lithepose.predict import Predictor
-from lithepose.training.report import read_log
+from lithepose.training.report import plot_losses, read_log
 
 ROOT = Path(__file__).parent.parent
+PICTURES = ROOT / "docs" / "images"
+SAMPLE = ROOT / "lithepose" / "samples" / "astronaut.jpg"
 FORMS = {
     "7x7 float": ("openpose-mini", False),
     "multi-scale float": ("binary-paf-float-mini", False),
@@ -68,6 +74,9 @@ def main(data: Path, runs: Path = ROOT / "runs", out: Path = ROOT / "results" / 
             "steps": read_log(path.parent)[-1]["step"],
             "megabytes": f"{sum(file.stat().st_size for file in files) / 1e6:.2f}",
         }
+    names = {form: FORMS[form][0] for form in models}
+    plot_losses({form: read_log(runs / name) for form, name in names.items()}, PICTURES / "binary-forms-losses.png")
+    draw_fields(models, PICTURES / "binary-forms-fields.jpg")
     image = np.random.default_rng(0).integers(0, 256, (1, *PHOTO, 3), np.uint8)
     for threads in (1, 2):
         runtimes = {form: Predictor(path, threads=threads).runtime for form, path in models.items()}
@@ -85,6 +94,21 @@ def main(data: Path, runs: Path = ROOT / "runs", out: Path = ROOT / "results" / 
         writer.writerows(table)
     for row in table:
         print(*row.values(), sep="  ")
+
+
+def draw_fields(models: dict[str, Path], out: Path) -> None:
+    """Strength of the strongest limb field over a photo, one picture a form in the order of the table."""
+    image = read_image(SAMPLE)
+    pictures = []
+    for path in models.values():
+        predictor = Predictor(path, size=max(PHOTO))
+        pixels, _ = predictor.fit(image)
+        (maps,) = predictor.runtime(pixels[None])
+        assert isinstance(maps, Maps)
+        strength = np.hypot(maps.fields[::2], maps.fields[1::2]).max(0).clip(0, 1)
+        shade = cv2.resize(strength, pixels.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)[..., None]
+        pictures.append((pixels * (0.5 - 0.5 * shade) + np.array([255, 140, 0]) * shade)
+    cv2.imwrite(str(out), np.concatenate(pictures, 1)[..., ::-1].astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
 if __name__ == "__main__":

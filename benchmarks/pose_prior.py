@@ -34,7 +34,7 @@ def main(data: Path, out: Path = PRIORS[COCO_17.name], rounds: int = 10) -> None
     rng = np.random.default_rng(0)
     folder = data / "data"
     squashed, full = people(folder / "coco-squashed.tar"), people(folder / "coco-full.tar")
-    squashed[..., 0] *= np.exp(rng.uniform(*np.log(ASPECT), len(squashed)))[:, None]
+    squashed[..., 0] *= np.exp(rng.uniform(np.log(ASPECT[0]), np.log(ASPECT[1]), len(squashed)))[:, None]
     sports = people(folder / "lspet-people-train.json.gz", (folder / "lspet-1.tar", folder / "lspet-2.tar"))
     poses = np.concatenate([squashed, full, sports[rng.permutation(len(sports))[:SPORTS]]])
     prior = fit(np.concatenate([poses, mirrored(poses, COCO_17)]), rounds)
