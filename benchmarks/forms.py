@@ -107,7 +107,7 @@ def draw_fields(models: dict[str, Path], out: Path) -> None:
         assert isinstance(maps, Maps)
         strength = np.hypot(maps.fields[::2], maps.fields[1::2]).max(0).clip(0, 1)
         shade = cv2.resize(strength, pixels.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)[..., None]
-        pictures.append((pixels * (0.5 - 0.5 * shade) + np.array([255, 140, 0]) * shade)
+        pictures.append(pixels * (0.5 - 0.5 * shade) + np.array([255, 140, 0]) * shade)
     cv2.imwrite(str(out), np.concatenate(pictures, 1)[..., ::-1].astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 

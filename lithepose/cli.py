@@ -21,7 +21,10 @@ from .cli_networks import OK, complexity, err_console, export, out_console, pack
 SOME_FAILED, UNUSABLE, STOPPED = 1, 2, 130
 
 if TYPE_CHECKING:
-    from .frames import Input
+    from collections.abc import Callable
+
+    from .frames import Frame, Input
+    from .poses import Poses
     from .predict import Predictor
 
 
@@ -65,6 +68,7 @@ def predict(
     threads: int = 0,
     threshold: float | None = None,
     complete: bool = False,
+    boxes: str = "",
 ) -> int:
     """Find people in pictures, folders, patterns, videos, cameras (a number) and streams (rtsp://...).
 
@@ -80,6 +84,8 @@ def predict(
         threads: of the network; 0 takes one a core.
         threshold: lowest score of a joint, 0 to 1. Default: 0.15.
         complete: guess the joints of a person that were not found, mostly with a score of 0.01.
+        boxes: for networks of one person, where people are: name of a model that finds them, or a json
+            {"photo.jpg": [[x, y, width, height], ...]}. Default: one person, who fills the picture.
     """
     from .decode import DecodeConfig
     from .frames import expand
@@ -98,18 +104,35 @@ def predict(
     if not inputs:
         raise next(iter(missing.values()))
     config = DecodeConfig(complete=complete) if threshold is None else DecodeConfig(threshold, complete=complete)
-    predictor = Predictor(model, size=size, threads=threads, config=config)
+    one = Predictor(model, size=size, threads=threads, config=config)
+    failures = {source: str(error) for source, error in missing.items()}
+    look = _top_down(one, boxes, threads, inputs, failures) if boxes else lambda frame: one(frame.image)
     if json is None:
         out = out or Path("out")
         name = {"lithepose": "poses.jsonl", "coco": "poses.json", "csv": "poses.csv", "openpose": "openpose"}[format]
         json = out / name
     _keep_sources(json, [i.source for i in inputs])
-    failures = {source: str(error) for source, error in missing.items()}
-    return _predict(predictor, inputs, out, json, format, failures)
+    return _predict(look, [i for i in inputs if i.source not in failures], out, json, format, failures)
+
+
+def _top_down(
+    one: Predictor, boxes: str, threads: int, inputs: list[Input], failures: dict[str, str]
+) -> Callable[[Frame], Poses]:
+    """How to look at everybody alone; what has no boxes in their file goes to the failures."""
+    from .predict import Predictor
+    from .topdown import TopDown, boxes_of, read_boxes
+
+    if not boxes.endswith(".json"):
+        find = TopDown(one, Predictor(boxes, threads=threads))
+        return lambda frame: find(frame.image)
+    given, top_down = read_boxes(boxes), TopDown(one)
+    for source in [i.source for i in inputs if boxes_of(given, i.source) is None]:
+        failures[source] = f"{boxes}: no boxes for {source}; give it a list, an empty one if nobody is there"
+    return lambda frame: top_down(frame.image, boxes_of(given, frame.source))
 
 
 def _predict(
-    predictor: Predictor,
+    look: Callable[[Frame], Poses],
     inputs: list[Input],
     out: Path | None,
     json: Path,
@@ -136,7 +159,7 @@ def _predict(
                 if isinstance(frame, Failed):
                     failures[frame.source] = str(frame.error)
                     continue
-                poses = predictor(frame.image)
+                poses = look(frame)
                 count, people = count + 1, people + len(poses)
                 progress.update(task, advance=1, description=os.path.basename(frame.source))
                 try:

@@ -18,12 +18,12 @@ from .poses import Poses
 from .predict import Predictor
 from .prior import PRIORS
 from .skeleton import LIP_16, MPII_16, Skeleton
+from .topdown import square
 
 Progress = Callable[[tuple[Photo, ...]], Iterable[Photo]]
 
 # Thresholds of the two curves: up to 0.2 as paper 003's figure 5, and MPII's area under the curve.
 THRESHOLDS = {"pck": np.arange(41) / 200, "pckh": np.arange(51) / 100}
-MARGIN = 1.5  # a box of joints is enlarged by this before a network looks at one person, as paper 003 crops
 
 # The columns of each data set's published tables: means over the joints named.
 GROUPS = {
@@ -155,9 +155,7 @@ def _look_at(
     """(K, 2) joints in pixels of the photo, NaN where not found, and (K,) scores."""
     box = person.get("centre_box")
     if box is None and not alone:
-        x, y, w, h = person["bbox"]
-        side = MARGIN * max(w, h)
-        box = [x + w / 2 - side / 2, y + h / 2 - side / 2, side, side]
+        box = square(person["bbox"])
     crop, corner = (image, np.zeros(2)) if box is None else cut(image, box)
     poses = predictor(crop)
     if not len(poses):

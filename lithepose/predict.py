@@ -137,8 +137,8 @@ class Predictor:
             UnreadableImage: what is given is no picture.
         """
         if isinstance(picture, list):
-            return self._batch([self._load(p) for p in picture])
-        return self._batch([self._load(picture)])[0]
+            return self._batch([open_picture(p) for p in picture])
+        return self._batch([open_picture(picture)])[0]
 
     def stream(self, source: str | Path | int | Iterable[str | Path]) -> Iterator[FramePoses]:
         """Frame by frame through pictures, a folder, a video, a camera number or a network stream.
@@ -151,10 +151,6 @@ class Predictor:
             if isinstance(frame, Failed):
                 raise frame.error
             yield FramePoses(frame, self(frame.image))
-
-    @staticmethod
-    def _load(picture: Picture) -> np.ndarray:
-        return read_image(picture) if isinstance(picture, (str, Path)) else as_rgb(picture)
 
     def _batch(self, images: list[np.ndarray]) -> list[Poses]:
         if self.flip or len(self.scales) > 1:
@@ -194,6 +190,15 @@ class Predictor:
         limit = np.array([back.width - 1, back.height - 1], np.float32)
         xy = np.clip(back.to_picture(xy), 0, limit).astype(np.float32)
         return Poses(xy, score, person_score, self.head.output, (back.width, back.height))
+
+
+def open_picture(picture: Picture) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of whatever :class:`Predictor` takes.
+
+    Raises:
+        UnreadableImage: it is no picture.
+    """
+    return read_image(picture) if isinstance(picture, (str, Path)) else as_rgb(picture)
 
 
 def _weights(model: str | Path) -> Path:

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from lithepose.cli import main
+from lithepose.decode import Found
+from lithepose.predict import Predictor
+from lithepose.runtime.onnx import ModelInfo
+from lithepose.skeleton import COCO_BOXES_HEAD, FLIC_11, FLIC_HEAD
+from lithepose.topdown import MARGIN, TopDown, square
+
+PEOPLE = [(40, 30, 60, 100), (150, 60, 40, 40), (-20, 200, 50, 60)]  # the last reaches beyond the picture
+
+
+class Spot:
+    """A network of one person whose joints all are at the red spot; nobody where there is none."""
+
+    info = ModelInfo("spot", FLIC_HEAD, 16, 512)
+
+    def __call__(self, images: np.ndarray) -> list[Found]:
+        results = []
+        for image in images:
+            red = image[..., 0].astype(int) - image[..., 1]
+            y, x = np.argwhere(red == red.max()).mean(0)
+            score = np.full((1, len(FLIC_11)), 0.9 if red.max() > 100 else 0.0, "f4")
+            results.append(Found(np.full((1, len(FLIC_11), 2), (x, y), "f4"), score, score[:, 0]))
+        return results
+
+
+class Finder:
+    """A network of many people that sees those of ``PEOPLE``."""
+
+    info = ModelInfo("finder", COCO_BOXES_HEAD, 16, 320, single=True)
+
+    def __call__(self, images: np.ndarray) -> list[Found]:
+        rng = np.random.default_rng(0)
+        xy = [
+            np.concatenate([[(x, y), (x + w, y + h)], rng.uniform((x, y), (x + w, y + h), (15, 2))])
+            for x, y, w, h in PEOPLE
+        ]
+        score = np.full((len(PEOPLE), 17), 0.9, "f4")
+        return [Found(np.array(xy, np.float32), score, score[:, 0])] * len(images)
+
+
+def scene(spots: list[tuple[int, int]]) -> np.ndarray:
+    image = np.full((260, 320, 3), 114, np.uint8)
+    for x, y in spots:
+        image[y - 1 : y + 2, x - 1 : x + 2] = 255, 0, 0
+    return image
+
+
+def test_joints_come_back_where_they_are_in_the_picture():
+    spots = [(70, 90), (170, 75), (10, 230)]
+    one = TopDown(Predictor(Spot()))
+    poses = one(scene(spots), PEOPLE)
+    assert len(poses) == 3
+    assert poses.size == (320, 260)
+    # Cuts are enlarged to 512: a spot of three pixels has its middle to a fraction of one.
+    assert np.abs(poses.xy - np.array(spots)[:, None]).max() < 0.5
+    by_finder = TopDown(Predictor(Spot()), Predictor(Finder()))(scene(spots))
+    assert np.abs(by_finder.xy - np.array(spots)[:, None]).max() < 0.5
+
+
+def test_who_is_not_in_the_box_is_not_found():
+    one = TopDown(Predictor(Spot()))
+    assert len(one(scene([(70, 90)]), PEOPLE)) == 1
+    assert len(one(scene([]), PEOPLE)) == 0
+    assert len(one(scene([(70, 90)]), [])) == 0
+
+
+def test_the_square_has_the_centre_of_the_box():
+    x, y, w, h = square((10, 20, 30, 40))
+    assert (x + w / 2, y + h / 2) == (25, 40)
+    assert w == h == MARGIN * 40
+
+
+def test_networks_of_the_wrong_kind_and_bad_boxes_are_told():
+    spot, finder = Predictor(Spot()), Predictor(Finder())
+    with pytest.raises(ValueError, match="finder"):
+        TopDown(finder)
+    with pytest.raises(ValueError, match="spot"):
+        TopDown(spot, spot)
+    with pytest.raises(ValueError, match="boxes"):
+        TopDown(spot)(scene([]))
+    for box in ((1, 2, 0, 4), (1, 2, 3), (1, 2, float("nan"), 4)):
+        with pytest.raises(ValueError, match="box"):
+            TopDown(spot)(scene([]), [box])
+
+
+def test_boxes_on_the_command_line(tmp_path, monkeypatch, capsys):
+    from lithepose import predict
+
+    real = predict._open
+    monkeypatch.setattr(predict, "_open", lambda path, threads: Spot() if path.stem == "spot" else real(path, threads))
+    for name in ("one.png", "two.png", "three.png"):
+        cv2.imwrite(str(tmp_path / name), scene([(70, 90)])[..., ::-1])
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({"one.png": PEOPLE[:2], str(tmp_path / "two.png"): []}))
+    call = ["predict", str(tmp_path / "*.png"), "--model", "spot.onnx", "--json", str(tmp_path / "out.jsonl")]
+    assert main([*call, "--boxes", str(boxes)]) == 1
+    said = capsys.readouterr().err
+    assert "three.png" in said
+    assert "1 failed" in said
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [len(line["people"]) for line in lines] == [1, 0]
+    x, y, _ = lines[0]["people"][0]["joints"]["nose"]
+    assert abs(x - 70) < 0.5
+    assert abs(y - 90) < 0.5
+    for text in ("[]", '{"one.png": 3}', '{"one.png": [["x"]]}', "no json"):
+        boxes.write_text(text)
+        assert main([*call, "--boxes", str(boxes)]) == 2
+        assert "boxes.json" in capsys.readouterr().err.replace("\n", "")
+    assert main([*call[:2], "--boxes", "lithe"]) == 2  # lithe finds everybody itself
+    assert "lithe" in capsys.readouterr().err
+    assert main([*call, "--boxes", str(tmp_path / "none.json")]) == 2
