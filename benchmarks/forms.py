@@ -46,13 +46,16 @@ FORMS = {
 PHOTO = 368, 368
 
 
-def main(data: Path, runs: Path = ROOT / "runs", out: Path = ROOT / "results" / "binary-forms.csv") -> None:
+def main(
+    data: Path, runs: Path = ROOT / "runs", out: Path = ROOT / "results" / "binary-forms.csv", pictures: Path = PICTURES
+) -> None:
     """Measure all forms that have been trained.
 
     Args:
         data: folder that holds ``data/coco-full.tar``.
         runs: folder of the runs.
         out: table.
+        pictures: folder of the pictures.
     """
     logging.getLogger("torch").setLevel(logging.ERROR)
     models = {
@@ -75,8 +78,8 @@ def main(data: Path, runs: Path = ROOT / "runs", out: Path = ROOT / "results" / 
             "megabytes": f"{sum(file.stat().st_size for file in files) / 1e6:.2f}",
         }
     names = {form: FORMS[form][0] for form in models}
-    plot_losses({form: read_log(runs / name) for form, name in names.items()}, PICTURES / "binary-forms-losses.png")
-    draw_fields(models, PICTURES / "binary-forms-fields.jpg")
+    plot_losses({form: read_log(runs / name) for form, name in names.items()}, pictures / "binary-forms-losses.png")
+    draw_fields(models, pictures / "binary-forms-fields.jpg")
     image = np.random.default_rng(0).integers(0, 256, (1, *PHOTO, 3), np.uint8)
     for threads in (1, 2):
         runtimes = {form: Predictor(path, threads=threads).runtime for form, path in models.items()}

@@ -8,13 +8,14 @@ without a label are filled in by what the Gaussian expects. Writes ``lithepose/w
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 import tyro
 
 from lithepose.formats import open_dataset
-from lithepose.prior import PRIORS, PosePrior
+from lithepose.prior import FILE, PosePrior
 from lithepose.skeleton import COCO_17, Skeleton
 
 LABELLED = 6  # joints that a person must have at least
@@ -23,7 +24,7 @@ RIDGE = 1e-3  # added to variances before they are divided by
 ASPECT = 0.75, 1.35  # of photos that were squashed to squares
 
 
-def main(data: Path, out: Path = PRIORS[COCO_17.name], rounds: int = 10) -> None:
+def main(data: Path, out: Path = FILE, rounds: int = 10) -> None:
     """Fit and write.
 
     Args:
@@ -33,7 +34,8 @@ def main(data: Path, out: Path = PRIORS[COCO_17.name], rounds: int = 10) -> None
     """
     rng = np.random.default_rng(0)
     folder = data / "data"
-    squashed, full = people(folder / "coco-squashed.tar"), people(folder / "coco-full.tar")
+    full = people(folder / "coco-full.tar")
+    squashed = people(folder / "coco-squashed.tar", without=ids(folder / "coco-full.tar"))
     squashed[..., 0] *= np.exp(rng.uniform(np.log(ASPECT[0]), np.log(ASPECT[1]), len(squashed)))[:, None]
     sports = people(folder / "lspet-people-train.json.gz", (folder / "lspet-1.tar", folder / "lspet-2.tar"))
     poses = np.concatenate([squashed, full, sports[rng.permutation(len(sports))[:SPORTS]]])
@@ -42,9 +44,15 @@ def main(data: Path, out: Path = PRIORS[COCO_17.name], rounds: int = 10) -> None
     print(f"{len(poses)} people -> {out}")
 
 
-def people(path: Path, images: tuple[Path, ...] = ()) -> np.ndarray:
+def ids(path: Path) -> set[int]:
+    """Photos of a data set, which others hold too."""
+    return {photo.id for split in ("train", "val") for photo in open_dataset(path, split).photos}
+
+
+def people(path: Path, images: tuple[Path, ...] = (), without: Collection[int] = ()) -> np.ndarray:
     """(N, K, 2) joints of everybody who is labelled well enough, NaN where not labelled."""
-    everybody = (person for photo in open_dataset(path, "train", images).photos for person in photo.people)
+    photos = [photo for photo in open_dataset(path, "train", images).photos if photo.id not in without]
+    everybody = (person for photo in photos for person in photo.people)
     joints = np.array([p["keypoints"] for p in everybody if not p.get("iscrowd")], float).reshape(-1, len(COCO_17), 3)
     joints = joints[(joints[..., 2] > 0).sum(1) >= LABELLED]
     xy = np.where(joints[..., 2:] > 0, joints[..., :2], np.nan)

@@ -83,9 +83,9 @@ def predict(
         size: longer side of the network's input; 0 is the model's own. Larger finds smaller people, slower.
         threads: of the network; 0 takes one a core.
         threshold: lowest score of a joint, 0 to 1. Default: 0.15.
-        complete: guess the joints of a person that were not found, mostly with a score of 0.01.
-        boxes: for networks of one person, where people are: name of a model that finds them, or a json
-            {"photo.jpg": [[x, y, width, height], ...]}. Default: one person, who fills the picture.
+        complete: guess the joints of a person that were not found; their scores are below half the threshold.
+        boxes: for networks of one person, where people are: name of a model that finds them (with its own size and
+            threshold), or a .json {"photo.jpg": [[x, y, width, height], ...]}. Default: one, who fills the picture.
     """
     from .decode import DecodeConfig
     from .frames import expand
@@ -103,7 +103,7 @@ def predict(
             missing[source] = error
     if not inputs:
         raise next(iter(missing.values()))
-    config = DecodeConfig(complete=complete) if threshold is None else DecodeConfig(threshold, complete=complete)
+    config = DecodeConfig(complete=complete) if threshold is None else DecodeConfig(peak=threshold, complete=complete)
     one = Predictor(model, size=size, threads=threads, config=config)
     failures = {source: str(error) for source, error in missing.items()}
     look = _top_down(one, boxes, threads, inputs, failures) if boxes else lambda frame: one(frame.image)
@@ -119,15 +119,18 @@ def _top_down(
     one: Predictor, boxes: str, threads: int, inputs: list[Input], failures: dict[str, str]
 ) -> Callable[[Frame], Poses]:
     """How to look at everybody alone; what has no boxes in their file goes to the failures."""
+    from .frames import shown
     from .predict import Predictor
     from .topdown import TopDown, boxes_of, read_boxes
 
-    if not boxes.endswith(".json"):
+    if Path(boxes).suffix.lower() != ".json":
         find = TopDown(one, Predictor(boxes, threads=threads))
         return lambda frame: find(frame.image)
     given, top_down = read_boxes(boxes), TopDown(one)
-    for source in [i.source for i in inputs if boxes_of(given, i.source) is None]:
-        failures[source] = f"{boxes}: no boxes for {source}; give it a list, an empty one if nobody is there"
+    for source in {i.source for i in inputs if boxes_of(given, shown(i.source)) is None}:
+        failures[source] = f"{shown(source)}: no boxes in {boxes}; give it a list, an empty one if nobody is there"
+    if all(i.source in failures for i in inputs):
+        raise ValueError(f"{boxes}: no boxes for any picture; it has some for {', '.join(given) or 'none'}")
     return lambda frame: top_down(frame.image, boxes_of(given, frame.source))
 
 

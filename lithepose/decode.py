@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .image import from_cells
-from .prior import GUESS, complete
+from .prior import complete
 from .skeleton import Head
 
 TOP = 64  # peaks kept a joint; also the fewest cells that a map can have (an input of 64x64 at stride 8)
@@ -193,10 +193,10 @@ def decode(
     Returns:
         xy (N, K', 2) float32 in input pixels, NaN where not found; score (N, K') float32; person score (N,) float32:
         the root mean square of its joints' scores, those not found being 0, or what the network said. K' is the output
-        skeleton's. Squares rank a few sure joints above many doubtful ones, which is worth half a point of AP.
+        skeleton's. Squares rank a few sure joints above many doubtful ones.
 
     Raises:
-        ValueError: joints are to be guessed of a skeleton without a prior.
+        ValueError: joints are to be guessed on maps of a skeleton without a prior.
     """
     config = config or DecodeConfig()
     if isinstance(maps, Found):
@@ -216,7 +216,7 @@ def decode(
     xy, score = xy[:, list(head.output_order)], np.minimum(score[:, list(head.output_order)], 1)
     xy, score, person_score = _sure(xy, score, np.sqrt((score**2).mean(1)), config)
     if config.complete:
-        xy, score = complete(xy, score, maps.heatmaps, head)
+        xy, score = complete(xy, score, maps.heatmaps, head, config.peak)
     return xy, score, person_score
 
 
@@ -226,7 +226,7 @@ def _sure(
     """Leave out joints and people below the thresholds; the best person first."""
     found = score >= config.peak
     if config.complete:  # a network without maps answers for all joints, however unsure
-        score = np.where(np.isnan(xy[..., 0]), 0, np.maximum(score, GUESS))
+        score = np.where(np.isnan(xy[..., 0]), 0, np.maximum(score, config.peak / 20))
     else:
         xy, score = np.where(found[..., None], xy, np.nan), np.where(found, score, 0)
     keep = (found.sum(1) >= min(config.joints, -(-score.shape[1] // 2))) & (person_score >= config.person)

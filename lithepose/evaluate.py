@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,12 @@ import numpy as np
 
 from .annotations import KeypointSet, Photo
 from .formats import open_dataset
-from .image import cut
+from .image import square
 from .metrics import Pck, oks, pck, torso_length
 from .poses import Poses
 from .predict import Predictor
-from .prior import PRIORS
+from .prior import PosePrior
 from .skeleton import LIP_16, MPII_16, Skeleton
-from .topdown import square
 
 Progress = Callable[[tuple[Photo, ...]], Iterable[Photo]]
 
@@ -78,7 +76,8 @@ def evaluate(
             default oks for networks of many people, for those of one pckh where sizes of heads are known, or pck.
         progress: wraps the photos, for example ``rich.progress.track``.
         complete: for oks, guess the joints of a person that were not found, as every labelled joint counts: see
-            :mod:`lithepose.prior`. Models of other joints than COCO's answer for those that they find.
+            :mod:`lithepose.prior`. Models of other joints than COCO's answer for those that they find, models of one
+            person for all.
 
     Raises:
         ValueError: an unknown metric, or one that model and data cannot be measured by.
@@ -100,11 +99,10 @@ def evaluate(
         lacking = [name for name, i in zip(dataset.skeleton.joints, order, strict=True) if i < 0]
         raise ValueError(f"{dataset.name}: has joints that the model lacks ({', '.join(lacking)}); use pck")
     if predictor.one_person:  # every joint is somewhere in the picture: the best guess counts, however unsure
-        predictor = copy.copy(predictor)
-        predictor.config = replace(predictor.config, peak=1e-4, joints=1)
-    elif metric == "oks" and complete and predictor.head.output.name in PRIORS:
-        predictor = copy.copy(predictor)
-        predictor.config = replace(predictor.config, complete=True)
+        predictor = predictor.with_config(peak=1e-4, joints=1)
+    else:
+        guess = complete and metric == "oks" and PosePrior.known(predictor.head.output)
+        predictor = predictor.with_config(complete=guess)
     truth, results = [], []
     for photo in progress(dataset.photos) if progress else dataset.photos:
         image = dataset.files.image(photo.file_name)
@@ -156,11 +154,10 @@ def _look_at(
     box = person.get("centre_box")
     if box is None and not alone:
         box = square(person["bbox"])
-    crop, corner = (image, np.zeros(2)) if box is None else cut(image, box)
-    poses = predictor(crop)
+    poses = predictor.within(image, [0, 0, image.shape[1], image.shape[0]] if box is None else box)
     if not len(poses):
         return np.full((len(predictor.head.output), 2), np.nan), np.zeros(len(predictor.head.output))
-    return poses.xy[0] + corner, poses.score[0]
+    return poses.xy[0], poses.score[0]
 
 
 def _nearest(poses: Poses, person: dict[str, Any], order: list[int]) -> tuple[np.ndarray, np.ndarray]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import tomllib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, overload
 
@@ -13,7 +14,7 @@ import numpy as np
 from .augmented import average, unmirror
 from .decode import DecodeConfig, Found, Maps, decode
 from .frames import Failed, Frame, expand, frames
-from .image import Fit, as_rgb, fit, read_image
+from .image import Fit, as_rgb, cut, fit, read_image
 from .poses import Poses
 from .prior import PosePrior
 from .runtime.onnx import ModelInfo, OnnxRuntime
@@ -179,6 +180,27 @@ class Predictor:
                 results.append((unmirror(maps, self.head, pixels.shape[1]), back))
         return self.decode(average(results, self.head), results[0][1])
 
+    def within(self, image: np.ndarray, box: Sequence[float]) -> Poses:
+        """What a network of one person finds in a part of a picture.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            box: x, y, width, height in pixels; rounded to whole ones, and grey where it reaches beyond the picture.
+
+        Returns:
+            Poses of at most one person, in pixels of the whole picture.
+        """
+        crop, corner = cut(image, box)
+        poses = self(crop)[:1]
+        xy = poses.xy + corner.astype(np.float32)
+        return Poses(xy, poses.score, poses.person_score, poses.skeleton, (image.shape[1], image.shape[0]))
+
+    def with_config(self, **changes: Any) -> Predictor:
+        """The same model with other thresholds, by name of :class:`~lithepose.decode.DecodeConfig`."""
+        other = copy.copy(self)
+        other.config = replace(self.config, **changes)
+        return other
+
     def fit(self, image: np.ndarray) -> tuple[np.ndarray, Fit]:
         """Step 1: (H, W, 3) uint8 picture -> network input (H', W', 3) uint8 and the way back."""
         return fit(image, self.size, self.runtime.info.multiple)
@@ -186,9 +208,12 @@ class Predictor:
     def decode(self, maps: Maps | Found, back: Fit) -> Poses:
         """Step 3: maps -> people, in pixels of the picture."""
         xy, score, person_score = decode(maps, self.head, self.config)
-        # A joint near the edge may come out a fraction of a cell beyond it, in the padding.
-        limit = np.array([back.width - 1, back.height - 1], np.float32)
-        xy = np.clip(back.to_picture(xy), 0, limit).astype(np.float32)
+        xy, limit = back.to_picture(xy), np.array([back.width - 1, back.height - 1], np.float32)
+        # A guess may lie anywhere; a joint near the edge may come out a fraction of a cell beyond it, in the padding.
+        cell = self.head.stride / np.array([back.scale_x, back.scale_y])
+        outside = ((xy < -cell) | (xy > limit + cell)).any(2) & (score < self.config.peak)
+        xy, score = np.clip(xy, 0, limit).astype(np.float32), np.where(outside, 0, score)
+        xy[outside] = np.nan
         return Poses(xy, score, person_score, self.head.output, (back.width, back.height))
 
 

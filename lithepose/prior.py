@@ -16,11 +16,10 @@ import numpy as np
 from .image import from_cells, to_cells
 from .skeleton import COCO_17, Head, Skeleton
 
-PRIORS = {COCO_17.name: Path(__file__).parent / "weights" / "coco17-prior.npz"}
+FILE = Path(__file__).parent / "weights" / "coco17-prior.npz"
 NOISE = 0.06  # variance of a found joint about its pose, of size 1; it keeps few joints from deciding all
 REACH = 3.0  # standard deviations around a guess in which the heatmap is asked
 EVIDENCE = 0.03  # least heatmap value that moves a guess; noise of trained networks stays below
-GUESS = 0.01  # score of a guess that no heatmap supports
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,16 @@ class PosePrior:
         Raises:
             ValueError: there is none.
         """
-        if skeleton.name not in PRIORS:
-            raise ValueError(f"no prior of poses for {skeleton.name}; there is one for {', '.join(PRIORS)}")
-        return _read(PRIORS[skeleton.name])
+        if not cls.known(skeleton):
+            raise ValueError(
+                f"no prior of poses for the joints of {skeleton.name}, only for COCO's 17; leave out complete"
+            )
+        return _read(FILE)
+
+    @staticmethod
+    def known(skeleton: Skeleton) -> bool:
+        """Whether there is one for its joints, whatever it is called."""
+        return skeleton.joints == COCO_17.joints
 
     def expect(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Expected joints of one person, given those found.
@@ -79,36 +85,51 @@ def _read(path: Path) -> PosePrior:
         return PosePrior(file["mean"].astype(float), file["covariance"].astype(float))
 
 
-def complete(xy: np.ndarray, score: np.ndarray, heatmaps: np.ndarray, head: Head) -> tuple[np.ndarray, np.ndarray]:
+def complete(
+    xy: np.ndarray, score: np.ndarray, heatmaps: np.ndarray, head: Head, least: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Fill in the joints that were not found.
+
+    A guess may lie where another person's joint was found: hidden joints are often behind somebody's.
 
     Args:
         xy: (N, K, 2) input pixels, NaN where not found.
         score: (N, K), 0 where not found.
         heatmaps: (K', h, w) of the picture, K' in the order of ``head.skeleton`` (and a background).
         head: what they mean.
+        least: score of a found joint.
 
     Returns:
-        xy without NaN, but for people of whom all found joints are in one place; score with the heatmap's value there,
-        at least :data:`GUESS`, for joints filled in.
+        xy without NaN, but for people of whom all found joints are in one place; score, of guesses between a
+        twentieth and a half of ``least``, by the heatmap's value there.
+
+    Raises:
+        ValueError: there is no prior for the head's joints.
     """
     prior = PosePrior.of(head.output)
     xy, score = xy.astype(np.float32), score.copy()
-    _, h, w = heatmaps.shape
-    rows, columns = np.mgrid[:h, :w]
     for person in range(len(xy)):
         missing = np.flatnonzero(np.isnan(xy[person, :, 0]))
         if not len(missing) or (np.nanmax(xy[person], 0) == np.nanmin(xy[person], 0)).all():
             continue
         expected, spread = prior.expect(xy[person])
-        at = to_cells(expected[missing], head.stride)
-        sigma = np.maximum(spread[missing] / head.stride, 0.5)[:, None, None]
-        away = ((columns - at[:, 0, None, None]) ** 2 + (rows - at[:, 1, None, None]) ** 2) / sigma**2
-        heat = heatmaps[np.array(head.output_order)[missing]]
-        best = np.where(away < REACH**2, heat * np.exp(-away / 2), 0).reshape(len(missing), -1).argmax(1)
-        value = heat.reshape(len(missing), -1)[np.arange(len(missing)), best]
-        seen = (value > EVIDENCE) & (away.reshape(len(missing), -1)[np.arange(len(missing)), best] < REACH**2)
-        cells = np.stack([best % w, best // w], 1).astype(float)
-        xy[person, missing] = np.where(seen[:, None], from_cells(cells, head.stride), expected[missing])
-        score[person, missing] = np.where(seen, np.clip(value, GUESS, 1), GUESS)
+        for joint in missing:
+            heat = heatmaps[head.output_order[joint]]
+            place, value = _look(heat, to_cells(expected[joint], head.stride), max(spread[joint] / head.stride, 0.5))
+            xy[person, joint] = expected[joint] if place is None else from_cells(place, head.stride)
+            score[person, joint] = max(min(value, least) / 2, least / 20)
     return xy, score
+
+
+def _look(heat: np.ndarray, at: np.ndarray, sigma: float) -> tuple[np.ndarray | None, float]:
+    """The best cell (x, y) of a heatmap (h, w) around a place, near ones before far ones, and its value; or None, 0."""
+    h, w = heat.shape
+    low = np.clip(np.ceil(at - REACH * sigma), 0, (w, h)).astype(int)
+    high = np.clip(np.floor(at + REACH * sigma) + 1, low, (w, h)).astype(int)
+    window = heat[low[1] : high[1], low[0] : high[0]]
+    if not window.size:
+        return None, 0.0
+    x, y = (np.exp(-(((np.arange(low[i], high[i]) - at[i]) / sigma) ** 2) / 2) for i in (0, 1))
+    row, column = np.unravel_index((window * np.outer(y, x)).argmax(), window.shape)
+    value = float(window[row, column])
+    return (low + np.array([column, row]), value) if value > EVIDENCE else (None, 0.0)

@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .image import cut
+from .image import square
 from .poses import Poses
 from .predict import Picture, Predictor, open_picture
-from .prior import PRIORS
-
-MARGIN = 1.5  # a box around joints is enlarged by this before a network looks at one person, as paper 003 crops
+from .prior import PosePrior
 
 Box = Sequence[float]
-
-
-def square(box: Box) -> list[float]:
-    """The square that a network of one person looks at: around the same centre, the longer side times the margin.
-
-    Args:
-        box: x, y, width, height in pixels.
-    """
-    x, y, w, h = box
-    side = MARGIN * max(w, h)
-    return [x + w / 2 - side / 2, y + h / 2 - side / 2, side, side]
+FAR = 3  # times the picture: as far as a box, enlarged, may reach, so that a slip does not fill the memory
 
 
 class TopDown:
@@ -44,49 +31,69 @@ class TopDown:
     """
 
     def __init__(self, predictor: Predictor, finder: Predictor | None = None) -> None:
-        for which, wanted in ((predictor, True), (finder, False)):
-            if which is not None and which.one_person is not wanted:
-                kind = "one person" if wanted else "many people"
-                raise ValueError(f"{which.runtime.info.name}: boxes need a network of {kind} here")
-        self.predictor, self.finder = predictor, finder
-        if finder and finder.head.output.name in PRIORS:
-            # A box around a face alone would cut off the body below it.
-            self.finder = copy.copy(finder)
-            self.finder.config = replace(finder.config, complete=True)
+        if not predictor.one_person:
+            name = predictor.runtime.info.name
+            raise ValueError(f"{name} finds everybody by itself; leave out the boxes, or name a model of one person")
+        if finder and finder.one_person:
+            raise ValueError(f"{finder.runtime.info.name}: a network of one person cannot tell where people are")
+        self.predictor = predictor
+        # With guesses, as a box around a face alone would cut off the body below it.
+        self.finder = finder and finder.with_config(complete=PosePrior.known(finder.head.output))
 
-    def __call__(self, picture: Picture, boxes: Sequence[Box] | None = None) -> Poses:
+    def __call__(self, picture: Picture, boxes: Iterable[Box] | None = None) -> Poses:
         """Find people.
 
         Args:
             picture: as of :meth:`lithepose.predict.Predictor.__call__`.
             boxes: (N, 4) x, y, width, height around people, in pixels; by default where the finder sees them. Each is
-                enlarged to a square, see :func:`square`.
+                enlarged to a square, see :func:`lithepose.image.square`.
 
         Returns:
             Poses of the predictor's joints, at most one person a box, the best first.
 
         Raises:
-            ValueError: neither boxes nor a finder; or a box without a size.
+            ValueError: neither boxes nor a finder; or a box without a size, beside the picture or far larger.
+            UnreadableImage: what is given is no picture.
         """
         image = open_picture(picture)
-        if boxes is None:
-            if self.finder is None:
-                raise ValueError("boxes needed: give some, or a model that finds people")
-            boxes = list(self.finder(image).boxes)
-        for box in boxes:
-            if len(box) != 4 or not np.isfinite(box).all() or min(box[2:]) <= 0:
-                raise ValueError(f"box {list(box)}: must be x, y, width, height, the latter two above 0")
-        cuts = [cut(image, square(box)) for box in boxes]
-        found = self.predictor([crop for crop, _ in cuts])
-        kept = [(poses, corner) for poses, (_, corner) in zip(found, cuts, strict=True) if len(poses)]
         size = image.shape[1], image.shape[0]
-        if not kept:
+        if boxes is not None:
+            boxes = [_checked(box, size) for box in boxes]
+        elif self.finder is None:
+            raise ValueError("no boxes, and no model that finds people; give one of them")
+        else:
+            boxes = [box for box in self.finder(image).boxes if max(box[2:]) > 0]
+        found = [self.predictor.within(image, square(box)) for box in boxes]
+        found = [poses for poses in found if len(poses)]
+        if not found:
             return Poses.nobody(self.predictor.head.output, size)
-        xy = np.concatenate([poses.xy[:1] + corner.astype(np.float32) for poses, corner in kept])
-        score = np.concatenate([poses.score[:1] for poses, _ in kept])
-        person_score = np.concatenate([poses.person_score[:1] for poses, _ in kept])
+        xy = np.concatenate([poses.xy for poses in found]).clip(0, np.array(size, np.float32) - 1)
+        score, person_score = (np.concatenate([getattr(p, name) for p in found]) for name in ("score", "person_score"))
         order = np.argsort(-person_score, kind="stable")
         return Poses(xy, score, person_score, self.predictor.head.output, size)[order]
+
+
+def _checked(box: Any, size: tuple[int, int] | None = None) -> list[float]:
+    """A box as four numbers.
+
+    Args:
+        box: x, y, width, height.
+        size: (width, height) of the picture that it must meet, if that is known.
+
+    Raises:
+        ValueError: names the box and what is wrong with it.
+    """
+    try:
+        numbers = [] if isinstance(box, str) else [float(value) for value in box]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != 4 or not np.isfinite(numbers).all() or min(numbers[2:]) <= 0:
+        raise ValueError(f"box {box!r}: must be x, y, width and height, the latter two above 0")
+    if size:
+        x, y, w, h = numbers
+        if x + w <= 0 or y + h <= 0 or x >= size[0] or y >= size[1] or square(numbers)[2] > FAR * max(size):
+            raise ValueError(f"box {numbers}: beside the picture of {size[0]}x{size[1]} pixels, or far larger than it")
+    return numbers
 
 
 def read_boxes(path: str | Path) -> dict[str, list[Box]]:
@@ -100,7 +107,7 @@ def read_boxes(path: str | Path) -> dict[str, list[Box]]:
         raise FileNotFoundError(f"{path}: no such file; name a json of boxes, or a model that finds people")
     try:
         boxes = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {name: [[float(value) for value in box] for box in some] for name, some in boxes.items()}
+        return {name: [_checked(box) for box in some] for name, some in boxes.items()}
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(
             f'{path}: no boxes ({error}); it must read {{"photo.jpg": [[x, y, width, height], ...], ...}}'

@@ -148,6 +148,7 @@ def test_a_dilated_depthwise_layer_has_right_gradients_in_bf16_training():
         del wrong
         with torch.autocast("cpu", torch.bfloat16):
             out = layer(x)
+        assert out.dtype == torch.float32  # processors without AMX compute right either way
         gradient = torch.randn_like(out)
         layer.zero_grad()
         out.backward(gradient)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from lithepose.decode import DecodeConfig, Found, decode
 from lithepose.evaluate import evaluate
 from lithepose.predict import Predictor
-from lithepose.prior import EVIDENCE, GUESS, PosePrior, complete
+from lithepose.prior import EVIDENCE, PosePrior, complete
 from lithepose.skeleton import COCO_17, COCO_BOXES_HEAD, COCO_HEAD, LSP_14
 
 PRIOR = PosePrior.of(COCO_17)
@@ -46,37 +48,53 @@ def test_guesses_move_and_mirror_with_the_person_and_leave_found_joints_alone(kn
     assert np.abs(mirrored[other] * (-1, 1) - expected).max() < 1e-2 * np.nanstd(pose)
 
 
+LEAST = 0.2
+WRIST = JOINTS["left_wrist"]
+
+
 def test_a_heatmap_moves_a_guess_that_lies_near_it():
     pose = PRIOR.mean * 60 + 128
-    wrist = JOINTS["left_wrist"]
-    pose[wrist] = np.nan
+    pose[WRIST] = np.nan
     expected, spread = PRIOR.expect(pose)
     heatmaps = np.zeros((18, 32, 32), np.float32)
     score = np.where(np.isnan(pose[:, 0]), 0, 0.9).astype(np.float32)
 
     def filled() -> tuple[np.ndarray, float]:
-        xy, scores = complete(pose[None], score[None], heatmaps, COCO_HEAD)
+        xy, scores = complete(pose[None], score[None], heatmaps, COCO_HEAD, LEAST)
         assert not np.isnan(xy).any()
-        others = np.arange(17) != wrist
+        others = np.arange(17) != WRIST
         assert np.array_equal(xy[0, others], pose[others].astype(np.float32))
         assert np.array_equal(scores[0, others], score[others])
-        return xy[0, wrist], float(scores[0, wrist])
+        return xy[0, WRIST], float(scores[0, WRIST])
 
     place, value = filled()
-    assert place == pytest.approx(expected[wrist], abs=1e-3)
-    assert value == pytest.approx(GUESS)
+    assert place == pytest.approx(expected[WRIST], abs=1e-3)
+    assert value == pytest.approx(LEAST / 20)
     x, y = 18, 21
     cell = np.array([x, y]) * 8 + 3.5
-    assert 0 < np.hypot(*(cell - expected[wrist])) < 2 * spread[wrist], "the test asks for a cell near the guess"
-    heatmaps[wrist, y, x] = EVIDENCE / 2
-    assert filled()[1] == pytest.approx(GUESS)
-    heatmaps[wrist, y, x] = 0.1
-    place, value = filled()
-    assert place.tolist() == cell.tolist()
-    assert value == pytest.approx(0.1)
-    heatmaps[wrist] = 0
-    heatmaps[wrist, 1, 1] = 0.9  # another person's, far away
-    assert filled()[1] == pytest.approx(GUESS)
+    assert 0 < np.hypot(*(cell - expected[WRIST])) < 2 * spread[WRIST], "the test asks for a cell near the guess"
+    heatmaps[WRIST, y, x] = EVIDENCE / 2
+    assert filled()[0] == pytest.approx(expected[WRIST], abs=1e-3)
+    for evidence, said in ((0.1, 0.05), (0.9, LEAST / 2)):  # a sure peak may be somebody else's
+        heatmaps[WRIST, y, x] = evidence
+        place, value = filled()
+        assert place.tolist() == cell.tolist()
+        assert value == pytest.approx(said)
+    heatmaps[WRIST] = 0
+    heatmaps[WRIST, 1, 1] = 0.9  # far away
+    assert filled()[0] == pytest.approx(expected[WRIST], abs=1e-3)
+
+
+def test_nobody_and_people_of_one_place_stay_as_they_are():
+    heatmaps = np.zeros((18, 8, 8), np.float32)
+    xy, score = complete(np.zeros((0, 17, 2)), np.zeros((0, 17)), heatmaps, COCO_HEAD, LEAST)
+    assert xy.shape == (0, 17, 2)
+    assert score.shape == (0, 17)
+    point = np.full((1, 17, 2), np.nan)
+    point[0, :2] = 20
+    xy, score = complete(point, np.where(np.isnan(point[..., 0]), 0, 0.9), heatmaps, COCO_HEAD, LEAST)
+    assert np.array_equal(xy, point.astype(np.float32), equal_nan=True)
+    assert (score[0, 2:] == 0).all()
 
 
 def test_found_people_keep_what_their_network_said_of_doubtful_joints():
@@ -88,27 +106,35 @@ def test_found_people_keep_what_their_network_said_of_doubtful_joints():
     places, scores, people = decode(found, COCO_BOXES_HEAD, DecodeConfig(complete=True))
     assert people.tolist() == [np.float32(0.8)]
     assert np.array_equal(places[0], xy[0])
-    assert scores[0, :5] == pytest.approx([0.05, 0.04, GUESS, GUESS, 0.02])
+    assert scores[0, :5] == pytest.approx([0.05, 0.04, 0.0075, 0.0075, 0.02])
 
 
-def test_joints_without_a_prior_are_told():
+def test_the_joints_decide_whether_there_is_a_prior_not_their_name():
     with pytest.raises(ValueError, match="lsp14"):
         PosePrior.of(LSP_14)
+    with pytest.raises(ValueError, match="coco17"):
+        PosePrior.of(replace(LSP_14, name="coco17"))
+    assert PosePrior.of(replace(COCO_17, name="person")) is PRIOR
 
 
 def test_completed_people_are_the_same_people(model, astronaut):
-    guessing = Predictor(model.runtime, config=DecodeConfig(complete=True))
+    guessing = model.with_config(complete=True)
     found, guessed = model(astronaut), guessing(astronaut)
     assert len(found) == len(guessed)
     assert np.array_equal(found.person_score, guessed.person_score)
-    assert not found.found.all()
-    assert guessed.found.all()
     assert np.array_equal(guessed.xy[found.found], found.xy[found.found])
-    assert guessed.score[~found.found].min() == pytest.approx(GUESS)
+    more = guessed.found & ~found.found
+    assert more.any()
+    assert guessed.score[more].max() < DecodeConfig().peak / 2 + 1e-6
+    # She is seen to the waist: her feet would be below the picture, and are not drawn on its edge.
+    assert (guessed.xy[more][:, 1] < astronaut.shape[0] - 1).any()
+    feet = guessed.found[0, [JOINTS["left_ankle"], JOINTS["right_ankle"]]]
+    assert not feet.any()
+    assert not model.config.complete, "the first predictor was changed"
 
 
 def test_guesses_count_in_evaluation_unless_told_otherwise(stick_photos):
-    model = Predictor(threads=1, config=DecodeConfig(peak=0.02, joints=2))
+    model = Predictor(threads=1, config=DecodeConfig(peak=0.02, joints=2, complete=True))
 
     def joints(complete: bool) -> np.ndarray:
         done = evaluate(model, stick_photos, complete=complete)
@@ -116,8 +142,6 @@ def test_guesses_count_in_evaluation_unless_told_otherwise(stick_photos):
 
     plain, full = joints(False), joints(True)
     assert len(plain) == len(full) > 0
-    assert (plain[..., 2] == 0).any()
-    assert (full[..., 2] > 0).all()
-    assert not model.config.complete, "the caller's predictor was changed"
     seen = plain[..., 2] > 0
+    assert (full[..., 2] > 0).sum() > seen.sum()
     assert np.array_equal(plain[seen], full[seen])

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from lithepose.cli import main
-from lithepose.decode import Found
+from lithepose.decode import DecodeConfig, Found
+from lithepose.image import MARGIN, square
 from lithepose.predict import Predictor
 from lithepose.runtime.onnx import ModelInfo
 from lithepose.skeleton import COCO_BOXES_HEAD, FLIC_11, FLIC_HEAD
-from lithepose.topdown import MARGIN, TopDown, square
+from lithepose.topdown import FAR, TopDown
 
 PEOPLE = [(40, 30, 60, 100), (150, 60, 40, 40), (-20, 200, 50, 60)]  # the last reaches beyond the picture
 
@@ -80,15 +81,45 @@ def test_the_square_has_the_centre_of_the_box():
 
 def test_networks_of_the_wrong_kind_and_bad_boxes_are_told():
     spot, finder = Predictor(Spot()), Predictor(Finder())
-    with pytest.raises(ValueError, match="finder"):
+    with pytest.raises(ValueError, match="finder finds everybody"):
         TopDown(finder)
     with pytest.raises(ValueError, match="spot"):
         TopDown(spot, spot)
-    with pytest.raises(ValueError, match="boxes"):
+    with pytest.raises(ValueError, match="no boxes"):
         TopDown(spot)(scene([]))
-    for box in ((1, 2, 0, 4), (1, 2, 3), (1, 2, float("nan"), 4)):
-        with pytest.raises(ValueError, match="box"):
+    size = 320 * FAR
+    for box in ((1, 2, 0, 4), (1, 2, 3), (1, 2, float("nan"), 4), "1234", 7, (400, 1, 9, 9), (0, 0, size, size)):
+        with pytest.raises(ValueError, match=r"box .*(1|7|400|nan|960)"):
             TopDown(spot)(scene([]), [box])
+
+
+class Faces(Finder):
+    """Is sure of few joints, which do not span the people."""
+
+    def __call__(self, images: np.ndarray) -> list[Found]:
+        (found, *_) = super().__call__(images)
+        score = np.where(np.isin(np.arange(17), (2, 3, 4)), found.score, 0.01).astype(np.float32)
+        return [Found(found.xy, score, score[:, 0])] * len(images)
+
+
+def test_a_finder_tells_of_whole_people_where_it_sees_faces():
+    faces = Predictor(Faces(), config=DecodeConfig(joints=1))
+    around = TopDown(Predictor(Spot()), faces).finder
+    assert around is not None
+    image = scene([])
+    whole = Predictor(Finder())(image).boxes
+    assert np.abs(around(image).boxes[:2] - whole[:2]).max() < 1e-3  # the third reaches beyond the picture
+    assert (around(image).boxes[:, 3] > faces(image).boxes[:, 3]).all()
+
+
+def test_joints_beyond_the_picture_come_to_its_edge():
+    class Corner(Spot):
+        def __call__(self, images: np.ndarray) -> list[Found]:
+            found = super().__call__(images)
+            return [Found(np.zeros_like(f.xy), np.full_like(f.score, 0.9), np.full(1, 0.9, "f4")) for f in found]
+
+    poses = TopDown(Predictor(Corner()))(scene([]), [(0, 0, 40, 40)])
+    assert (poses.xy == 0).all()
 
 
 def test_boxes_on_the_command_line(tmp_path, monkeypatch, capsys):
@@ -110,10 +141,20 @@ def test_boxes_on_the_command_line(tmp_path, monkeypatch, capsys):
     x, y, _ = lines[0]["people"][0]["joints"]["nose"]
     assert abs(x - 70) < 0.5
     assert abs(y - 90) < 0.5
-    for text in ("[]", '{"one.png": 3}', '{"one.png": [["x"]]}', "no json"):
+    bad = (
+        "[]",
+        '{"one.png": 3}',
+        '{"one.png": [["x"]]}',
+        '{"one.png": [[1, 2, 0, 4]]}',
+        '{"one.png": ["1234"]}',
+        "no json",
+    )
+    for text in (*bad, '{"other.png": []}'):
         boxes.write_text(text)
-        assert main([*call, "--boxes", str(boxes)]) == 2
+        assert main([*call, "--boxes", str(boxes)]) == 2, text
         assert "boxes.json" in capsys.readouterr().err.replace("\n", "")
-    assert main([*call[:2], "--boxes", "lithe"]) == 2  # lithe finds everybody itself
-    assert "lithe" in capsys.readouterr().err
+    assert main([*call[:2], "--boxes", "lithe"]) == 2
+    assert "lithe finds everybody" in capsys.readouterr().err.replace("\n", " ")
+    assert main([*call, "--complete"]) == 2
+    assert "leave out complete" in capsys.readouterr().err.replace("\n", " ")
     assert main([*call, "--boxes", str(tmp_path / "none.json")]) == 2

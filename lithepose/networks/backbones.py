@@ -113,7 +113,9 @@ class MobileNetV1(nn.Module):
         return self
 
     def load_imagenet(self, start: str | Path) -> None:
-        """Load an ImageNet start: a file, or ``timm:mobilenetv1_100...``; later blocks and the classifier are ignored.
+        """Load an ImageNet start or another network's front, named as for :func:`read_start`.
+
+        Later blocks and the classifier are ignored.
 
         Names may be ours (``stem.*`` and ``blocks.N.*``, N from 1), those of a network of ours with such a front
         (``front.*``) or timm's (``conv_stem``, ``blocks.S.B.conv_dw``).
@@ -141,7 +143,7 @@ class MobileNetV1(nn.Module):
             elif key in state:
                 ours[name] = state[key]
             else:
-                raise ValueError(f"{start}: no tensor {key!r}; this is not a MobileNetV1 ImageNet start")
+                raise ValueError(f"{start}: no tensor {key!r}; this is no start of a MobileNetV1")
         load_front(self, ours, start)
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm2d):
@@ -149,7 +151,7 @@ class MobileNetV1(nn.Module):
 
 
 def _from_network(name: str) -> str:
-    """Name in a network with this front, whose blocks count from 0 -> ours."""
+    """Name in a network of ours, whose blocks count from 0 -> that of the ImageNet start, which counts from 1."""
     parts = name.removeprefix("front.").split(".")
     if parts[0] == "blocks":
         parts[1] = str(int(parts[1]) + 1)
