@@ -68,6 +68,7 @@ def predict(
     threads: int = 0,
     threshold: float | None = None,
     complete: bool = False,
+    flip: bool = False,
     boxes: str = "",
 ) -> int:
     """Find people in pictures, folders, patterns, videos, cameras (a number) and streams (rtsp://...).
@@ -82,8 +83,9 @@ def predict(
         model: name of an embedded model, or an .onnx or packed .safetensors file.
         size: longer side of the network's input; 0 is the model's own. Larger finds smaller people, slower.
         threads: of the network; 0 takes one a core.
-        threshold: lowest score of a joint, 0 to 1. Default: 0.15.
+        threshold: lowest score of a joint, 0 to 1. Default: 0.18.
         complete: guess the joints of a person that were not found; their scores are below half the threshold.
+        flip: look at the mirrored picture as well, and average: better, at twice the time.
         boxes: for networks of one person, where people are: name of a model that finds them (with its own size and
             threshold), or a .json {"photo.jpg": [[x, y, width, height], ...]}. Default: one, who fills the picture.
     """
@@ -104,7 +106,7 @@ def predict(
     if not inputs:
         raise next(iter(missing.values()))
     config = DecodeConfig(complete=complete) if threshold is None else DecodeConfig(peak=threshold, complete=complete)
-    one = Predictor(model, size=size, threads=threads, config=config)
+    one = Predictor(model, size=size, threads=threads, config=config, flip=flip)
     failures = {source: str(error) for source, error in missing.items()}
     look = _top_down(one, boxes, threads, inputs, failures) if boxes else lambda frame: one(frame.image)
     if json is None:
