@@ -72,7 +72,7 @@ def export(
     return OK
 
 
-def pack(weights: Path, /, out: Path | None = None, half: bool = False) -> int:
+def pack(weights: Path, /, out: Path | None = None, half: bool = False, size: int | None = None) -> int:
     """Turn a trained binary_paf into bits that `predict --model` runs without torch, and print its difference from it.
 
     Args:
@@ -80,6 +80,7 @@ def pack(weights: Path, /, out: Path | None = None, half: bool = False) -> int:
         out: .safetensors to write; the real-valued front is written beside it, as ...-front.onnx. Default: beside the
             weights, as ...-packed.safetensors.
         half: round the front's weights to fp16.
+        size: longer side of the input that the model shall use by default. Default: that which it was trained at.
     """
     try:
         from .pack import pack as pack_weights
@@ -91,7 +92,7 @@ def pack(weights: Path, /, out: Path | None = None, half: bool = False) -> int:
     logging.getLogger("torch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        difference = pack_weights(weights, path, half)
+        difference = pack_weights(weights, path, half, size)
     sizes = [p.stat().st_size / 1e6 for p in (path, path.with_name(f"{path.stem}-front.onnx"))]
     out_console.print(
         f"{path}: {sizes[0]:.1f} MB, its front {sizes[1]:.1f} MB, typical difference from torch {difference:.1e}"

@@ -211,16 +211,15 @@ def export_weights(
         ValueError: the file is no safetensors, or of another network or other options, or holds values that are no
             numbers, or does not say which network it is of; or the size is out of range.
     """
-    net, info = open_weights(weights, network, options)
-    if size is not None:
-        info = replace(info, size=size)
-    if not 32 <= info.size <= 4096:
-        raise ValueError(f"size {info.size}: the longer side of the network's input must be 32 to 4096 pixels")
+    net, info = open_weights(weights, network, options, size)
     return export_onnx(net.eval(), info, path)
 
 
 def open_weights(
-    weights: str | Path, network: str | None = None, options: dict[str, Any] | None = None
+    weights: str | Path,
+    network: str | None = None,
+    options: dict[str, Any] | None = None,
+    size: int | None = None,
 ) -> tuple[Network, ModelInfo]:
     """A network with the weights of a file, and what it is; arguments and errors as of :func:`export_weights`."""
     if network:
@@ -247,4 +246,8 @@ def open_weights(
     bad = [name for name, tensor in net.state_dict().items() if not tensor.isfinite().all()]
     if bad:
         raise ValueError(f"{weights}: {bad[0]} holds values that are no numbers; the training has failed")
+    if size is not None:
+        info = replace(info, size=size)
+    if not 32 <= info.size <= 4096:
+        raise ValueError(f"size {info.size}: the longer side of the network's input must be 32 to 4096 pixels")
     return net, info

@@ -150,13 +150,14 @@ def pack_stages(net: BinaryPaf) -> list[Stage]:
     return [Stage(pack_branch(stage.limbs), pack_branch(stage.joints)) for stage in list(net.stages)[1:]]  # pyright: ignore
 
 
-def pack(weights: str | Path, path: str | Path, half: bool = False) -> float:
+def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | None = None) -> float:
     """Write the bits of trained weights to ``path`` and the front's ONNX beside it, then compare with torch.
 
     Args:
         weights: ``.safetensors`` of a training run.
         path: of the ``.safetensors`` to write; the front is called the same with ``-front.onnx`` at its end.
         half: round the front's weights to fp16, for half its bytes; after the comparison, since that turns signs.
+        size: default longer side of the input; without one that which the network was trained at.
 
     Returns:
         The difference from torch: the median over pictures of noise of the mean difference over the mean value. A sign
@@ -164,10 +165,10 @@ def pack(weights: str | Path, path: str | Path, half: bool = False) -> float:
 
     Raises:
         FileNotFoundError: no such weights.
-        ValueError: weights that cannot be packed, or names that would overwrite them; nothing is written.
+        ValueError: weights that cannot be packed, a size out of range, or names that would overwrite them; nothing is written.
     """
     path = Path(path)
-    net, info = open_weights(weights)
+    net, info = open_weights(weights, size=size)
     if path.suffix != ".safetensors" or (path.exists() and path.samefile(weights)):
         raise ValueError(f"{path}: name another .safetensors file for the packed network")
     net.eval()

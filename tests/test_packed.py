@@ -117,7 +117,7 @@ def write(path, layers="binary", **options):
 def packed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packed")
     net, info = write(folder / "weights.safetensors")
-    difference = pack(folder / "weights.safetensors", folder / "small.safetensors")
+    difference = pack(folder / "weights.safetensors", folder / "small.safetensors", size=96)
     return folder / "small.safetensors", net, info, difference
 
 
