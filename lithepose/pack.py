@@ -165,7 +165,8 @@ def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | 
 
     Raises:
         FileNotFoundError: no such weights.
-        ValueError: weights that cannot be packed, a size out of range, or names that would overwrite them; nothing is written.
+        ValueError: weights that cannot be packed, a size out of range, or names that would overwrite them; nothing is
+            written.
     """
     path = Path(path)
     net, info = open_weights(weights, size=size)
