@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,7 +30,11 @@ class NetworkTester:
     stages: ClassVar[int] = 1
     alive: ClassVar[tuple[int, int]] = (128, 128)  # size of the pictures that layers are scaled by
 
-    def make(self, seed: int = 0) -> Network:
+    def make(self) -> Network:
+        """A network of the class's options that is the test's own."""
+        return copy.deepcopy(_made(type(self)))
+
+    def fresh(self, seed: int) -> Network:
         torch.manual_seed(seed)
         net = build(self.name, **self.options)
         enliven(net, torch.rand(4, 3, *self.alive, generator=torch.Generator().manual_seed(2)) * 2 - 1)
@@ -75,7 +81,7 @@ class NetworkTester:
         assert [n for n, p in trained.items() if p.grad is None or not p.grad.any()] == []
 
     def test_weights_go_through_a_file(self, tmp_path):
-        net, other = self.make(), self.make(seed=1)
+        net, other = self.make(), self.fresh(1)
         save_file({k: v.contiguous() for k, v in net.state_dict().items()}, tmp_path / "w.safetensors")
         before = self.outputs(other, self.picture())
         other.load_state_dict(load_file(tmp_path / "w.safetensors"))
@@ -84,7 +90,7 @@ class NetworkTester:
         assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
     def test_the_same_seed_gives_the_same_network(self):
-        one, two = (self.outputs(self.make(seed=3), self.picture()) for _ in range(2))
+        one, two = (self.outputs(self.fresh(3), self.picture()) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
     def test_channels_last_changes_nothing(self):
@@ -109,3 +115,9 @@ class NetworkTester:
         assert len(runtime(images)) == 3
 
     tolerance: ClassVar[float] = 2e-3  # of outputs that deviate by 1
+
+
+@lru_cache(maxsize=1)
+def _made(tester: type[NetworkTester]) -> Network:
+    """Made once for all tests of a class, which come one after the other: scaling the layers takes seconds."""
+    return tester().fresh(0)

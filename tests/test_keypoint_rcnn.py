@@ -26,7 +26,7 @@ def targets(n: int, h: int, w: int) -> list[dict[str, torch.Tensor]]:
 class TestExpanded(NetworkTester):
     name = "keypoint_rcnn"
 
-    def make(self, seed=0):
+    def fresh(self, seed):
         torch.manual_seed(seed)
         return build(self.name, **self.options)  # its boxes are far from nothing as it is
 
