@@ -5,11 +5,14 @@ All see the same recipe; the batch of a step is split over them, so the samples 
 
 from __future__ import annotations
 
+import atexit
+import gc
 import os
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # imported later, as DDP does, its default arguments would keep the group for ever
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -26,6 +29,9 @@ class World:
             if cuda:
                 torch.cuda.set_device(self.device)
             dist.init_process_group("nccl" if cuda else "gloo")
+            # Gloo's threads end with the last reference to the group, and abort the process if they outlive the
+            # interpreter. DDP holds one, in a cycle.
+            atexit.register(gc.collect)
 
     def __enter__(self) -> World:
         return self
