@@ -1,7 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; before anything reads it
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import cv2
 import numpy as np
