@@ -6,6 +6,7 @@ peaks (the parabola through logarithms is exact for a Gaussian).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,7 +76,12 @@ class DecodeConfig:
     samples: int = 10  # along a limb
     joints: int = 4  # fewest joints of a person; half of them is enough where there are fewer than eight
     person: float = 0.0  # lowest score of a person, as decode returns it
+    by_limb: bool = False  # group limb by limb as OpenPose does, not the best limb of the picture first
     complete: bool = False  # guess the joints of a person that were not found, for COCO's joints
+
+
+# Neighbours of a cell, x and y: those before it in the map, itself, right of it and below.
+_AROUND = np.array([(-1, -1), (0, -1), (1, -1), (-1, 0), (0, 0), (1, 0), (0, 1)])
 
 
 def peaks(maps: Maps, head: Head, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -85,89 +91,127 @@ def peaks(maps: Maps, head: Head, threshold: float) -> tuple[np.ndarray, np.ndar
     map, where one is missing, the known sigma stands in for it.
 
     Returns:
-        joint (M,) int, ascending; cells (M, 2) x, y; score (M,).
+        joint (M,) int, ascending; cells (M, 2) float32 x, y; score (M,).
     """
     joint, rank = np.nonzero(maps.peak_score >= threshold)
     _, h, w = maps.heatmaps.shape
-    y, x = np.divmod(maps.peak_cell[joint, rank], w)
+    cell = maps.peak_cell[joint, rank]
+    y = cell // w
+    x = cell - y * w
+    around = x[:, None] + _AROUND[:, 0], y[:, None] + _AROUND[:, 1]
+    near = np.minimum(np.maximum(around[0], 0), w - 1), np.minimum(np.maximum(around[1], 0), h - 1)
+    value = maps.heatmaps.reshape(-1).take((joint * (h * w))[:, None] + near[1] * w + near[0])
     # Halfway between two cells both are the maximum: keep the first of them.
-    first = np.ones(len(joint), bool)
-    for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1)):
-        inside = (y + dy >= 0) & (x + dx >= 0) & (x + dx < w)
-        first &= ~(inside & (maps.heatmaps[joint, y + dy, (x + dx) % w] >= maps.peak_score[joint, rank]))
-    joint, rank, y, x = joint[first], rank[first], y[first], x[first]
-    shifts = []
-    for at, size, (dx, dy) in ((x, w, (1, 0)), (y, h, (0, 1))):
-        before = maps.heatmaps[joint, np.maximum(y - dy, 0), np.maximum(x - dx, 0)]
-        after = maps.heatmaps[joint, np.minimum(y + dy, h - 1), np.minimum(x + dx, w - 1)]
-        lower, centre, upper = (np.log(np.maximum(v, 1e-6)) for v in (before, maps.peak_score[joint, rank], after))
-        bend = lower + upper - 2 * centre
-        shift = np.where(bend < -1e-6, (lower - upper) / (2 * np.minimum(bend, -1e-6)), 0.0)
-        slope = head.sigma**2
-        shift = np.where(at == 0, 0.5 - slope * (centre - upper), shift)
-        shift = np.where(at == size - 1, slope * (centre - lower) - 0.5, shift)
-        shifts.append(np.clip(shift, -0.5, 0.5))
-    return joint, np.stack([x + shifts[0], y + shifts[1]], 1), maps.peak_score[joint, rank]
+    inside = (near[0][:, :4] == around[0][:, :4]) & (near[1][:, :4] == around[1][:, :4])
+    first = ~(inside & (value[:, :4] >= value[:, 4:5])).any(1)
+    joint, x, y, value = joint[first], x[first], y[first], value[first]
+    lower, centre, upper = np.log(np.maximum(value[:, [3, 1, 4, 4, 5, 6]], 1e-6)).reshape(-1, 3, 2).swapaxes(0, 1)
+    bend = np.minimum(lower + upper - 2 * centre, -1e-6)
+    shift = (lower - upper) / (2 * bend)
+    at, last, slope = np.array([x, y]).T, (w - 1, h - 1), head.sigma**2
+    shift = np.where(at == 0, 0.5 - slope * (centre - upper), shift)
+    shift = np.where(at == last, slope * (centre - lower) - 0.5, shift)
+    return joint, at + np.minimum(np.maximum(shift, -0.5), 0.5), value[:, 4]
 
 
 def score_limbs(
     maps: Maps, head: Head, joint: np.ndarray, cells: np.ndarray, config: DecodeConfig
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Agreement of the field with every pair of candidates that a limb could join.
 
     A pair counts if enough samples along it agree; its score is their mean, less a penalty for pairs longer than half
     the map's longer side, after OpenPose (Cao et al. 2017, section 2.3; its released code takes the height).
 
     Returns:
-        first (E,), second (E,): indices of candidates; score (E,).
+        limb (E,), first (E,), second (E,): number of the limb, ascending, and indices of its candidates; score (E,).
     """
     h, w = maps.fields.shape[1:]
     starts = np.searchsorted(joint, np.arange(len(head.skeleton) + 1))
-    firsts, seconds, limbs = [], [], []
-    for limb, (a, b) in enumerate(head.limbs):
-        first, second = np.arange(starts[a], starts[a + 1]), np.arange(starts[b], starts[b + 1])
-        firsts.append(np.repeat(first, len(second)))
-        seconds.append(np.tile(second, len(first)))
-        limbs.append(np.full(len(first) * len(second), limb))
-    first, second, limb = np.concatenate(firsts), np.concatenate(seconds), np.concatenate(limbs)
-    along = cells[second] - cells[first]
-    length = np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-6)
-    at = cells[first][:, None] + along[:, None] * np.linspace(0, 1, config.samples)[None, :, None]
-    x = np.clip(np.rint(at[..., 0]), 0, w - 1).astype(np.intp)
-    y = np.clip(np.rint(at[..., 1]), 0, h - 1).astype(np.intp)
-    unit = along / length[:, None]
-    agreement = (
-        maps.fields[2 * limb[:, None], y, x] * unit[:, :1] + maps.fields[2 * limb[:, None] + 1, y, x] * unit[:, 1:]
-    )
-    score = agreement.mean(1) + np.minimum(0.5 * max(h, w) / length - 1, 0)
-    good = ((agreement > config.limb).mean(1) >= config.agree) & (score > 0)
-    return first[good], second[good], score[good]
+    counts, (one, two) = np.diff(starts), np.array(head.limbs).T
+    pairs = counts[one] * counts[two]
+    limb = np.repeat(np.arange(len(pairs)), pairs)
+    within = np.arange(len(limb)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
+    row = within // counts[two][limb]
+    first, second = starts[one][limb] + row, starts[two][limb] + within - row * counts[two][limb]
+    # Of many people few pairs agree. Where more samples than may fail do so in the middle, the others need no look.
+    cells = np.minimum(np.maximum(cells, 0), (w - 1, h - 1)).astype(np.float32)
+    share = np.arange(config.samples, dtype=np.float32) / max(config.samples - 1, 1)
+    failures = config.samples - math.ceil(config.agree * config.samples - 1e-6)
+    if len(limb) > 256:
+        middle = share[(config.samples - failures - 1) // 2 :][: failures + 1]
+        good = (_agreement(maps.fields, limb, cells, first, second, middle)[0] > config.limb).any(0)
+        limb, first, second = limb[good], first[good], second[good]
+    agreement, length = _agreement(maps.fields, limb, cells, first, second, share)
+    score = agreement.sum(0) / config.samples + np.minimum(0.5 * max(h, w) / length - 1, 0)
+    good = ((agreement <= config.limb).sum(0) <= failures) & (score > 0)
+    return limb[good], first[good], second[good], score[good]
 
 
-def group(joint: np.ndarray, first: np.ndarray, second: np.ndarray, score: np.ndarray) -> list[dict[int, int]]:
-    """Join candidates into people, the best limb of the whole picture first.
+def _agreement(
+    fields: np.ndarray, limb: np.ndarray, cells: np.ndarray, first: np.ndarray, second: np.ndarray, share: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The field's part along every pair at some shares of the way, (S, E), and the pairs' lengths in cells, (E,)."""
+    _, h, w = fields.shape
+    start = cells[first]
+    (x, y), (x0, y0) = (cells[second] - start).T, (start + np.float32(0.5)).T  # rounds to the nearest, being positive
+    length = np.maximum(np.sqrt(x * x + y * y), np.float32(1e-6))
+    index = (share[:, None] * y + y0).astype(np.intp) * w
+    index += (share[:, None] * x + x0).astype(np.intp)
+    index += 2 * h * w * limb
+    flat = fields.reshape(-1)
+    agreement = flat.take(index) * (x / length)
+    index += h * w
+    return agreement + flat.take(index) * (y / length), length
+
+
+def group(
+    joint: np.ndarray,
+    limb: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    score: np.ndarray,
+    head: Head,
+    by_limb: bool = False,
+) -> list[list[int]]:
+    """Join candidates into people, the best limb of the whole picture first, as paper 001 groups.
 
     Two groups are merged unless both have the same joint. Taking limbs by score, not by kind, lets a sure forearm
     decide before a doubtful neck.
 
+    Args:
+        joint: (M,) of every candidate.
+        limb: this and the next three as :func:`score_limbs` returns them.
+        first: likewise.
+        second: likewise.
+        score: likewise.
+        head: its limbs.
+        by_limb: OpenPose's order instead: kind after kind, in the order of the head, each one's best first. Where
+            several limbs end in the same joint, all but the last come after the others and only add what is missing.
+
     Returns:
-        one dict (joint -> candidate) a person, for people of at least two joints.
+        the candidates of every person, for people of at least two joints.
     """
-    person_of: dict[int, dict[int, int]] = {}
-    order = np.argsort(-score, kind="stable")
-    names = joint.tolist()
-    for a, b in zip(first[order].tolist(), second[order].tolist(), strict=True):
-        one = person_of.get(a) or {names[a]: a}
-        two = person_of.get(b) or {names[b]: b}
-        if one is two or not one.keys().isdisjoint(two):
+    spare = np.zeros(len(head.limbs), bool)
+    if by_limb:
+        ends = [b for _, b in head.limbs]
+        spare[:] = [b in ends[i + 1 :] for i, b in enumerate(ends)]
+    spare = spare[limb]
+    order = np.lexsort((-score, limb, spare)) if by_limb else np.argsort(-score, kind="stable")
+    person_of, members = list(range(len(joint))), [[c] for c in range(len(joint))]
+    has = [1 << k for k in joint.tolist()]
+    for a, b, adds in zip(first[order].tolist(), second[order].tolist(), spare[order].tolist(), strict=True):
+        one, two = person_of[a], person_of[b]
+        if one == two or has[one] & has[two] or (adds and (len(members[one]) == 1 or len(members[two]) > 1)):
             continue
-        one.update(two)
-        for candidate in one.values():
+        has[one] |= has[two]
+        members[one] += members[two]
+        for candidate in members[two]:
             person_of[candidate] = one
-    return list({id(person): person for person in person_of.values()}.values())
+        members[two] = []
+    return [candidates for candidates in members if len(candidates) > 1]
 
 
-def best_of_each(joint: np.ndarray) -> list[dict[int, int]]:
+def best_of_each(joint: np.ndarray) -> list[list[int]]:
     """The one person of a network without limbs: the highest peak of every joint.
 
     Args:
@@ -176,8 +220,7 @@ def best_of_each(joint: np.ndarray) -> list[dict[int, int]]:
     Returns:
         as of :func:`group`; nobody where there is no peak.
     """
-    names, first = np.unique(joint, return_index=True)
-    return [dict(zip(names.tolist(), first.tolist(), strict=True))] if len(names) else []
+    return [np.unique(joint, return_index=True)[1].tolist()] if len(joint) else []
 
 
 def decode(
@@ -203,16 +246,14 @@ def decode(
         return _sure(maps.xy, maps.score, maps.person_score, config)
     joint, cells, joint_score = peaks(maps, head, config.peak)
     if head.limbs:
-        first, second, limb_score = score_limbs(maps, head, joint, cells, config)
-        people = group(joint, first, second, limb_score)
+        people = group(joint, *score_limbs(maps, head, joint, cells, config), head, config.by_limb)
     else:
         people = best_of_each(joint)
     n, k = len(people), len(head.skeleton)
     xy, score = np.full((n, k, 2), np.nan, np.float32), np.zeros((n, k), np.float32)
-    pixels = from_cells(cells, head.stride)
-    for row, person in enumerate(people):
-        which, candidates = list(person), list(person.values())
-        xy[row, which], score[row, which] = pixels[candidates], joint_score[candidates]
+    candidate = np.array([c for person in people for c in person], np.intp)
+    place = np.repeat(np.arange(n), [len(person) for person in people]), joint[candidate]
+    xy[place], score[place] = from_cells(cells[candidate], head.stride), joint_score[candidate]
     xy, score = xy[:, list(head.output_order)], np.minimum(score[:, list(head.output_order)], 1)
     xy, score, person_score = _sure(xy, score, np.sqrt((score**2).mean(1)), config)
     if config.complete:

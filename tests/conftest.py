@@ -10,6 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; before anything reads it
 import cv2
 import numpy as np
 import pytest
+from crowds import FIGURE
 from hypothesis import settings
 
 import lithepose
@@ -22,15 +23,6 @@ settings.register_profile("fixed", derandomize=True, deadline=None, database=Non
 settings.load_profile("fixed")
 
 SAMPLES = Path(lithepose.__file__).parent / "samples"
-
-# A standing figure in a box of 1 x 1, in COCO-17 order.
-FIGURE = np.array(
-    [
-        [0.50, 0.08], [0.53, 0.06], [0.47, 0.06], [0.56, 0.08], [0.44, 0.08], [0.64, 0.22], [0.36, 0.22], [0.72, 0.38],
-        [0.28, 0.38], [0.74, 0.54], [0.26, 0.54], [0.59, 0.54], [0.41, 0.54], [0.60, 0.74], [0.40, 0.74], [0.61, 0.94],
-        [0.39, 0.94],
-    ]
-)  # fmt: skip
 
 
 @pytest.fixture(scope="session")

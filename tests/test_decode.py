@@ -1,25 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import parsing
 import pytest
+from crowds import CELLS, maps_of, people_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lithepose.decode import DecodeConfig, Found, Maps, decode, group, peaks
+from lithepose.image import from_cells
 from lithepose.skeleton import COCO_17, COCO_BOXES_HEAD, COCO_HEAD, FLIC_HEAD
+from lithepose.training import targets
 
-targets = pytest.importorskip("lithepose.training.targets")
-
-CELLS = 32  # maps of 256x256 pixels
 EXTREMES = [COCO_17.joints.index(n) for n in ("left_ear", "left_wrist", "right_wrist", "left_ankle", "right_ankle")]
-
-
-def maps_of(joints: np.ndarray, cells: int = CELLS) -> Maps:
-    """Targets of COCO-17 people (P, 17, 3), as a perfect network would answer."""
-    full = targets.head_joints(joints.astype(np.float32), COCO_17.joints, COCO_HEAD)
-    return Maps.from_arrays(
-        targets.heatmaps(full, COCO_HEAD, cells, cells), targets.fields(full, COCO_HEAD, cells, cells)
-    )
 
 
 @st.composite
@@ -95,11 +90,46 @@ def test_nobody():
 
 def test_grouping_prefers_sure_limbs_and_never_doubles_a_joint():
     joint = np.array([0, 0, 1, 1, 2])
-    people = group(joint, np.array([0, 1, 0, 2, 3]), np.array([2, 2, 3, 4, 4]), np.array([0.5, 0.9, 0.4, 0.8, 0.7]))
-    assert {frozenset(p.items()) for p in people} == {
-        frozenset({0: 1, 1: 2, 2: 4}.items()),
-        frozenset({0: 0, 1: 3}.items()),
-    }
+    limb, score = np.array([0, 0, 0, 1, 1]), np.array([0.5, 0.9, 0.4, 0.8, 0.7])
+    people = group(joint, limb, np.array([0, 1, 0, 2, 3]), np.array([2, 2, 3, 4, 4]), score, COCO_HEAD)
+    assert {frozenset(p) for p in people} == {frozenset({1, 2, 4}), frozenset({0, 3})}
+
+
+@pytest.mark.parametrize("by_limb", [False, True])
+@pytest.mark.parametrize("n", [1, 2, 5, 10, 20])
+def test_people_are_those_of_the_papers_text(n, by_limb):
+    """On clean maps and on ones with noise, where much is doubtful; joint by joint."""
+    for seed, noise in ((0, 0.0), (1, 0.0), (2, 0.05), (3, 0.05)):
+        rng = np.random.default_rng(seed)
+        clean = maps_of(people_of(n, seed), (46, 54))
+        maps = Maps.from_arrays(
+            (clean.heatmaps + rng.normal(0, noise, clean.heatmaps.shape)).astype(np.float32),
+            (clean.fields + rng.normal(0, 4 * noise, clean.fields.shape)).astype(np.float32),
+        )
+        config = DecodeConfig(by_limb=by_limb)
+        people = [person for person in parsing.parse(maps, COCO_HEAD, config) if len(person.keys() - {17}) >= 4]
+        expected = np.full((len(people), 18, 2), np.nan)
+        for row, person in zip(expected, people, strict=True):
+            for joint, (_, x, y, _) in person.items():
+                row[joint] = from_cells(np.array([x, y]), COCO_HEAD.stride)
+        xy, _, _ = decode(maps, COCO_HEAD, config)
+        assert len(xy) == len(people)
+        assert n == len(people) or noise
+        for person in expected[:, :17]:
+            off = np.where(np.isnan(xy) & np.isnan(person), 0, xy - person)  # NaN where only one has the joint
+            assert (np.abs(off).max((1, 2)) < 1e-2).sum() == 1
+
+
+def test_openpose_parts_a_person_without_a_neck():
+    joints = people_of(1, 0)
+    maps = maps_of(joints, (46, 54))
+    heatmaps = maps.heatmaps.copy()
+    heatmaps[17] = 0  # of the neck; shoulders, hips and head hang on it
+    maps = Maps.from_arrays(heatmaps, maps.fields)
+    config = DecodeConfig(joints=2)
+    best_first, by_limb = (decode(maps, COCO_HEAD, replace(config, by_limb=b))[1] for b in (False, True))
+    assert sorted((best_first > 0).sum(1)) == [3, 3, 11]  # legs apart; arms hold on to the head by the ears
+    assert sorted((by_limb > 0).sum(1)) == [3, 3, 3, 3, 5]
 
 
 def test_thresholds_drop_the_weak():

@@ -1,0 +1,70 @@
+"""Time from a network's outputs to Poses, one thread: maps of 46x54 cells with 1 to 20 people drawn on them.
+
+    python benchmarks/decoding.py
+
+Beside it the same by the papers' text, one number at a time (``tests/parsing.py``), which the tests compare the results
+with. Both groupings: the best limb of the picture first (paper 001, which states 0.2 ms for 2 people, 0.6 for 10) and
+OpenPose's. All parts take turns in every round; medians. Writes ``results/decoding-CPU.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import machine  # noqa: E402
+import numpy as np  # noqa: E402
+import parsing  # noqa: E402
+from crowds import maps_of, people_of  # noqa: E402
+
+import lithepose  # noqa: E402
+from lithepose.benchmark import median, take_turns  # noqa: E402
+from lithepose.decode import peaks, score_limbs  # noqa: E402
+
+HEIGHT, WIDTH = 46, 54
+ROUNDS = 300
+
+
+def main() -> None:
+    model = lithepose.load(size=8 * WIDTH, threads=1)
+    by_limb = model.with_config(by_limb=True)
+    _, back = model.fit(np.zeros((8 * HEIGHT, 8 * WIDTH, 3), np.uint8))
+    rows = []
+    for people in (1, 2, 5, 10, 20):
+        maps = maps_of(people_of(people, 0), (HEIGHT, WIDTH))
+        joint, cells, _ = peaks(maps, model.head, model.config.peak)
+        parts: dict[str, Callable[[], object]] = {
+            "all": lambda m=maps: model.decode(m, back),
+            "peaks": lambda m=maps: peaks(m, model.head, model.config.peak),
+            "limbs": lambda m=maps, j=joint, c=cells: score_limbs(m, model.head, j, c, model.config),
+            "all by limb": lambda m=maps: by_limb.decode(m, back),
+        }
+        times = take_turns(parts, ROUNDS)
+        slow = take_turns({"text": lambda m=maps: parsing.parse(m, model.head, model.config)}, 3)
+        rows.append(
+            {
+                "people": people,
+                "found": len(model.decode(maps, back)),
+                **{f"{name.replace(' ', '_')}_ms": f"{median(times, name):.3f}" for name in parts},
+                "by_the_text_ms": f"{median(slow, 'text'):.1f}",
+                "rounds": ROUNDS,
+                "cpu": machine.cpu(),
+            }
+        )
+        print(*(f"{key} {value}" for key, value in rows[-1].items()), sep="  ")
+    path = ROOT / "results" / f"decoding-{machine.cpu()}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
