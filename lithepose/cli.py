@@ -70,6 +70,8 @@ def predict(
     complete: bool = False,
     flip: bool = False,
     boxes: str = "",
+    track: bool = False,
+    smooth: bool = False,
 ) -> int:
     """Find people in pictures, folders, patterns, videos, cameras (a number) and streams (rtsp://...).
 
@@ -88,6 +90,8 @@ def predict(
         flip: look at the mirrored picture as well, and average: better, at twice the time.
         boxes: for networks of one person, where people are: name of a model that finds them (with its own size and
             threshold), or a .json {"photo.jpg": [[x, y, width, height], ...]}. Default: one, who fills the picture.
+        track: give the people of a video ids that stay with them.
+        smooth: track them and steady their joints, which lag by about a frame.
     """
     from .decode import DecodeConfig
     from .frames import expand
@@ -114,6 +118,11 @@ def predict(
         name = {"lithepose": "poses.jsonl", "coco": "poses.json", "csv": "poses.csv", "openpose": "openpose"}[format]
         json = out / name
     _keep_sources(json, [i.source for i in inputs])
+    if track or smooth:
+        from .track import Following
+
+        found, following = look, Following(smooth)
+        look = lambda frame: following(frame, found(frame))  # noqa: E731
     return _predict(look, [i for i in inputs if i.source not in failures], out, json, format, failures)
 
 

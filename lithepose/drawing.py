@@ -11,7 +11,7 @@ SHIFT = 4  # OpenCV's fixed-point bits: joints are drawn at sixteenths of a pixe
 
 
 def draw(image: np.ndarray, poses: Poses, *, threshold: float = 0.0, copy: bool = True) -> np.ndarray:
-    """Draw people as limbs and joints.
+    """Draw people as limbs and joints, and their ids where they have some.
 
     Args:
         image: (H, W, 3) uint8 RGB, the picture that the poses were found in.
@@ -23,7 +23,8 @@ def draw(image: np.ndarray, poses: Poses, *, threshold: float = 0.0, copy: bool 
         (H, W, 3) uint8 RGB.
     """
     canvas = image.copy() if copy else image
-    for xy, score, box in zip(poses.xy, poses.score, poses.boxes, strict=True):
+    numbers = [-1] * len(poses) if poses.id is None else poses.id.tolist()
+    for xy, score, box, number in zip(poses.xy, poses.score, poses.boxes, numbers, strict=True):
         # Lines grow with the person, so that a face in front and a player far away both stay readable.
         width = int(np.clip(np.hypot(box[2], box[3]) / 90, 1, max(1.0, max(image.shape[:2]) / 150)))
         seen = (score > threshold) & (score > 0)
@@ -34,4 +35,8 @@ def draw(image: np.ndarray, poses: Poses, *, threshold: float = 0.0, copy: bool 
         for k in np.flatnonzero(seen):
             cv2.circle(canvas, points[k], (width + 1) << SHIFT, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
             cv2.circle(canvas, points[k], (width + 1) << SHIFT, (40, 40, 40), 1, cv2.LINE_AA, SHIFT)
+        if number >= 0 and seen.any():
+            at, size = (int(box[0]), max(int(box[1]) - 4 * width, 12)), 0.35 + 0.15 * width
+            for colour, stroke in (((40, 40, 40), 2 + width), ((255, 255, 255), 1 + width // 2)):
+                cv2.putText(canvas, str(number), at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, stroke, cv2.LINE_AA)
     return canvas

@@ -13,7 +13,7 @@ from .skeleton import COCO_17, OPENPOSE_18, SKELETONS, Skeleton
 if TYPE_CHECKING:
     import supervision
 
-CSV_COLUMNS = ("source", "frame", "time", "person", "person_score", "joint", "x", "y", "score")
+CSV_COLUMNS = ("source", "frame", "time", "person", "id", "person_score", "joint", "x", "y", "score")
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +27,8 @@ class Poses:
         person_score: (N,) float32 in [0, 1].
         skeleton: names and order of the K joints, and how they are joined.
         size: (width, height) of the picture.
+        id: (N,) int64, the same number for the same person in all frames of a video, -1 where that is not known; None
+            where nobody was followed.
     """
 
     xy: np.ndarray
@@ -34,6 +36,7 @@ class Poses:
     person_score: np.ndarray
     skeleton: Skeleton
     size: tuple[int, int]
+    id: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.person_score), len(self.skeleton)
@@ -41,6 +44,8 @@ class Poses:
             raise ValueError(
                 f"{n} people of {k} joints need xy {(n, k, 2)}, score {(n, k)}; not {self.xy.shape}, {self.score.shape}"
             )
+        if self.id is not None and len(self.id) != n:
+            raise ValueError(f"{len(self.id)} ids for {n} people")
 
     @classmethod
     def nobody(cls, skeleton: Skeleton, size: tuple[int, int]) -> Poses:
@@ -57,7 +62,8 @@ class Poses:
         """Some of the people; a number gives the one person, still as Poses."""
         if isinstance(which, (int, np.integer)):
             which = [range(len(self))[which]]
-        return Poses(self.xy[which], self.score[which], self.person_score[which], self.skeleton, self.size)
+        number = None if self.id is None else self.id[which]
+        return Poses(self.xy[which], self.score[which], self.person_score[which], self.skeleton, self.size, number)
 
     def __iter__(self) -> Iterator[Poses]:
         return (self[i] for i in range(len(self)))
@@ -93,7 +99,7 @@ class Poses:
             elif joint == "neck" and {"left_shoulder", "right_shoulder"} <= index.keys():
                 ends = [index["left_shoulder"], index["right_shoulder"]]
                 xy[:, k], score[:, k] = self.xy[:, ends].mean(1), self.score[:, ends].min(1)
-        return Poses(xy, score, self.person_score, skeleton, self.size)
+        return Poses(xy, score, self.person_score, skeleton, self.size, self.id)
 
     def to_dict(self) -> dict[str, Any]:
         """lithepose's own json: joints by name, ``null`` where not found. :meth:`from_dict` reads it back."""
@@ -103,8 +109,11 @@ class Poses:
                 name: [_round(x), _round(y), _round(s, 4)] if s > 0 else None
                 for name, (x, y), s in zip(self.joints, self.xy[person], self.score[person], strict=True)
             }
-            people.append({"score": _round(self.person_score[person], 4), "joints": joints})
+            people.append(self._ids("id", person) | {"score": _round(self.person_score[person], 4), "joints": joints})
         return {"width": self.size[0], "height": self.size[1], "skeleton": self.skeleton.name, "people": people}
+
+    def _ids(self, key: str, person: int) -> dict[str, int]:
+        return {} if self.id is None else {key: int(self.id[person])}
 
     @classmethod
     def from_dict(cls, data: dict[str, Any], skeleton: Skeleton | None = None) -> Poses:
@@ -122,7 +131,9 @@ class Poses:
             rows = [[p["joints"][name] or (np.nan, np.nan, 0) for name in skeleton.joints] for p in data["people"]]
             flat = np.array(rows, np.float32).reshape(len(rows), len(skeleton), 3)
             scores = np.array([p["score"] for p in data["people"]], np.float32)
-            return cls(flat[..., :2], flat[..., 2], scores, skeleton, (data["width"], data["height"]))
+            numbers = [p["id"] for p in data["people"] if "id" in p]
+            ids = np.array(numbers, np.int64) if len(numbers) == len(rows) > 0 else None
+            return cls(flat[..., :2], flat[..., 2], scores, skeleton, (data["width"], data["height"]), ids)
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a lithepose json ({error!r})") from error
 
@@ -139,8 +150,9 @@ class Poses:
                 "keypoints": [_round(v, 3) for v in keypoints],
                 "score": _round(score, 5),
                 "bbox": [_round(v) for v in box],
+                **self._ids("track_id", person),
             }
-            for keypoints, score, box in zip(flat, self.person_score, self.boxes, strict=True)
+            for person, (keypoints, score, box) in enumerate(zip(flat, self.person_score, self.boxes, strict=True))
         ]
 
     @classmethod
@@ -156,7 +168,11 @@ class Poses:
         flat = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], 2)).reshape(
             len(self), 3 * len(poses.skeleton)
         )
-        people = [{"person_id": [-1], "pose_keypoints_2d": [_round(v, 3) for v in person]} for person in flat]
+        ids = [-1] * len(self) if self.id is None else self.id.tolist()
+        people = [
+            {"person_id": [number], "pose_keypoints_2d": [_round(v, 3) for v in person]}
+            for number, person in zip(ids, flat, strict=True)
+        ]
         return {"version": 1.3, "joints": OPENPOSE_18.joints, "people": people}
 
     @classmethod
@@ -182,6 +198,7 @@ class Poses:
             [
                 *start,
                 p,
+                "" if self.id is None else int(self.id[p]),
                 _round(self.person_score[p], 4),
                 self.joints[k],
                 *map(_round, self.xy[p, k]),

@@ -19,6 +19,7 @@ from .poses import Poses
 from .prior import PosePrior
 from .runtime.onnx import ModelInfo, OnnxRuntime
 from .skeleton import Head
+from .track import Following
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "lithe"
@@ -141,17 +142,26 @@ class Predictor:
             return self._batch([open_picture(p) for p in picture])
         return self._batch([open_picture(picture)])[0]
 
-    def stream(self, source: str | Path | int | Iterable[str | Path]) -> Iterator[FramePoses]:
+    def stream(
+        self, source: str | Path | int | Iterable[str | Path], *, track: bool = False, smooth: bool = False
+    ) -> Iterator[FramePoses]:
         """Frame by frame through pictures, a folder, a video, a camera number or a network stream.
+
+        Args:
+            source: one or several of them.
+            track: give people of a video ids that stay with them (``poses.id``).
+            smooth: steady their joints too, with a lag of about a frame.
 
         Raises:
             UnreadableImage: a picture cannot be read; :func:`lithepose.frames.frames` goes on instead.
         """
         sources = [source] if isinstance(source, (str, Path, int)) else list(source)
+        following = Following(smooth) if track or smooth else None
         for frame in frames(expand([str(s) for s in sources])):
             if isinstance(frame, Failed):
                 raise frame.error
-            yield FramePoses(frame, self(frame.image))
+            poses = self(frame.image)
+            yield FramePoses(frame, following(frame, poses) if following else poses)
 
     def _batch(self, images: list[np.ndarray]) -> list[Poses]:
         if self.flip or len(self.scales) > 1:

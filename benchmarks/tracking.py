@@ -1,0 +1,80 @@
+"""How well people keep their ids, and how steady and how late smoothed joints are; on made-up walks, nothing is timed.
+
+    python benchmarks/tracking.py
+
+Twenty videos of two to five people who walk past each other (``tests/crowds.py``): joints off by a hundredth of a
+person's height, one in twelve missed, those behind others hidden. Then a still person, and one who moves steadily.
+Writes ``results/tracking.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+import numpy as np  # noqa: E402
+from crowds import FIGURE, poses_of, walkers  # noqa: E402
+
+from lithepose.smooth import Smoother  # noqa: E402
+from lithepose.track import Tracker  # noqa: E402
+
+HIDDEN, RATE, LENGTH = 10, 30.0, 200.0
+
+
+def ids() -> dict[str, float]:
+    count = dict.fromkeys(("people", "switches", "ids", "hidden 10 frames or more", "of these found again"), 0)
+    for seed in range(20):
+        tracker, known, seen = Tracker(), {}, {}
+        given: set[int] = set()
+        for frame, (time, numbers, poses) in enumerate(walkers(seed)):
+            followed = tracker(poses, time).id
+            assert followed is not None
+            for number, id in zip(numbers.tolist(), followed.tolist(), strict=True):
+                count["people"] += 1
+                if id < 0:
+                    continue
+                if number in known:
+                    count["switches"] += known[number] != id
+                    if frame - seen[number] > HIDDEN:
+                        count["hidden 10 frames or more"] += 1
+                        count["of these found again"] += known[number] == id
+                known[number], seen[number] = id, frame
+                given.add(id)
+        count["ids"] += len(given) - len(known)
+    count["more ids than people"] = count.pop("ids")
+    return dict(count)
+
+
+def smoothing() -> dict[str, float]:
+    figures = {}
+    rng, smoother, raw, smooth = np.random.default_rng(0), Smoother(), [], []
+    for frame in range(600):
+        xy = FIGURE * (LENGTH / 2, LENGTH) + rng.normal(0, LENGTH / 100, FIGURE.shape)
+        raw.append(xy)
+        smooth.append(smoother(poses_of(xy[None], np.full((1, 17), 0.6), np.array([1])), frame / RATE).xy[0])
+    before, after = np.array(raw[60:]), np.array(smooth[60:])
+    figures["jitter left, about the mean"] = after.std(0).mean() / before.std(0).mean()
+    figures["jitter left, from frame to frame"] = np.diff(after, axis=0).std() / np.diff(before, axis=0).std()
+    for lengths in (0.1, 0.3, 1.0):  # a second
+        smoother, step = Smoother(), lengths * LENGTH / RATE
+        for frame in range(150):
+            xy = FIGURE * (LENGTH / 2, LENGTH) + (step * frame, 0)
+            behind = xy - smoother(poses_of(xy[None], np.full((1, 17), 0.6), np.array([1])), frame / RATE).xy[0]
+        figures[f"lag in frames at {lengths} lengths a second"] = behind[:, 0].mean() / step
+    return figures
+
+
+def main() -> None:
+    rows = [(name, f"{value:.3g}" if value % 1 else int(value)) for name, value in (ids() | smoothing()).items()]
+    with (ROOT / "results" / "tracking.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([("figure", "value"), *rows])
+    for name, value in rows:
+        print(f"{name}: {value}")
+
+
+if __name__ == "__main__":
+    main()
