@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -154,7 +154,8 @@ def _predict(
     failures: dict[str, str],
 ) -> int:
     from .drawing import draw
-    from .frames import Failed, frames
+    from .frames import Failed, frames, old
+    from .pipeline import Behind, ahead
     from .sinks import PictureSink, ResultFile
 
     began, count, people, stopped = time.perf_counter(), 0, 0, False
@@ -162,28 +163,40 @@ def _predict(
     pictures = PictureSink(out, [i.source for i in inputs if i.kind != "live"]) if out else None
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn()
     progress = Progress(*columns, console=err_console, disable=not err_console.is_terminal, transient=True)
+
+    def write(result: tuple[Frame, Poses]) -> None:
+        frame, poses = result
+        try:
+            results.write(frame, poses)
+            if pictures and frame.source not in failures:
+                pictures.write(frame, draw(frame.image, poses, copy=False))
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            failures.setdefault(frame.source, str(error))
+
+    in_main = threading.current_thread() is threading.main_thread()
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
     with contextlib.ExitStack() as stack:
+        stack.callback(_on_interrupt, handlers)
         results = ResultFile(json, format, sys.stdout)
         stack.callback(results.close)
         if pictures:
             stack.callback(pictures.close)
         try:
             task = stack.enter_context(progress).add_task("", total=None)
-            for frame in frames(inputs):
+            writer = stack.enter_context(Behind(write))
+            looked_at = stack.enter_context(contextlib.closing(ahead(frames(inputs), stale=old)))
+            # From here on an interrupt is not heard: what is left takes a moment, and without it a video does not play.
+            stack.callback(_on_interrupt, dict.fromkeys(handlers, signal.SIG_IGN))
+            for frame in looked_at:
                 if isinstance(frame, Failed):
                     failures[frame.source] = str(frame.error)
                     continue
                 poses = look(frame)
                 count, people = count + 1, people + len(poses)
                 progress.update(task, advance=1, description=os.path.basename(frame.source))
-                try:
-                    results.write(frame, poses)
-                    if pictures and frame.source not in failures:
-                        pictures.write(frame, draw(frame.image, poses, copy=False))
-                except BrokenPipeError:
-                    raise
-                except OSError as error:
-                    failures.setdefault(frame.source, str(error))
+                writer.put((frame, poses))
         except KeyboardInterrupt:  # how a camera is ended; what was written is whole
             stopped = True
     failures |= pictures.failures if pictures else {}
@@ -200,6 +213,11 @@ def _predict(
         highlight=False,
     )
     return STOPPED if stopped and not all(i.kind == "live" for i in inputs) else SOME_FAILED if failures else OK
+
+
+def _on_interrupt(handlers: dict[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 def _keep_sources(json: Path, sources: list[str]) -> None:

@@ -38,6 +38,7 @@ class Frame:
         index: number of the frame in its video, from 0; None for a picture.
         time: seconds from the start of the video; None for a picture.
         rate: frames a second of the video; None for a picture.
+        live: whether it comes from a camera or stream, and is old when the next one is there.
     """
 
     image: np.ndarray
@@ -45,6 +46,7 @@ class Frame:
     index: int | None = None
     time: float | None = None
     rate: float | None = None
+    live: bool = False
 
     @property
     def name(self) -> str:
@@ -139,6 +141,11 @@ def frames(inputs: Iterable[Input]) -> Iterator[Frame | Failed]:
             yield Failed(shown(item.source), error)
 
 
+def old(frame: Frame | Failed) -> bool:
+    """Whether a newer one should take its place."""
+    return isinstance(frame, Frame) and frame.live
+
+
 def _picture(item: Input) -> Iterator[Frame]:
     if ADDRESS.match(item.source):
         try:
@@ -210,7 +217,7 @@ def _video(item: Input) -> Iterator[Frame]:
                 missed = 0
                 # A file says when the frame just read is shown; cameras fill that with clocks of their own.
                 seconds = time.monotonic() - began if live else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), name, index, max(seconds, 0.0), rate)
+                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), name, index, max(seconds, 0.0), rate, live)
                 index += 1
                 continue
             missed += 1

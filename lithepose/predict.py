@@ -13,8 +13,9 @@ import numpy as np
 
 from .augmented import average, unmirror
 from .decode import DecodeConfig, Found, Maps, decode
-from .frames import Failed, Frame, expand, frames
+from .frames import Failed, Frame, expand, frames, old
 from .image import Fit, as_rgb, cut, fit, read_image
+from .pipeline import ahead
 from .poses import Poses
 from .prior import PosePrior
 from .runtime.onnx import ModelInfo, OnnxRuntime
@@ -147,6 +148,9 @@ class Predictor:
     ) -> Iterator[FramePoses]:
         """Frame by frame through pictures, a folder, a video, a camera number or a network stream.
 
+        They are read in a thread while the network works. Of a camera or stream the newest frame comes next, and those
+        that it was too slow for are dropped.
+
         Args:
             source: one or several of them.
             track: give people of a video ids that stay with them (``poses.id``).
@@ -157,7 +161,7 @@ class Predictor:
         """
         sources = [source] if isinstance(source, (str, Path, int)) else list(source)
         following = Following(smooth) if track or smooth else None
-        for frame in frames(expand([str(s) for s in sources])):
+        for frame in ahead(frames(expand([str(s) for s in sources])), stale=old):
             if isinstance(frame, Failed):
                 raise frame.error
             poses = self(frame.image)
