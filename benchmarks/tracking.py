@@ -26,7 +26,8 @@ HIDDEN, RATE, LENGTH = 10, 30.0, 200.0
 
 
 def ids() -> dict[str, float]:
-    count = dict.fromkeys(("people", "switches", "ids", "hidden 10 frames or more", "of these found again"), 0)
+    names = "people", "switches", "ids", "hidden 10 frames or more", "of these found again"
+    count: dict[str, float] = dict.fromkeys(names, 0)
     for seed in range(20):
         tracker, known, seen = Tracker(), {}, {}
         given: set[int] = set()
@@ -46,7 +47,7 @@ def ids() -> dict[str, float]:
                 given.add(id)
         count["ids"] += len(given) - len(known)
     count["more ids than people"] = count.pop("ids")
-    return dict(count)
+    return count
 
 
 def smoothing() -> dict[str, float]:
@@ -60,7 +61,7 @@ def smoothing() -> dict[str, float]:
     figures["jitter left, about the mean"] = after.std(0).mean() / before.std(0).mean()
     figures["jitter left, from frame to frame"] = np.diff(after, axis=0).std() / np.diff(before, axis=0).std()
     for lengths in (0.1, 0.3, 1.0):  # a second
-        smoother, step = Smoother(), lengths * LENGTH / RATE
+        smoother, step, behind = Smoother(), lengths * LENGTH / RATE, np.zeros((17, 2))
         for frame in range(150):
             xy = FIGURE * (LENGTH / 2, LENGTH) + (step * frame, 0)
             behind = xy - smoother(poses_of(xy[None], np.full((1, 17), 0.6), np.array([1])), frame / RATE).xy[0]

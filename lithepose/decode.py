@@ -44,11 +44,20 @@ class Maps:
             top: peaks kept a joint, at most h * w.
         """
         k, h, w = heatmaps.shape
-        padded = np.pad(heatmaps, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
-        largest = np.max([padded[:, y : y + h, x : x + w] for y in range(3) for x in range(3)], 0)
-        flat = np.where((heatmaps == largest) & (heatmaps > 0), heatmaps, 0).reshape(k, -1)
-        cell = np.argsort(-flat, 1, kind="stable")[:, :top]
-        return cls(heatmaps, fields, np.take_along_axis(flat, cell, 1), cell)
+        padded = np.full((k, h + 2, w + 2), -np.inf, heatmaps.dtype)
+        padded[:, 1:-1, 1:-1] = heatmaps
+        rows = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
+        largest = np.maximum(np.maximum(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:])
+        joint, cell = np.nonzero(((heatmaps == largest) & (heatmaps > 0)).reshape(k, -1))
+        value = heatmaps.reshape(k, -1)[joint, cell]
+        order = np.lexsort((-value, joint))  # of equal ones the first comes first
+        joint, cell, value = joint[order], cell[order], value[order]
+        rank = np.arange(len(joint)) - np.searchsorted(joint, np.arange(k))[joint]
+        kept = rank < top
+        where = joint[kept], rank[kept]
+        peak_score, peak_cell = np.zeros((k, top), heatmaps.dtype), np.zeros((k, top), np.int64)
+        peak_score[where], peak_cell[where] = value[kept], cell[kept]
+        return cls(heatmaps, fields, peak_score, peak_cell)
 
 
 @dataclass(frozen=True)

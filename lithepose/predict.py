@@ -21,6 +21,7 @@ from .prior import PosePrior
 from .runtime.onnx import ModelInfo, OnnxRuntime
 from .skeleton import Head
 from .track import Following
+from .warm import WarmStart
 
 WEIGHTS = Path(__file__).parent / "weights"
 DEFAULT = "lithe"
@@ -144,7 +145,12 @@ class Predictor:
         return self._batch([open_picture(picture)])[0]
 
     def stream(
-        self, source: str | Path | int | Iterable[str | Path], *, track: bool = False, smooth: bool = False
+        self,
+        source: str | Path | int | Iterable[str | Path],
+        *,
+        track: bool = False,
+        smooth: bool = False,
+        warm_start: bool = False,
     ) -> Iterator[FramePoses]:
         """Frame by frame through pictures, a folder, a video, a camera number or a network stream.
 
@@ -155,16 +161,18 @@ class Predictor:
             source: one or several of them.
             track: give people of a video ids that stay with them (``poses.id``).
             smooth: steady their joints too, with a lag of about a frame.
+            warm_start: run the network only where a video has changed, see :class:`lithepose.warm.WarmStart`.
 
         Raises:
             UnreadableImage: a picture cannot be read; :func:`lithepose.frames.frames` goes on instead.
         """
         sources = [source] if isinstance(source, (str, Path, int)) else list(source)
         following = Following(smooth) if track or smooth else None
+        look = WarmStart(self).look if warm_start else lambda frame: self(frame.image)
         for frame in ahead(frames(expand([str(s) for s in sources])), stale=old):
             if isinstance(frame, Failed):
                 raise frame.error
-            poses = self(frame.image)
+            poses = look(frame)
             yield FramePoses(frame, following(frame, poses) if following else poses)
 
     def _batch(self, images: list[np.ndarray]) -> list[Poses]:

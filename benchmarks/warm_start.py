@@ -1,0 +1,109 @@
+"""What ``--warm-start`` gains and costs: time, and how much of what a cold run finds it finds at the same places.
+
+    python benchmarks/warm_start.py [VIDEO...]
+
+Made-up videos of 960x720 with noise (three levels): a photo that stands still, one that slides over a still background,
+one that pans; and whatever else is named. Cold and warm take turns frame by frame. Likeness is the mean over the people
+of the cold run of OKS with the most alike of the warm one; so noise alone, which shakes the cold run too, costs some:
+``noise`` is the likeness of cold runs on two draws of it. Writes ``results/warm-start-CPU.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import machine
+import numpy as np
+
+import lithepose
+from lithepose.frames import Frame, expand, frames
+from lithepose.image import read_image
+from lithepose.poses import Poses
+from lithepose.warm import WarmStart
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = ROOT / "lithepose" / "samples"
+FRAMES = 90
+
+
+def made_up(kind: str) -> Iterator[np.ndarray]:
+    astronaut, camera = (read_image(SAMPLES / f"{name}.jpg") for name in ("astronaut", "camera"))
+    person = cv2.resize(astronaut[:, 60:400], (230, 346))
+    blurred = cv2.GaussianBlur(cv2.resize(camera[:120, :200], (960, 720)), (0, 0), 9)
+    still, large = cv2.resize(astronaut, (960, 720)), cv2.resize(astronaut, (1150, 1150))
+    for frame in range(FRAMES):
+        if kind == "still":
+            yield still
+        elif kind == "pan":
+            yield large[100:820, 2 * frame : 2 * frame + 960]
+        else:
+            picture, x, y = blurred.copy(), 50 + 7 * frame, 200 + int(20 * np.sin(frame / 6))
+            picture[y : y + 346, x : x + 230] = person
+            yield picture
+
+
+def noisy(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
+
+
+def likeness(cold: Poses, warm: Poses) -> list[float]:
+    sigmas, out = 2 * np.array(cold.skeleton.sigmas), []
+    for person in cold:
+        joints, area = person.found[0], max(float(person.boxes[0, 2:].prod()), 1.0)
+        distance = ((person.xy - warm.xy) ** 2).sum(2)
+        each = np.where(warm.found, np.exp(-distance / (2 * area * sigmas**2)), 0)[:, joints]
+        out.append(float(each.mean(1).max(initial=0)))
+    return out
+
+
+def measure(model: lithepose.Predictor, name: str, pictures: Iterator[np.ndarray], noise: bool) -> dict[str, object]:
+    warm, rng = WarmStart(model), np.random.default_rng(0)
+    seconds, alike, shaken, looked, people = [0.0, 0.0], [], [], [], 0
+    for picture in pictures:
+        frame = noisy(picture, rng) if noise else picture
+        began = time.perf_counter()
+        cold = model(frame)
+        between = time.perf_counter()
+        found = warm(frame)
+        seconds[0] += between - began
+        seconds[1] += time.perf_counter() - between
+        looked.append(warm.looked)
+        alike += likeness(cold, found)
+        shaken += likeness(cold, model(noisy(picture, rng))) if noise else []
+        people += len(cold)
+    return {
+        "video": name,
+        "frames": len(looked),
+        "people": people,
+        "cold_ms": f"{1000 * seconds[0] / len(looked):.1f}",
+        "warm_ms": f"{1000 * seconds[1] / len(looked):.1f}",
+        "times_faster": f"{seconds[0] / seconds[1]:.2f}",
+        "looked_at": f"{np.mean(looked):.2f}",
+        "likeness": f"{np.mean(alike):.3f}",
+        "noise": f"{np.mean(shaken):.3f}" if noise else "",
+        "cpu": machine.cpu(),
+    }
+
+
+def main() -> None:
+    model = lithepose.load()
+    rows = [measure(model, kind, made_up(kind), True) for kind in ("still", "slide", "pan")]
+    for video in sys.argv[1:]:
+        pictures = (f.image for f in frames(expand([video])) if isinstance(f, Frame))
+        rows.append(measure(model, Path(video).name, pictures, False))
+    path = ROOT / "results" / f"warm-start-{machine.cpu()}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    for row in rows:
+        print(*row.values(), sep="  ")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import write_video
+
+from lithepose import Predictor
+from lithepose.cli import main
+from lithepose.decode import DecodeConfig, Found, Maps
+from lithepose.frames import Frame
+from lithepose.runtime.onnx import ModelInfo
+from lithepose.skeleton import COCO_BOXES_HEAD, Head, Skeleton
+from lithepose.warm import WarmStart
+
+ONE = Head(Skeleton("three", ("red", "green", "blue")), Skeleton("three", ("red", "green", "blue")))
+
+
+class Colours:
+    """A network of one person whose joints are where the picture is reddest, greenest and bluest, cell by cell."""
+
+    def __init__(self) -> None:
+        self.info = ModelInfo("colours", ONE, 32, 256)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, images: np.ndarray) -> list[Maps | Found]:
+        self.shapes += [image.shape[:2] for image in images]
+        n, h, w, _ = images.shape
+        cells = images.reshape(n, h // 8, 8, w // 8, 8, 3).mean((2, 4)).transpose(0, 3, 1, 2).astype(np.float32) / 255
+        return [Maps.from_arrays(one, np.empty((0, *one.shape[1:]), np.float32)) for one in cells]
+
+
+def picture(*places: tuple[int, int], size: int = 256) -> np.ndarray:
+    image = np.full((size, size, 3), 20, np.uint8)
+    for channel, (x, y) in enumerate(places):
+        image[y : y + 8, x : x + 8, channel] = 250
+    return image
+
+
+def warm(**options: float) -> tuple[WarmStart, Colours]:
+    runtime = Colours()
+    return WarmStart(Predictor(runtime, config=DecodeConfig(joints=1)), **options), runtime  # pyright: ignore
+
+
+def test_of_a_local_network_the_result_is_that_of_the_whole():
+    start, runtime = warm()
+    rng = np.random.default_rng(0)
+    places = [(40, 40), (200, 40), (120, 200)]
+    for _ in range(12):
+        places[rng.integers(3)] = tuple((8 * rng.integers(0, 32, 2)).tolist())
+        image = picture(*places)
+        assert start(image).xy.tolist() == start.predictor(image).xy.tolist()
+    parts = [shape for shape in runtime.shapes[::2] if shape != (256, 256)]
+    assert len(parts) > 3
+    assert all(h % 32 == w % 32 == 0 for h, w in parts)
+
+
+def test_only_what_has_changed_is_looked_at():
+    start, runtime = warm()
+    still = picture((40, 40), (200, 40), (120, 200))
+    first = start(still)
+    assert start.looked == 1
+    assert start(still).xy.tolist() == first.xy.tolist()
+    assert start.looked == 0
+    assert len(runtime.shapes) == 1
+    start(picture((40, 40), (200, 40), (128, 208)))
+    assert 0 < start.looked < 0.3
+
+
+def test_noise_is_no_change_and_slow_change_is_one_in_time():
+    start, runtime = warm(every=1000)
+    rng = np.random.default_rng(0)
+    still = picture((40, 40), (200, 40), (120, 200)).astype(float)
+    for _ in range(20):
+        start(np.clip(still + rng.normal(0, 6, still.shape), 0, 255).astype(np.uint8))
+    assert len(runtime.shapes) == 1
+    for step in range(12):  # a lamp goes on, one level a frame
+        start((still + step).astype(np.uint8))
+    assert 2 <= len(runtime.shapes) <= 4
+
+
+def test_the_whole_is_looked_at_now_and_then_and_at_a_cut():
+    start, runtime = warm(every=5)
+    still = picture((40, 40), (200, 40), (120, 200))
+    for _ in range(11):
+        start(still)
+    assert runtime.shapes == [(256, 256)] * 3
+    start(255 - still)
+    assert runtime.shapes == [(256, 256)] * 4
+    start(picture((40, 40), size=128))  # another shape
+    assert len(runtime.shapes) == 5
+
+
+def test_every_video_begins_anew():
+    start, runtime = warm()
+    still = picture((40, 40), (200, 40), (120, 200))
+    for source, index in (("a.mp4", 0), ("a.mp4", 1), ("b.mp4", 0), ("b.mp4", 1), ("b.mp4", 0), ("c.jpg", None)):
+        start.look(Frame(still, source, index))
+    assert len(runtime.shapes) == 4
+
+
+def test_what_has_no_maps_is_refused():
+    class Boxes(Colours):
+        def __init__(self) -> None:
+            super().__init__()
+            self.info = ModelInfo("boxes", COCO_BOXES_HEAD, 32, 256)
+
+        def __call__(self, images: np.ndarray) -> list[Maps | Found]:
+            return [Found(np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0))]
+
+    with pytest.raises(ValueError, match="boxes has no maps"):
+        WarmStart(Predictor(Boxes()))(picture())
+    fixed = Colours()
+    fixed.info = replace(fixed.info, fixed=True)
+    with pytest.raises(ValueError, match="one size alone"):
+        WarmStart(Predictor(fixed))
+    with pytest.raises(ValueError, match="leave flip and scales out"):
+        WarmStart(Predictor(Colours(), flip=True))
+
+
+def test_command_and_stream(tmp_path, monkeypatch, model, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "clip.mp4", 6)
+    options = ["clip.mp4", "--size", "128", "--json"]
+    assert main(["predict", *options, "warm.jsonl", "--warm-start", "--smooth"]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "warm.jsonl").read_text().splitlines()]
+    assert [line["frame"] for line in lines] == list(range(6))
+    assert len(list(Predictor(size=128).stream("clip.mp4", warm_start=True, track=True))) == 6
+    assert main(["predict", *options, "x.jsonl", "--warm-start", "--boxes", "lithe"]) == 2
+    assert "leave it or --boxes out" in capsys.readouterr().err.replace("\n", " ")
