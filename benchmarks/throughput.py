@@ -1,0 +1,81 @@
+"""Frames a second of ``lithepose predict`` on a video, beside its network alone on frames that lie in memory.
+
+    python benchmarks/throughput.py
+
+A video of 640x480, with and without writing a drawn one, at two input sizes, on one and on two threads of the network;
+network and command take turns three times, medians. Writes ``results/throughput-CPU.csv``.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import machine
+import numpy as np
+from memory import pan
+
+import lithepose
+from lithepose.frames import Frame, expand, frames
+
+ROUNDS = 3
+
+
+def alone(model: lithepose.Predictor, inputs: list[np.ndarray], count: int) -> float:
+    """Frames a second of the network."""
+    began = time.perf_counter()
+    for i in range(count):
+        model.runtime(inputs[i % len(inputs)])
+    return count / (time.perf_counter() - began)
+
+
+def command(folder: Path, count: int, *options: str) -> float:
+    """Frames a second as the command prints them, which begins to count when the model is loaded."""
+    line = [sys.executable, "-m", "lithepose", "predict", "pan.mp4", *options]
+    said = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=True).stderr
+    found = re.search(r"(\d+) frames,.*failed, ([0-9.]+) s", said.replace("\n", " "))
+    assert found
+    assert int(found.group(1)) == count, said
+    return count / float(found.group(2))
+
+
+def main() -> None:
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for size, count in ((256, 1200), (576, 400)):
+            pan(folder / "pan.mp4", count)
+            some = [f.image for f in frames(expand([str(folder / "pan.mp4")])) if isinstance(f, Frame)][:50]
+            for threads in (1, 2):
+                model = lithepose.load(size=size, threads=threads)
+                inputs = [model.fit(image)[0][None] for image in some]
+                alone(model, inputs, 50)
+                options = "--size", str(size), "--threads", str(threads)
+                ways = {"json": ("--json", "poses.jsonl"), "drawn": ("--out", "out")}
+                speeds: dict[str, list[float]] = {"network": [], **{way: [] for way in ways}}
+                for _ in range(ROUNDS):
+                    speeds["network"].append(alone(model, inputs, count // 4))
+                    for way, more in ways.items():
+                        speeds[way].append(command(folder, count, *options, *more))
+                row: dict[str, object] = {"size": size, "threads": threads}
+                row |= {f"{way}_fps": f"{statistics.median(values):.1f}" for way, values in speeds.items()}
+                for way in ways:
+                    shares = [a / b for a, b in zip(speeds[way], speeds["network"], strict=True)]
+                    row[f"{way}_share"] = f"{statistics.median(shares):.2f}"
+                rows.append(row | {"cpu": machine.cpu()})
+                print(*(f"{k} {v}" for k, v in rows[-1].items()), sep="  ", flush=True)
+    path = Path(__file__).parent.parent / "results" / f"throughput-{machine.cpu()}.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
