@@ -7,9 +7,10 @@
 
 They are trained alike, but for the rate of 7x7 float, 3e-4 instead of 1e-3: it has no BatchNorm to bear more.
 
-Binary forms are packed, float ones exported. Their times are of the network alone, on one and on two threads, in turn;
-their sizes those of all files that a form needs. Writes ``results/binary-forms.csv``, and for the documentation the
-losses over the steps (after paper 000's figure 5) and the limb fields that each form sees in a photo (after figure 6).
+Binary forms are packed, float ones exported; floats are stored in fp16. Their times are of the network alone, on one
+and on two threads, in turn; their sizes those of all files that a form needs. Writes ``results/binary-forms.csv``,
+and for the documentation the losses over the steps (after paper 000's figure 5) and the limb fields that each form
+sees in a photo (after figure 6).
 """
 
 from __future__ import annotations
@@ -68,7 +69,11 @@ def main(
     for form, path in models.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            (pack if FORMS[form][1] else export_weights)(path.with_name("weights.safetensors"), path)
+            weights = path.with_name("weights.safetensors")
+            if FORMS[form][1]:
+                pack(weights, path, half=True)  # as exported ones are
+            else:
+                export_weights(weights, path)
         scores = evaluate(Predictor(path, size=max(PHOTO)), data / "data" / "coco-full.tar", "val", "oks").scores
         files = [path, *path.parent.glob(f"{path.stem}-front.onnx")]
         rows[form] = {
