@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from .frames import Frame, Input
     from .poses import Poses
-    from .predict import Predictor
+    from .predict import Predictor, Steps
 
 
 def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
@@ -97,7 +97,8 @@ def predict(
     """
     from .decode import DecodeConfig
     from .frames import expand
-    from .predict import Predictor
+    from .predict import Predictor, Steps
+    from .track import Following
     from .warm import WarmStart
 
     if not sources:
@@ -117,24 +118,17 @@ def predict(
     failures = {source: str(error) for source, error in missing.items()}
     if warm_start and boxes:
         raise ValueError("--warm-start keeps the maps of whole pictures; leave it or --boxes out")
-    look = (
-        _top_down(one, boxes, threads, inputs, failures)
-        if boxes
-        else WarmStart(one).look
-        if warm_start
-        else lambda frame: one(frame.image)
-    )
+    if boxes:
+        steps = Steps.whole(_top_down(one, boxes, threads, inputs, failures))
+    else:
+        steps = Steps.whole(WarmStart(one).look) if warm_start else one.steps()
     if json is None:
         out = out or Path("out")
         name = {"lithepose": "poses.jsonl", "coco": "poses.json", "csv": "poses.csv", "openpose": "openpose"}[format]
         json = out / name
     _keep_sources(json, [i.source for i in inputs])
-    if track or smooth:
-        from .track import Following
-
-        found, following = look, Following(smooth)
-        look = lambda frame: following(frame, found(frame))  # noqa: E731
-    return _predict(look, [i for i in inputs if i.source not in failures], out, json, format, failures)
+    follow = Following(smooth) if track or smooth else lambda frame, poses: poses
+    return _predict(steps, follow, [i for i in inputs if i.source not in failures], out, json, format, failures)
 
 
 def _top_down(
@@ -157,7 +151,8 @@ def _top_down(
 
 
 def _predict(
-    look: Callable[[Frame], Poses],
+    steps: Steps,
+    follow: Callable[[Frame, Poses], Poses],
     inputs: list[Input],
     out: Path | None,
     json: Path,
@@ -165,8 +160,9 @@ def _predict(
     failures: dict[str, str],
 ) -> int:
     from .drawing import draw
-    from .frames import Failed, frames, old
+    from .frames import Failed
     from .pipeline import Behind, ahead
+    from .predict import old, prepared_frames
     from .sinks import PictureSink, ResultFile
 
     began, count, people, stopped = time.perf_counter(), 0, 0, False
@@ -175,8 +171,10 @@ def _predict(
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn()
     progress = Progress(*columns, console=err_console, disable=not err_console.is_terminal, transient=True)
 
-    def write(result: tuple[Frame, Poses]) -> None:
-        frame, poses = result
+    def write(result: tuple[Frame, Any]) -> None:
+        nonlocal people
+        frame, poses = result[0], follow(result[0], steps.finish(result[1]))
+        people += len(poses)
         try:
             results.write(frame, poses)
             if pictures and frame.source not in failures:
@@ -197,17 +195,17 @@ def _predict(
         try:
             task = stack.enter_context(progress).add_task("", total=None)
             writer = stack.enter_context(Behind(write))
-            looked_at = stack.enter_context(contextlib.closing(ahead(frames(inputs), stale=old)))
+            read = stack.enter_context(contextlib.closing(ahead(prepared_frames(inputs, steps), stale=old)))
             # From here on an interrupt is not heard: what is left takes a moment, and without it a video does not play.
             stack.callback(_on_interrupt, dict.fromkeys(handlers, signal.SIG_IGN))
-            for frame in looked_at:
+            for frame, prepared in read:
                 if isinstance(frame, Failed):
                     failures[frame.source] = str(frame.error)
                     continue
-                poses = look(frame)
-                count, people = count + 1, people + len(poses)
+                result = steps.run(prepared)
+                count += 1
                 progress.update(task, advance=1, description=os.path.basename(frame.source))
-                writer.put((frame, poses))
+                writer.put((frame, result))
         except KeyboardInterrupt:  # how a camera is ended; what was written is whole
             stopped = True
     failures |= pictures.failures if pictures else {}

@@ -141,11 +141,6 @@ def frames(inputs: Iterable[Input]) -> Iterator[Frame | Failed]:
             yield Failed(shown(item.source), error)
 
 
-def old(frame: Frame | Failed) -> bool:
-    """Whether a newer one should take its place."""
-    return isinstance(frame, Frame) and frame.live
-
-
 def _picture(item: Input) -> Iterator[Frame]:
     if ADDRESS.match(item.source):
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, overload
@@ -13,7 +13,7 @@ import numpy as np
 
 from .augmented import average, unmirror
 from .decode import DecodeConfig, Found, Maps, decode
-from .frames import Failed, Frame, expand, frames, old
+from .frames import Failed, Frame, Input, expand, frames
 from .image import Fit, as_rgb, cut, fit, read_image
 from .pipeline import ahead
 from .poses import Poses
@@ -48,6 +48,20 @@ class FramePoses:
     def image(self) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
         return self.frame.image
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A look at a frame in three parts, for a thread each: before the network, the network, after it."""
+
+    prepare: Callable[[Frame], Any]
+    run: Callable[[Any], Any]
+    finish: Callable[[Any], Poses]
+
+    @classmethod
+    def whole(cls, look: Callable[[Frame], Poses]) -> Steps:
+        """All in the second part."""
+        return cls(lambda frame: frame, look, lambda poses: poses)
 
 
 def manifest() -> dict[str, dict[str, Any]]:
@@ -168,12 +182,22 @@ class Predictor:
         """
         sources = [source] if isinstance(source, (str, Path, int)) else list(source)
         following = Following(smooth) if track or smooth else None
-        look = WarmStart(self).look if warm_start else lambda frame: self(frame.image)
-        for frame in ahead(frames(expand([str(s) for s in sources])), stale=old):
+        steps = Steps.whole(WarmStart(self).look) if warm_start else self.steps()
+        for frame, prepared in ahead(prepared_frames(expand([str(s) for s in sources]), steps), stale=old):
             if isinstance(frame, Failed):
                 raise frame.error
-            poses = look(frame)
+            poses = steps.finish(steps.run(prepared))
             yield FramePoses(frame, following(frame, poses) if following else poses)
+
+    def steps(self) -> Steps:
+        """What a call with one picture does, taken apart."""
+        if self.flip or len(self.scales) > 1:
+            return Steps.whole(lambda frame: self(frame.image))
+        return Steps(
+            lambda frame: self.fit(frame.image),
+            lambda fitted: (self.runtime(fitted[0][None])[0], fitted[1]),
+            lambda result: self.decode(*result),
+        )
 
     def _batch(self, images: list[np.ndarray]) -> list[Poses]:
         if self.flip or len(self.scales) > 1:
@@ -237,6 +261,17 @@ class Predictor:
         xy, score = np.clip(xy, 0, limit).astype(np.float32), np.where(outside, 0, score)
         xy[outside] = np.nan
         return Poses(xy, score, person_score, self.head.output, (back.width, back.height))
+
+
+def prepared_frames(inputs: Iterable[Input], steps: Steps) -> Iterator[tuple[Frame | Failed, Any]]:
+    """All frames of what :func:`lithepose.frames.expand` found, each with what the network takes."""
+    for frame in frames(inputs):
+        yield frame, None if isinstance(frame, Failed) else steps.prepare(frame)
+
+
+def old(item: tuple[Frame | Failed, Any]) -> bool:
+    """Whether a prepared frame that waits is to make way for the next one, as a camera's is."""
+    return isinstance(item[0], Frame) and item[0].live
 
 
 def open_picture(picture: Picture) -> np.ndarray:
