@@ -260,7 +260,7 @@ def models() -> int:
             ", ".join(f"{k} {v:.3f}" for k, v in model["scores"].items()) + f" ({model['measured_on']})",
         )
     name = Column("network", no_wrap=True)
-    networks = Table(name, "paper", "input", "parameters", "GMACs", "MB fp32", "fp16", "1-bit", title="to train")
+    networks = Table(name, "paper", "input", "parameters", "GMACs", "MB fp32", "fp16", "bits, rest fp32", title="to train")
     with open(WEIGHTS / "networks.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             said = [row["paper_parameters"], row["paper_gmacs"]]

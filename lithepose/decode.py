@@ -146,7 +146,7 @@ def score_limbs(
     cells = np.minimum(np.maximum(cells, 0), (w - 1, h - 1)).astype(np.float32)
     share = np.arange(config.samples, dtype=np.float32) / max(config.samples - 1, 1)
     failures = config.samples - math.ceil(config.agree * config.samples - 1e-6)
-    if len(limb) > 256:
+    if len(limb) > 256 and failures < config.samples:
         middle = share[(config.samples - failures - 1) // 2 :][: failures + 1]
         good = (_agreement(maps.fields, limb, cells, first, second, middle)[0] > config.limb).any(0)
         limb, first, second = limb[good], first[good], second[good]
