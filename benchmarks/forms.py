@@ -79,7 +79,9 @@ def main(
         rows[form] = {
             "form": form,
             **{name: f"{scores[name]:.4f}" for name in ("AP", "AP50", "AR")},
-            "steps": read_log(path.parent)[-1]["step"],
+            "steps": (last := read_log(path.parent)[-1])["step"],
+            "loss": f"{last['total']:.2f}",
+            "validation_loss": f"{last['validation']:.2f}",
             "megabytes": f"{sum(file.stat().st_size for file in files) / 1e6:.2f}",
         }
     names = {form: FORMS[form][0] for form in models}

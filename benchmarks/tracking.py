@@ -26,7 +26,7 @@ HIDDEN, RATE, LENGTH = 10, 30.0, 200.0
 
 
 def ids() -> dict[str, float]:
-    names = "people", "switches", "ids", "hidden 10 frames or more", "of these found again"
+    names = "people", "switches", "ids", "not found for 10 frames or more", "of these with the same id after"
     count: dict[str, float] = dict.fromkeys(names, 0)
     for seed in range(20):
         tracker, known, seen = Tracker(), {}, {}
@@ -41,8 +41,8 @@ def ids() -> dict[str, float]:
                 if number in known:
                     count["switches"] += known[number] != id
                     if frame - seen[number] > HIDDEN:
-                        count["hidden 10 frames or more"] += 1
-                        count["of these found again"] += known[number] == id
+                        count["not found for 10 frames or more"] += 1
+                        count["of these with the same id after"] += known[number] == id
                 known[number], seen[number] = id, frame
                 given.add(id)
         count["ids"] += len(given) - len(known)

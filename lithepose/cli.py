@@ -162,27 +162,28 @@ def _predict(
     from .drawing import draw
     from .frames import Failed
     from .pipeline import Behind, ahead
-    from .predict import old, prepared_frames
+    from .predict import makes_way, prepared_frames
     from .sinks import PictureSink, ResultFile
 
-    began, count, people, stopped = time.perf_counter(), 0, 0, False
+    began, count, people, stopped, unwritten = time.perf_counter(), 0, 0, False, dict[str, str]()
     # The folder first: what is in an earlier result file shall outlive a call that cannot be carried out.
     pictures = PictureSink(out, [i.source for i in inputs if i.kind != "live"]) if out else None
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn()
     progress = Progress(*columns, console=err_console, disable=not err_console.is_terminal, transient=True)
 
     def write(result: tuple[Frame, Any]) -> None:
-        nonlocal people
+        nonlocal count, people
         frame, poses = result[0], follow(result[0], steps.finish(result[1]))
-        people += len(poses)
+        count, people = count + 1, people + len(poses)
         try:
             results.write(frame, poses)
-            if pictures and frame.source not in failures:
+            if pictures and frame.source not in unwritten:
                 pictures.write(frame, draw(frame.image, poses, copy=False))
         except BrokenPipeError:
-            raise
+            if not stopped:  # an interrupt ends the reader of a pipe too
+                raise
         except OSError as error:
-            failures.setdefault(frame.source, str(error))
+            unwritten.setdefault(frame.source, str(error))
 
     in_main = threading.current_thread() is threading.main_thread()
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
@@ -195,20 +196,19 @@ def _predict(
         try:
             task = stack.enter_context(progress).add_task("", total=None)
             writer = stack.enter_context(Behind(write))
-            read = stack.enter_context(contextlib.closing(ahead(prepared_frames(inputs, steps), stale=old)))
-            # From here on an interrupt is not heard: what is left takes a moment, and without it a video does not play.
-            stack.callback(_on_interrupt, dict.fromkeys(handlers, signal.SIG_IGN))
+            read = stack.enter_context(contextlib.closing(ahead(prepared_frames(inputs, steps), stale=makes_way)))
+            # At the end one interrupt is let pass: what is left takes a moment, and without it a video does not play.
+            stack.callback(_on_interrupt, dict.fromkeys(handlers, _insistent()))
             for frame, prepared in read:
                 if isinstance(frame, Failed):
                     failures[frame.source] = str(frame.error)
                     continue
                 result = steps.run(prepared)
-                count += 1
                 progress.update(task, advance=1, description=os.path.basename(frame.source))
                 writer.put((frame, result))
         except KeyboardInterrupt:  # how a camera is ended; what was written is whole
             stopped = True
-    failures |= pictures.failures if pictures else {}
+    failures = unwritten | (pictures.failures if pictures else {}) | failures
     for source, error in failures.items():
         err_console.print(
             error if source in error else f"{source}: {error}", style="red", markup=False, highlight=False
@@ -222,6 +222,18 @@ def _predict(
         highlight=False,
     )
     return STOPPED if stopped and not all(i.kind == "live" for i in inputs) else SOME_FAILED if failures else OK
+
+
+def _insistent() -> Callable[..., None]:
+    """A handler that hears an interrupt at the second time."""
+    heard = []
+
+    def handle(*_: Any) -> None:
+        heard.append(True)
+        if len(heard) > 1:
+            raise KeyboardInterrupt
+
+    return handle
 
 
 def _on_interrupt(handlers: dict[signal.Signals, Any]) -> None:
@@ -260,7 +272,7 @@ def models() -> int:
             ", ".join(f"{k} {v:.3f}" for k, v in model["scores"].items()) + f" ({model['measured_on']})",
         )
     name = Column("network", no_wrap=True)
-    networks = Table(name, "paper", "input", "parameters", "GMACs", "MB fp32", "fp16", "bits, rest fp32", title="to train")
+    networks = Table(name, "paper", "input", "parameters", "GMACs", "MB fp32", "fp16", "bits", title="to train")
     with open(WEIGHTS / "networks.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             said = [row["paper_parameters"], row["paper_gmacs"]]
@@ -272,7 +284,8 @@ def models() -> int:
     out_console.print(embedded)
     out_console.print(networks)
     out_console.print(
-        "In brackets what the paper prints. `lithepose complexity NETWORK` counts other options and sizes."
+        "In brackets what the paper prints; bits: binary weights in bits, the rest in fp32."
+        " `lithepose complexity NETWORK` counts other options and sizes."
     )
     return OK
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -194,17 +195,13 @@ def group(
         second: likewise.
         score: likewise.
         head: its limbs.
-        by_limb: OpenPose's order instead: kind after kind, in the order of the head, each one's best first. Where
-            several limbs end in the same joint, all but the last come after the others and only add what is missing.
+        by_limb: OpenPose's order instead: kind after kind, in the order of the head, each one's best first; its ears
+            from the shoulders after the others, only to add what is missing.
 
     Returns:
         the candidates of every person, for people of at least two joints.
     """
-    spare = np.zeros(len(head.limbs), bool)
-    if by_limb:
-        ends = [b for _, b in head.limbs]
-        spare[:] = [b in ends[i + 1 :] for i, b in enumerate(ends)]
-    spare = spare[limb]
+    spare = np.array(_spare(head) if by_limb else [False] * len(head.limbs))[limb]
     order = np.lexsort((-score, limb, spare)) if by_limb else np.argsort(-score, kind="stable")
     person_of, members = list(range(len(joint))), [[c] for c in range(len(joint))]
     has = [1 << k for k in joint.tolist()]
@@ -218,6 +215,22 @@ def group(
             person_of[candidate] = one
         members[two] = []
     return [candidates for candidates in members if len(candidates) > 1]
+
+
+@cache
+def _spare(head: Head) -> list[bool]:
+    """Which limbs only add what is missing: of those that end in the same joint all but the last.
+
+    If the others are a tree whose limbs point outwards, as OpenPose's do; in other skeletons all join alike.
+    """
+    ends = [b for _, b in head.limbs]
+    spare = [b in ends[i + 1 :] for i, b in enumerate(ends)]
+    limbs = [limb for limb, one in zip(head.limbs, spare, strict=True) if not one]
+    reached = set(range(len(head.skeleton))) - set(ends)
+    if len(reached) == 1:
+        for _ in limbs:
+            reached |= {b for a, b in limbs if a in reached}
+    return spare if len(reached) == len(head.skeleton) else [False] * len(ends)
 
 
 def best_of_each(joint: np.ndarray) -> list[list[int]]:

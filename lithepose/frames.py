@@ -38,7 +38,7 @@ class Frame:
         index: number of the frame in its video, from 0; None for a picture.
         time: seconds from the start of the video; None for a picture.
         rate: frames a second of the video; None for a picture.
-        live: whether it comes from a camera or stream, and is old when the next one is there.
+        live: whether it comes from a camera or a stream without end, and is old when the next one is there.
     """
 
     image: np.ndarray
@@ -205,6 +205,7 @@ def _video(item: Input) -> Iterator[Frame]:
             raise UnreadableImage(f"{name}: {what}")
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = rate if 0 < rate <= 1000 else 30.0
+        endless = live and capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0  # an address may be that of a film
         index, missed, seconds, began = 0, 0, 0.0, time.monotonic()
         while True:
             ok, bgr = capture.read()
@@ -212,7 +213,7 @@ def _video(item: Input) -> Iterator[Frame]:
                 missed = 0
                 # A file says when the frame just read is shown; cameras fill that with clocks of their own.
                 seconds = time.monotonic() - began if live else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), name, index, max(seconds, 0.0), rate, live)
+                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), name, index, max(seconds, 0.0), rate, endless)
                 index += 1
                 continue
             missed += 1

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-DEPTH = 4  # frames waiting, each way; more do not make it faster and fill the memory
+DEPTH = 2  # items waiting, each way; more do not make it faster and fill the memory
 
 
 def ahead(
@@ -74,7 +74,8 @@ def ahead(
 class Behind(Generic[T]):
     """Calls a function with one item after another in a thread, while the next ones are made.
 
-    A context manager: at its end all items given have been dealt with, also where it ends by an interrupt.
+    A context manager: at its end all items given have been dealt with, also where it ends by an interrupt, unless
+    another one comes meanwhile.
 
     Args:
         work: called with every item, in their order.
@@ -127,17 +128,9 @@ class Behind(Generic[T]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        interrupted = None
-        while True:
-            try:
-                with self._changed:
-                    self._ended = True
-                    self._changed.notify_all()
-                self._thread.join()
-                break
-            except KeyboardInterrupt as again:  # a few frames are left: they shall be whole
-                interrupted = again
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+        self._thread.join()  # an interrupt ends the waiting; the thread does not keep the process alive
         if self._error and error is None:
             raise self._error
-        if interrupted and error is None:
-            raise interrupted

@@ -13,7 +13,7 @@ from .skeleton import COCO_17, OPENPOSE_18, SKELETONS, Skeleton
 if TYPE_CHECKING:
     import supervision
 
-CSV_COLUMNS = ("source", "frame", "time", "person", "id", "person_score", "joint", "x", "y", "score")
+CSV_COLUMNS = ("source", "frame", "time", "person", "person_score", "joint", "x", "y", "score", "id")
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +160,9 @@ class Poses:
         """Read the COCO keypoint results of one picture; (0, 0, 0) means not found."""
         flat = np.array([r["keypoints"] for r in results], np.float32).reshape(len(results), 17, 3)
         xy = np.where(flat[..., 2:] > 0, flat[..., :2], np.nan).astype(np.float32)
-        return cls(xy, flat[..., 2], np.array([r["score"] for r in results], np.float32), COCO_17, size)
+        ids = [r.get("track_id") for r in results]
+        known = np.array(ids, np.int64) if ids and None not in ids else None
+        return cls(xy, flat[..., 2], np.array([r["score"] for r in results], np.float32), COCO_17, size, known)
 
     def to_openpose(self) -> dict[str, Any]:
         """OpenPose's json of one picture: its 18 joints with the neck, named in ``joints``, zeros where not found."""
@@ -189,7 +191,8 @@ class Poses:
         found = flat[..., 2] > 0
         xy = np.where(found[..., None], flat[..., :2], np.nan).astype(np.float32)
         mean = flat[..., 2].sum(1) / np.maximum(found.sum(1), 1)
-        return cls(xy, flat[..., 2], mean.astype(np.float32), OPENPOSE_18, size)
+        ids = np.array([person.get("person_id", [-1])[0] for person in data["people"]], np.int64)
+        return cls(xy, flat[..., 2], mean.astype(np.float32), OPENPOSE_18, size, ids if (ids >= 0).any() else None)
 
     def to_rows(self, source: str, frame: int | None = None, time: float | None = None) -> list[list[Any]]:
         """Rows under :data:`CSV_COLUMNS`, one a person and found joint."""
@@ -198,11 +201,11 @@ class Poses:
             [
                 *start,
                 p,
-                "" if self.id is None else int(self.id[p]),
                 _round(self.person_score[p], 4),
                 self.joints[k],
                 *map(_round, self.xy[p, k]),
                 _round(self.score[p, k], 4),
+                "" if self.id is None else int(self.id[p]),
             ]
             for p, k in np.argwhere(self.found)
         ]

@@ -52,7 +52,13 @@ class FramePoses:
 
 @dataclass(frozen=True)
 class Steps:
-    """A look at a frame in three parts, for a thread each: before the network, the network, after it."""
+    """A look at a frame in three parts, for a thread each.
+
+    Attributes:
+        prepare: frame -> what the network takes.
+        run: that -> what the network says.
+        finish: that -> people.
+    """
 
     prepare: Callable[[Frame], Any]
     run: Callable[[Any], Any]
@@ -183,7 +189,7 @@ class Predictor:
         sources = [source] if isinstance(source, (str, Path, int)) else list(source)
         following = Following(smooth) if track or smooth else None
         steps = Steps.whole(WarmStart(self).look) if warm_start else self.steps()
-        for frame, prepared in ahead(prepared_frames(expand([str(s) for s in sources]), steps), stale=old):
+        for frame, prepared in ahead(prepared_frames(expand([str(s) for s in sources]), steps), stale=makes_way):
             if isinstance(frame, Failed):
                 raise frame.error
             poses = steps.finish(steps.run(prepared))
@@ -269,7 +275,7 @@ def prepared_frames(inputs: Iterable[Input], steps: Steps) -> Iterator[tuple[Fra
         yield frame, None if isinstance(frame, Failed) else steps.prepare(frame)
 
 
-def old(item: tuple[Frame | Failed, Any]) -> bool:
+def makes_way(item: tuple[Frame | Failed, Any]) -> bool:
     """Whether a prepared frame that waits is to make way for the next one, as a camera's is."""
     return isinstance(item[0], Frame) and item[0].live
 

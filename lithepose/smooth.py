@@ -27,12 +27,13 @@ class Smoother:
     Args:
         cutoff: in hertz, for a joint at rest; lower is steadier.
         slope: hertz for every length of the person a second; higher lags less.
-        window: seconds after which a joint, or a person, that was not seen begins anew.
+        window: seconds after which a joint, or a person, that was not seen begins anew; at least two frames and a half.
     """
 
     def __init__(self, cutoff: float = 1.0, slope: float = 8.0, window: float = 0.3) -> None:
         self.cutoff, self.slope, self.window = cutoff, slope, window
         self._states: dict[int, _State] = {}
+        self._time, self._gap, self._least = -math.inf, 0.0, window  # the usual gap between frames
 
     def __call__(self, poses: Poses, time: float) -> Poses:
         """Smooth on by one frame; people without an id stay as they are.
@@ -46,7 +47,11 @@ class Smoother:
         """
         if poses.id is None:
             raise ValueError("smoothing needs to know who is who: track first")
-        self._states = {k: state for k, state in self._states.items() if time - state.time <= self.window}
+        if math.isfinite(self._time):
+            gap = time - self._time
+            self._gap += (gap - self._gap) / (8 if self._gap else 1)
+        self._time, self._least = time, max(self.window, 2.5 * self._gap)
+        self._states = {k: state for k, state in self._states.items() if time - state.time <= self._least}
         xy = poses.xy.copy()
         for person, number in enumerate(poses.id.tolist()):
             if number >= 0:
@@ -62,7 +67,7 @@ class Smoother:
         if state is None:
             self._states[number] = _State(xy, np.zeros_like(xy), np.where(there, time, -np.inf), time)
             return xy
-        known = there & (time - state.seen <= self.window)
+        known = there & (time - state.seen <= self._least)
         gap = np.where(known, np.maximum(time - state.seen, 1e-3), 1.0)[:, None]
         velocity = (xy - state.xy) / gap
         velocity = state.velocity + _share(1.0, gap) * (velocity - state.velocity)

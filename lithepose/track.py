@@ -72,7 +72,7 @@ class Tracker:
         free = np.ones(len(self._tracks), bool)
         for these, least in ((sure, self.alike), (~sure, 2 * self.alike)):
             table = np.where(these[:, None] & free, likeness, 0)
-            while table.size and table.max() >= least:
+            while table.size and table.max() >= max(least, 1e-6):
                 person, track = np.unravel_index(table.argmax(), table.shape)
                 table[person], table[:, track], free[track] = 0, 0, False
                 self._follow(self._tracks[track], poses.xy[person], time)
@@ -139,7 +139,15 @@ class Following:
         self._tracker, self._smoother, self._time = Tracker(), Smoother() if self._smooth else None, -1.0
 
     def __call__(self, frame: Frame, poses: Poses) -> Poses:
-        """The people of a frame, with ids."""
+        """Follow on by one frame.
+
+        Args:
+            frame: whose source, number and time count.
+            poses: its people.
+
+        Returns:
+            the same with ids, and smoothed if wanted.
+        """
         if frame.index is None:
             return poses
         if frame.index == 0 or frame.source != self._source:

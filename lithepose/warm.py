@@ -18,6 +18,10 @@ from .poses import Poses
 if TYPE_CHECKING:
     from .predict import Predictor
 
+# Pixels of the input: how far a change is taken to reach, and what is looked at around that. No network sees so little,
+# but with these the result differs from a cold run's by no more than noise makes it (benchmarks/warm_start.py).
+REPLACED, AROUND = 32, 64
+
 
 class WarmStart:
     """Finds people in the frames of a video, one after another.
@@ -35,6 +39,9 @@ class WarmStart:
 
     Attributes:
         looked: share of the input that the network ran on, for the last frame.
+
+    Raises:
+        ValueError: the predictor looks several times, or its network takes pictures of one size alone.
     """
 
     def __init__(self, predictor: Predictor, every: int = 15, change: float = 5.0, most: float = 0.7) -> None:
@@ -50,7 +57,7 @@ class WarmStart:
         self._source = ""
 
     def look(self, frame: Frame) -> Poses:
-        """The next frame of a call: every video begins anew, pictures are looked at as ever."""
+        """The next frame of a call: every video begins anew, pictures are looked at as ever; as :meth:`__call__`."""
         if frame.index is None:
             return self.predictor(frame.image)
         if frame.index == 0 or frame.source != self._source:
@@ -62,6 +69,12 @@ class WarmStart:
 
         Args:
             image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            People of the whole picture.
+
+        Raises:
+            ValueError: the network gives people instead of maps.
         """
         pixels, back = self.predictor.fit(image)
         stride = self.predictor.head.stride
@@ -86,7 +99,7 @@ class WarmStart:
         rows, columns = np.nonzero(np.abs(cells - self._seen).max(2) > self.change)
         if not len(rows):
             return None
-        reach = self.predictor.runtime.info.multiple // 2 // self.predictor.head.stride
+        reach = REPLACED // self.predictor.head.stride
         return (
             slice(max(rows.min() - reach, 0), min(rows.max() + 1 + reach, height)),
             slice(max(columns.min() - reach, 0), min(columns.max() + 1 + reach, width)),
@@ -96,7 +109,7 @@ class WarmStart:
         stride, multiple = self.predictor.head.stride, self.predictor.runtime.info.multiple
         around = []
         for part, size in zip(box, pixels.shape[:2], strict=True):
-            low, high = part.start * stride - multiple // 2, part.stop * stride + multiple // 2
+            low, high = part.start * stride - AROUND, part.stop * stride + AROUND
             around.append(slice(max(low // multiple, 0) * multiple, min(-(-high // multiple) * multiple, size)))
         rows, columns = around
         self.looked = (rows.stop - rows.start) * (columns.stop - columns.start) / (pixels.shape[0] * pixels.shape[1])

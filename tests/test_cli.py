@@ -19,7 +19,8 @@ from conftest import SAMPLES, write_video
 from PIL import Image
 
 import lithepose as package
-from lithepose.frames import expand, frames
+from lithepose.cli import main
+from lithepose.frames import Frame, expand, frames
 from lithepose.poses import Poses
 
 
@@ -135,6 +136,16 @@ def test_stopped_it_leaves_whole_files(tmp_path, stop):
     done = len([json.loads(line) for line in results.read_text().splitlines()])
     assert 5 <= done < 3000
     assert done - 1 <= len(list(frames(expand([str(tmp_path / "drawn" / "clip.mp4")])))) <= done
+
+
+def test_a_cut_off_video_is_drawn_to_its_end(tmp_path, monkeypatch):
+    """What fails while frames wait to be drawn does not keep them from it."""
+    write_video(tmp_path / "clip.mp4", 12)
+    monkeypatch.setattr("lithepose.frames._promised", lambda path: 100)
+    options = [str(tmp_path / "clip.mp4"), "--out", str(tmp_path / "out"), "--size", "64"]
+    assert main(["predict", *options]) == 1
+    assert (tmp_path / "out" / "poses.jsonl").read_text().count("\n") == 12
+    assert len([f for f in frames(expand([str(tmp_path / "out" / "clip.mp4")])) if isinstance(f, Frame)]) == 12
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lithepose.decode import DecodeConfig, Found, Maps, decode, group, peaks
 from lithepose.image import from_cells
-from lithepose.skeleton import COCO_17, COCO_BOXES_HEAD, COCO_HEAD, FLIC_HEAD
+from lithepose.skeleton import COCO_17, COCO_BOXES_HEAD, COCO_HEAD, FLIC_HEAD, Head
 from lithepose.training import targets
 
 EXTREMES = [COCO_17.joints.index(n) for n in ("left_ear", "left_wrist", "right_wrist", "left_ankle", "right_ankle")]
@@ -118,6 +118,17 @@ def test_people_are_those_of_the_papers_text(n, by_limb):
         for person in expected[:, :17]:
             off = np.where(np.isnan(xy) & np.isnan(person), 0, xy - person)  # NaN where only one has the joint
             assert (np.abs(off).max((1, 2)) < 1e-2).sum() == 1
+
+
+@pytest.mark.parametrize("inwards", [False, True])
+def test_by_limb_serves_any_skeleton(inwards):
+    """Also where limbs point to the trunk, or go round in circles, as COCO's edges do."""
+    edges = tuple(edge[::-1] if inwards else edge for edge in COCO_17.edges)
+    head = Head(COCO_17, COCO_17, edges)
+    joints = people_of(2, 0)
+    maps = Maps.from_arrays(targets.heatmaps(joints, head, 46, 54), targets.fields(joints, head, 46, 54))
+    _, score, _ = decode(maps, head, DecodeConfig(by_limb=True))
+    assert (score > 0).sum(1).tolist() == [17, 17]
 
 
 def test_openpose_parts_a_person_without_a_neck():

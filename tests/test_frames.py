@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from conftest import write_video
 
-from lithepose.frames import Failed, Frame, expand, frames, shown
+from lithepose.frames import Failed, Frame, Input, expand, frames, shown
 from lithepose.poses import Poses
+from lithepose.predict import makes_way
 from lithepose.sinks import PictureSink, ResultFile, VideoWriter
 from lithepose.skeleton import COCO_17
 
@@ -287,3 +288,13 @@ def test_two_videos_become_two_files(tmp_path):
 def test_unknown_format_is_refused(tmp_path):
     with pytest.raises(ValueError, match="xml"):
         ResultFile(tmp_path / "x.xml", "xml")
+
+
+def test_a_film_at_an_address_loses_no_frames_and_a_camera_its_old_ones(tmp_path):
+    write_video(tmp_path / "clip.mp4", 8)
+    film = list(frames([Input(str(tmp_path / "clip.mp4"), "live")]))
+    assert [f.live for f in film if isinstance(f, Frame)] == [False] * 8
+    image = np.zeros((4, 4, 3), np.uint8)
+    assert makes_way((Frame(image, "0", 3, 0.1, 30.0, live=True), None))
+    assert not makes_way((film[0], None))
+    assert not makes_way((Failed("0", OSError("gone")), None))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import signal
+import sys
 import threading
 import time
 
@@ -82,6 +84,7 @@ def test_old_frames_make_way_for_new_ones():
     step.release()
     assert taken.acquire(timeout=10)
     assert next(items) in (5, 6)  # the last of them, or the one that came just now
+    step.release(10)
     items.close()
 
 
@@ -117,6 +120,21 @@ def test_behind_finishes_what_it_has_when_interrupted():
     with pytest.raises(KeyboardInterrupt):
         run(work, range(4), KeyboardInterrupt())
     assert done == [0, 1, 2, 3]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_an_interrupt_at_the_end_ends_the_waiting():
+    release, main = threading.Event(), threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT)).start()
+    began, before = time.monotonic(), signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(lambda number: release.wait(20), [1])
+    finally:
+        signal.signal(signal.SIGINT, before)
+        release.set()
+    assert time.monotonic() - began < 15
 
 
 def test_an_error_behind_is_raised_in_front():

@@ -62,6 +62,12 @@ def test_the_doubtful_begin_no_id_but_keep_theirs():
     assert tracker(both, 0.3).id.tolist() == [-1, 1]
 
 
+def test_any_likeness_may_be_enough():
+    tracker = Tracker(alike=0)
+    assert tracker(people((0, 0)), 0.0).id.tolist() == [1]
+    assert sorted(tracker(people((100, 0), (500, 200)), 0.1).id.tolist()) == [1, 2]
+
+
 def test_crowds_keep_their_ids():
     """Of 8,775 people in 20 crowds; the figures are those of benchmarks/tracking.py."""
     switched = total = 0
@@ -97,6 +103,14 @@ def test_smoothing_lags_less_than_two_frames_of_thirty_a_second(speed, rate):
         poses = replace(people((speed * frame / rate, 0)), id=np.array([1]))
         behind = (poses.xy - smoother(poses, frame / rate).xy)[0, :, 0]
     assert 0 < behind.max() / speed < 2 / 30
+
+
+def test_smoothing_works_at_three_frames_a_second():
+    smoother = Smoother()
+    for frame in range(5):
+        poses = replace(people((4.0 * (frame % 2), 0)), id=np.array([1]))
+        smooth = smoother(poses, frame / 3)
+    assert 0.1 < np.abs(smooth.xy - poses.xy).max() < 4
 
 
 def test_smoothing_begins_anew_after_a_gap_and_leaves_strangers_alone():
@@ -150,7 +164,10 @@ def test_ids_go_with_their_people():
     assert Poses.from_dict(poses.to_dict()).id.tolist() == [7, -1, 9]
     assert [r["track_id"] for r in poses.to_coco(1)] == [7, -1, 9]
     assert [p["person_id"] for p in poses.to_openpose()["people"]] == [[7], [-1], [9]]
-    assert {row[4] for row in poses.to_rows("a.mp4", 1, 0.1)} == {7, -1, 9}
+    assert Poses.from_coco(poses.to_coco(1), (640, 480)).id.tolist() == [7, -1, 9]
+    assert Poses.from_openpose(poses.to_openpose(), (640, 480)).id.tolist() == [7, -1, 9]
+    assert Poses.from_openpose(people((0, 0)).to_openpose(), (640, 480)).id is None
+    assert {row[-1] for row in poses.to_rows("a.mp4", 1, 0.1)} == {7, -1, 9}
     assert "track_id" not in people((0, 0)).to_coco(1)[0]
     with pytest.raises(ValueError, match="2 ids for 3 people"):
         replace(poses, id=np.array([1, 2]))
