@@ -93,7 +93,7 @@ def predict(
             threshold), or a .json {"photo.jpg": [[x, y, width, height], ...]}. Default: one, who fills the picture.
         track: give the people of a video ids that stay with them.
         smooth: track them and steady their joints, which lag by about a frame.
-        warm_start: run the network only where a video has changed: faster where the camera stands still and little moves.
+        warm_start: run the network only where a video has changed: faster where camera and most people stand still.
     """
     from .decode import DecodeConfig
     from .frames import expand
