@@ -9,7 +9,6 @@ OpenPose's. All parts take turns in every round; medians. Writes ``results/decod
 
 from __future__ import annotations
 
-import csv
 import os
 import sys
 from collections.abc import Callable
@@ -59,11 +58,7 @@ def main() -> None:
             }
         )
         print(*(f"{key} {value}" for key, value in rows[-1].items()), sep="  ")
-    path = ROOT / "results" / f"decoding-{machine.cpu()}.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    machine.write(machine.table("decoding"), rows)
 
 
 if __name__ == "__main__":

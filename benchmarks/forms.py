@@ -15,7 +15,6 @@ sees in a photo (after figure 6).
 
 from __future__ import annotations
 
-import csv
 import logging
 import warnings
 from collections.abc import Callable
@@ -97,11 +96,8 @@ def main(
                 f"ms_{threads}": f"{median(times, form):.1f}",
                 f"share_of_7x7_{threads}": f"{ratio(times, form, '7x7 float'):.3f}",
             }
-    with out.open("w", newline="", encoding="utf-8") as file:
-        table = [row | {"input": "x".join(map(str, PHOTO)), "cpu": machine.cpu()} for row in rows.values()]
-        writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(table)
+    table = [row | {"input": "x".join(map(str, PHOTO)), "cpu": machine.cpu()} for row in rows.values()]
+    machine.write(out, table)
     for row in table:
         print(*row.values(), sep="  ")
 

@@ -9,15 +9,14 @@ the machine to itself.
 
 from __future__ import annotations
 
-import csv
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
+import machine
 import torch
 import tyro
-from machine import cpu
 
 from lithepose.training.distributed import World
 from lithepose.training.recipe import Recipe
@@ -76,11 +75,8 @@ def main(data: Path, recipe: Path = ROOT / "recipes" / "lithe-long.toml", rounds
         }
         for kind in rates
     ]
-    out = ROOT / "results" / f"loader-{cpu()}.csv"
-    with open(out, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    out = machine.table("loader")
+    machine.write(out, rows)
     for row in rows:
         print(*row.values(), sep="  ")
     print(out)

@@ -9,7 +9,6 @@ at every tenth of the run.
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -67,11 +66,8 @@ def main() -> None:
     for tenth in range(1, 11):
         memory = [m for done, m in seen if (tenth - 1) / 10 * frames < done <= tenth / 10 * frames and m]
         rows.append({"frames": tenth * frames // 10, "largest_mb": round(max(memory), 1) if memory else ""})
-    path = Path(__file__).parents[1] / "results" / f"memory-{machine.cpu()}.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    path = machine.table("memory")
+    machine.write(path, rows)
     print(
         f"{frames} frames in {seconds:.0f} s; largest memory at 500 and by tenths: {[r['largest_mb'] for r in rows]} MB"
     )

@@ -9,7 +9,6 @@ of them; the table holds medians, and the ratio is the median of the rounds' rat
 
 from __future__ import annotations
 
-import csv
 import statistics
 import tempfile
 import time
@@ -110,11 +109,8 @@ def measure(threads: int, folder: Path) -> list[dict[str, object]]:
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for threads in (1, 2) for row in measure(threads, Path(folder))]
-    path = Path(__file__).parents[1] / "results" / f"stages-{machine.cpu()}.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    path = machine.table("stages")
+    machine.write(path, rows)
     for row in rows:
         print(*(f"{row[k]!s:>12}" for k in ("threads", "part", "median_ms", "p90_ms", "times_yardstick")))
     print(path)

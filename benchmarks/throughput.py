@@ -8,7 +8,6 @@ network and command take turns three times, medians. Writes ``results/throughput
 
 from __future__ import annotations
 
-import csv
 import re
 import statistics
 import subprocess
@@ -70,11 +69,7 @@ def main() -> None:
                     row[f"{way}_share"] = f"{statistics.median(shares):.2f}"
                 rows.append(row | {"cpu": machine.cpu()})
                 print(*(f"{k} {v}" for k, v in rows[-1].items()), sep="  ", flush=True)
-    path = Path(__file__).parent.parent / "results" / f"throughput-{machine.cpu()}.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    machine.write(machine.table("throughput"), rows)
 
 
 if __name__ == "__main__":

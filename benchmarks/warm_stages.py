@@ -10,7 +10,6 @@ runs on two draws of it. Writes ``results/warm-stages-CPU.csv``.
 
 from __future__ import annotations
 
-import csv
 import tempfile
 import time
 import warnings
@@ -119,11 +118,7 @@ def main() -> None:
         session = open_session(path, 2)
     model = Predictor("binary_paf", threads=2)
     rows = [measure(model, session, speed, stages) for speed in (0, 2, 6) for stages in (2, 1)]
-    path = Path(__file__).parent.parent / "results" / f"warm-stages-{machine.cpu()}.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    machine.write(machine.table("warm-stages"), rows)
     for row in rows:
         print(*row.values(), sep="  ")
 

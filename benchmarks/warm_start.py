@@ -11,7 +11,6 @@ Writes ``results/warm-start-CPU.csv``.
 
 from __future__ import annotations
 
-import csv
 import sys
 import time
 from collections.abc import Iterator
@@ -108,11 +107,7 @@ def main() -> None:
         for video in sys.argv[1:]:
             pictures = (f.image for f in frames(expand([video])) if isinstance(f, Frame))
             rows.append(measure(model, Path(video).name, pictures, False))
-    path = ROOT / "results" / f"warm-start-{machine.cpu()}.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    machine.write(machine.table("warm-start"), rows)
     for row in rows:
         print(*row.values(), sep="  ")
 

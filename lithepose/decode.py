@@ -101,7 +101,7 @@ def peaks(maps: Maps, head: Head, threshold: float) -> tuple[np.ndarray, np.ndar
     map, where one is missing, the known sigma stands in for it.
 
     Returns:
-        joint (M,) int, ascending; cells (M, 2) float32 x, y; score (M,).
+        joint (M,) int, ascending; cells (M, 2) x, y; score (M,).
     """
     joint, rank = np.nonzero(maps.peak_score >= threshold)
     _, h, w = maps.heatmaps.shape

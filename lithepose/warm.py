@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .predict import Predictor
 
 # Pixels of the input: how far a change is taken to reach, and what is looked at around that. No network sees so little,
-# but with these the result differs from a cold run's by no more than noise makes it (benchmarks/warm_start.py).
+# but what a change does farther away is less than what noise does everywhere (benchmarks/warm_start.py).
 REPLACED, AROUND = 32, 64
 
 
