@@ -108,12 +108,11 @@ def peaks(maps: Maps, head: Head, threshold: float) -> tuple[np.ndarray, np.ndar
     cell = maps.peak_cell[joint, rank]
     y = cell // w
     x = cell - y * w
-    around = x[:, None] + _AROUND[:, 0], y[:, None] + _AROUND[:, 1]
-    near = np.minimum(np.maximum(around[0], 0), w - 1), np.minimum(np.maximum(around[1], 0), h - 1)
-    value = maps.heatmaps.reshape(-1).take((joint * (h * w))[:, None] + near[1] * w + near[0])
-    # Halfway between two cells both are the maximum: keep the first of them.
-    inside = (near[0][:, :4] == around[0][:, :4]) & (near[1][:, :4] == around[1][:, :4])
-    first = ~(inside & (value[:, :4] >= value[:, 4:5])).any(1)
+    near = np.minimum(np.maximum(y[:, None] + _AROUND[:, 1], 0), h - 1) * w
+    near += np.minimum(np.maximum(x[:, None] + _AROUND[:, 0], 0), w - 1)
+    value = maps.heatmaps.reshape(-1).take((joint * (h * w))[:, None] + near)
+    # Halfway between two cells both are the maximum: keep the first of them. At an edge near may be the peak itself.
+    first = ~((value[:, :4] >= value[:, 4:5]) & (near[:, :4] < near[:, 4:5])).any(1)
     joint, x, y, value = joint[first], x[first], y[first], value[first]
     lower, centre, upper = np.log(np.maximum(value[:, [3, 1, 4, 4, 5, 6]], 1e-6)).reshape(-1, 3, 2).swapaxes(0, 1)
     bend = np.minimum(lower + upper - 2 * centre, -1e-6)
@@ -137,7 +136,7 @@ def score_limbs(
     """
     h, w = maps.fields.shape[1:]
     starts = np.searchsorted(joint, np.arange(len(head.skeleton) + 1))
-    counts, (one, two) = np.diff(starts), np.array(head.limbs).T
+    counts, (one, two) = starts[1:] - starts[:-1], head.limb_ends
     pairs = counts[one] * counts[two]
     limb = np.repeat(np.arange(len(pairs)), pairs)
     within = np.arange(len(limb)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
@@ -265,7 +264,7 @@ def decode(
     """
     config = config or DecodeConfig()
     if isinstance(maps, Found):
-        return _sure(maps.xy, maps.score, maps.person_score, config)
+        return _best(*_sure(maps.xy, maps.score, config), maps.person_score, config)
     joint, cells, joint_score = peaks(maps, head, config.peak)
     if head.limbs:
         people = group(joint, *score_limbs(maps, head, joint, cells, config), head, config.by_limb)
@@ -276,22 +275,27 @@ def decode(
     candidate = np.array([c for person in people for c in person], np.intp)
     place = np.repeat(np.arange(n), [len(person) for person in people]), joint[candidate]
     xy[place], score[place] = from_cells(cells[candidate], head.stride), joint_score[candidate]
-    xy, score = xy[:, list(head.output_order)], np.minimum(score[:, list(head.output_order)], 1)
-    xy, score, person_score = _sure(xy, score, np.sqrt((score**2).mean(1)), config)
+    order = np.array(head.output_order)
+    xy, score = xy.take(order, 1), np.minimum(score.take(order, 1), 1)
+    xy, score, person_score = _best(xy, score, np.sqrt((score * score).sum(1) / len(order)), config)
     if config.complete:
         xy, score = complete(xy, score, maps.heatmaps, head, config.peak)
     return xy, score, person_score
 
 
-def _sure(
+def _sure(xy: np.ndarray, score: np.ndarray, config: DecodeConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Leave out the joints that a network without maps is not sure of; it answers for all, if guesses are wanted."""
+    if config.complete:
+        return xy, np.where(np.isnan(xy[..., 0]), 0, np.maximum(score, config.peak / 20))
+    found = score >= config.peak
+    return np.where(found[..., None], xy, np.nan), np.where(found, score, 0)
+
+
+def _best(
     xy: np.ndarray, score: np.ndarray, person_score: np.ndarray, config: DecodeConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Leave out joints and people below the thresholds; the best person first."""
-    found = score >= config.peak
-    if config.complete:  # a network without maps answers for all joints, however unsure
-        score = np.where(np.isnan(xy[..., 0]), 0, np.maximum(score, config.peak / 20))
-    else:
-        xy, score = np.where(found[..., None], xy, np.nan), np.where(found, score, 0)
-    keep = (found.sum(1) >= min(config.joints, -(-score.shape[1] // 2))) & (person_score >= config.person)
-    order = np.flatnonzero(keep)[np.argsort(-person_score[keep], kind="stable")]
+    """Leave out people below the thresholds; the best first."""
+    joints = min(config.joints, -(-score.shape[1] // 2))
+    keep = np.flatnonzero(((score >= config.peak).sum(1) >= joints) & (person_score >= config.person))
+    order = keep[np.argsort(-person_score[keep], kind="stable")]
     return xy[order], score[order], person_score[order]

@@ -260,12 +260,13 @@ class Predictor:
     def decode(self, maps: Maps | Found, back: Fit) -> Poses:
         """Step 3: maps -> people, in pixels of the picture."""
         xy, score, person_score = decode(maps, self.head, self.config)
-        xy, limit = back.to_picture(xy), np.array([back.width - 1, back.height - 1], np.float32)
-        # A guess may lie anywhere; a joint near the edge may come out a fraction of a cell beyond it, in the padding.
-        cell = self.head.stride / np.array([back.scale_x, back.scale_y])
-        outside = ((xy < -cell) | (xy > limit + cell)).any(2) & (score < self.config.peak)
-        xy, score = np.clip(xy, 0, limit).astype(np.float32), np.where(outside, 0, score)
-        xy[outside] = np.nan
+        xy, limit = back.to_picture(xy), np.array([back.width - 1, back.height - 1])
+        if self.config.complete:
+            # A guess may lie anywhere; one near the edge may come out a fraction of a cell beyond it, in the padding.
+            cell = self.head.stride / np.array([back.scale_x, back.scale_y])
+            outside = ((xy < -cell) | (xy > limit + cell)).any(2) & (score < self.config.peak)
+            xy, score = np.where(outside[..., None], np.nan, xy), np.where(outside, 0, score)
+        xy = np.minimum(np.maximum(xy, 0), limit).astype(np.float32)
         return Poses(xy, score, person_score, self.head.output, (back.width, back.height))
 
 

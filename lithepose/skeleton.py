@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 
 @dataclass(frozen=True)
 class Skeleton:
@@ -118,6 +120,11 @@ class Head:
     def channels(self) -> tuple[int, int]:
         """Number of (heatmap, field) channels."""
         return len(self.skeleton) + self.background, 2 * len(self.limbs)
+
+    @cached_property
+    def limb_ends(self) -> np.ndarray:
+        """(2, L) joints that the limbs begin and end in."""
+        return np.array(self.limbs, int).reshape(-1, 2).T
 
     @cached_property
     def limb_flip_order(self) -> tuple[int, ...]:
