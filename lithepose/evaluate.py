@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,11 +62,11 @@ def evaluate(
     metric: str = "",
     progress: Progress | None = None,
     complete: bool = True,
+    crop: str = "auto",
 ) -> Evaluation:
     """Measure a model on a data set.
 
-    A network of many people looks at whole photos. A network of one person looks at every annotated person alone: at
-    the annotation's ``centre_box``, else at the whole photo if nobody else is in it, else at a box around the joints.
+    A network of many people looks at whole photos. A network of one person looks at every annotated person alone.
 
     Args:
         predictor: model and input size.
@@ -78,9 +78,11 @@ def evaluate(
         complete: for oks, guess the joints of a person that were not found, as every labelled joint counts: see
             :mod:`lithepose.prior`. Models of other joints than COCO's answer for those that they find, models of one
             person for all.
+        crop: what a network of one person looks at. auto: the annotation's ``centre_box``, else the whole photo if
+            nobody else is in it, else as joints: the square around those of the person that the network knows.
 
     Raises:
-        ValueError: an unknown metric, or one that model and data cannot be measured by.
+        ValueError: an unknown metric or crop, or one that model and data cannot be measured by.
     """
     dataset = data if isinstance(data, KeypointSet) else open_dataset(data, split)
     heads = any("head_size" in person for photo in dataset.photos for person in photo.people)
@@ -92,6 +94,8 @@ def evaluate(
     metric = metric or ("oks" if not predictor.one_person else "pckh" if heads else "pck")
     if metric not in ("oks", *THRESHOLDS):
         raise ValueError(f"metric {metric!r}; there are oks, pck and pckh")
+    if crop not in ("auto", "joints"):
+        raise ValueError(f"crop {crop!r}; there are auto and joints")
     if metric == "pckh" and not heads:
         raise ValueError(f"{dataset.name}: no sizes of heads, which pckh is measured in (MPII and LIP have them)")
     order = common_joints(predictor.head.output, dataset.skeleton)
@@ -108,7 +112,8 @@ def evaluate(
         image = dataset.files.image(photo.file_name)
         people = [person for person in photo.people if person["num_keypoints"] and not person.get("iscrowd")]
         if predictor.one_person:
-            found = [_look_at(predictor, image, person, len(people) == 1) for person in people]
+            alone = crop == "auto" and len(people) == 1
+            found = [_look_at(predictor, image, where_to_look(person, order, crop, alone)) for person in people]
         else:
             poses = predictor(image)
             if metric == "oks":
@@ -147,13 +152,22 @@ def common_joints(model: Skeleton, data: Skeleton) -> list[int]:
     return order
 
 
-def _look_at(
-    predictor: Predictor, image: np.ndarray, person: dict[str, Any], alone: bool
-) -> tuple[np.ndarray, np.ndarray]:
+def where_to_look(person: dict[str, Any], order: list[int], crop: str, alone: bool) -> Sequence[float] | None:
+    """The box that a network of one person gets to see, None for the whole photo: see :func:`evaluate`."""
+    if crop == "auto" and person.get("centre_box") is not None:
+        return person["centre_box"]
+    if alone:
+        return None
+    joints = np.array(person["keypoints"], float).reshape(-1, 3)
+    known = joints[(joints[:, 2] > 0) & (np.array(order) >= 0), :2]
+    if not len(known):
+        return square(person["bbox"])
+    low, high = known.min(0), known.max(0)
+    return square([*low, *(high - low)])
+
+
+def _look_at(predictor: Predictor, image: np.ndarray, box: Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:
     """(K, 2) joints in pixels of the photo, NaN where not found, and (K,) scores."""
-    box = person.get("centre_box")
-    if box is None and not alone:
-        box = square(person["bbox"])
     poses = predictor.within(image, [0, 0, image.shape[1], image.shape[0]] if box is None else box)
     if not len(poses):
         return np.full((len(predictor.head.output), 2), np.nan), np.zeros(len(predictor.head.output))

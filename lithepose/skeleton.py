@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
+
 
 @dataclass(frozen=True)
 class Skeleton:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from .image import square
 from .poses import Poses
 from .predict import Picture, Predictor, open_picture
 from .prior import PosePrior
+from .skeleton import FACE
 
 Box = Sequence[float]
 FAR = 3  # times the picture: as far as a box, enlarged, may reach, so that a slip does not fill the memory
@@ -45,8 +47,8 @@ class TopDown:
 
         Args:
             picture: as of :meth:`lithepose.predict.Predictor.__call__`.
-            boxes: (N, 4) x, y, width, height around people, in pixels; by default where the finder sees them. Each is
-                enlarged to a square, see :func:`lithepose.image.square`.
+            boxes: (N, 4) x, y, width, height around people, in pixels; by default around the joints that the finder
+                sees and the predictor knows. Each is enlarged to a square, see :func:`lithepose.image.square`.
 
         Returns:
             Poses of the predictor's joints, at most one person a box, the best first.
@@ -62,7 +64,7 @@ class TopDown:
         elif self.finder is None:
             raise ValueError("no boxes, and no model that finds people; give one of them")
         else:
-            boxes = [box for box in self.finder(image).boxes if max(box[2:]) > 0]
+            boxes = [box for box in self._joints_to_see(self.finder(image)).boxes if max(box[2:]) > 0]
         found = [self.predictor.within(image, square(box)) for box in boxes]
         found = [poses for poses in found if len(poses)]
         if not found:
@@ -71,6 +73,13 @@ class TopDown:
         score, person_score = (np.concatenate([getattr(p, name) for p in found]) for name in ("score", "person_score"))
         order = np.argsort(-person_score, kind="stable")
         return Poses(xy, score, person_score, self.predictor.head.output, size)[order]
+
+    def _joints_to_see(self, poses: Poses) -> Poses:
+        """Without the joints of which the predictor knows nothing: a network of upper bodies looks at these alone."""
+        joints = self.predictor.head.output.joints
+        seen = set(joints) | set(FACE if "head_top" in joints else ())
+        known = np.isin(poses.joints, list(seen))
+        return replace(poses, score=np.where(known, poses.score, 0))
 
 
 def _checked(box: Any, size: tuple[int, int] | None = None) -> list[float]:

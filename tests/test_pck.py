@@ -11,7 +11,7 @@ from lithepose.augmented import average, unmirror
 from lithepose.decode import Found, Maps
 from lithepose.evaluate import evaluate
 from lithepose.formats import open_dataset
-from lithepose.image import GREY, cut, fit
+from lithepose.image import GREY, MARGIN, cut, fit
 from lithepose.metrics import pck, torso_length
 from lithepose.predict import Predictor
 from lithepose.runtime.onnx import ModelInfo
@@ -98,6 +98,29 @@ def test_one_person_networks_look_at_everybody_alone(marked):
     assert len(done.results) == 3
     assert done.joints.keys() == set(FLIC_11.joints)
     assert done.scores["elbows"] == 1
+
+
+def test_the_crop_around_joints_leaves_out_those_that_the_network_lacks(marked):
+    path = marked / "val.json"
+    content = json.loads(path.read_text())
+    content["categories"][0]["keypoints"].append("left_ankle")
+    for person in content["annotations"]:
+        person["keypoints"] += [0, 500, 2]
+    path.write_text(json.dumps(content))
+    sides = []
+
+    class Looking(Predictor):
+        def within(self, image, box):
+            sides.append(max(box[2:]))
+            return super().within(image, box)
+
+    assert evaluate(Looking(Fixed()), marked, crop="joints").scores["PCK@0.2"] == 1
+    assert sides == [pytest.approx(26 * MARGIN)] * 3  # from the red dot to the green one
+    sides.clear()
+    evaluate(Looking(Fixed()), marked)
+    assert sides == [64, *[pytest.approx(26 * MARGIN)] * 2]  # the one who is alone in the photo: all of it
+    with pytest.raises(ValueError, match="crop 'whole'"):
+        evaluate(Looking(Fixed()), marked, crop="whole")
 
 
 def test_a_network_that_errs_is_not_right(marked):

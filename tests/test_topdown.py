@@ -9,9 +9,10 @@ import pytest
 from lithepose.cli import main
 from lithepose.decode import DecodeConfig, Found
 from lithepose.image import MARGIN, square
+from lithepose.poses import Poses
 from lithepose.predict import Predictor
 from lithepose.runtime.onnx import ModelInfo
-from lithepose.skeleton import COCO_BOXES_HEAD, FLIC_11, FLIC_HEAD
+from lithepose.skeleton import COCO_BOXES_HEAD, FLIC_11, FLIC_HEAD, LSP_14, Head
 from lithepose.topdown import FAR, TopDown
 
 PEOPLE = [(40, 30, 60, 100), (150, 60, 40, 40), (-20, 200, 50, 60)]  # the last reaches beyond the picture
@@ -110,6 +111,30 @@ def test_a_finder_tells_of_whole_people_where_it_sees_faces():
     whole = Predictor(Finder())(image).boxes
     assert np.abs(around(image).boxes[:2] - whole[:2]).max() < 1e-3  # the third reaches beyond the picture
     assert (around(image).boxes[:, 3] > faces(image).boxes[:, 3]).all()
+
+
+def test_a_network_of_upper_bodies_looks_at_these_alone():
+    class Standing(Finder):
+        def __call__(self, images: np.ndarray) -> list[Found]:
+            y = np.linspace(20, 220, 17)  # the last four joints are knees and ankles
+            xy = np.stack([np.full(17, 160.0), y], 1)[None].astype(np.float32)
+            return [Found(xy, np.full((1, 17), 0.9, "f4"), np.full(1, 0.9, "f4"))] * len(images)
+
+    seen = []
+
+    class Looking(Spot):
+        def __init__(self, head: Head) -> None:
+            self.info = ModelInfo("looking", head, 16, 512)
+
+    def look(head: Head) -> float:
+        predictor = Predictor(Looking(head))
+        predictor.within = lambda image, box: seen.append(box) or Poses.nobody(head.output, (320, 260))
+        TopDown(predictor, Predictor(Standing()))(scene([]))
+        return seen[-1][3]
+
+    # Eyes and nose to hips are 12 of 16 steps; a skeleton with a top of the head takes in ears, eyes and nose.
+    assert look(FLIC_HEAD) == pytest.approx(MARGIN * 150)
+    assert look(Head(LSP_14, LSP_14)) == pytest.approx(MARGIN * 200)
 
 
 def test_joints_beyond_the_picture_come_to_its_edge():

@@ -13,12 +13,10 @@ from torch.utils.data import Dataset
 
 from ..annotations import KeypointSet
 from ..formats import open_dataset
-from ..skeleton import Head
+from ..skeleton import FACE, Head
 from . import augment
 from .augment import AugmentConfig
 from .targets import fields, head_joints, heatmaps
-
-FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
 
 
 @dataclass(frozen=True)
