@@ -30,7 +30,7 @@ class Smoother:
         window: seconds after which a joint, or a person, that was not seen begins anew; at least two frames and a half.
     """
 
-    def __init__(self, cutoff: float = 1.0, slope: float = 8.0, window: float = 0.3) -> None:
+    def __init__(self, cutoff: float = 1.0, slope: float = 7.0, window: float = 0.3) -> None:
         self.cutoff, self.slope, self.window = cutoff, slope, window
         self._states: dict[int, _State] = {}
         self._time, self._gap, self._least = -math.inf, 0.0, window  # the usual gap between frames

@@ -50,7 +50,7 @@ class Tracker:
         alike: lowest likeness of a match; doubtful people need twice as much.
     """
 
-    def __init__(self, window: float = 2.0, sure: float = 0.25, alike: float = 0.15) -> None:
+    def __init__(self, window: float = 2.0, sure: float = 0.4, alike: float = 0.15) -> None:
         self.window, self.sure, self.alike = window, sure, alike
         self._tracks: list[_Track] = []
         self._next = 1

@@ -1,0 +1,221 @@
+"""The forms of context_cpm (paper 002) and of split_stream (paper 003), trained alike, on validation photos.
+
+    for NAME in context-cpm-none context-cpm-pyramid context-cpm-aspp context-cpm; do
+        lithepose train recipes/$NAME-mini.toml --data DATA
+    done
+    python benchmarks/one_person.py context-cpm --data DATA
+
+and likewise ``split-stream`` with its four. Runs that are missing are left out. A row a form: PCK@0.2 of the torso, as
+``lithepose evaluate`` measures it, the mean squared error of the joints' places in shares of the side of what the
+network looks at, on the first photos of the training set and on all of validation (paper 003's table 3 has such a
+pair; its unit is not said), and the network's time on one and on two threads, in turn. Writes ``results/NAME.csv``,
+pictures of the losses and, after paper 003's figure 5, of the share of correct joints over the threshold.
+
+With ``--views`` the last form alone, mirrored and at several scales as well (paper 002 tests so), into
+``results/NAME-views.csv``.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import machine
+import numpy as np
+import tyro
+from rich.progress import track
+
+from lithepose.annotations import KeypointSet
+from lithepose.benchmark import median, take_turns
+from lithepose.complexity import measure
+from lithepose.evaluate import Evaluation, common_joints, evaluate, where_to_look
+from lithepose.export import export_weights, open_weights
+from lithepose.formats import open_dataset
+from lithepose.plot import lines
+from lithepose.predict import Predictor
+from lithepose.training.report import plot_losses, read_log
+
+ROOT = Path(__file__).parent.parent
+PICTURES = ROOT / "docs" / "images"
+IMAGES = "lspet-1.tar", "lspet-2.tar"
+FIRST = 495  # photos of the training set, as many as validation has
+COLUMNS = "PCK@0.2", "AUC", "head", "shoulders", "elbows", "wrists", "hips", "knees", "ankles"
+VIEWS = {"one": {}, "flip": {"flip": True}, "flip, 3 scales": {"flip": True, "scales": (0.75, 1.0, 1.25)}}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Forms of a network, and what they are measured on.
+
+    Attributes:
+        runs: folder of a run by form, the paper's own form last.
+        train: annotations and split, in the folder of the data.
+        validation: likewise.
+        crop: of :func:`lithepose.evaluate.evaluate`.
+    """
+
+    runs: dict[str, str]
+    train: tuple[str, str]
+    validation: tuple[str, str]
+    crop: str
+
+
+COMPARISONS = {
+    "context-cpm": Comparison(
+        {
+            "no context": "context-cpm-none-mini",
+            "pyramid": "context-cpm-pyramid-mini",
+            "ASPP": "context-cpm-aspp-mini",
+            "U-shaped, unmasked": "context-cpm-unmasked-mini",
+            "U-shaped, 6 stages": "context-cpm-six-mini",
+            "U-shaped": "context-cpm-mini",
+        },
+        ("lspet-1.tar", "train"),
+        ("lspet-1.tar", "val"),
+        "auto",
+    ),
+    "split-stream": Comparison(
+        {
+            "regression": "joint-regression-mini",
+            "regression without pooling": "joint-regression-no-pooling-mini",
+            "split regression": "split-regression-mini",
+            "split streams": "split-stream-mini",
+        },
+        ("lspet-people-train.json.gz", "train"),
+        ("lspet-people-val.json.gz", "val"),
+        "joints",
+    ),
+}
+
+
+def main(
+    name: Literal["context-cpm", "split-stream"],
+    /,
+    data: Path,
+    runs: Path = ROOT / "runs",
+    out: Path | None = None,
+    pictures: Path = PICTURES,
+    views: bool = False,
+) -> None:
+    """Measure all forms that have been trained.
+
+    Args:
+        name: of the comparison.
+        data: folder that holds ``data/lspet-1.tar`` and its like.
+        runs: folder of the runs.
+        out: table.
+        pictures: folder of the pictures.
+        views: measure the last form by several views instead.
+    """
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    compared = COMPARISONS[name]
+    models = {form: runs / run / "weights.onnx" for form, run in compared.runs.items()}
+    models = {form: path for form, path in models.items() if path.with_name("weights.safetensors").exists()}
+    if not models:
+        raise SystemExit(f"{runs}: none of {', '.join(compared.runs.values())}; train them first")
+    train, validation = (_open(data, *where) for where in (compared.train, compared.validation))
+    if views:
+        form, path = list(models.items())[-1]
+        _export(path)
+        table = [
+            {"form": form, "views": view} | _figures(evaluate(Predictor(path, **options), validation))
+            for view, options in track(VIEWS.items())
+        ]
+        machine.write(out or ROOT / "results" / f"{name}-views.csv", table)
+    else:
+        rows, curves = {}, {}
+        for form, path in track(models.items()):
+            _export(path)
+            rows[form], curves[form] = _row(form, path, compared, train, validation)
+        _time(models, rows)
+        table = [row | {"cpu": machine.cpu()} for row in rows.values()]
+        machine.write(out or ROOT / "results" / f"{name}.csv", table)
+        plot_losses({form: read_log(path.parent) for form, path in models.items()}, pictures / f"{name}-losses.png")
+        lines(pictures / f"{name}-pck.png", *_shares(curves), "threshold, of the torso", "PCK: share of correct joints")
+    for row in table:
+        print(*(f"{k} {v}" for k, v in row.items()), sep="  ")
+
+
+def _open(data: Path, annotations: str, split: str) -> KeypointSet:
+    return open_dataset(data / "data" / annotations, split, tuple(data / "data" / name for name in IMAGES))
+
+
+def _export(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        export_weights(path.with_name("weights.safetensors"), path)
+
+
+def _row(
+    form: str, path: Path, compared: Comparison, train: KeypointSet, validation: KeypointSet
+) -> tuple[dict[str, object], Evaluation]:
+    net, info = open_weights(path.with_name("weights.safetensors"))
+    size = measure(net, info.size, info.size)
+    predictor, last = Predictor(path), read_log(path.parent)[-1]
+    seen, held_back = (
+        evaluate(predictor, some, crop=compared.crop)
+        for some in (replace(train, photos=train.photos[:FIRST]), validation)
+    )
+    row: dict[str, object] = {
+        "form": form,
+        "parameters": size.parameters,
+        "gmacs": f"{size.macs / 1e9:.3f}",
+        "steps": last["step"],
+        "loss": f"{last['total']:.5f}",
+        "validation_loss": f"{last['validation']:.5f}",
+        **_figures(held_back),
+        "train_pck": f"{seen.scores['PCK@0.2']:.4f}",
+    }
+    for part, done, dataset in (("train", seen, train), ("validation", held_back, validation)):
+        row[f"{part}_error"] = f"{squared_error(predictor, done, dataset, compared.crop):.3e}"
+    return row, held_back
+
+
+def _figures(done: Evaluation) -> dict[str, object]:
+    return {column: f"{done.scores[column]:.4f}" for column in COLUMNS if column in done.scores}
+
+
+def squared_error(predictor: Predictor, done: Evaluation, dataset: KeypointSet, crop: str) -> float:
+    """Mean over all labelled joints that the network knows, both coordinates, in shares of the side of its square."""
+    order = common_joints(predictor.head.output, dataset.skeleton)
+    found, errors = iter(done.results), []
+    for photo in dataset.photos:
+        people: list[Any] = [p for p in photo.people if p["num_keypoints"] and not p.get("iscrowd")]
+        for person in people:
+            result = next(found, None)
+            if result is None:  # measured on the first photos alone
+                return float(np.mean(np.concatenate(errors)))
+            box = where_to_look(person, order, crop, crop == "auto" and len(people) == 1)
+            side = max(box[2:]) if box else max(photo.width, photo.height)
+            truth, at = (np.array(p["keypoints"], float).reshape(-1, 3) for p in (person, result))
+            asked = (truth[:, 2] > 0) & (np.array(order) >= 0)
+            errors.append((((at - truth)[asked, :2] / side) ** 2).ravel())
+    return float(np.mean(np.concatenate(errors)))
+
+
+def _time(models: dict[str, Path], rows: dict[str, dict[str, object]]) -> None:
+    size = Predictor(next(iter(models.values()))).size
+    image = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), np.uint8)
+    for threads in (1, 2):
+        runtimes = {form: Predictor(path, threads=threads).runtime for form, path in models.items()}
+        parts: dict[str, Callable[[], object]] = {form: lambda r=r: r(image) for form, r in runtimes.items()}
+        times = take_turns(parts, 30)
+        for form in models:
+            rows[form][f"ms_{threads}"] = f"{median(times, form):.1f}"
+
+
+def _shares(curves: dict[str, Evaluation]) -> tuple[np.ndarray, dict[str, list[float]]]:
+    shares, thresholds = {}, np.empty(0)
+    for form, done in curves.items():
+        assert done.curve
+        thresholds = done.curve.thresholds
+        shares[form] = [done.curve.at(t) for t in thresholds]
+    return thresholds, shares
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
