@@ -176,7 +176,9 @@ def main(data: Path, model: str = "lithe", size: int = 384) -> None:
     people = cut_outs(finder, data, int(numbers.sum()))
     everybody = list(people)
     names = "people", "people found", "sightings", "switches"
-    count: dict[str, int] = dict.fromkeys((*names, "not found for 10 frames or more", "of these with the same id after", "ids"), 0)
+    count: dict[str, int] = dict.fromkeys(
+        (*names, "not found for 10 frames or more", "of these with the same id after", "ids"), 0
+    )
     for number in track(numbers):
         walkers = []
         for picture, box in (people.pop() for _ in range(min(number, len(people)))):

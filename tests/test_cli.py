@@ -108,20 +108,31 @@ def test_video_to_video(tmp_path):
         assert (codec.name, codec.pix_fmt) == ("h264", "yuv420p")
 
 
+def start(folder: Path, *options: str) -> subprocess.Popen:
+    """The command on a video, drawing it; it hears SIGINT, which tests do not that run in a shell's background."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lithepose", "predict", "clip.mp4", "--out", "drawn", "--size", "128", *options],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def whole(folder: Path) -> tuple[int, int]:
+    """Lines of results, all of which are whole, and frames of the drawn video; 0 where there is no file yet."""
+    results, video = folder / "poses.jsonl", folder / "clip.mp4"
+    text = results.read_text() if results.exists() else ""
+    assert not text or text.endswith("\n")
+    lines = [json.loads(line) for line in text.splitlines()]
+    return len(lines), len(list(frames(expand([str(video)])))) if video.exists() else 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize("stop", ["SIGINT", "SIGTERM"])
 def test_stopped_it_leaves_whole_files(tmp_path, stop):
     write_video(tmp_path / "clip.mp4", 3000)
-    command = [sys.executable, "-m", "lithepose", "predict", "clip.mp4", "--out", "drawn", "--size", "128"]
-    process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        text=True,
-        # Tests that run in a shell's background inherit that SIGINT is ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    results = tmp_path / "drawn" / "poses.jsonl"
+    process, results = start(tmp_path), tmp_path / "drawn" / "poses.jsonl"
     deadline = time.monotonic() + 120
     while (
         process.poll() is None
@@ -133,9 +144,21 @@ def test_stopped_it_leaves_whole_files(tmp_path, stop):
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert "Traceback" not in error
-    done = len([json.loads(line) for line in results.read_text().splitlines()])
+    done, drawn = whole(tmp_path / "drawn")
     assert 5 <= done < 3000
-    assert done - 1 <= len(list(frames(expand([str(tmp_path / "drawn" / "clip.mp4")])))) <= done
+    assert drawn == done
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+@pytest.mark.parametrize("moment", np.linspace(0.2, 1.6, 8))
+def test_stopped_at_any_moment_it_leaves_whole_files(tmp_path, moment):
+    write_video(tmp_path / "clip.mp4", 60)  # so that some moments are those of its last frames
+    process = start(tmp_path, "--threads", "1", "--track")
+    time.sleep(moment)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    done, drawn = whole(tmp_path / "drawn")
+    assert drawn == done
 
 
 def test_a_cut_off_video_is_drawn_to_its_end(tmp_path, monkeypatch):
