@@ -38,7 +38,8 @@ class TopDown:
             raise ValueError(f"{name} finds everybody by itself; leave out the boxes, or name a model of one person")
         if finder and finder.one_person:
             raise ValueError(f"{finder.runtime.info.name}: a network of one person cannot tell where people are")
-        self.predictor = predictor
+        # One joint is enough: that somebody is there has been said.
+        self.predictor = predictor.with_config(joints=1)
         # With guesses, as a box around a face alone would cut off the body below it.
         self.finder = finder and finder.with_config(complete=PosePrior.known(finder.head.output))
 

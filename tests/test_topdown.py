@@ -137,6 +137,18 @@ def test_a_network_of_upper_bodies_looks_at_these_alone():
     assert look(Head(LSP_14, LSP_14)) == pytest.approx(MARGIN * 200)
 
 
+def test_one_joint_is_enough_where_somebody_is_said_to_be():
+    class Nose(Spot):
+        def __call__(self, images: np.ndarray) -> list[Found]:
+            found = super().__call__(images)
+            return [Found(f.xy, f.score * (np.arange(len(FLIC_11)) == 3), f.person_score) for f in found]
+
+    alone = Predictor(Nose())
+    assert len(alone(scene([(70, 90)]))) == 0
+    poses = TopDown(alone)(scene([(70, 90)]), PEOPLE[:1])
+    assert poses.found.sum() == 1
+
+
 def test_joints_beyond_the_picture_come_to_its_edge():
     class Corner(Spot):
         def __call__(self, images: np.ndarray) -> list[Found]:
