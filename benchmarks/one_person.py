@@ -5,13 +5,14 @@
     done
     python benchmarks/one_person.py context-cpm --data DATA
 
-and likewise ``split-stream`` with its four. Runs that are missing are left out. A row a form: PCK@0.2 of the torso, as
-``lithepose evaluate`` measures it, the mean squared error of the joints' places in shares of the side of what the
-network looks at, on the first photos of the training set and on all of validation (paper 003's table 3 has such a
-pair; its unit is not said), and the network's time on one and on two threads, in turn. Writes ``results/NAME.csv``,
-pictures of the losses and, after paper 003's figure 5, of the share of correct joints over the threshold.
+and likewise ``split-stream``; ``COMPARISONS`` below names all runs, and those that are missing are left out. A row a
+form: PCK@0.2 of the torso, as ``lithepose evaluate`` measures it; the mean squared error of the joints' places in
+shares of the side of what the network looks at, on the first photos of the training set and on all of validation
+(paper 003's table 3 has such a pair; its unit is not said); and the network's time on one and on two threads, in turn.
+Only people with as many labelled joints as the recipe asks for count. Writes ``results/NAME.csv``, pictures of the
+losses and, after paper 003's figure 5, of the share of correct joints over the threshold.
 
-With ``--views`` the last form alone, mirrored and at several scales as well (paper 002 tests so), into
+With ``--views`` the paper's own form alone, mirrored and at several scales as well (paper 002 tests so), into
 ``results/NAME-views.csv``.
 """
 
@@ -22,7 +23,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import machine
 import numpy as np
@@ -32,7 +33,7 @@ from rich.progress import track
 from lithepose.annotations import KeypointSet
 from lithepose.benchmark import median, take_turns
 from lithepose.complexity import measure
-from lithepose.evaluate import Evaluation, common_joints, evaluate, where_to_look
+from lithepose.evaluate import Evaluation, common_joints, evaluate, people_to_measure, where_to_look
 from lithepose.export import export_weights, open_weights
 from lithepose.formats import open_dataset
 from lithepose.plot import lines
@@ -56,12 +57,14 @@ class Comparison:
         train: annotations and split, in the folder of the data.
         validation: likewise.
         crop: of :func:`lithepose.evaluate.evaluate`.
+        min_joints: likewise.
     """
 
     runs: dict[str, str]
     train: tuple[str, str]
     validation: tuple[str, str]
     crop: str
+    min_joints: int
 
 
 COMPARISONS = {
@@ -77,6 +80,7 @@ COMPARISONS = {
         ("lspet-1.tar", "train"),
         ("lspet-1.tar", "val"),
         "auto",
+        1,
     ),
     "split-stream": Comparison(
         {
@@ -88,6 +92,7 @@ COMPARISONS = {
         ("lspet-people-train.json.gz", "train"),
         ("lspet-people-val.json.gz", "val"),
         "joints",
+        10,
     ),
 }
 
@@ -109,7 +114,7 @@ def main(
         runs: folder of the runs.
         out: table.
         pictures: folder of the pictures.
-        views: measure the last form by several views instead.
+        views: measure the paper's own form by several views instead.
     """
     logging.getLogger("torch").setLevel(logging.ERROR)
     compared = COMPARISONS[name]
@@ -119,10 +124,13 @@ def main(
         raise SystemExit(f"{runs}: none of {', '.join(compared.runs.values())}; train them first")
     train, validation = (_open(data, *where) for where in (compared.train, compared.validation))
     if views:
-        form, path = list(models.items())[-1]
-        _export(path)
+        form = list(compared.runs)[-1]
+        if form not in models:
+            raise SystemExit(f"{runs / compared.runs[form]}: no weights; train it first")
+        _export(models[form])
         table = [
-            {"form": form, "views": view} | _figures(evaluate(Predictor(path, **options), validation))
+            {"form": form, "views": view}
+            | _figures(_evaluate(Predictor(models[form], **options), validation, compared))
             for view, options in track(VIEWS.items())
         ]
         machine.write(out or ROOT / "results" / f"{name}-views.csv", table)
@@ -141,7 +149,12 @@ def main(
 
 
 def _open(data: Path, annotations: str, split: str) -> KeypointSet:
-    return open_dataset(data / "data" / annotations, split, tuple(data / "data" / name for name in IMAGES))
+    images = tuple(data / "data" / name for name in IMAGES if name != annotations)
+    return open_dataset(data / "data" / annotations, split, images)
+
+
+def _evaluate(predictor: Predictor, some: KeypointSet, compared: Comparison) -> Evaluation:
+    return evaluate(predictor, some, crop=compared.crop, min_joints=compared.min_joints)
 
 
 def _export(path: Path) -> None:
@@ -156,10 +169,8 @@ def _row(
     net, info = open_weights(path.with_name("weights.safetensors"))
     size = measure(net, info.size, info.size)
     predictor, last = Predictor(path), read_log(path.parent)[-1]
-    seen, held_back = (
-        evaluate(predictor, some, crop=compared.crop)
-        for some in (replace(train, photos=train.photos[:FIRST]), validation)
-    )
+    train = replace(train, photos=train.photos[:FIRST])
+    seen, held_back = (_evaluate(predictor, some, compared) for some in (train, validation))
     row: dict[str, object] = {
         "form": form,
         "parameters": size.parameters,
@@ -171,7 +182,7 @@ def _row(
         "train_pck": f"{seen.scores['PCK@0.2']:.4f}",
     }
     for part, done, dataset in (("train", seen, train), ("validation", held_back, validation)):
-        row[f"{part}_error"] = f"{squared_error(predictor, done, dataset, compared.crop):.3e}"
+        row[f"{part}_error"] = f"{squared_error(predictor, done, dataset, compared):.3e}"
     return row, held_back
 
 
@@ -179,21 +190,21 @@ def _figures(done: Evaluation) -> dict[str, object]:
     return {column: f"{done.scores[column]:.4f}" for column in COLUMNS if column in done.scores}
 
 
-def squared_error(predictor: Predictor, done: Evaluation, dataset: KeypointSet, crop: str) -> float:
-    """Mean over all labelled joints that the network knows, both coordinates, in shares of the side of its square."""
-    order = common_joints(predictor.head.output, dataset.skeleton)
-    found, errors = iter(done.results), []
-    for photo in dataset.photos:
-        people: list[Any] = [p for p in photo.people if p["num_keypoints"] and not p.get("iscrowd")]
-        for person in people:
-            result = next(found, None)
-            if result is None:  # measured on the first photos alone
-                return float(np.mean(np.concatenate(errors)))
-            box = where_to_look(person, order, crop, crop == "auto" and len(people) == 1)
-            side = max(box[2:]) if box else max(photo.width, photo.height)
-            truth, at = (np.array(p["keypoints"], float).reshape(-1, 3) for p in (person, result))
-            asked = (truth[:, 2] > 0) & (np.array(order) >= 0)
-            errors.append((((at - truth)[asked, :2] / side) ** 2).ravel())
+def squared_error(predictor: Predictor, done: Evaluation, dataset: KeypointSet, compared: Comparison) -> float:
+    """Mean over all labelled joints that the network knows, both coordinates, in shares of the side of its square.
+
+    Where a joint was not found the middle of the square stands for it.
+    """
+    model = predictor.head.output
+    order = common_joints(model, dataset.skeleton)
+    people = [(photo, p) for photo in dataset.photos for p in people_to_measure(photo, order, compared.min_joints)]
+    errors = []
+    for (photo, person), result in zip(people, done.results, strict=True):
+        box = where_to_look(photo, person, dataset.skeleton, model, compared.crop) or (0, 0, photo.width, photo.height)
+        truth, at = (np.array(p["keypoints"], float).reshape(-1, 3) for p in (person, result))
+        at[at[:, 2] == 0, :2] = np.array(box[:2]) + np.array(box[2:]) / 2
+        asked = (truth[:, 2] > 0) & (np.array(order) >= 0)
+        errors.append((((at - truth)[asked, :2] / max(box[2:])) ** 2).ravel())
     return float(np.mean(np.concatenate(errors)))
 
 

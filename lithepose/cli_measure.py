@@ -29,6 +29,7 @@ def evaluate(
     first: int = 0,
     complete: bool = True,
     crop: Literal["auto", "joints"] = "auto",
+    min_joints: int = 1,
     json: Path | None = None,
     curve: Path | None = None,
 ) -> int:
@@ -48,7 +49,8 @@ def evaluate(
         first: measure only so many photos, from the start; 0 takes all.
         complete: for oks, guess the joints of a person that were not found, as every labelled joint counts.
         crop: what networks of one person look at. auto: what the data set says, else the whole photo if nobody else is
-            in it, else as joints: a square around those joints of the person that the network knows.
+            in it, else as joints: a square around those joints of the person that the network has to see.
+        min_joints: measure only people with so many labelled joints that a network of one person knows.
         json: file for the COCO results that were measured.
         curve: picture for the share of correct joints over the threshold (pck, pckh).
     """
@@ -80,7 +82,7 @@ def evaluate(
     def progress(photos):  # noqa: ANN001, ANN202
         return track(photos, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
 
-    done = measure(predictor, dataset, split, "" if metric == "auto" else metric, progress, complete, crop)
+    done = measure(predictor, dataset, split, "" if metric == "auto" else metric, progress, complete, crop, min_joints)
     table = Table(
         "metric", "value", title=f"{model} on {len(dataset)} photos of {data} ({split}), longer side {predictor.size}"
     )

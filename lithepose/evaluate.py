@@ -17,6 +17,7 @@ from .poses import Poses
 from .predict import Predictor
 from .prior import PosePrior
 from .skeleton import LIP_16, MPII_16, Skeleton
+from .topdown import box_to_see, joints_to_see
 
 Progress = Callable[[tuple[Photo, ...]], Iterable[Photo]]
 
@@ -63,6 +64,7 @@ def evaluate(
     progress: Progress | None = None,
     complete: bool = True,
     crop: str = "auto",
+    min_joints: int = 1,
 ) -> Evaluation:
     """Measure a model on a data set.
 
@@ -79,7 +81,8 @@ def evaluate(
             :mod:`lithepose.prior`. Models of other joints than COCO's answer for those that they find, models of one
             person for all.
         crop: what a network of one person looks at. auto: the annotation's ``centre_box``, else the whole photo if
-            nobody else is in it, else as joints: the square around those of the person that the network knows.
+            nobody else is in it, else as joints: the square around those of the person that the network has to see.
+        min_joints: measure only people with so many labelled joints that a network of one person knows.
 
     Raises:
         ValueError: an unknown metric or crop, or one that model and data cannot be measured by.
@@ -96,6 +99,10 @@ def evaluate(
         raise ValueError(f"metric {metric!r}; there are oks, pck and pckh")
     if crop not in ("auto", "joints"):
         raise ValueError(f"crop {crop!r}; there are auto and joints")
+    if (crop, min_joints) != ("auto", 1) and not predictor.one_person:
+        raise ValueError(
+            f"crop {crop}, {min_joints} joints: are for networks of one person; this one looks at whole photos"
+        )
     if metric == "pckh" and not heads:
         raise ValueError(f"{dataset.name}: no sizes of heads, which pckh is measured in (MPII and LIP have them)")
     order = common_joints(predictor.head.output, dataset.skeleton)
@@ -110,10 +117,10 @@ def evaluate(
     truth, results = [], []
     for photo in progress(dataset.photos) if progress else dataset.photos:
         image = dataset.files.image(photo.file_name)
-        people = [person for person in photo.people if person["num_keypoints"] and not person.get("iscrowd")]
+        people = people_to_measure(photo, order, min_joints)
         if predictor.one_person:
-            alone = crop == "auto" and len(people) == 1
-            found = [_look_at(predictor, image, where_to_look(person, order, crop, alone)) for person in people]
+            boxes = [where_to_look(photo, person, dataset.skeleton, predictor.head.output, crop) for person in people]
+            found = [_look_at(predictor, image, box) for box in boxes]
         else:
             poses = predictor(image)
             if metric == "oks":
@@ -152,18 +159,25 @@ def common_joints(model: Skeleton, data: Skeleton) -> list[int]:
     return order
 
 
-def where_to_look(person: dict[str, Any], order: list[int], crop: str, alone: bool) -> Sequence[float] | None:
+def people_to_measure(photo: Photo, order: list[int], min_joints: int = 1) -> list[dict[str, Any]]:
+    """Who is annotated in a photo, with at least so many labelled joints that the model knows."""
+    people = [person for person in photo.people if person["num_keypoints"] and not person.get("iscrowd")]
+    if min_joints <= 1:
+        return people
+    known = np.array(order) >= 0
+    return [p for p in people if (np.array(p["keypoints"], float).reshape(-1, 3)[known, 2] > 0).sum() >= min_joints]
+
+
+def where_to_look(
+    photo: Photo, person: dict[str, Any], skeleton: Skeleton, model: Skeleton, crop: str
+) -> Sequence[float] | None:
     """The box that a network of one person gets to see, None for the whole photo: see :func:`evaluate`."""
     if crop == "auto" and person.get("centre_box") is not None:
         return person["centre_box"]
-    if alone:
+    if crop == "auto" and len(people_to_measure(photo, [])) == 1:
         return None
-    joints = np.array(person["keypoints"], float).reshape(-1, 3)
-    known = joints[(joints[:, 2] > 0) & (np.array(order) >= 0), :2]
-    if not len(known):
-        return square(person["bbox"])
-    low, high = known.min(0), known.max(0)
-    return square([*low, *(high - low)])
+    at = np.array(person["keypoints"], float).reshape(-1, 3)
+    return square(box_to_see(at[:, :2], (at[:, 2] > 0) & joints_to_see(model, skeleton), person["bbox"]))
 
 
 def _look_at(predictor: Predictor, image: np.ndarray, box: Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,17 @@ from .image import square
 from .poses import Poses
 from .predict import Picture, Predictor, open_picture
 from .prior import PosePrior
-from .skeleton import FACE
+from .skeleton import FACE, Skeleton
 
 Box = Sequence[float]
+LEAST = 0.1  # of a person's box: the shortest side of the square around some of the joints that says where they are
 FAR = 3  # times the picture: as far as a box, enlarged, may reach, so that a slip does not fill the memory
 
 
 class TopDown:
     """Finds people by one model and their joints by another.
+
+    Somebody is there, so one joint above the threshold is enough; where there is none, nobody is drawn.
 
     Args:
         predictor: of a network of one person.
@@ -38,7 +40,6 @@ class TopDown:
             raise ValueError(f"{name} finds everybody by itself; leave out the boxes, or name a model of one person")
         if finder and finder.one_person:
             raise ValueError(f"{finder.runtime.info.name}: a network of one person cannot tell where people are")
-        # One joint is enough: that somebody is there has been said.
         self.predictor = predictor.with_config(joints=1)
         # With guesses, as a box around a face alone would cut off the body below it.
         self.finder = finder and finder.with_config(complete=PosePrior.known(finder.head.output))
@@ -65,7 +66,13 @@ class TopDown:
         elif self.finder is None:
             raise ValueError("no boxes, and no model that finds people; give one of them")
         else:
-            boxes = [box for box in self._joints_to_see(self.finder(image)).boxes if max(box[2:]) > 0]
+            people = self.finder(image)
+            known = joints_to_see(self.predictor.head.output, people.skeleton)
+            boxes = [
+                box_to_see(xy, found & known, whole)
+                for xy, found, whole in zip(people.xy, people.found, people.boxes, strict=True)
+                if max(whole[2:]) > 0
+            ]
         found = [self.predictor.within(image, square(box)) for box in boxes]
         found = [poses for poses in found if len(poses)]
         if not found:
@@ -75,12 +82,29 @@ class TopDown:
         order = np.argsort(-person_score, kind="stable")
         return Poses(xy, score, person_score, self.predictor.head.output, size)[order]
 
-    def _joints_to_see(self, poses: Poses) -> Poses:
-        """Without the joints of which the predictor knows nothing: a network of upper bodies looks at these alone."""
-        joints = self.predictor.head.output.joints
-        seen = set(joints) | set(FACE if "head_top" in joints else ())
-        known = np.isin(poses.joints, list(seen))
-        return replace(poses, score=np.where(known, poses.score, 0))
+
+def joints_to_see(model: Skeleton, people: Skeleton) -> np.ndarray:
+    """Which joints of people a network of one person has to see, (K,) bool: a network of upper bodies needs no legs.
+
+    Those that the network knows, and the face's where it knows the top of the head.
+    """
+    known = {*model.joints, *(FACE if "head_top" in model.joints else ())}
+    return np.isin(people.joints, list(known))
+
+
+def box_to_see(xy: np.ndarray, there: np.ndarray, whole: Box) -> list[float]:
+    """The box around some joints of a person.
+
+    Args:
+        xy: (K, 2) joints.
+        there: (K,) bool, those to look at.
+        whole: box of the person, taken where these joints lie in one place, or nearly.
+    """
+    if there.any():
+        low, high = xy[there].min(0), xy[there].max(0)
+        if max(high - low) > LEAST * max(whole[2:]):
+            return [*low.tolist(), *(high - low).tolist()]
+    return [float(value) for value in whole]
 
 
 def _checked(box: Any, size: tuple[int, int] | None = None) -> list[float]:

@@ -46,12 +46,13 @@ class Tracker:
 
     Args:
         window: seconds that somebody may be hidden.
-        sure: lowest person score that begins an id.
+        sure: lowest person score that begins an id; it grows with the number of joints found.
+        certain: lowest root mean square of the scores of its found joints that does.
         alike: lowest likeness of a match; doubtful people need twice as much.
     """
 
-    def __init__(self, window: float = 2.0, sure: float = 0.4, alike: float = 0.15) -> None:
-        self.window, self.sure, self.alike = window, sure, alike
+    def __init__(self, window: float = 2.0, sure: float = 0.3, certain: float = 0.5, alike: float = 0.15) -> None:
+        self.window, self.sure, self.certain, self.alike = window, sure, certain, alike
         self._tracks: list[_Track] = []
         self._next = 1
 
@@ -68,7 +69,8 @@ class Tracker:
         self._tracks = [track for track in self._tracks if time - track.seen <= self.window]
         ids = np.full(len(poses), -1, np.int64)
         likeness = self._likeness(poses, time)
-        sure = poses.person_score >= self.sure
+        found = np.sqrt((poses.score**2).sum(1) / np.maximum(poses.found.sum(1), 1))
+        sure = (poses.person_score >= self.sure) & (found >= self.certain)
         free = np.ones(len(self._tracks), bool)
         for these, least in ((sure, self.alike), (~sure, 2 * self.alike)):
             table = np.where(these[:, None] & free, likeness, 0)

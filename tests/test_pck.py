@@ -121,6 +121,17 @@ def test_the_crop_around_joints_leaves_out_those_that_the_network_lacks(marked):
     assert sides == [64, *[pytest.approx(26 * MARGIN)] * 2]  # the one who is alone in the photo: all of it
     with pytest.raises(ValueError, match="crop 'whole'"):
         evaluate(Looking(Fixed()), marked, crop="whole")
+    with pytest.raises(ValueError, match="one person"):
+        evaluate(Looking("lithe"), marked, metric="pck", crop="joints")
+
+
+def test_people_with_few_labelled_joints_can_be_left_out(marked):
+    path = marked / "val.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["keypoints"][8::3] = [0] * 9  # two are left, at the same place
+    path.write_text(json.dumps(content))
+    assert len(evaluate(Predictor(Fixed()), marked, min_joints=3).results) == 2
+    assert len(evaluate(Predictor(Fixed()), marked, min_joints=2, crop="joints").results) == 3
 
 
 def test_a_network_that_errs_is_not_right(marked):

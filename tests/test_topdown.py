@@ -12,7 +12,7 @@ from lithepose.image import MARGIN, square
 from lithepose.poses import Poses
 from lithepose.predict import Predictor
 from lithepose.runtime.onnx import ModelInfo
-from lithepose.skeleton import COCO_BOXES_HEAD, FLIC_11, FLIC_HEAD, LSP_14, Head
+from lithepose.skeleton import COCO_BOXES_HEAD, FLIC_11, FLIC_HEAD, LSP_14, Head, Skeleton
 from lithepose.topdown import FAR, TopDown
 
 PEOPLE = [(40, 30, 60, 100), (150, 60, 40, 40), (-20, 200, 50, 60)]  # the last reaches beyond the picture
@@ -135,6 +135,9 @@ def test_a_network_of_upper_bodies_looks_at_these_alone():
     # Eyes and nose to hips are 12 of 16 steps; a skeleton with a top of the head takes in ears, eyes and nose.
     assert look(FLIC_HEAD) == pytest.approx(MARGIN * 150)
     assert look(Head(LSP_14, LSP_14)) == pytest.approx(MARGIN * 200)
+    # Joints that tell too little about where somebody is leave the finder's box.
+    nose = Skeleton("nose", ("nose", "left_eye", "tail"), ())
+    assert look(Head(nose, nose)) == pytest.approx(MARGIN * 200)
 
 
 def test_one_joint_is_enough_where_somebody_is_said_to_be():
