@@ -63,7 +63,7 @@ def cores() -> int:
 
 
 def open_session(path: str | Path, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU whose threads wait awake for each other only where a core is left for all else.
+    """A session on the CPU whose threads wait awake for each other only where ``threads`` leave a core for all else.
 
     That is faster by an eighth at best, and then starves what works beside the network: on two cores with two threads a
     video came to 89 % of the network's own speed with threads that spin, to 95 % without (576 pixels; 74 and 85 % at
