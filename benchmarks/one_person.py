@@ -167,7 +167,7 @@ def _row(
     form: str, path: Path, compared: Comparison, train: KeypointSet, validation: KeypointSet
 ) -> tuple[dict[str, object], Evaluation]:
     net, info = open_weights(path.with_name("weights.safetensors"))
-    size = measure(net, info.size, info.size)
+    size = measure(net, 3, info.size, info.size)
     predictor, last = Predictor(path), read_log(path.parent)[-1]
     train = replace(train, photos=train.photos[:FIRST])
     seen, held_back = (_evaluate(predictor, some, compared) for some in (train, validation))
