@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from network_tester import NetworkTester
+from safetensors.torch import save_file
 
 from lithepose.complexity import measure, measure_parts
 from lithepose.networks import build
+from lithepose.networks.backbones import MobileNetV1
 from lithepose.networks.keypoint_rcnn import KeypointHead, KeypointRcnnConfig
 from lithepose.predict import Predictor
 from lithepose.training.checkpoint import save_weights
@@ -50,6 +52,10 @@ class TestSingleLevelDepthwise(TestExpanded):
     options = TestExpanded.options | {"levels": "c4", "conv": "depthwise"}
 
 
+class TestMobileNetV1(TestExpanded):
+    options = TestExpanded.options | {"front": "mobilenet_v1"}
+
+
 class TestVanilla(TestExpanded):
     options = TestExpanded.options | {"conv": "vanilla", "norm": True}
 
@@ -82,12 +88,32 @@ def test_frozen_statistics_and_unknown_options():
     assert norms
     net.train(False).train()
     assert not any(m.training or m.weight.requires_grad for m in norms)
-    for options in ({"conv": "dense"}, {"levels": "c5"}):
+    for options in (
+        {"conv": "dense"},
+        {"levels": "c5"},
+        {"front": "resnet"},
+        {"front": "mobilenet_v1", "levels": "c4"},
+    ):
         with pytest.raises(ValueError, match=next(iter(options.values()))):
             build("keypoint_rcnn", **options)
     for options in ({"layers": 0}, {"expansion": 0}, {"size": 100}, {"detections": -1}):
         with pytest.raises(ValueError, match=next(iter(options))):
             build("keypoint_rcnn", **options)
+
+
+def test_the_start_of_the_other_networks_fits_mobilenet_v1(tmp_path):
+    torch.manual_seed(0)
+    front = MobileNetV1(blocks=13)
+    save_file({f"front.{name}": tensor for name, tensor in front.state_dict().items()}, tmp_path / "start.safetensors")
+    net = build("keypoint_rcnn", layers=1, width=8, front="mobilenet_v1")
+    net.load_imagenet(tmp_path / "start.safetensors")
+    assert net.mean == MobileNetV1.mean
+    for name, tensor in front.state_dict().items():
+        assert torch.equal(tensor, net.front.state_dict()[name]), name
+    net.front.freeze(5)
+    net.train()
+    frozen = {name.split(".")[1] for name, p in net.front.named_parameters() if not p.requires_grad and p.ndim == 4}
+    assert frozen == {"conv", "0", "1", "2", "3", "4"}
 
 
 def test_scores_do_not_depend_on_where_a_map_lies():

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..skeleton import COCO_BOXES_HEAD, Head
-from .backbones import read_start
+from .backbones import MobileNetV1, read_start
 from .blocks import check_size
 
 LEVELS = {  # MobileNetV3-Large's last features of each stride: index and channels
@@ -38,6 +38,8 @@ class KeypointRcnnConfig:
         layers: of the head.
         width: their channels.
         levels: fpn for a pyramid of strides 4 to 32; c4 for the one map of stride 16 that the paper's wording allows.
+        front: mobilenet_v3 as in the paper; mobilenet_v1, with fpn alone, to compare the heads behind the start that
+            the other networks have.
         size: longer side of the input.
         detections: most people in a picture.
         freeze_norm: BatchNorm of the backbone keeps its averages, as is usual behind ImageNet weights and with small
@@ -54,6 +56,7 @@ class KeypointRcnnConfig:
     layers: int = 8
     width: int = 512
     levels: str = "fpn"
+    front: str = "mobilenet_v3"
     size: int = 320
     detections: int = 100
     norm: bool = False
@@ -105,13 +108,38 @@ class SingleLevel(nn.Module):
         return {"0": self.align(self.body(x))}
 
 
-def make_backbone(levels: str) -> nn.Module:
-    """MobileNetV3-Large with a feature pyramid (and a pooled fifth level), or with its stride 16 alone.
+class PyramidV1(nn.Module):
+    """MobileNetV1 with torchvision's feature pyramid over strides 4 to 32 and a pooled fifth level."""
+
+    out_channels = 256
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.ops.feature_pyramid_network import (  # pyright: ignore[reportMissingImports]
+            FeaturePyramidNetwork,
+            LastLevelMaxPool,
+        )
+
+        self.body = MobileNetV1(blocks=13)
+        self.pyramid = FeaturePyramidNetwork([128, 256, 512, 1024], 256, LastLevelMaxPool())
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        return self.pyramid({str(i): level for i, level in enumerate(self.body(x))})
+
+
+def make_backbone(levels: str, front: str) -> nn.Module:
+    """A front with a feature pyramid (and a pooled fifth level), or MobileNetV3-Large with its stride 16 alone.
 
     Raises:
-        ValueError: no such levels.
+        ValueError: no such levels or front.
         ImportError: torchvision is missing.
     """
+    if front == "mobilenet_v1" and levels == "fpn":
+        return PyramidV1()
+    if front != "mobilenet_v3":
+        raise ValueError(
+            f"no front {front!r} with levels {levels!r}; there are mobilenet_v3, and mobilenet_v1 with fpn"
+        )
     from torchvision.models import mobilenet_v3_large  # pyright: ignore[reportMissingImports]
     from torchvision.models.detection.backbone_utils import BackboneWithFPN  # pyright: ignore[reportMissingImports]
 
@@ -152,7 +180,7 @@ class KeypointRcnn(nn.Module):
         sizes = (32, 64, 128, 256, 512)
         anchors = tuple((s,) for s in sizes) if config.levels == "fpn" else (sizes,)
         self.detector = KeypointRCNN(
-            make_backbone(config.levels),
+            make_backbone(config.levels, config.front),
             num_classes=2,
             rpn_anchor_generator=AnchorGenerator(anchors, ((0.5, 1.0, 2.0),) * len(anchors)),
             keypoint_head=KeypointHead(config),
@@ -165,7 +193,14 @@ class KeypointRcnn(nn.Module):
             image_mean=[0.0, 0.0, 0.0],
             image_std=[1.0, 1.0, 1.0],
         )
+        if config.front == "mobilenet_v1":
+            self.mean, self.std = MobileNetV1.mean, MobileNetV1.std
         self.train()  # with BatchNorm frozen from the first step on
+
+    @property
+    def front(self) -> Any:
+        """The backbone without its pyramid."""
+        return self.detector.backbone.body
 
     def train(self, mode: bool = True) -> KeypointRcnn:
         """As of any module, but BatchNorm of the backbone stays frozen at its averages, unless it was asked not to."""
@@ -186,12 +221,14 @@ class KeypointRcnn(nn.Module):
         return out
 
     def load_imagenet(self, start: str | Path) -> None:
-        """Load ``features.*`` of a MobileNetV3-Large: a file or ``torchvision:mobilenet_v3_large``.
+        """Load ``features.*`` of a MobileNetV3-Large: a file or ``torchvision:mobilenet_v3_large``; or a MobileNetV1's.
 
         Raises:
-            ValueError: a tensor is missing; this is no MobileNetV3-Large.
+            ValueError: a tensor is missing; this is no such front.
         """
         backbone: Any = self.detector.backbone
+        if isinstance(backbone, PyramidV1):
+            return backbone.body.load_imagenet(start)
         body, state = backbone.body, read_start(start)
         wanted = {name: f"features.{name}" for name in body.state_dict() if not name.endswith("num_batches_tracked")}
         missing = [key for key in wanted.values() if key not in state]
