@@ -100,6 +100,25 @@ def test_mobilenet_v3_takes_torchvision_weights_by_name(monkeypatch):
         assert all(torch.equal(t, state[f"features.{n}"]) for n, t in body.items() if not n.endswith("tracked"))
 
 
+def test_blocks_at_stride_32_stay_where_the_start_lacks_them(tmp_path):
+    trained = read_start("embedded:lithe")
+    whole = {name: tensor for name, tensor in trained.items() if name.startswith("front.")}
+    whole["front.blocks.11.dw.weight"] = torch.zeros(512, 1, 3, 3)  # a part of the twelfth block
+    save_file(whole, tmp_path / "start.safetensors")
+    torch.manual_seed(0)
+    net = MobileNetV1(13)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    net.load_imagenet(tmp_path / "start.safetensors")
+    for name, tensor in net.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            late = name.startswith(("blocks.11.", "blocks.12."))
+            assert torch.equal(tensor, before[name] if late else trained[f"front.{name}"]), name
+    del whole["front.blocks.10.pw.weight"]
+    save_file(whole, tmp_path / "start.safetensors")
+    with pytest.raises(ValueError, match=r"blocks\.11\.pw\.weight"):
+        net.load_imagenet(tmp_path / "start.safetensors")
+
+
 def test_our_own_start_loads_and_others_are_named(tmp_path):
     net = MobileNetV1(13)
     state = {}

@@ -115,7 +115,8 @@ class MobileNetV1(nn.Module):
     def load_imagenet(self, start: str | Path) -> None:
         """Load an ImageNet start or another network's front, named as for :func:`read_start`.
 
-        Later blocks and the classifier are ignored.
+        Later blocks and the classifier are ignored. The twelfth and thirteenth block, at stride 32, stay as they are if
+        the start does not have all of them, as fronts of ours do not.
 
         Names may be ours (``stem.*`` and ``blocks.N.*``, N from 1), those of a network of ours with such a front
         (``front.*``) or timm's (``conv_stem``, ``blocks.S.B.conv_dw``).
@@ -133,7 +134,8 @@ class MobileNetV1(nn.Module):
             except (KeyError, IndexError) as error:
                 raise ValueError(f"{start}: no MobileNetV1 of timm ({error})") from error
         ours: dict[str, Tensor] = {}
-        for name in self.state_dict():
+        own, kept = self.state_dict(), set[str]()
+        for name in own:
             key = name
             if name.startswith("blocks."):
                 _, number, rest = name.split(".", 2)
@@ -142,8 +144,11 @@ class MobileNetV1(nn.Module):
                 ours[name] = torch.zeros((), dtype=torch.long)
             elif key in state:
                 ours[name] = state[key]
+            elif name.startswith(("blocks.11.", "blocks.12.")):
+                kept.add(name.rsplit(".", 2)[0])
             else:
                 raise ValueError(f"{start}: no tensor {key!r}; this is no start of a MobileNetV1")
+        ours |= {name: own[name] for name in own if name.startswith(tuple(kept))}
         load_front(self, ours, start)
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm2d):
