@@ -48,7 +48,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for size, count in ((256, 900), (576, 300)):
+        for size, count in ((256, 600), (576, 240)):
             pan(folder / "pan.mp4", count)
             some = [f.image for f in frames(expand([str(folder / "pan.mp4")])) if isinstance(f, Frame)][:50]
             for threads in (1, 2):

@@ -63,11 +63,11 @@ def cores() -> int:
 
 
 def open_session(path: str | Path, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU whose threads wait awake for each other only where ``threads`` leave a core for all else.
+    """A session on the CPU; its threads wait awake for each other only where ``threads`` leave a core for all else.
 
-    That is faster by an eighth at best, and then starves what works beside the network: on two cores with two threads a
-    video came to 89 % of the network's own speed with threads that spin, to 95 % without (576 pixels; 74 and 85 % at
-    256), while the network alone lost at most 4 %. Between calls no thread spins.
+    Without one they starve what works beside the network, decoding and drawing a video: on two cores that costs more
+    than sleeping does (``benchmarks/throughput.py``). So by default, one thread a core, they sleep. Between calls no
+    thread stays awake.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
