@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from .poses import Poses
     from .predict import Predictor, load
     from .skeleton import Skeleton
+    from .topdown import TopDown
 
 __version__ = "0.1.0"
-__all__ = ["Poses", "Predictor", "Skeleton", "UnreadableImage", "draw", "load", "read_image"]
+__all__ = ["Poses", "Predictor", "Skeleton", "TopDown", "UnreadableImage", "draw", "load", "read_image"]
 
 _HOMES = {"draw": "drawing", "UnreadableImage": "image", "Poses": "poses", "Predictor": "predict", "load": "predict"}
-_HOMES |= {"Skeleton": "skeleton", "read_image": "image"}
+_HOMES |= {"Skeleton": "skeleton", "TopDown": "topdown", "read_image": "image"}
 
 
 def __getattr__(name: str) -> Any:

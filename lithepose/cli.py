@@ -47,7 +47,9 @@ def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
     if not len(poses):
         err_console.print("lithepose: no person found in the embedded photo; this install is broken")
         return SOME_FAILED
-    table = Table("joint", "x", "y", "score", title=f"person 1 of {len(poses)}, score {poses.person_score[0]:.2f}")
+    table = Table(
+        "joint", "x", "y", "score", title=f"the surest of {len(poses)} found, score {poses.person_score[0]:.2f}"
+    )
     for joint, (x, y), score in zip(poses.joints, poses.xy[0], poses.score[0], strict=True):
         if score > 0:
             table.add_row(joint, f"{x:.1f}", f"{y:.1f}", f"{score:.2f}")
@@ -137,7 +139,7 @@ def _top_down(
     """How to look at everybody alone; what has no boxes in their file goes to the failures."""
     from .frames import shown
     from .predict import Predictor
-    from .topdown import TopDown, boxes_of, read_boxes
+    from .topdown import BoxError, TopDown, boxes_of, read_boxes
 
     if Path(boxes).suffix.lower() != ".json":
         find = TopDown(one, Predictor(boxes, threads=threads))
@@ -146,8 +148,16 @@ def _top_down(
     for source in {i.source for i in inputs if boxes_of(given, shown(i.source)) is None}:
         failures[source] = f"{shown(source)}: no boxes in {boxes}; give it a list, an empty one if nobody is there"
     if all(i.source in failures for i in inputs):
-        raise ValueError(f"{boxes}: no boxes for any picture; it has some for {', '.join(given) or 'none'}")
-    return lambda frame: top_down(frame.image, boxes_of(given, frame.source))
+        asked = ", ".join(shown(i.source) for i in inputs)
+        raise ValueError(f"{boxes}: no boxes for {asked}; it has some for {', '.join(given) or 'nothing'}")
+
+    def look(frame: Frame) -> Poses:
+        try:
+            return top_down(frame.image, boxes_of(given, frame.source))
+        except BoxError as error:
+            raise BoxError(f"{frame.name}: {error}; see {boxes}") from error
+
+    return look
 
 
 def _predict(
@@ -164,6 +174,7 @@ def _predict(
     from .pipeline import Behind, ahead
     from .predict import makes_way, prepared_frames
     from .sinks import PictureSink, ResultFile
+    from .topdown import BoxError
 
     began, count, people, stopped, unwritten = time.perf_counter(), 0, 0, False, dict[str, str]()
     # The folder first: what is in an earlier result file shall outlive a call that cannot be carried out.
@@ -203,7 +214,11 @@ def _predict(
                 if isinstance(frame, Failed):
                     failures[frame.source] = str(frame.error)
                     continue
-                result = steps.run(prepared)
+                try:
+                    result = steps.run(prepared)
+                except BoxError as error:
+                    failures[frame.source] = str(error)
+                    continue
                 progress.update(task, advance=1, description=os.path.basename(frame.source))
                 writer.put((frame, result))
         except KeyboardInterrupt:  # how a camera is ended; what was written is whole
@@ -284,8 +299,8 @@ def models() -> int:
     out_console.print(embedded)
     out_console.print(networks)
     out_console.print(
-        "In brackets what the paper prints; bits: binary weights in bits, the rest in fp32."
-        " `lithepose complexity NETWORK` counts other options and sizes."
+        "In brackets what the paper prints; bits: binary weights in bits, the rest in fp32. binary_paf runs with the"
+        " extra binary; `lithepose complexity NETWORK` (extra train) counts other options and sizes."
     )
     return OK
 

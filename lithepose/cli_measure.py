@@ -48,9 +48,10 @@ def evaluate(
         images: folders or .tar of the photos, when they are not with the annotations.
         first: measure only so many photos, from the start; 0 takes all.
         complete: for oks, guess the joints of a person that were not found, as every labelled joint counts.
-        crop: what networks of one person look at. auto: what the data set says, else the whole photo if nobody else is
-            in it, else as joints: a square around those joints of the person that the network has to see.
-        min_joints: measure only people with so many labelled joints that a network of one person knows.
+        crop: what a network of one person is shown. joints: a square around those joints of the person that it has to
+            see. auto: the data set's own box, where it has some; else the whole photo, if the person is alone in it;
+            else as joints.
+        min_joints: for networks of one person: leave out people with fewer labelled joints, of those that it knows.
         json: file for the COCO results that were measured.
         curve: picture for the share of correct joints over the threshold (pck, pckh).
     """

@@ -26,7 +26,8 @@ def draw(image: np.ndarray, poses: Poses, *, threshold: float = 0.0, copy: bool 
     numbers = [-1] * len(poses) if poses.id is None else poses.id.tolist()
     for xy, score, box, number in zip(poses.xy, poses.score, poses.boxes, numbers, strict=True):
         # Lines grow with the person, so that a face in front and a player far away both stay readable.
-        width = int(np.clip(np.hypot(box[2], box[3]) / 90, 1, max(1.0, max(image.shape[:2]) / 150)))
+        largest = max(image.shape[:2]) / 150
+        width = int(np.clip(np.hypot(box[2], box[3]) / 90, min(max(largest, 1), 2), max(largest, 1)))
         seen = (score > threshold) & (score > 0)
         points = np.rint(np.nan_to_num(xy) * (1 << SHIFT)).astype(int).tolist()
         for (a, b), colour in zip(poses.skeleton.edges, poses.skeleton.edge_colours, strict=True):

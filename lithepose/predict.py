@@ -297,8 +297,8 @@ def _weights(model: str | Path) -> Path:
     if Path(model).suffix in (".onnx", ".safetensors"):
         return Path(model)
     raise ValueError(
-        f"no model {str(model)!r} with weights; there are {', '.join(known)}, or give an .onnx file that"
-        " `lithepose export` wrote or a .safetensors file that `lithepose pack` wrote"
+        f"no model {str(model)!r} with weights here; there are {', '.join(known)}, or train one and give the .onnx file"
+        " that `lithepose export` wrote or a .safetensors file that `lithepose pack` wrote"
     )
 
 

@@ -17,8 +17,13 @@ from .prior import PosePrior
 from .skeleton import FACE, Skeleton
 
 Box = Sequence[float]
+WANTED = 'it must read {"photo.jpg": [[x, y, width, height], ...], ...}'
 LEAST = 0.1  # of a person's box: the shortest side of the square around some of the joints that says where they are
 FAR = 3  # times the picture: as far as a box, enlarged, may reach, so that a slip does not fill the memory
+
+
+class BoxError(ValueError):
+    """A box that nobody can be looked at in."""
 
 
 class TopDown:
@@ -27,14 +32,16 @@ class TopDown:
     Somebody is there, so one joint above the threshold is enough; where there is none, nobody is drawn.
 
     Args:
-        predictor: of a network of one person.
-        finder: of a network of many people, which tells where to look; not needed where boxes are given.
+        predictor: of a network of one person, or what :class:`~lithepose.predict.Predictor` makes one from.
+        finder: likewise of a network of many people, which tells where to look; not needed where boxes are given.
 
     Raises:
         ValueError: networks of the wrong kind.
     """
 
-    def __init__(self, predictor: Predictor, finder: Predictor | None = None) -> None:
+    def __init__(self, predictor: Predictor | str | Path, finder: Predictor | str | Path | None = None) -> None:
+        predictor = Predictor(predictor) if isinstance(predictor, (str, Path)) else predictor
+        finder = Predictor(finder) if isinstance(finder, (str, Path)) else finder
         if not predictor.one_person:
             name = predictor.runtime.info.name
             raise ValueError(f"{name} finds everybody by itself; leave out the boxes, or name a model of one person")
@@ -56,7 +63,8 @@ class TopDown:
             Poses of the predictor's joints, at most one person a box, the best first.
 
         Raises:
-            ValueError: neither boxes nor a finder; or a box without a size, beside the picture or far larger.
+            ValueError: neither boxes nor a finder.
+            BoxError: a box without a size, beside the picture or far larger.
             UnreadableImage: what is given is no picture.
         """
         image = open_picture(picture)
@@ -115,18 +123,18 @@ def _checked(box: Any, size: tuple[int, int] | None = None) -> list[float]:
         size: (width, height) of the picture that it must meet, if that is known.
 
     Raises:
-        ValueError: names the box and what is wrong with it.
+        BoxError: names the box and what is wrong with it.
     """
     try:
         numbers = [] if isinstance(box, str) else [float(value) for value in box]
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != 4 or not np.isfinite(numbers).all() or min(numbers[2:]) <= 0:
-        raise ValueError(f"box {box!r}: must be x, y, width and height, the latter two above 0")
+        raise BoxError(f"box {box!r}: must be x, y, width and height, the latter two above 0")
     if size:
         x, y, w, h = numbers
         if x + w <= 0 or y + h <= 0 or x >= size[0] or y >= size[1] or square(numbers)[2] > FAR * max(size):
-            raise ValueError(f"box {numbers}: beside the picture of {size[0]}x{size[1]} pixels, or far larger than it")
+            raise BoxError(f"box {numbers}: beside the picture of {size[0]}x{size[1]} pixels, or far larger than it")
     return numbers
 
 
@@ -141,11 +149,17 @@ def read_boxes(path: str | Path) -> dict[str, list[Box]]:
         raise FileNotFoundError(f"{path}: no such file; name a json of boxes, or a model that finds people")
     try:
         boxes = json.loads(Path(path).read_text(encoding="utf-8"))
-        return {name: [_checked(box) for box in some] for name, some in boxes.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f'{path}: no boxes ({error}); it must read {{"photo.jpg": [[x, y, width, height], ...], ...}}'
-        ) from error
+    except ValueError as error:
+        raise ValueError(f"{path}: no json ({error}); {WANTED}") from error
+    if not isinstance(boxes, dict) or not all(isinstance(some, list) for some in boxes.values()):
+        raise ValueError(f"{path}: not a list of boxes for every picture; {WANTED}")
+    checked: dict[str, list[Box]] = {}
+    for name, some in boxes.items():
+        try:
+            checked[name] = [_checked(box) for box in some]
+        except BoxError as error:
+            raise ValueError(f"{path}: {name}: {error}; {WANTED}") from error
+    return checked
 
 
 def boxes_of(boxes: dict[str, list[Box]], source: str) -> list[Box] | None:

@@ -82,6 +82,8 @@ def test_the_square_has_the_centre_of_the_box():
 
 def test_networks_of_the_wrong_kind_and_bad_boxes_are_told():
     spot, finder = Predictor(Spot()), Predictor(Finder())
+    with pytest.raises(ValueError, match="lithe finds everybody"):
+        TopDown("lithe")
     with pytest.raises(ValueError, match="finder finds everybody"):
         TopDown(finder)
     with pytest.raises(ValueError, match="spot"):
@@ -181,6 +183,13 @@ def test_boxes_on_the_command_line(tmp_path, monkeypatch, capsys):
     x, y, _ = lines[0]["people"][0]["joints"]["nose"]
     assert abs(x - 70) < 0.5
     assert abs(y - 90) < 0.5
+    boxes.write_text(json.dumps({"one.png": PEOPLE[:1], "two.png": [[900, 900, 5, 5]], "three.png": PEOPLE[:1]}))
+    assert main([*call, "--boxes", str(boxes)]) == 1
+    said = capsys.readouterr().err.replace("\n", "")
+    assert "two.png" in said
+    assert "900" in said
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["source"].rsplit("/", 1)[-1] for line in lines] == ["one.png", "three.png"]
     bad = (
         "[]",
         '{"one.png": 3}',
