@@ -11,9 +11,6 @@ shares of the side of what the network looks at, on the first photos of the trai
 (paper 003's table 3 has such a pair; its unit is not said); and the network's time on one and on two threads, in turn.
 Only people with as many labelled joints as the recipe asks for count. Writes ``results/NAME.csv``, pictures of the
 losses and, after paper 003's figure 5, of the share of correct joints over the threshold.
-
-With ``--views`` the paper's own form alone, mirrored and at several scales as well (paper 002 tests so), into
-``results/NAME-views.csv``.
 """
 
 from __future__ import annotations
@@ -45,7 +42,6 @@ PICTURES = ROOT / "docs" / "images"
 IMAGES = "lspet-1.tar", "lspet-2.tar"
 FIRST = 495  # photos of the training set, as many as validation has
 COLUMNS = "PCK@0.2", "AUC", "head", "shoulders", "elbows", "wrists", "hips", "knees", "ankles"
-VIEWS = {"one": {}, "flip": {"flip": True}, "flip, 3 scales": {"flip": True, "scales": (0.75, 1.0, 1.25)}}
 
 
 @dataclass(frozen=True)
@@ -104,7 +100,6 @@ def main(
     runs: Path = ROOT / "runs",
     out: Path | None = None,
     pictures: Path = PICTURES,
-    views: bool = False,
 ) -> None:
     """Measure all forms that have been trained.
 
@@ -114,7 +109,6 @@ def main(
         runs: folder of the runs.
         out: table.
         pictures: folder of the pictures.
-        views: measure the paper's own form by several views instead.
     """
     logging.getLogger("torch").setLevel(logging.ERROR)
     compared = COMPARISONS[name]
@@ -123,27 +117,15 @@ def main(
     if not models:
         raise SystemExit(f"{runs}: none of {', '.join(compared.runs.values())}; train them first")
     train, validation = (_open(data, *where) for where in (compared.train, compared.validation))
-    if views:
-        form = list(compared.runs)[-1]
-        if form not in models:
-            raise SystemExit(f"{runs / compared.runs[form]}: no weights; train it first")
-        _export(models[form])
-        table = [
-            {"form": form, "views": view}
-            | _figures(_evaluate(Predictor(models[form], **options), validation, compared))
-            for view, options in track(VIEWS.items())
-        ]
-        machine.write(out or ROOT / "results" / f"{name}-views.csv", table)
-    else:
-        rows, curves = {}, {}
-        for form, path in track(models.items()):
-            _export(path)
-            rows[form], curves[form] = _row(form, path, compared, train, validation)
-        _time(models, rows)
-        table = [row | {"cpu": machine.cpu()} for row in rows.values()]
-        machine.write(out or ROOT / "results" / f"{name}.csv", table)
-        plot_losses({form: read_log(path.parent) for form, path in models.items()}, pictures / f"{name}-losses.png")
-        lines(pictures / f"{name}-pck.png", *_shares(curves), "threshold, of the torso", "PCK: share of correct joints")
+    rows, curves = {}, {}
+    for form, path in track(models.items()):
+        _export(path)
+        rows[form], curves[form] = _row(form, path, compared, train, validation)
+    _time(models, rows)
+    table = [row | {"cpu": machine.cpu()} for row in rows.values()]
+    machine.write(out or ROOT / "results" / f"{name}.csv", table)
+    plot_losses({form: read_log(path.parent) for form, path in models.items()}, pictures / f"{name}-losses.png")
+    lines(pictures / f"{name}-pck.png", *_shares(curves), "threshold, of the torso", "PCK: share of correct joints")
     for row in table:
         print(*(f"{k} {v}" for k, v in row.items()), sep="  ")
 
