@@ -30,7 +30,7 @@ WORST = 0.05  # mean difference from torch, of the mean value; see parity
 
 
 class Front(nn.Module):
-    """What the paper leaves real-valued: pixels to [fields, heatmaps, features] (N, H/8, W/8, C) of the first stage."""
+    """What the paper leaves real-valued: pixels to [fields, heatmaps, features] (N, C, H/8, W/8) of the first stage."""
 
     def __init__(self, net: BinaryPaf) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Front(nn.Module):
         """(N, H, W, 3) uint8 RGB."""
         features = self.net.cpm(self.net.front(self.scale(image.permute(0, 3, 1, 2)))[-1])
         heatmaps, fields = self.net.stages[0](features)
-        return torch.cat([fields, heatmaps, features], 1).permute(0, 2, 3, 1)
+        return torch.cat([fields, heatmaps, features], 1)
 
 
 def binary_layer(layer: BinaryConv2d) -> BinaryLayer:
@@ -111,7 +111,7 @@ def pack_chain(layers: list[nn.Sequential], joined: bool, skip: Any = None) -> C
             t.detach().double().numpy() for t in (norm.running_var, norm.running_mean, norm.weight, norm.bias)
         )
         gain = gamma / np.sqrt(variance + norm.eps)
-        weight = np.ascontiguousarray(conv.weight.detach()[:, :, 0, 0].numpy().T)
+        weight = np.ascontiguousarray(conv.weight.detach()[:, :, 0, 0].numpy())
         around = Skip(gain.astype(np.float32), (beta - mean * gain).astype(np.float32), weight)
     return Chain(float_interval(layers[0][0]), tuple(packed), tuple(between), joined, around)
 
@@ -133,7 +133,7 @@ def pack_branch(branch: nn.Sequential) -> Branch:
     pointwise = []
     for layer in (hidden[0], last[0]):
         weight, bias = layer.weight.detach()[:, :, 0, 0].numpy(), layer.bias.detach().numpy()
-        pointwise.append((np.ascontiguousarray(weight.T), bias))
+        pointwise.append((np.ascontiguousarray(weight), bias))
     return Branch(chains, tuple(pointwise))
 
 

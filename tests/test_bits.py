@@ -17,15 +17,9 @@ from lithepose.networks.binary import BinaryConv2d  # noqa: E402
 from lithepose.networks.binary_paf import MultiScaleModule, binarized  # noqa: E402
 from lithepose.networks.packed import BACKENDS, PackedConv2d, pack_layers  # noqa: E402
 from lithepose.pack import pack_module  # noqa: E402
-from lithepose.runtime.bits import (  # noqa: E402
-    BinaryLayer,
-    Interval,
-    Signs,
-    Team,
-    empty_bits,
-    pack_activations,
-    pack_bits,
-)
+from lithepose.runtime.bits import BinaryLayer, pack_bits  # noqa: E402
+from lithepose.runtime.bits import run as run_calls  # noqa: E402
+from lithepose.runtime.planes import Interval, Planes, Signs, Team, empty_map, pack_activations  # noqa: E402
 
 SIDES = (1, 2, 3, 17, 46)
 CHANNELS = (1, 31, 32, 33, 64, 185)
@@ -56,17 +50,18 @@ def test_every_form_of_the_kernel(kernel, c_out, threads):
     layer, team = BinaryConv2d(40, c_out, kernel), Team(threads)
     for height, width in ((1, 1), (2, 9), (5, 4), (17, 46)):
         x = torch.randn(2, 40, height, width)
-        bits = pack_activations(x.permute(0, 2, 3, 1).numpy(), kernel=kernel, team=team)
+        signs = pack_activations(x.numpy(), kernel=kernel, team=team)
         with torch.no_grad():
-            expected = layer(x).permute(0, 2, 3, 1)
-        assert torch.equal(torch.from_numpy(packed(layer)(bits, team).copy()), expected), (height, width)
+            expected = layer(x)
+        assert torch.equal(torch.from_numpy(packed(layer)(signs, team).copy()), expected), (height, width)
 
 
 CHILD = """
 import sys
 import numpy as np
 from lithepose.runtime import kernel
-from lithepose.runtime.bits import BinaryLayer, Signs, pack_activations
+from lithepose.runtime.bits import BinaryLayer
+from lithepose.runtime.planes import Signs, pack_activations
 from lithepose.runtime.stages import Chain, below
 
 given = np.load(sys.argv[1])
@@ -74,14 +69,15 @@ made = {}
 chain = Chain.from_tensors(below(dict(given), "chain."), joined=True)
 after = Signs.of(chain.enter, given["module.x"].shape)
 made["module"] = chain(given["module.x"], pack_activations(given["module.x"], chain.enter), after)
-made["signs"] = after.bits
+made["signs"] = after.planes.positive()
 for name in {n.split(".")[0] for n in given if n.startswith("case")}:
     x, weight, scale = (given[f"{name}.{part}"] for part in ("x", "weight", "scale"))
     layer = BinaryLayer.from_weights(weight, scale)
     made[name] = layer(pack_activations(x, kernel=layer.kernel))
 np.savez(sys.argv[2], **made)
-print(kernel.WORDS, "zmm" in next(iter(kernel.run.inspect_asm().values())), "torch" in sys.modules)
-print(len(kernel.run.stats.cache_hits), len(kernel.run.stats.cache_misses))
+print(kernel.WIDTH, "zmm" in next(iter(kernel.run.inspect_asm().values())), "torch" in sys.modules)
+kept = [f.stats for f in (kernel.convolve, kernel.run)]
+print(*(sum(len(counts) for counts in some) for some in ([s.cache_hits for s in kept], [s.cache_misses for s in kept])))
 """
 
 
@@ -94,9 +90,9 @@ def cases(tmp_path_factory):
     for i, (c_in, c_out, size, sides) in enumerate([*shapes, (64, 32, 1, (5, 9)), (700, 16, 7, (9, 9))]):
         layer, x = BinaryConv2d(c_in, c_out, size), torch.randn(1 + i % 2, c_in, *sides)
         with torch.no_grad():
-            expected[f"case{i}"] = layer(x).permute(0, 2, 3, 1).numpy()
+            expected[f"case{i}"] = layer(x).numpy()
             scale = layer.weight.abs().mean((1, 2, 3))
-            parts = {"x": x.permute(0, 2, 3, 1), "weight": layer.weight, "scale": scale}
+            parts = {"x": x, "weight": layer.weight, "scale": scale}
         given |= {f"case{i}.{name}": t.detach().numpy() for name, t in parts.items()}
     path = tmp_path_factory.mktemp("bits") / "given.npz"
     module = MultiScaleModule(128, 128, binarized).eval()
@@ -105,11 +101,11 @@ def cases(tmp_path_factory):
         norm.running_mean.normal_()
     x = torch.randn(2, 128, 5, 21)
     with torch.no_grad():
-        expected["module"] = module(x).permute(0, 2, 3, 1).numpy()
+        expected["module"] = module(x).numpy()
     chain = pack_module(module)
     given |= {f"chain.{name}": tensor for name, tensor in chain.tensors().items()}
-    given["module.x"] = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
-    expected["signs"] = pack_activations(expected["module"], chain.enter)
+    given["module.x"] = x.numpy()
+    expected["signs"] = pack_activations(expected["module"], chain.enter).positive()
     np.savez(path, **given)
     return path, expected
 
@@ -134,10 +130,10 @@ def run(cases, cache, *forced):
 @pytest.mark.parametrize(
     ("name", "features", "needs", "form"),
     [
-        ("generic", "", "", ["False", "False"]),
-        ("haswell", "+avx2,+popcnt", "avx2", ["False", "False"]),
-        ("skylake-avx512", "", "avx512bw", ["False"]),
-        ("icelake-server", "", "avx512vpopcntdq", ["True", "True"]),
+        ("generic", "", "", ["128", "False"]),
+        ("haswell", "+avx2,+popcnt", "avx2", ["256", "False"]),
+        ("skylake-avx512", "", "avx512bw", ["512", "True"]),
+        ("icelake-server", "", "avx512vpopcntdq", ["512", "True"]),
     ],
 )
 def test_other_processors_give_the_same_bits(cases, tmp_path, name, features, needs, form):
@@ -160,10 +156,9 @@ def test_a_second_process_compiles_nothing(cases, tmp_path):
 def test_zeros_and_what_is_no_number(backend):
     """0, -0 and inf give +; NaN and -inf give -, in training as in every packed form."""
     x = torch.tensor([0.0, -0.0, 1e-40, -1e-40, torch.nan, torch.inf, -torch.inf]).view(1, 7, 1, 1)
-    bits = pack_activations(x.permute(0, 2, 3, 1).numpy())
-    assert bits.shape == (1, 3, 3, 1)
-    assert bits[0, 1, 1, 0] == 0b0100111
-    assert bits.sum() == 0b0100111
+    signs = pack_activations(x.numpy())
+    assert signs.positive().ravel().tolist() == [True, True, True, False, False, True, False]
+    assert signs.words.sum() == 4  # one bit each, and nothing beside them
     layer = BinaryConv2d(7, 5)
     with torch.no_grad():
         layer.weight[0, :, 1, 1] = x.flatten()
@@ -175,12 +170,39 @@ def test_zeros_and_what_is_no_number(backend):
 
 
 def test_intervals_decide_signs():
-    x = np.linspace(-2, 2, 3 * 5 * 20, dtype=np.float32).reshape(1, 3, 5, 20)
+    x = np.linspace(-2, 2, 20 * 3 * 5, dtype=np.float32).reshape(1, 20, 3, 5)
     low, high = np.float32([-1, -np.inf, np.inf] * 6), np.float32([np.inf, 0.5, -np.inf] * 6)
-    bits = pack_activations(x, Interval(low, high))
-    expected = np.zeros((1, 5, 7, 1), np.uint32)
-    expected[:, 1:-1, 1:-1] = pack_bits((x[..., :18] >= low) & (x[..., :18] <= high))  # two channels are left out
-    assert np.array_equal(bits, expected)
+    signs = pack_activations(x, Interval(low, high))
+    some = x[:, :18]  # two channels are left out
+    expected = (some >= low[:, None, None]) & (some <= high[:, None, None])
+    assert np.array_equal(signs.positive(), expected)
+    assert np.bitwise_count(signs.words).sum() == expected.sum()  # nothing beside them
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 46), (16, 32), (46, 46)])
+def test_sums_decide_signs(size):
+    """Of one sum by intervals of every kind, and of what is written to a map with gaps; without bits beside them."""
+    torch.manual_seed(0)
+    layer = BinaryConv2d(33, 6)
+    x = torch.randn(2, 33, *size)
+    with torch.no_grad():
+        sums = torch.round(layer(x) / layer.weight.abs().mean((1, 2, 3))[:, None, None]).numpy()
+    far = np.iinfo(np.int32)
+    low, high = (
+        np.int32([-3, far.min, 1, far.min, far.max, 400]),
+        np.int32([far.max, 4, far.max, far.max, far.min, 500]),
+    )
+    shape = (2, 6, *size)
+    inner, outer = Signs.of(Interval(low, high), shape), Signs.of(Interval.sign(6), shape)
+    out = empty_map(shape)
+    out[:] = 0.25
+    call = packed(layer).call(pack_activations(x.numpy()), out, 0, inner, outer)
+    run_calls([call])
+    expected = (sums >= low[:, None, None]) & (sums <= high[:, None, None])
+    assert np.array_equal(inner.planes.positive(), expected)
+    assert np.array_equal(outer.planes.positive(), out >= 0)
+    for signs in (inner.planes, outer.planes):
+        assert np.bitwise_count(signs.words).sum() == signs.positive().sum()
 
 
 def test_packing_is_the_same_on_every_machine():
@@ -195,55 +217,59 @@ def zeros(*shape, kind=np.uint32):
     return np.zeros(shape, kind)
 
 
+def room(*shape, kind=np.float32):
+    return np.zeros(shape, kind)
+
+
+def some(channels=32, size=(2, 2), kernel=3):
+    return Planes.empty((1, channels, *size), channels, kernel)
+
+
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda layer: layer(zeros(1, 4, 4, 3)), "32 channels"),
-        (lambda layer: layer(zeros(1, 2, 4, 1)), "3 x 3"),
-        (lambda layer: layer.call(zeros(1, 4, 4, 1), zeros(1, 3, 2, 16, kind=np.float32)), r"\(1, 4, 4, 1\)"),
-        (lambda layer: layer.call(zeros(1, 4, 4, 1), zeros(1, 2, 2, 16, kind=float)), "float64"),
-        (lambda layer: layer.call(zeros(1, 4, 4, 1), zeros(1, 2, 2, 32, kind=np.float32)[..., ::2]), "contiguous"),
-        (lambda layer: layer.call(zeros(1, 4, 4, 1), zeros(1, 2, 2, 3, kind=np.float32)), "of 16"),
-        (lambda layer: layer.call(zeros(1, 4, 4, 1), zeros(1, 2, 2, 32, kind=np.float32), 4), "of 16"),
+        (lambda layer: layer(some(3)), "32 channels"),
+        (lambda layer: layer(some(kernel=1)), "before 3 x"),
+        (lambda layer: layer.call(some(), room(1, 16, 3, 2)), r"\(1, 16, 3, 2\)"),
+        (lambda layer: layer.call(some(), room(1, 16, 2, 2, kind=float)), "float64"),
+        (lambda layer: layer.call(some(), room(1, 16, 2, 4)[..., ::2]), "contiguous"),
+        (lambda layer: layer.call(some(), room(1, 32, 2, 2)[:, ::-1]), "contiguous"),
+        (lambda layer: layer.call(some(), room(1, 3, 2, 2)), "from 0 on in 3"),
+        (lambda layer: layer.call(some(), room(1, 32, 2, 2), 17), "from 17 on in 32"),
+        (lambda layer: layer.call(some(), room(1, 32, 2, 2), -1), "from -1 on"),
         (
-            lambda layer: layer.call(
-                zeros(1, 4, 4, 1), zeros(1, 2, 2, 32, kind=np.float32), 0, None, Signs.of(Interval.sign(16), (1, 2, 2))
-            ),
+            lambda layer: layer.call(some(), room(1, 32, 2, 2), 0, None, Signs.of(Interval.sign(16), (1, 16, 2, 2))),
             "16 channels of 32",
         ),
         (
-            lambda layer: layer.call(
-                zeros(1, 4, 4, 1),
-                zeros(1, 2, 2, 32, kind=np.float32),
-                0,
-                None,
-                Signs(Interval.sign(32), empty_bits(1, 1, 1, 32)),
-            ),
-            "no room",
+            lambda layer: layer.call(some(), room(1, 32, 2, 2), 0, None, Signs(Interval.sign(32), some(size=(1, 1)))),
+            "1 x 1 cells",
         ),
         (
-            lambda layer: layer.call(
-                zeros(1, 4, 4, 1),
-                zeros(1, 2, 2, 32, kind=np.float32),
-                0,
-                None,
-                Signs(Interval.sign(32), zeros(1, 4, 4, 1, kind=np.uint16)),
-            ),
-            "no room",
+            lambda layer: layer.call(some(), room(1, 32, 2, 2), 0, None, Signs(Interval.sign(32), some(16))),
+            "32 channels",
         ),
         (
+            lambda layer: layer.call(Planes(zeros(1, 32, some().words.shape[2]), 2, 2, 3), room(1, 16, 2, 2)),
+            "uint32",
+        ),
+        (lambda layer: layer.call(Planes(some().words[..., 1:].copy(), 2, 2, 3), room(1, 16, 2, 2)), "Planes.empty"),
+        (
             lambda layer: layer.call(
-                zeros(1, 4, 4, 1),
-                zeros(1, 2, 2, 16, kind=np.float32),
-                outer=Signs.of(Interval.sign(16), (1, 2, 2)),
-                joined=False,
+                some(), room(1, 16, 2, 2), outer=Signs.of(Interval.sign(16), (1, 16, 2, 2)), joined=False
             ),
             "nothing is added",
         ),
+        (
+            lambda layer: layer.call(
+                some(), room(1, 16, 2, 2), 0, Signs.of(Interval(*np.int32([[-4] * 16, [4] * 16])), (1, 16, 2, 2))
+            ),
+            "two ends",
+        ),
         (lambda layer: pack_activations(np.zeros((4, 4, 3))), r"\(4, 4, 3\)"),
-        (lambda layer: pack_activations(np.zeros((1, 4, 4, 3)), Interval.sign(4)), "for every sign"),
-        (lambda layer: pack_activations(np.zeros((1, 4, 4, 1)), Interval(np.zeros(1), np.ones(1))), "float64"),
-        (lambda layer: pack_activations(np.zeros((1, 4, 4, 1)), Interval(*np.float32([[0], [1]]))), "two ends"),
+        (lambda layer: pack_activations(np.zeros((1, 3, 4, 4)), Interval.sign(4)), "for every sign"),
+        (lambda layer: pack_activations(np.zeros((1, 1, 4, 4)), Interval(np.zeros(1), np.ones(1))), "float64"),
+        (lambda layer: pack_activations(np.zeros((1, 1, 4, 4)), Interval(*np.float32([[0], [1]]))), "two ends"),
         (lambda layer: PackedConv2d(BinaryConv2d(3, 3, input_scale=True)), "input_scale"),
         (lambda layer: PackedConv2d(BinaryConv2d(3, 3), "fast"), "bits, integers, floats"),
         (lambda layer: PackedConv2d(BinaryConv2d(33, 3), "bits")(torch.zeros(1, 40, 2, 2)), "has 33"),
@@ -262,7 +288,7 @@ def test_empty_maps_give_empty_maps():
     layer, team = BinaryLayer.from_weights(np.ones((3, 40, 3, 3)), np.ones(3)), Team(2)
     for backend in BACKENDS:
         assert PackedConv2d(BinaryConv2d(5, 3), backend)(torch.zeros(0, 5, 4, 4)).shape == (0, 3, 4, 4)
-    assert layer(pack_activations(np.zeros((0, 4, 4, 40)), team=team), team).shape == (0, 4, 4, 3)
+    assert layer(pack_activations(np.zeros((0, 40, 4, 4)), team=team), team).shape == (0, 3, 4, 4)
 
 
 def test_the_operator_is_one_that_torch_can_trace():

@@ -28,8 +28,9 @@ from lithepose.networks import build  # noqa: E402
 from lithepose.networks.binary import BinaryConv2d  # noqa: E402
 from lithepose.networks.binary_paf import BinaryPaf, MultiScaleModule, binarized  # noqa: E402
 from lithepose.pack import Front, float_interval, integer_interval, pack, pack_module, pack_stages  # noqa: E402
-from lithepose.runtime.bits import BinaryLayer, Signs, Team, pack_activations  # noqa: E402
+from lithepose.runtime.bits import BinaryLayer  # noqa: E402
 from lithepose.runtime.packed import PackedRuntime  # noqa: E402
+from lithepose.runtime.planes import Signs, Team, pack_activations  # noqa: E402
 from lithepose.runtime.stages import Workers, refine  # noqa: E402
 from lithepose.runtime.torch import TorchRuntime, describe  # noqa: E402
 
@@ -56,14 +57,14 @@ def test_the_module_is_torchs_bit_for_bit(threads):
     packed = pack_module(module)
     for batch, height, width in ((1, 46, 46), (2, 3, 17), (1, 1, 1), (1, 2, 46)):
         x = torch.randn(batch, 128, height, width)
-        cells = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
-        after = Signs.of(float_interval(following), cells.shape)
-        out = packed(cells.copy(), pack_activations(cells, packed.enter, team=team), after, team)
+        maps = x.numpy()
+        after = Signs.of(float_interval(following), maps.shape)
+        out = packed(maps.copy(), pack_activations(maps, packed.enter, team=team), after, team)
         with torch.no_grad():
             expected = module(x)
-            signs = following(expected).permute(0, 2, 3, 1).contiguous().numpy()
-        assert torch.equal(torch.from_numpy(out).permute(0, 3, 1, 2), expected)
-        assert np.array_equal(after.bits, pack_activations(signs))
+            signs = following(expected).numpy()
+        assert torch.equal(torch.from_numpy(out), expected)
+        assert np.array_equal(after.planes.words, pack_activations(signs).words)
 
 
 def test_intervals_are_exact():
@@ -165,9 +166,9 @@ def test_merely_binarized_layers_are_torchs():
     image = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
     with torch.no_grad():
         features = Front(net)(image)
-        heatmaps, fields = net.stages[1](features.permute(0, 3, 1, 2))
+        heatmaps, fields = net.stages[1](features)
     maps = refine(features.numpy(), pack_stages(net), Workers(1))
-    expected = torch.cat([fields, heatmaps], 1).permute(0, 2, 3, 1).numpy()
+    expected = torch.cat([fields, heatmaps], 1).numpy()
     assert np.abs(maps - expected).max() < 1e-5 * np.abs(expected).max()
 
 
@@ -216,7 +217,7 @@ def test_wrong_files_are_told(packed, tmp_path, capsys):
     assert "not a safetensors file" in says("predict", picture, "--model", copy)
     assert "no such model file" in says("predict", picture, "--model", tmp_path / "none.safetensors")
     save_arrays({}, copy, {"lithepose-packed": json.dumps({"format": 0})})
-    assert "form 0 instead of 1" in says("predict", picture, "--model", copy)
+    assert "form 0 instead of 2" in says("predict", picture, "--model", copy)
     assert "another .safetensors" in says("pack", weights, "--out", weights)
     assert "another .safetensors" in says("pack", weights, "--out", tmp_path / "x.onnx")
     assert "no such weights" in says("pack", tmp_path / "none.safetensors")
@@ -242,11 +243,10 @@ def test_centred_weights_are_packed_as_they_act():
     module = shake(MultiScaleModule(128, 128, lambda a, b: binarized(a, b, centred=True)))
     assert any(isinstance(m, BinaryConv2d) and m.centred for m in module.modules())
     x = torch.randn(1, 128, 5, 6)
-    cells = np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy())
     packed = pack_module(module)
-    out = packed(cells.copy(), pack_activations(cells, packed.enter))
+    out = packed(x.numpy().copy(), pack_activations(x.numpy(), packed.enter))
     with torch.no_grad():
-        assert np.array_equal(out, module(x).permute(0, 2, 3, 1).numpy())
+        assert np.array_equal(out, module(x).numpy())
 
 
 def test_damaged_files_are_told_before_the_kernels_read_them(packed, tmp_path):
@@ -297,7 +297,7 @@ import numpy as np
 from lithepose.runtime.packed import PackedRuntime
 from lithepose.runtime.stages import refine
 runtime = PackedRuntime({str(packed[0])!r}, 3)
-x = np.random.default_rng(0).normal(size=(1, 5, 6, 185)).astype(np.float32)
+x = np.random.default_rng(0).normal(size=(1, 185, 5, 6)).astype(np.float32)
 expected = refine(x, runtime.stages, runtime._workers)
 child = os.fork()
 if not child:

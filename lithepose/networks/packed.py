@@ -25,30 +25,29 @@ def binary_conv2d(x: Tensor, bits: Tensor, scale: Tensor, channels: int) -> Tens
     """Convolution of the signs of x by packed signs, by the kernels of :mod:`lithepose.runtime.bits`.
 
     Args:
-        x: (N, C, H, W) float32; channels_last is read as it lies.
+        x: (N, C, H, W) float32; contiguous is read as it lies.
         bits: (OC, kernel, kernel, ceil(C / 32)) int32.
         scale: (OC,) floats.
         channels: C, which the bits do not tell.
 
     Returns:
-        (N, OC, H, W) float32 in channels_last; without a gradient.
+        (N, OC, H, W) float32; without a gradient.
 
     Raises:
         ValueError: x of another number of channels.
     """
-    from ..runtime.bits import pack_activations
+    from ..runtime.planes import pack_activations
 
     if x.shape[1] != channels:
         raise ValueError(f"a map of {x.shape[1]} channels: the layer has {channels}")
     layer, team = _layer(bits, scale, channels), _team(torch.get_num_threads())
-    signs = pack_activations(x.permute(0, 2, 3, 1).numpy(), kernel=layer.kernel, team=team)
-    return torch.from_numpy(np.ascontiguousarray(layer(signs, team))).permute(0, 3, 1, 2)
+    signs = pack_activations(x.numpy(), kernel=layer.kernel, team=team)
+    return torch.from_numpy(layer(signs, team, tight=True))
 
 
 @binary_conv2d.register_fake
 def _(x: Tensor, bits: Tensor, scale: Tensor, channels: int) -> Tensor:
-    out = x.new_empty(x.shape[0], x.shape[2], x.shape[3], bits.shape[0])
-    return out.permute(0, 3, 1, 2)
+    return x.new_empty(x.shape[0], bits.shape[0], x.shape[2], x.shape[3])
 
 
 def _layer(bits: Tensor, scale: Tensor, channels: int) -> BinaryLayer:
@@ -71,7 +70,7 @@ def _layer(bits: Tensor, scale: Tensor, channels: int) -> BinaryLayer:
 
 @lru_cache
 def _team(threads: int):  # noqa: ANN202
-    from ..runtime.bits import Team
+    from ..runtime.planes import Team
 
     return Team(threads)
 

@@ -1,31 +1,45 @@
-"""Binary convolution with real bit operations: xor, count, add, by numba, without torch.
+"""Binary convolution with real bit operations, by numba, without torch.
 
-A bit is 1 where a sign is +, so the product of two signs is +1 where their bits agree. Over K taps
+A bit is 1 where a sign is +, so the product of two signs is +1 where their bits agree, and over K taps
 
-    dot = K - 2 popcount(a xor w),
+    dot = 2 agreements - K.
 
-and a tap outside the picture, which counts 0, is put right by the number of ones of its weights. Activations are
-``(N, H + 2b, W + 2b, ceil(C / 32))`` 32-bit words with a border of b = kernel // 2 zeros; weights are stored as
-``(OC, kernel, kernel, ceil(C / 32))``; channel c is bit c % 32 of word c // 32, on little-endian machines, which all
-are that numba compiles for.
+Agreements are counted for hundreds of cells at once: activations are planes, one bit a cell, and a sum is held as its
+own bits, each a plane again. Three bits a, b, c add up to a xor b xor c, and a carry where two of them are set. Of the
+inputs of a filter three at a time are taken from a queue; what they add to the sum depends on the filter in two ways
+only: their carry is that of the inputs, turned as three weights say, one of eight, and their lower bit is turned as
+these weights' own lower bit. So the eight carries are made once for all filters; the lower bit joins the queue, as an
+input with a weight like any other, and in the end one bit is left. That leaves a filter with half as many carries to
+add as it has inputs, each three bits' sum again: one operation of 512 cells for an input of a filter, where to xor,
+count and add, sixteen counts at a time, takes three. (Sharing work that few bits decide is the method of four
+Russians, Arlazarov et al. 1970; sums as bits are Harley's and Seal's.)
+
+A tap outside the map is 0 in the planes, so it agrees with weights of -; and it must count nothing. What is too much
+depends on where the cell lies, in one of a few classes along the borders, so a sum begins with that instead of 0, each
+of its bits an or of some classes' cells.
+
+Planes are ``(N, C, M)`` 64-bit words: cell y W + x of a map is bit % 64 of word // 64, behind a few words that taps
+before the first cell read; whole blocks of 512 cells and a few words more follow. Weights are stored as
+``(OC, kernel, kernel, ceil(C / 32))`` 32-bit words, channel c being bit c % 32 of word c // 32, on little-endian
+machines, which all are that numba compiles for.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from . import kernel as machine
+from .planes import ALONE, Interval, Planes, Signs, Team, aligned, empty_map, flat, padded
+from .vectors import STEP
 
-LANES = machine.LANES
 Call = tuple[Any, ...]
+THREE = 3
 
 
 def words(channels: int) -> int:
@@ -39,153 +53,6 @@ def pack_bits(positive: np.ndarray) -> np.ndarray:
     padded = np.zeros((*shape, 32 * words(channels)), bool)
     padded[..., :channels] = positive
     return np.packbits(padded, axis=-1, bitorder="little").view("<u4").astype(np.uint32, copy=False)
-
-
-class Team:
-    """Threads that share out the rows of a map; the kernels let go of the interpreter.
-
-    Args:
-        threads: 1 or more.
-    """
-
-    def __init__(self, threads: int = 1) -> None:
-        self.threads = threads
-        self._pool: tuple[int, ThreadPoolExecutor] | None = None
-
-    def submit(self, work: Callable[..., Any], *arguments: object) -> Future[Any]:
-        """Let another thread do it."""
-        if self._pool is None or self._pool[0] != os.getpid():  # threads do not outlive a fork
-            self._pool = os.getpid(), ThreadPoolExecutor(max(1, self.threads - 1))
-        return self._pool[1].submit(work, *arguments)
-
-    def rows(self, height: int, work: Callable[[int, int], object]) -> None:
-        """Call ``work(first, last)`` for bands that together are all rows, and wait for them."""
-        if self.threads == 1 or height < 2:
-            work(0, height)
-            return
-        cuts = [height * i // self.threads for i in range(self.threads + 1)]
-        bands = [(a, b) for a, b in pairwise(cuts) if b > a]
-        others = [self.submit(work, *band) for band in bands[1:]]
-        work(*bands[0])
-        for other in others:
-            other.result()
-
-
-ALONE = Team()
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Where the sign of a channel is +: at values from ``low`` to ``high``, both (C,) of one type.
-
-    BatchNorm before a sign is nothing else: from a threshold on where gamma > 0, up to one where gamma < 0, everywhere
-    or nowhere where gamma = 0. So one end at least is infinite, where the values are floats. What is no number lies in
-    no interval and gives -. (BatchNorm makes of an infinite value and gamma = 0 no number; here it counts as finite.)
-    """
-
-    low: np.ndarray
-    high: np.ndarray
-
-    @classmethod
-    def sign(cls, channels: int) -> Interval:
-        """+ where a float is 0, -0 or larger."""
-        return cls(np.zeros(channels, np.float32), np.full(channels, np.inf, np.float32))
-
-    def channels(self, kind: type) -> int:
-        """How many, of values of a kind.
-
-        Raises:
-            ValueError: ends of other shapes or types.
-        """
-        if not self.low.ndim == self.high.ndim == 1 or len(self.low) != len(self.high):
-            raise ValueError(f"intervals from {self.low.shape} to {self.high.shape}")
-        if not self.low.dtype == self.high.dtype == kind:
-            raise ValueError(f"intervals as {self.low.dtype}, {self.high.dtype}: must be {kind.__name__}")
-        return len(self.low)
-
-    @cached_property
-    def encoded(self) -> tuple[np.ndarray, np.ndarray]:
-        """What one comparison needs.
-
-        Integers: (low, length), + where value - low, without a sign, is less than length. Floats: (flip, threshold), +
-        where the value, its sign bit turned by flip, is at least the threshold; no number is at least NaN.
-        """
-        if np.issubdtype(self.low.dtype, np.integer):
-            length = self.high.astype(np.int64) - self.low + 1
-            return np.ascontiguousarray(self.low), np.clip(length, 0, 2**32 - 1).astype(np.uint32)
-        falling = ~np.isinf(self.high)
-        if np.any(falling & np.isfinite(self.low)):
-            raise ValueError("an interval of floats with two ends: BatchNorm gives one")
-        threshold = np.where(falling, -self.high, self.low)
-        threshold[self.low > self.high] = np.nan
-        return np.where(falling, np.int32(-(2**31)), np.int32(0)), threshold
-
-
-def empty_bits(pictures: int, height: int, width: int, channels: int, kernel: int = 3) -> np.ndarray:
-    """Room for signs with their border: (N, H + 2b, W + 2b, ceil(C / 32)) uint32 of zeros."""
-    border = 2 * (kernel // 2)
-    return np.zeros((pictures, height + border, width + border, words(channels)), np.uint32)
-
-
-def pack_activations(
-    x: np.ndarray, interval: Interval | None = None, kernel: int = 3, team: Team = ALONE
-) -> np.ndarray:
-    """Signs of a feature map, with the border that the kernels read.
-
-    Args:
-        x: (N, H, W, C) floats.
-        interval: of C or fewer channels; the others are left out. By default what is at least 0 gives 1.
-        kernel: side of the filters that will read them.
-        team: threads.
-
-    Returns:
-        (N, H + 2b, W + 2b, words of the interval's channels) uint32.
-
-    Raises:
-        ValueError: x of other dimensions, or an interval of more channels than it has.
-    """
-    if x.ndim != 4 or (interval and interval.channels(np.float32) > x.shape[3]):
-        raise ValueError(f"a map of shape {x.shape}: give (N, H, W, C) with a channel for every sign")
-    interval = interval or Interval.sign(x.shape[3])
-    x = np.ascontiguousarray(x, np.float32)
-    height = x.shape[1]
-    out = empty_bits(*x.shape[:3], channels=len(interval.low), kernel=kernel)
-    halves = out.view(np.uint16)
-    team.rows(height, lambda first, last: machine.pack(x, *interval.encoded, halves, first, last))
-    return out
-
-
-@dataclass(frozen=True)
-class Signs:
-    """Signs that a layer writes for the one that reads them.
-
-    Attributes:
-        interval: of the channels that are looked at.
-        bits: from :func:`empty_bits`.
-    """
-
-    interval: Interval
-    bits: np.ndarray
-
-    @classmethod
-    def of(cls, interval: Interval, shape: tuple[int, ...], kernel: int = 3) -> Signs:
-        """With room for signs of a map (N, H, W, ...) that filters of this size will read."""
-        return cls(interval, empty_bits(*shape[:3], channels=len(interval.low), kernel=kernel))
-
-    def fit(self, shape: tuple[int, ...]) -> bool:
-        """Whether there is room for those of a map (N, H, W, ...)."""
-        pictures, height, width, count = self.bits.shape
-        border = height - shape[1]
-        if self.bits.dtype != np.uint32 or not self.bits.flags.c_contiguous:
-            return False
-        fits = border == width - shape[2] and border >= 0 and not border % 2
-        return fits and pictures == shape[0] and count == words(len(self.interval.low))
-
-    @property
-    def sink(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """As the kernel takes them."""
-        halves = self.bits.view(np.uint16)
-        return *self.interval.encoded, halves, halves.shape[3]
 
 
 @dataclass(frozen=True)
@@ -232,64 +99,94 @@ class BinaryLayer:
         """Channels out."""
         return len(self.bits)
 
-    @cached_property
-    def lanes(self) -> np.ndarray:
-        """(blocks, taps' words, 16 Q) uint32: the weights as the kernel reads them, output channels in lanes."""
-        whole = -(-self.width // LANES)
-        width = LANES * next(q for q in (4, 2, 1) if q <= machine.MOST and whole % q == 0)
-        padded = np.zeros((whole * LANES, self.bits[0].size), np.uint32)
-        padded[: self.width] = self.bits.reshape(self.width, -1)
-        return np.ascontiguousarray(padded.reshape(-1, width, padded.shape[1]).transpose(0, 2, 1))
+    @property
+    def taps(self) -> int:
+        """Of a filter, over all channels."""
+        return self.kernel**2 * self.channels
+
+    @property
+    def planes(self) -> int:
+        """Bits of a sum, its sign among them; as many as the kernel adds to at once, if that is more."""
+        return max(self.taps.bit_length() + 1, 8)
 
     @cached_property
-    def corrections(self) -> np.ndarray:
-        """(classes, classes, OC') int32: taps less what padding counts too much, by row and column; see _classes."""
-        ones = np.unpackbits(self.bits.view(np.uint8), axis=-1).sum(-1, dtype=np.int32)  # (OC, kernel, kernel)
-        half, size = self.kernel // 2, self.kernel
-        sides = [(before, after) for before in range(half + 1) for after in range(half + 1)]
-        outside = np.array([[i < a or i >= size - b for i in range(size)] for a, b in sides])  # (classes, kernel)
-        out = np.zeros((len(sides), len(sides), self.lanes.shape[0] * self.lanes.shape[2]), np.int32)
-        for i, row in enumerate(outside):
-            for j, column in enumerate(outside):
-                missing = row[:, None] | column
-                out[i, j, : self.width] = self.channels * (~missing).sum() + 2 * ones[:, missing].sum(1)
-        return out
+    def _signs(self) -> np.ndarray:
+        """(OC, C, kernel, kernel) bool: weights of +."""
+        bits = np.unpackbits(self.bits.astype("<u4").view(np.uint8), axis=-1, count=self.channels, bitorder="little")
+        return bits.transpose(0, 3, 1, 2) > 0
 
     @cached_property
-    def _scales(self) -> np.ndarray:
-        return np.pad(self.scale, (0, self.corrections.shape[2] - self.width))
+    def choices(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of every group of three in the queue which of the eight carries counts agreements, as the kernel reads it,
+        and where the last lower bit is turned, (OC,) int64 of all ones or 0.
+        """
+        queue = ~self._signs.reshape(self.width, -1)  # turned where a + agrees, hence ~
+        if not queue.shape[1] % 2:  # three become one, so an odd number becomes one in the end
+            queue = np.pad(queue, ((0, 0), (0, 1)))
+        made = []
+        while (groups := queue.shape[1] // 3) > 0:
+            three = queue[:, : 3 * groups].reshape(self.width, groups, 3)
+            made.append(three @ np.array([1, 2, 4]))
+            queue = np.concatenate([queue[:, 3 * groups :], three.sum(2) % 2 > 0], 1)
+        choice = np.concatenate(made, 1) if made else np.zeros((self.width, 0), int)
+        choice = np.pad(choice, ((0, 0), (0, -choice.shape[1] % 16)))
+        index = (choice * STEP).astype(np.uint8)
+        blocks = [index[:, i : i + machine.BLOCK].ravel() for i in range(0, index.shape[1], machine.BLOCK)]
+        return np.concatenate([index[:, :0].ravel(), *blocks]), -queue[:, 0].astype(np.int64)
 
-    def __call__(self, activations: np.ndarray, team: Team = ALONE) -> np.ndarray:
+    def initial(self, outside: np.ndarray) -> np.ndarray:
+        """What sums begin with: less the taps, and less what those outside agree too often.
+
+        Args:
+            outside: (classes, kernel * kernel) bool, taps outside the map; classes is a multiple of eight.
+
+        Returns:
+            (OC, planes, classes / 8 + 1) uint8: for every bit of the sum, eight classes a byte, in which it is another
+            than in the middle of the map, where no tap is outside; and what it is there.
+        """
+        minus = (~self._signs).sum(1).reshape(self.width, -1)  # (OC, taps)
+
+        def bits(missing: np.ndarray) -> np.ndarray:  # (classes, taps) -> (OC, planes, classes)
+            begin = -(self.channels * (~missing).sum(1) + 2 * (minus @ missing.T))
+            return (begin[:, None] >> np.arange(self.planes)[:, None] & 1).astype(np.uint8)
+
+        middle = bits(np.zeros((1, outside.shape[1]), bool))
+        return np.concatenate([np.packbits(bits(outside) ^ middle, axis=2, bitorder="little"), middle], 2)
+
+    def limits(self, interval: Interval) -> tuple[np.ndarray, np.ndarray]:
+        """An interval of sums as the kernel takes it: bits of minus the limits, all ones or 0; and what is turned."""
+        most = self.taps
+        low, high = interval.low.astype(np.int64), interval.high.astype(np.int64)
+        rising = high >= most
+        if np.any(~rising & (low > -most) & (low <= high)):
+            raise ValueError("an interval of sums with two ends: BatchNorm gives one")
+        limit = np.where(low > high, -most, np.where(rising, low, high + 1)).clip(-most, most + 1)
+        turned = rising & (low <= high)
+        bits = -limit[:, None] >> np.arange(self.planes) & 1
+        return -bits, -turned.astype(np.int64)
+
+    def __call__(self, activations: Planes, team: Team = ALONE, *, tight: bool = False) -> np.ndarray:
         """Convolve.
 
         Args:
-            activations: (N, H + 2b, W + 2b, ceil(C / 32)) uint32 from :func:`pack_activations`.
+            activations: of C channels.
             team: threads.
+            tight: give a contiguous array; otherwise there may be a gap before the next channel, see ``empty_map``.
 
         Returns:
-            (N, H, W, OC) float32.
+            (N, OC, H, W) float32.
 
         Raises:
             ValueError: activations of another number of channels.
         """
-        border = 2 * (self.kernel // 2)
-        if (
-            activations.ndim != 4
-            or activations.shape[3] != words(self.channels)
-            or min(activations.shape[1:3]) <= border
-        ):
-            raise ValueError(
-                f"activations of shape {activations.shape}: the layer has {self.channels} channels and {self.kernel} x"
-                f" {self.kernel} filters"
-            )
-        pictures, height, width = (s - b for s, b in zip(activations.shape, (0, border, border), strict=False))
-        out = np.empty((pictures, height, width, self.corrections.shape[2]), np.float32)
-        run([self.call(np.ascontiguousarray(activations), out, joined=False)], team)
-        return out[..., : self.width]
+        shape = len(activations.words), self.width, activations.height, activations.width
+        out = np.empty(shape, np.float32) if tight else empty_map(shape)
+        run([self.call(activations, out, joined=False)], team)
+        return out
 
     def call(
         self,
-        activations: np.ndarray,
+        activations: Planes,
         out: np.ndarray,
         slot: int = 0,
         inner: Signs | None = None,
@@ -299,75 +196,134 @@ class BinaryLayer:
         """What :func:`run` needs to convolve, add to what is there and write the signs that the next layers read.
 
         Args:
-            activations: (N, H + 2b, W + 2b, ceil(C / 32)) uint32.
-            out: (N, H, W, T) float32, written from channel ``slot`` on.
-            slot: a multiple of 16.
+            activations: of C channels.
+            out: (N, T, H, W) float32, written from channel ``slot`` on.
+            slot: channel.
             inner: signs of this layer's integer sums, by an interval of integers (OC,).
             outer: signs of what is written to out, by an interval of floats (T,).
             joined: without it nothing is added, and there are no outer signs.
 
         Raises:
-            ValueError: arrays that do not fit the layer or one another, or a slot that 16 does not divide; the kernels
-                would not notice.
+            ValueError: arrays that do not fit the layer or one another; the kernels would not notice.
         """
-        border = 2 * (self.kernel // 2)
-        pictures, height, width, total = out.shape
-        if activations.shape != (pictures, height + border, width + border, words(self.channels)):
-            raise ValueError(f"signs of shape {activations.shape} for {out.shape}, {self.channels} channels in")
-        if activations.dtype != np.uint32 or out.dtype != np.float32:
-            raise ValueError(f"signs as {activations.dtype} and sums as {out.dtype}: must be uint32 and float32")
-        if not (activations.flags.c_contiguous and out.flags.c_contiguous):
-            raise ValueError("signs or sums that are not contiguous")
-        if slot % LANES or slot + self.corrections.shape[2] > total:
-            raise ValueError(f"{self.width} channels from {slot} on in {total}: must fit, by multiples of {LANES}")
+        sums = flat(out)
+        activations.check(out.shape, self.channels)
+        if activations.kernel != self.kernel:
+            raise ValueError(f"signs for {activations.kernel} x {activations.kernel} filters before {self.kernel} x")
+        total, cells = out.shape[1], out.shape[2] * out.shape[3]
+        if slot < 0 or slot + self.width > total:
+            raise ValueError(f"{self.width} channels from {slot} on in {total}")
         if outer and not joined:
             raise ValueError("signs of a sum where nothing is added")
-        if inner and (inner.interval.channels(np.int32) != self.width or self.width % LANES):
-            raise ValueError(f"signs of {len(inner.interval.low)} sums of {self.width}: must be multiples of {LANES}")
-        if outer and (outer.interval.channels(np.float32) != total or total % LANES):
-            raise ValueError(f"signs of {len(outer.interval.low)} channels of {total}: must be multiples of {LANES}")
-        classes, channels = self.corrections.shape[1:]
-        half = self.kernel // 2
-        for signs in (inner, outer):
-            if signs and not signs.fit(out.shape):
-                raise ValueError(f"no room for the signs of {out.shape} in {signs.bits.shape}; make it by Signs.of")
+        for signs, kind, channels in ((inner, np.int32, self.width), (outer, np.float32, total)):
+            if signs and signs.interval.channels(kind) != channels:
+                raise ValueError(f"signs of {len(signs.interval.low)} channels of {channels}")
+            if signs:
+                signs.planes.check(out.shape, channels)
+        index, turns = self.choices
+        shifts, masks, classes, _ = _geometry(*out.shape[2:], self.kernel)
         return (
-            activations,
-            self.kernel,
-            self.lanes,
-            self.corrections,
-            _classes(out.shape[1], half, classes * channels),
-            _classes(out.shape[2], half, channels),
-            self._scales,
-            out,
+            activations.words,
+            shifts,
+            masks,
+            index,
+            self.taps // 2,
+            turns,
+            self._initial(*out.shape[2:]),
+            classes,
+            self.scale,
+            sums,
+            cells,
             slot,
             joined,
-            _nobody(out.shape[3], np.uint32) if inner is None else inner.sink,
-            _nobody(out.shape[3], np.float32) if outer is None else outer.sink,
+            _nobody(self.width, 8) if inner is None else (*self.limits(inner.interval), *_room(inner, np.uint64)),
+            _nobody(total, 2) if outer is None else (*outer.interval.encoded, *_room(outer, np.uint16)),
         )
+
+    @cached_property
+    def _begins(self) -> dict[tuple[int, int], np.ndarray]:
+        return {}
+
+    def _initial(self, height: int, width: int) -> np.ndarray:
+        """``initial`` for a map of a size, kept for the next of the same."""
+        if (height, width) not in self._begins:
+            if len(self._begins) > 16:
+                self._begins.clear()
+            self._begins[height, width] = self.initial(_geometry(height, width, self.kernel)[3])
+        return self._begins[height, width]
 
 
 def run(calls: Sequence[Call], team: Team = ALONE) -> None:
-    """Carry out calls of :meth:`BinaryLayer.call` on maps of one height, one after the other."""
-    if not calls:
-        return
-    if team.threads == 1:
-        machine.run(tuple(calls), 0, calls[0][7].shape[1])
-        return
-    for call in calls:  # each looks at its neighbours' rows of the one before
-        team.rows(call[7].shape[1], lambda first, last, call=call: machine.run((call,), first, last))
+    """Carry out calls of :meth:`BinaryLayer.call` on maps of one size, one after the other."""
+    at, alone = 0, team.threads == 1
+    while at < len(calls):
+        # A module's three at a time: every number of them would be compiled anew.
+        some = calls[at : at + THREE] if alone and at + THREE <= len(calls) else calls[at : at + 1]
+        if len(some) == THREE:
+            machine.run(tuple(some), _scratch(some))
+        else:  # each looks at all channels of the one before
+            call = some[0]
+            team.share(len(call[5]), lambda a, b, call=call: machine.convolve(_scratch([call]), a, b, *call))
+        at += len(some)
 
 
-@lru_cache(256)
-def _classes(length: int, half: int, stride: int) -> np.ndarray:
-    """(length,) int64: how many of a filter's taps lie before the map and how many behind, as one number, by stride."""
-    place = np.arange(length, dtype=np.int64)
-    before, after = np.maximum(half - place, 0), np.maximum(place + half - (length - 1), 0)
-    return (before * (half + 1) + after) * stride
+_own = threading.local()
+
+
+def _scratch(calls: Sequence[Call]) -> np.ndarray:
+    """Room for the kernel, this thread's own, kept."""
+    words = max(machine.room(c[0].shape[1] * len(c[1]), *c[6].shape) for c in calls)
+    kept: np.ndarray | None = getattr(_own, "scratch", None)
+    if kept is None or len(kept) < words:
+        kept = _own.scratch = aligned(words, np.uint64)
+    return kept
 
 
 @lru_cache(64)
-def _nobody(channels: int, kind: type) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """In the place of signs that nobody reads."""
-    bits = np.zeros((1, 1, 1, -(-channels // LANES)), np.uint16)
-    return np.zeros(channels, np.int32), np.zeros(channels, kind), bits, 0
+def _geometry(height: int, width: int, kernel: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """What a map's size and borders mean for filters of a size.
+
+    Returns:
+        shifts (taps,) int64, the bit of a plane that a tap of cell 0 reads; masks (taps, words) uint64 where that is in
+        the map; classes (8 n, words) uint64 of cells that miss the same taps; outside (8 n, taps) bool, which.
+    """
+    half, cells = kernel // 2, height * width
+    steps = [(y, x) for y in range(-half, half + 1) for x in range(-half, half + 1)]
+    rows, columns = np.divmod(np.arange(cells), width)
+    missing = np.array(
+        [(rows + y < 0) | (rows + y >= height) | (columns + x < 0) | (columns + x >= width) for y, x in steps]
+    )
+    outside, of = np.unique(missing, axis=1, return_inverse=True)  # (taps, classes), (cells,)
+    border = outside.any(0)
+    of, outside = np.where(border, np.cumsum(border) - 1, -1)[of.reshape(-1)], outside[:, border]
+    count = outside.shape[1]
+    belongs = of == np.arange(count)[:, None]
+    fill = -count % 8 or 8 * (not count)
+    classes = np.pad(belongs, ((0, fill), (0, 0)))
+    return (
+        np.array([64 * Planes.leading(width, kernel) + y * width + x for y, x in steps], np.int64),
+        _planes(~missing),
+        _planes(classes),
+        np.pad(outside.T, ((0, fill), (0, 0))),
+    )
+
+
+def _planes(bits: np.ndarray) -> np.ndarray:
+    """(rows, cells) bool -> (rows, words of whole blocks) uint64."""
+    out = np.zeros((len(bits), 64 * padded(bits.shape[1])), bool)
+    out[:, : bits.shape[1]] = bits
+    return np.packbits(out, axis=1, bitorder="little").view("<u8").astype(np.uint64)
+
+
+def _room(signs: Signs, kind: type) -> tuple[np.ndarray, int, bool]:
+    """Where signs are to be written, in words of a kind."""
+    words = signs.planes.words.view(kind)
+    return words, signs.planes.lead * 8 // words.itemsize, True
+
+
+@lru_cache(64)
+def _nobody(channels: int, size: int) -> tuple[Any, ...]:
+    """In the place of signs that nobody reads, of integers (size 8) or of floats."""
+    if size == 8:
+        return np.zeros((1, 1), np.int64), np.zeros(channels, np.int64), np.zeros((1, 1, 1), np.uint64), 0, False
+    return np.zeros(channels, np.int32), np.zeros(channels, np.float32), np.zeros((1, 1, 1), np.uint16), 0, False

@@ -1,11 +1,6 @@
-"""The machine code of binary convolution: vectors in LLVM's own terms and the loops around them, compiled by numba.
+"""The machine code of binary convolution: sums of bits and the loops around them, compiled by numba.
 
-What numba makes of plain loops keeps the counts in memory and is several times slower. There are two forms of the same
-sums. Where the processor counts ones in 32-bit lanes (AVX-512 with VPOPCNTDQ) a lane is an output channel. Elsewhere
-ones are counted a byte at a time, by a table of nibbles (AVX2) or the processor's own instruction (ARM), and the four
-bytes of a lane are added before they can overflow.
-
-All of it is in one file, because numba looks at a function's own file alone to tell whether its cache is out of date.
+``bits`` tells what is computed; ``vectors`` has the words that this is written in, ``cells`` how bits become floats.
 """
 
 from __future__ import annotations
@@ -14,385 +9,360 @@ from typing import Any
 
 import numpy as np
 
-try:
-    from numba import njit, types
-    from numba.core import cgutils, config
-    from numba.extending import intrinsic as numba_intrinsic
-except ImportError as error:  # numba is missing, or will not have this numpy
-    raise ImportError(f"binary layers need numba: pip install 'lithepose[binary]' ({error})", name="numba") from error
-
-import llvmlite.binding as llvm
-from llvmlite import ir
-
-intrinsic: Any = numba_intrinsic  # what it decorates is called without its first argument
-LANES = 16  # output channels in one vector of 32-bit counts
-INT64, INT32, INT16, INT8 = ir.IntType(64), ir.IntType(32), ir.IntType(16), ir.IntType(8)
-COUNTS, BYTES = ir.VectorType(INT32, LANES), ir.VectorType(INT8, 4 * LANES)
-FLOATS = ir.VectorType(ir.FloatType(), LANES)
-
-_VPOPCNTDQ = (
-    "icelake-client icelake-server tigerlake rocketlake sapphirerapids emeraldrapids graniterapids znver4 znver5"
+from .cells import below, unpack, write
+from .vectors import (
+    INT64,
+    STEP,
+    VECTOR,
+    WIDTH,
+    add,
+    at,
+    call,
+    cgutils,
+    compiled,
+    constant,
+    intrinsic,
+    load,
+    splat,
+    spread,
+    store,
+    ternary,
+    types,
 )
 
-
-def counts_words() -> bool:
-    """Whether the processor that numba compiles for counts ones in 32-bit lanes; ``NUMBA_CPU_NAME`` names another.
-
-    ``NUMBA_CPU_FEATURES`` must be set with it, if to nothing, or those of this processor stay.
-    """
-    forced: Any = vars(config)
-    if forced["CPU_FEATURES"] is not None:
-        features = forced["CPU_FEATURES"].split(",")
-        return "+avx512vpopcntdq" in features or forced["CPU_NAME"] in _VPOPCNTDQ.split()
-    return bool(llvm.get_host_cpu_features().get("avx512vpopcntdq"))
-
-
-# numba freezes these into the compiled kernel; its cache is kept apart by processor and features, as they are.
-WORDS = counts_words()
-MOST = 4 if WORDS else 1  # vectors of output channels in one tile
-# Pixels of a tile by its vectors: (pixels + 1) * vectors + 1 registers of 32, or of 16 half as wide, must do.
-AT_FOUR, AT_TWO, AT_ONE = (5, 8, 8) if WORDS else (1, 1, 4)
-BURST = 12 if WORDS else 4  # sums, with a filter each, in the calibration
-
-
-def _number(value: int) -> ir.Constant:
-    return ir.Constant(INT64, value)
-
-
-def _splat(value: int, kind: ir.VectorType = COUNTS) -> ir.Constant:
-    return ir.Constant(kind, [value] * kind.count)
-
-
-def compiled(function: Any) -> Any:
-    """Machine code, kept for the next process wherever this one may write; see ``NUMBA_CACHE_DIR``."""
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # neither beside this file nor in the user's folder
-        return njit(nogil=True)(function)
+BLOCK = 64  # groups whose choices lie in the nearest cache at one time
+BEYOND = 2 + BLOCK.bit_length() - 1  # bit of a sum that a block's carry adds to
+CHOICES = 8  # of a group of three
 
 
 @intrinsic
-def at(_typing: Any, array: Any, offset: Any) -> Any:
-    """Pointer to an element of a contiguous array, counted flat."""
+def taps(_typing: Any, plane: Any, shifts: Any, masks: Any, stride: Any, count: Any, queue: Any) -> Any:
+    """What ``count`` taps read of a plane, from the bit ``shifts`` on, and their masks, to the queue."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        return builder.gep(data, [arguments[1]])
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        plane, shifts, masks, stride, count, queue = arguments
+        with cgutils.for_range(builder, count) as tap:
+            shift = builder.load(builder.gep(shifts, [tap.index]))
+            first = builder.ashr(shift, constant(6))
+            low, high = (load(builder, plane, builder.add(first, constant(i))) for i in range(2))
+            by = spread(builder, builder.and_(shift, constant(63)), VECTOR)
+            bits = call(builder, f"llvm.fshr.v{STEP}i64", [high, low, by], VECTOR)
+            bits = builder.and_(bits, load(builder, masks, builder.mul(tap.index, stride)))
+            store(builder, bits, queue, builder.mul(tap.index, constant(STEP)), align=WIDTH // 8)
+        return context.get_dummy_value()
 
-    return types.CPointer(array.dtype)(array, types.int64), generate
-
-
-def _load(builder: Any, pointer: Any, index: Any, kind: ir.Type = COUNTS) -> Any:
-    return builder.load(builder.bitcast(builder.gep(pointer, [index]), kind.as_pointer()), align=4)
-
-
-def _count(builder: Any, words: Any) -> Any:
-    """Ones of a vector, by lane or by byte."""
-    kind = COUNTS if WORDS else BYTES
-    name = f"llvm.ctpop.v{kind.count}i{kind.element.width}"
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind]), name)
-    return builder.call(function, [words if WORDS else builder.bitcast(words, BYTES)])
-
-
-def _widen(builder: Any, counts: Any) -> Any:
-    """Counts by lane; bytes are added in fours."""
-    if WORDS:
-        return counts
-    lanes, low = builder.bitcast(counts, COUNTS), _splat(0x00FF00FF)
-    pairs = builder.add(builder.and_(lanes, low), builder.and_(builder.lshr(lanes, _splat(8)), low))
-    return builder.add(builder.and_(pairs, _splat(0xFFFF)), builder.lshr(pairs, _splat(16)))
-
-
-def _broadcast(builder: Any, word: Any) -> Any:
-    nothing = ir.Constant(COUNTS, ir.Undefined)
-    return builder.shuffle_vector(builder.insert_element(nothing, word, ir.Constant(INT32, 0)), nothing, _splat(0))
-
-
-def _store(builder: Any, value: Any, pointer: Any, index: Any) -> None:
-    target = builder.bitcast(builder.gep(pointer, [index]), value.type.as_pointer())
-    builder.store(value, target, align=2 if value.type == INT16 else 4)
-
-
-def _positive(builder: Any, value: Any, limits: tuple[Any, Any], index: Any) -> Any:
-    """16 bits: which of the lanes have sign +, by one comparison; see ``Interval.encoded``."""
-    if value.type == COUNTS:
-        low, length = (_load(builder, limit, index) for limit in limits)
-        return builder.bitcast(builder.icmp_unsigned("<", builder.sub(value, low), length), INT16)
-    flip, threshold = _load(builder, limits[0], index), _load(builder, limits[1], index, FLOATS)
-    turned = builder.bitcast(builder.xor(builder.bitcast(value, COUNTS), flip), FLOATS)
-    return builder.bitcast(builder.fcmp_ordered(">=", turned, threshold), INT16)
+    return types.void(plane, shifts, masks, stride, count, queue), generate
 
 
 @intrinsic(prefer_literal=True)
-def tile(_typing: Any, pixels: Any, vectors: Any, window: Any, correction: Any, plain: Any, fused: Any) -> Any:
-    """``pixels`` neighbours in a row by ``16 * vectors`` output channels, all counts in registers.
+def choose(_typing: Any, several: Any, queue: Any, count: Any, parities: Any, choices: Any) -> Any:
+    """Sums of ``count`` threes, for every choice of signs: carries to ``choices``, lower bits to ``parities``.
 
-    window: (activations, words a row, filters, kernel, words a kernel's row, words a pixel).
-    correction: (of this row and these channels, offsets of the columns).
-    plain: (scale, out, floats a pixel).
-    fused: (whether to add to what is there, two limits, bits and words a pixel of the next layer in the chain, and the
-        four of what reads the sum); signs that nobody reads have no words.
+    Choice p has vector i turned where bit i of p is set. The lower bit is turned with every one of them, so one is
+    enough. ``several``, which divides the count, are read before any is written: a processor holds a read back while
+    a write to the same place of another page is under way.
     """
-    count, wide = pixels.literal_value, vectors.literal_value
-    lanes = [(p, q) for p in range(count) for q in range(wide)]
+    literal = several.literal_value
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        window, correction, plain, fused = (cgutils.unpack_tuple(builder, a) for a in arguments[2:])
-        sums = _sums(builder, count, wide, window)
-        correct, columns = correction
-        scale, out, stride = plain
-        whether, *sinks = fused
-        inner, outer = sinks[:4], sinks[4:]
-        dots = {}
-        for p, q in lanes:
-            place = builder.add(builder.load(builder.gep(columns, [_number(p)])), _number(LANES * q))
-            dots[p, q] = builder.sub(_load(builder, correct, place), builder.shl(builder.load(sums[p][q]), _splat(1)))
-
-        def wanted(sink: Any) -> Any:
-            return builder.icmp_signed("!=", sink[3], _number(0))
-
-        def sign(p: int, q: int, value: Any, sink: Any) -> None:
-            place = builder.add(builder.mul(sink[3], _number(p)), _number(q))
-            _store(builder, _positive(builder, value, sink[:2], _number(LANES * q)), sink[2], place)
-
-        def finish(*, joined: bool, signs: bool = False) -> None:
-            for p, q in lanes:
-                # Multiplication and addition stay apart, so that every form of the layer gives the same bits.
-                factor = _load(builder, scale, _number(LANES * q), FLOATS)
-                value = builder.fmul(builder.sitofp(dots[p, q], FLOATS), factor)
-                index = builder.add(builder.mul(stride, _number(p)), _number(LANES * q))
-                if joined:
-                    value = builder.fadd(value, _load(builder, out, index, FLOATS))
-                _store(builder, value, out, index)
-                if signs:
-                    sign(p, q, value, outer)
-
-        with builder.if_then(wanted(inner)):
-            for p, q in lanes:
-                sign(p, q, dots[p, q], inner)
-        with builder.if_else(builder.trunc(whether, ir.IntType(1))) as (joined, alone):
-            with joined, builder.if_else(wanted(outer)) as (read, unread):
-                with read:
-                    finish(joined=True, signs=True)
-                with unread:
-                    finish(joined=True)
-            with alone:
-                finish(joined=False)
+        _, queue, count, parities, choices = arguments
+        with cgutils.for_range_slice(builder, constant(0), count, constant(literal)) as (group, _):
+            first, target = (builder.mul(group, constant(size * STEP)) for size in (3, CHOICES))
+            read = [
+                load(builder, queue, builder.add(first, constant(STEP * i)), align=WIDTH // 8)
+                for i in range(3 * literal)
+            ]
+            for k in range(literal):
+                three, place = read[3 * k : 3 * k + 3], builder.add(group, constant(k))
+                lower = add(builder, *three)[0]
+                store(builder, lower, parities, builder.mul(place, constant(STEP)), align=WIDTH // 8)
+                for p in range(CHOICES):
+                    to = builder.add(target, constant((CHOICES * k + p) * STEP))
+                    store(builder, _carry(builder, three, p), choices, to, align=WIDTH // 8)
         return context.get_dummy_value()
 
-    return types.void(pixels, vectors, window, correction, plain, fused), generate
+    return types.void(several, queue, count, parities, choices), generate
 
 
-def _sums(builder: Any, pixels: int, vectors: int, window: list[Any]) -> list[list[Any]]:
-    """Places of the counts of differing bits, [pixel][vector]."""
-    act, row, weight, kernel, span, step = window
-    sums = [[cgutils.alloca_once_value(builder, _splat(0)) for _ in range(vectors)] for _ in range(pixels)]
-    zero = _splat(0) if WORDS else _splat(0, BYTES)
-    some = sums if WORDS else [[cgutils.alloca_once_value(builder, zero) for _ in line] for line in sums]
-    place = cgutils.alloca_once_value(builder, weight)
-
-    def words(base: Any, first: Any, stop: Any) -> None:
-        with cgutils.for_range(builder, stop, first) as word:
-            here = builder.load(place)
-            filters = [_load(builder, here, _number(LANES * q)) for q in range(vectors)]
-            builder.store(builder.gep(here, [_number(LANES * vectors)]), place)
-            for p in range(pixels):
-                bits = builder.load(builder.gep(base, [builder.add(word.index, builder.mul(step, _number(p)))]))
-                spread = _broadcast(builder, bits)
-                for q in range(vectors):
-                    differ = _count(builder, builder.xor(spread, filters[q]))
-                    builder.store(builder.add(builder.load(some[p][q]), differ), some[p][q])
-
-    with cgutils.for_range(builder, kernel) as line:
-        base = builder.gep(act, [builder.mul(line.index, row)])
-        if WORDS:
-            words(base, _number(0), span)
-        else:
-            with cgutils.for_range_slice(builder, _number(0), span, _number(31)) as (first, _):  # 31 * 8 < 256
-                after = builder.add(first, _number(31))
-                words(base, first, builder.select(builder.icmp_signed("<", after, span), after, span))
-                for p in range(pixels):
-                    for q in range(vectors):
-                        more = _widen(builder, builder.load(some[p][q]))
-                        builder.store(builder.add(builder.load(sums[p][q]), more), sums[p][q])
-                        builder.store(zero, some[p][q])
-    return sums
+def _carry(builder: Any, three: list[Any], choice: int) -> Any:
+    """Of three vectors, turned as a choice says."""
+    if WIDTH == 512:
+        bits = [[(at >> 2 - i & 1) ^ (choice >> i & 1) for i in range(3)] for at in range(8)]
+        return ternary(builder, *three, sum((sum(b) >= 2) << at for at, b in enumerate(bits)))
+    return add(builder, *(builder.not_(v) if choice >> i & 1 else v for i, v in enumerate(three)))[1]
 
 
 @intrinsic
-def sixteen(_typing: Any, values: Any, flip: Any, threshold: Any, bits: Any) -> Any:
-    """Signs of 16 floats."""
+def unions(_typing: Any, classes: Any, stride: Any, sets: Any) -> Any:
+    """Cells of every subset of eight classes, ``stride`` words from one class to the next."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        values, flip, threshold, bits = arguments
-        zero = _number(0)
-        _store(builder, _positive(builder, _load(builder, values, zero, FLOATS), (flip, threshold), zero), bits, zero)
+        classes, stride, sets = arguments
+        store(builder, splat(0), sets, align=WIDTH // 8)
+        for bit in range(8):
+            cells = load(builder, classes, builder.mul(stride, constant(bit)))
+            with cgutils.for_range(builder, constant(1 << bit)) as loop:
+                where = builder.mul(loop.index, constant(STEP))
+                more = builder.or_(load(builder, sets, where, align=WIDTH // 8), cells)
+                store(builder, more, sets, builder.add(where, constant(STEP << bit)), align=WIDTH // 8)
         return context.get_dummy_value()
 
-    return types.void(values, flip, threshold, bits), generate
+    return types.void(classes, stride, sets), generate
 
 
 @intrinsic
-def burst_of(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
-    """Xor, count and add, as fast as they go: all in registers, every sum on its own."""
+def begin(_typing: Any, initial: Any, tables: Any, sets: Any, planes: Any, count: Any) -> Any:
+    """What a sum begins with: for each of its bits a union a table, and whether all is turned."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
-        rounds, data, out = arguments
-        zero = _splat(0) if WORDS else _splat(0, BYTES)
-        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(BURST)]
-        filters = [_load(builder, data, _number(LANES * i)) for i in range(BURST)]
-        moving = cgutils.alloca_once_value(builder, _load(builder, data, _number(LANES * BURST)))
-        with cgutils.for_range(builder, rounds):
-            word = builder.add(builder.load(moving), _splat(0x9E3779B9))
-            builder.store(word, moving)
-            for place, bits in zip(sums, filters, strict=True):
-                builder.store(builder.add(builder.load(place), _count(builder, builder.xor(word, bits))), place)
-        total = builder.load(sums[0])
-        for place in sums[1:]:
-            total = builder.add(total, builder.load(place))
-        total = builder.bitcast(total, COUNTS)
-        builder.store(total, builder.bitcast(out, COUNTS.as_pointer()), align=4)
+        initial, tables, sets, planes, count = arguments
+
+        def byte(where: Any) -> Any:
+            return builder.zext(builder.load(builder.gep(initial, [where])), INT64)
+
+        def cells(table: Any, which: Any) -> Any:
+            place = builder.mul(builder.add(builder.mul(table, constant(256)), which), constant(STEP))
+            return load(builder, sets, place, align=WIDTH // 8)
+
+        def put(index: Any, union: Any, turned: Any) -> None:
+            plane = builder.xor(union, spread(builder, builder.sub(constant(0), byte(turned)), VECTOR))
+            store(builder, plane, planes, builder.mul(index, constant(STEP)), align=WIDTH // 8)
+
+        one = builder.icmp_signed("==", tables, constant(1))
+        with builder.if_else(one) as (single, several):
+            with single, cgutils.for_range(builder, count) as loop:
+                first = builder.shl(loop.index, constant(1))
+                put(loop.index, cells(constant(0), byte(first)), builder.add(first, constant(1)))
+            with several, cgutils.for_range(builder, count) as loop:
+                first = builder.mul(loop.index, builder.add(tables, constant(1)))
+                union = cgutils.alloca_once_value(builder, splat(0))
+                builder.store(splat(0), union)
+                with cgutils.for_range(builder, tables) as table:
+                    more = cells(table.index, byte(builder.add(first, table.index)))
+                    builder.store(builder.or_(builder.load(union), more), union)
+                put(loop.index, builder.load(union), builder.add(first, tables))
         return context.get_dummy_value()
 
-    return types.void(rounds, data, out), generate
+    return types.void(initial, tables, sets, planes, count), generate
 
 
-# All at the top of the file: numba compiles functions that are made in a closure anew at every start.
-@compiled
-def pack(x: Any, flip: Any, threshold: Any, bits: Any, first: int, last: int) -> None:
-    """Signs of rows ``first`` to ``last`` of x (N, H, W, C) into bits (N, H + 2b, W + 2b, S) uint16.
+def _sum(builder: Any, vectors: list[Any], planes: Any) -> Any:
+    """Add vectors, as many as a power of two, to a number's lowest bits; returns the carry beyond those.
 
-    Channels beyond the limits' (C',) int32 and float32 are left alone.
+    A sum is kept as its bits, so a vector more costs two operations: one of three vectors' sum, half the time one more
+    for its carry, and so on. ``vectors`` are functions that load them when they are needed.
     """
-    pictures, height, width, channels = x.shape
-    border, used = (bits.shape[1] - height) // 2, flip.shape[0]
-    for n in range(pictures):
-        for y in range(first, last):
-            for column in range(width):
-                source = ((n * height + y) * width + column) * channels
-                target = ((n * bits.shape[1] + y + border) * bits.shape[2] + column + border) * bits.shape[3]
-                for c in range(used // 16):
-                    limits = at(flip, 16 * c), at(threshold, 16 * c)
-                    sixteen(at(x, source + 16 * c), limits[0], limits[1], at(bits, target + c))
-                if used % 16:
-                    word = 0
-                    for c in range(used // 16 * 16, used):
-                        value = x[n, y, column, c]
-                        if (-value if flip[c] else value) >= threshold[c]:
-                            word |= 1 << c % 16
-                    bits[n, y + border, column + border, used // 16] = word
+    levels, ready = len(vectors).bit_length() - 1, iter(vectors)
+    low = [load(builder, planes, STEP * i, align=WIDTH // 8) for i in range(levels)]
+
+    def some(level: int) -> Any:
+        if not level:
+            return next(ready)()
+        low[level - 1], carry = add(builder, low[level - 1], some(level - 1), some(level - 1))
+        return carry
+
+    carry = some(levels)
+    for i, plane in enumerate(low):
+        store(builder, plane, planes, STEP * i, align=WIDTH // 8)
+    return carry
 
 
-@compiled
+@intrinsic(prefer_literal=True)
+def absorb(_typing: Any, words: Any, index: Any, choices: Any, planes: Any, carry: Any) -> Any:
+    """Add ``words`` choices, a power of two, to the lowest bits of a number; what is beyond them goes to ``carry``.
+
+    index: which of the choices of a group each is, by the words before it.
+    """
+    literal = words.literal_value
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        _, index, choices, planes, carry = arguments
+
+        def vector(group: int) -> Any:
+            choice = builder.zext(builder.load(builder.gep(index, [constant(group)])), INT64)
+            place = builder.add(choice, constant(group * CHOICES * STEP))
+            return load(builder, choices, place, align=WIDTH // 8)
+
+        beyond = _sum(builder, [lambda group=group: vector(group) for group in range(literal)], planes)
+        store(builder, beyond, carry, align=WIDTH // 8)
+        return context.get_dummy_value()
+
+    return types.void(words, index, choices, planes, carry), generate
+
+
+@intrinsic(prefer_literal=True)
+def settle(_typing: Any, many: Any, carries: Any, planes: Any, count: Any) -> Any:
+    """Add ``many`` carries in a row, a power of two, to a number of ``count`` bits."""
+    literal = many.literal_value
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        _, carries, planes, count = arguments
+        vectors = [lambda i=i: load(builder, carries, STEP * i, align=WIDTH // 8) for i in range(literal)]
+        place = cgutils.alloca_once_value(builder, _sum(builder, vectors, planes))
+        with cgutils.for_range_slice(builder, constant(literal.bit_length() - 1), count, constant(1)) as (j, _):
+            where, carry = builder.mul(j, constant(STEP)), builder.load(place)
+            plane = load(builder, planes, where, align=WIDTH // 8)
+            store(builder, builder.xor(plane, carry), planes, where, align=WIDTH // 8)
+            builder.store(builder.and_(plane, carry), place)
+        return context.get_dummy_value()
+
+    return types.void(many, carries, planes, count), generate
+
+
+kept = compiled(0xF7B82C3C, "vectors.py", "cells.py")
+
+
+# Not in a closure: numba compiles what is made in one anew at every start.
+@kept
 def convolve(
+    scratch: Any,
+    first: int,
+    last: int,
     act: Any,
-    kernel: int,
-    lanes: Any,
-    correct: Any,
-    rows: Any,
-    columns: Any,
+    shifts: Any,
+    masks: Any,
+    index: Any,
+    groups: int,
+    turns: Any,
+    initial: Any,
+    classes: Any,
     scale: Any,
     out: Any,
+    cells: int,
     slot: int,
     joined: bool,
     inner: Any,
     outer: Any,
-    first: int,
-    last: int,
 ) -> None:
-    """Rows ``first`` to ``last`` of a binary convolution.
+    """Channels ``first`` to ``last`` of a binary convolution; ``bits`` tells how.
 
     Args:
-        act: (N, H + 2b, W + 2b, S) uint32, signs with a border of b = kernel // 2 zeros.
-        kernel: side of the square filter.
-        lanes: (blocks, kernel * kernel * S, 16 Q) uint32, signs of the filters.
-        correct: (classes, channels out) int32, taps less what padding counts too much.
-        rows: (H,) int64, where in ``correct`` a row's classes begin.
-        columns: (W,) int64, where after that a column's class is.
-        scale: (channels out,) float32.
-        out: (N, H, W, T) float32, written from channel ``slot`` on.
-        slot: multiple of 16.
+        scratch: uint64 words, :func:`room` tells how many; begins at a multiple of 64 bytes.
+        first: channel.
+        last: channel after the last.
+        act: (N, C, M) uint64, planes of signs.
+        shifts: (taps,) int64, the bit of a plane that a tap of cell 0 reads.
+        masks: (taps, M') uint64, where a tap is inside the map, M' words of whole vectors.
+        index: (OC * words,) uint8, a block of groups after another, in it a filter after another: the word that its
+            choice begins at; words is a multiple of 16.
+        groups: of three, as many as there are words but for those that fill up.
+        turns: (OC,) int64, all ones where the last lower bit is turned.
+        initial: (OC, bits, tables) uint8, bits of what the sums begin with, for eight classes of cells a table.
+        classes: (8 tables, M') uint64, where a cell is of a class.
+        scale: (OC,) float32.
+        out: (N, T, cells or more) float32, written from channel ``slot`` on.
+        cells: of the map.
+        slot: channel.
         joined: add to what out holds, and write the signs of the sum.
-        inner: (two limits, bits, words): the integer sums' encoded intervals, (N, H + 2b', W + 2b', S') uint16 for the
-            signs, and S', or 0 if nobody reads them.
-        outer: the same for what is written to out, from channel ``slot`` on.
-        first: row.
-        last: row after the last.
+        inner: (bits of minus the limits (OC, bits) int64, all ones where turned (OC,) int64, planes (N, OC, M) uint64
+            for the signs of the integer sums, word that they begin at, whether anybody wants them).
+        outer: (two encoded limits (T,), planes (N, T, M) uint16 for the signs of what is written to out, half word that
+            they begin at, whether anybody wants them).
     """
-    pictures, height, width, total = out.shape
-    step = act.shape[3]
-    row, span = act.shape[2] * step, kernel * step
-    vectors = lanes.shape[2] // 16
-    several = AT_FOUR if vectors == 4 else AT_TWO if vectors == 2 else AT_ONE
-    inner_one, inner_two, inner_bits, inner_step = inner
-    outer_one, outer_two, outer_bits, outer_step = outer
-    inner_border, outer_border = (inner_bits.shape[1] - height) // 2, (outer_bits.shape[1] - height) // 2
-    for n in range(pictures):
-        for block in range(lanes.shape[0]):
-            channel = 16 * vectors * block
-            weight, scales = at(lanes, channel * kernel * span), at(scale, channel)
-            near = at(inner_one, channel), at(inner_two, channel)
-            far = at(outer_one, slot + channel), at(outer_two, slot + channel)
-            for y in range(first, last):
-                corrections = at(correct, rows[y] + channel)
-                x = 0
-                while x < width:
-                    here = (n * act.shape[1] + y) * act.shape[2] + x
-                    window = (at(act, here * step), row, weight, kernel, span, step)
-                    correction = (corrections, at(columns, x))
-                    place = ((n * height + y) * width + x) * total + slot + channel
-                    plain = (scales, at(out, place), total)
-                    inside = (n * inner_bits.shape[1] + y + inner_border) * inner_bits.shape[2] + x + inner_border
-                    outside = (n * outer_bits.shape[1] + y + outer_border) * outer_bits.shape[2] + x + outer_border
-                    inner_at = at(inner_bits, inside * inner_step + channel // 16)
-                    outer_at = at(outer_bits, outside * outer_step + (slot + channel) // 16)
-                    sinks = (joined, near[0], near[1], inner_at, inner_step, far[0], far[1], outer_at, outer_step)
-                    if x + several > width:
-                        if vectors == 4:
-                            tile(1, 4, window, correction, plain, sinks)
-                        elif vectors == 2:
-                            tile(1, 2, window, correction, plain, sinks)
-                        else:
-                            tile(1, 1, window, correction, plain, sinks)
-                        x += 1
+    seen, planes, tables = shifts.shape[0], initial.shape[1], initial.shape[2] - 1
+    width, words = initial.shape[0], index.shape[0] // initial.shape[0]
+    inputs = act.shape[1] * seen
+    odd = inputs + 1 - inputs % 2
+    queue, choices = 0, (odd + groups) * STEP
+    subsets = choices + BLOCK * CHOICES * STEP
+    bytes_ = subsets + tables * 256 * STEP
+    carries = bytes_ + 32 * STEP
+    sums, blocks = carries + width * (words // BLOCK) * STEP, words // BLOCK
+    limits, flips, inner_bits, inner_lead, inner_wanted = inner
+    outer_flip, outer_threshold, outer_bits, outer_lead, outer_wanted = outer
+    tail = np.empty(16, np.float32)
+    tail_bits = np.zeros(1, np.uint16)
+    for n in range(act.shape[0]):
+        for v in range(0, -(-cells // WIDTH) * STEP, STEP):
+            # What the filters read, in the order of their weights; lower bits of groups follow.
+            for c in range(act.shape[1]):
+                plane = at(act, (n * act.shape[1] + c) * act.shape[2] + v)
+                taps(plane, at(shifts, 0), at(masks, v), masks.shape[1], seen, at(scratch, queue + c * seen * STEP))
+            scratch[queue + inputs * STEP : queue + odd * STEP] = 0
+            for k in range(tables):
+                unions(
+                    at(classes, 8 * k * classes.shape[1] + v), classes.shape[1], at(scratch, subsets + 256 * k * STEP)
+                )
+            for channel in range(first, last):
+                bits = at(initial, channel * planes * (tables + 1))
+                begin(bits, tables, at(scratch, subsets), at(scratch, sums + channel * planes * STEP), planes)
+            for start in range(0, words, BLOCK):
+                stop = min(start + BLOCK, words)
+                real = min(stop, groups) - start
+                three, lower = at(scratch, queue + 3 * start * STEP), at(scratch, queue + (odd + start) * STEP)
+                # Fours read nothing that they write while eight inputs more than groups are left.
+                fours = max(0, min(real, groups - 6 - start)) // 4 * 4
+                choose(4, three, fours, lower, at(scratch, choices))
+                three, lower = (
+                    at(scratch, queue + 3 * (start + fours) * STEP),
+                    at(scratch, queue + (odd + start + fours) * STEP),
+                )
+                choose(1, three, real - fours, lower, at(scratch, choices + fours * CHOICES * STEP))
+                scratch[choices + real * CHOICES * STEP : choices + (stop - start) * CHOICES * STEP] = 0
+                for channel in range(first, last):
+                    number = at(scratch, sums + (channel * planes + 2) * STEP)
+                    taken = width * start + channel * (stop - start)
+                    if stop - start == BLOCK:
+                        carry = at(scratch, carries + (channel * blocks + start // BLOCK) * STEP)
+                        absorb(BLOCK, at(index, taken), at(scratch, choices), number, carry)
                     else:
-                        if vectors == 4:
-                            tile(AT_FOUR, 4, window, correction, plain, sinks)
-                        elif vectors == 2:
-                            tile(AT_TWO, 2, window, correction, plain, sinks)
-                        else:
-                            tile(AT_ONE, 1, window, correction, plain, sinks)
-                        x += several
+                        for some in range(0, stop - start, 16):
+                            there, carry = at(scratch, choices + some * CHOICES * STEP), at(scratch, bytes_)
+                            absorb(16, at(index, taken + some), there, number, carry)
+                            settle(1, carry, at(scratch, sums + (channel * planes + 6) * STEP), planes - 6)
+            cell = v // STEP * WIDTH
+            full = min(WIDTH, cells - cell) // 16
+            more = min(WIDTH, cells - cell) % 16
+            for channel in range(first, last):
+                upper = at(scratch, sums + (channel * planes + BEYOND) * STEP)
+                for block in range(0, blocks - 7, 8):
+                    settle(8, at(scratch, carries + (channel * blocks + block) * STEP), upper, planes - BEYOND)
+                for block in range(blocks // 8 * 8, blocks):
+                    settle(1, at(scratch, carries + (channel * blocks + block) * STEP), upper, planes - BEYOND)
+            for channel in range(first, last):
+                number = at(scratch, sums + channel * planes * STEP)
+                final = (at(scratch, queue + (odd + groups - 1) * STEP), turns[channel])
+                if inner_wanted:
+                    to = at(inner_bits, (n * inner_bits.shape[1] + channel) * inner_bits.shape[2] + inner_lead + v)
+                    inside = at(masks, seen // 2 * masks.shape[1] + v)
+                    below(number, planes, final, at(limits, channel * planes), flips[channel], inside, to)
+                target = slot + channel
+                place = (n * out.shape[1] + target) * out.shape[2] + cell
+                bits = (n * outer_bits.shape[1] + target) * outer_bits.shape[2] + outer_lead + cell // 16
+                sink = (outer_flip[target], outer_threshold[target], at(outer_bits, bits), outer_wanted)
+                spare = (outer_flip[target], outer_threshold[target], at(tail_bits, 0), outer_wanted)
+                room = at(scratch, bytes_)
+                if planes <= 16:
+                    unpack(1, number, planes, final, room)
+                    write(1, room, (0, full), at(out, place), scale[channel], joined, sink)
+                else:
+                    unpack(2, number, planes, final, room)
+                    write(2, room, (0, full), at(out, place), scale[channel], joined, sink)
+                if more:
+                    for i in range(more):
+                        tail[i] = out[n, target, cell + 16 * full + i]
+                    if planes <= 16:
+                        write(1, room, (full, full + 1), at(tail, 0), scale[channel], joined, spare)
+                    else:
+                        write(2, room, (full, full + 1), at(tail, 0), scale[channel], joined, spare)
+                    for i in range(more):
+                        out[n, target, cell + 16 * full + i] = tail[i]
+                    if joined and outer_wanted:
+                        outer_bits[n, target, outer_lead + cell // 16 + full] = tail_bits[0] & (1 << more) - 1
 
 
-@compiled
-def run(layers: Any, first: int, last: int) -> None:
-    """Several convolutions, one after the other: a tuple of what ``convolve`` takes before its rows.
+@kept
+def run(layers: Any, scratch: Any) -> None:
+    """Several convolutions, one after the other: a tuple of what ``convolve`` takes after ``last``.
 
     One call for all of them, because threads wait for one another whenever they come back to the interpreter.
     """
     for i in range(len(layers)):
-        a = layers[i]
-        convolve(a[0], a[1], a[2], a[3], a[4], a[5], a[6], a[7], a[8], a[9], a[10], a[11], first, last)
+        convolve(scratch, 0, layers[i][5].shape[0], *layers[i])
 
 
-@compiled
-def rectify(x: Any, gain: Any, shift: Any, out: Any, first: int) -> None:
-    """BatchNorm and ReLU of x (N, H, W, C or more) from row ``first`` on, to out (N, rows, W, C)."""
-    for n in range(x.shape[0]):
-        for y in range(out.shape[1]):
-            for column in range(x.shape[2]):
-                for c in range(gain.shape[0]):
-                    out[n, y, column, c] = max(x[n, first + y, column, c] * gain[c] + shift[c], np.float32(0))
-
-
-@compiled
-def burst(rounds: int, data: Any, out: Any) -> None:
-    """``rounds * BURST`` times 512 xors, counts and adds: what the processor can do at most.
-
-    Args:
-        rounds: of the loop.
-        data: (BURST + 1, 16) uint32, anything.
-        out: (16,) uint32, what came of it.
-    """
-    burst_of(rounds, at(data, 0), at(out, 0))
+def room(inputs: int, width: int, planes: int, tables: int) -> int:
+    """Words that ``convolve`` needs beside what it is given, for layers of so many taps times channels and filters."""
+    odd = inputs + 1 - inputs % 2
+    blocks = -(-(odd // 2) // 16) * 16 // BLOCK
+    return STEP * (odd + odd // 2 + BLOCK * CHOICES + tables * 256 + 32 + width * (blocks + planes))

@@ -26,7 +26,7 @@ from ..decode import TOP, Found, Maps
 from .onnx import ModelInfo, cores, open_session
 from .stages import Branch, Stage, Tensors, Workers, below, refine
 
-FORMAT = 1  # of the file
+FORMAT = 2  # of the file
 
 
 class _OneThread:
@@ -154,7 +154,6 @@ class PackedRuntime:
             raise ValueError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
         with one_thread:
             maps = refine(np.asarray(x), self.stages, self._workers)
-        maps = np.ascontiguousarray(maps.transpose(0, 3, 1, 2))
         fields, joints = 2 * len(self.info.head.limbs), len(self.info.head.skeleton)
         top = min(TOP, maps.shape[2] * maps.shape[3])
         return [Maps.from_arrays(one[fields : fields + joints], one[:fields], top) for one in maps]

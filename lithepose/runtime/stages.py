@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from . import kernel as machine
-from .bits import ALONE, BinaryLayer, Call, Interval, Signs, Team, pack_activations, run
+from . import cells as machine
+from .bits import BinaryLayer, Call, run
+from .planes import ALONE, Interval, Planes, Signs, Team, empty_map, flat, pack_activations
 
 Tensors = dict[str, np.ndarray]
-
-
-def bands(x: np.ndarray, out: np.ndarray, first: int, last: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows ``first`` to ``last`` of two (N, H, W, C) maps, each picture's as one matrix (cells, C)."""
-    for one, made in zip(x[:, first:last], out[:, first:last], strict=True):
-        yield one.reshape(-1, x.shape[3]), made.reshape(-1, out.shape[3])
 
 
 @dataclass(frozen=True)
@@ -26,7 +20,7 @@ class Skip:
     Attributes:
         gain: (C,) float32, BatchNorm as one multiplication
         shift: (C,) float32, and one addition.
-        weight: (C, T) float32.
+        weight: (T, C) float32.
     """
 
     gain: np.ndarray
@@ -34,16 +28,15 @@ class Skip:
     weight: np.ndarray
 
     def __post_init__(self) -> None:
-        if not self.gain.shape == self.shift.shape == self.weight.shape[:1] or self.weight.ndim != 2:
+        if not self.gain.shape == self.shift.shape == self.weight.shape[1:]:
             raise ValueError(f"a shortcut of {self.gain.shape}, {self.shift.shape} and {self.weight.shape}")
         floats(self.gain, self.shift, self.weight)
 
     def __call__(self, x: np.ndarray, out: np.ndarray, first: int, last: int) -> None:
-        """Rows ``first`` to ``last`` of x (N, H, W, C or more) to out (N, H, W, T)."""
-        hidden = np.empty((len(x), last - first, x.shape[2], len(self.gain)), np.float32)
+        """Cells ``first`` to ``last`` of x (N, C or more, cells) to out (N, T, cells)."""
+        hidden = np.empty((len(x), len(self.gain), last - first), np.float32)
         machine.rectify(x, self.gain, self.shift, hidden, first)
-        for cells, made in zip(hidden, out[:, first:last], strict=True):
-            np.matmul(cells.reshape(-1, hidden.shape[3]), self.weight, out=made.reshape(-1, out.shape[3]))
+        np.matmul(self.weight, hidden, out=out[:, :, first:last])
 
 
 @dataclass(frozen=True)
@@ -80,7 +73,7 @@ class Chain:
             raise ValueError(f"signs of {channels[1:]} channels behind layers that write others")
         if not self.joined and len({layer.width for layer in self.layers}) > 1:
             raise ValueError("layers of several widths of which the last alone is kept")
-        around = self.skip.weight.shape if self.skip else (channels[0], channels[0])
+        around = self.skip.weight.shape[::-1] if self.skip else (channels[0], channels[0])
         if self.joined and around != (channels[0], self.width):
             raise ValueError(f"a shortcut from {around[0]} to {around[1]} channels beside {self.width}")
 
@@ -95,39 +88,40 @@ class Chain:
         return self.layers[0].kernel
 
     def calls(
-        self, x: np.ndarray, bits: np.ndarray, after: Signs | None = None, team: Team = ALONE
+        self, x: np.ndarray, signs: Planes, after: Signs | None = None, team: Team = ALONE
     ) -> tuple[list[Call], np.ndarray]:
         """What is to be run for x; the shortcut is taken at once.
 
         Args:
-            x: (N, H, W, C or more) float32. A module without a shortcut adds to it in place.
-            bits: its signs, (N, H + 2b, W + 2b, words).
+            x: (N, C or more, H, W) float32. A module without a shortcut adds to it in place.
+            signs: its signs.
             after: signs of the result, for the next module.
             team: threads of the shortcut.
 
         Returns:
-            the calls, and (N, H, W, width) float32 for the result; x itself, if that is added to.
+            the calls, and (N, width, H, W) float32 for the result; x itself, if that is added to.
         """
-        shape, out = x.shape[:3], x
+        shape, out = (len(x), self.width, *x.shape[2:]), x
         if not self.joined or self.skip:
-            out = np.empty((*shape, self.width), np.float32)
+            out = empty_map(shape)
         if self.skip:
-            skip = self.skip
-            team.rows(x.shape[1], lambda first, last: skip(x, out, first, last))
+            skip, given, made = self.skip, flat(x), flat(out)
+            cells = x.shape[2] * x.shape[3]
+            team.share(cells, lambda first, last: skip(given, made, first, last))
         slot, calls = 0, list[Call]()
         for i, layer in enumerate(self.layers):
             inner = None
             if i < len(self.between):
                 inner = Signs.of(self.between[i], shape, self.kernel)
             outer = after if self.joined else None
-            calls.append(layer.call(bits, out, slot, inner, outer, self.joined))
+            calls.append(layer.call(signs, out, slot, inner, outer, self.joined))
             slot += layer.width if self.joined else 0
-            bits = inner.bits if inner else bits
+            signs = inner.planes if inner else signs
         return calls, out
 
-    def __call__(self, x: np.ndarray, bits: np.ndarray, after: Signs | None = None, team: Team = ALONE) -> np.ndarray:
+    def __call__(self, x: np.ndarray, signs: Planes, after: Signs | None = None, team: Team = ALONE) -> np.ndarray:
         """Run; arguments as of :meth:`calls`, whose result it returns."""
-        calls, out = self.calls(x, bits, after, team)
+        calls, out = self.calls(x, signs, after, team)
         run(calls, team)
         return out
 
@@ -166,7 +160,7 @@ class Branch:
 
     Attributes:
         chains: one after the other.
-        pointwise: two of (weight (C, T), bias (T,)) float32.
+        pointwise: two of (weight (T, C), bias (T,)) float32.
     """
 
     chains: tuple[Chain, ...]
@@ -178,11 +172,11 @@ class Branch:
         if self.chains[0].joined and not self.chains[0].skip:  # it would add to what the other branch reads
             raise ValueError("a first module without a shortcut")
         following = [len(chain.enter.low) for chain in self.chains[1:]]
-        for chain, channels in zip(self.chains, [*following, len(self.pointwise[0][0])], strict=True):
+        for chain, channels in zip(self.chains, [*following, self.pointwise[0][0].shape[1]], strict=True):
             if chain.width != channels:
                 raise ValueError(f"{chain.width} channels before layers that read {channels}")
         (weight, bias), (weight2, bias2) = self.pointwise
-        if (*bias.shape, *bias2.shape) != (weight.shape[1], weight2.shape[1]) or len(weight2) != len(bias):
+        if (*bias.shape, *bias2.shape) != (len(weight), len(weight2)) or weight2.shape[1] != len(bias):
             raise ValueError(f"1x1 layers of {weight.shape} and {weight2.shape}")
         floats(weight, bias, weight2, bias2)
 
@@ -192,38 +186,38 @@ class Branch:
         return len(self.pointwise[1][1])
 
     def __call__(self, x: np.ndarray, team: Team = ALONE) -> np.ndarray:
-        """(N, H, W, C) float32 -> (N, H, W, T) float32; C may be larger than the first chain's."""
-        shape = x.shape
-        bits = pack_activations(x, self.chains[0].enter, self.chains[0].kernel, team)
+        """(N, C, H, W) float32 -> (N, T, H, W) float32; C may be larger than the first chain's."""
+        signs = pack_activations(x, self.chains[0].enter, self.chains[0].kernel, team)
         waiting: list[Call] = []
         for i, chain in enumerate(self.chains):
             after = None
             if i + 1 < len(self.chains):
                 following = self.chains[i + 1]
-                after = Signs.of(following.enter, shape, following.kernel)
+                after = Signs.of(following.enter, x.shape, following.kernel)
             if chain.skip:  # reads what is yet to be computed
                 run(waiting, team)
                 waiting = []
-            calls, x = chain.calls(x, bits, after, team)
+            calls, x = chain.calls(x, signs, after, team)
             waiting += calls
-            bits = after.bits if after else bits
+            signs = after.planes if after else signs
         run(waiting, team)
         return self.finish(x, team)
 
     def finish(self, x: np.ndarray, team: Team = ALONE) -> np.ndarray:
         """The two 1x1 convolutions alone."""
         (weight, bias), (weight2, bias2) = self.pointwise
-        out = np.empty((*x.shape[:3], self.width), np.float32)
+        out = np.empty((len(x), self.width, *x.shape[2:]), np.float32)
+        given, made = flat(x), flat(out)
 
         def band(first: int, last: int) -> None:
-            for cells, made in bands(x, out, first, last):
-                hidden = cells @ weight
-                hidden += bias
+            for one, maps in zip(given, made, strict=True):
+                hidden = weight @ one[:, first:last]
+                hidden += bias[:, None]
                 np.maximum(hidden, 0, out=hidden)
-                np.matmul(hidden, weight2, out=made)
-                made += bias2
+                np.matmul(weight2, hidden, out=maps[:, first:last])
+                maps[:, first:last] += bias2[:, None]
 
-        team.rows(x.shape[1], band)
+        team.share(x.shape[2] * x.shape[3], band)
         return out
 
     def tensors(self) -> Tensors:
@@ -280,7 +274,7 @@ class Workers:
         self._teams = Team(max(1, (threads + 1) // 2)), Team(max(1, threads // 2))
 
     def run(self, stage: Stage, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Fields and heatmaps (N, H, W, C) of a stage."""
+        """Fields and heatmaps (N, C, H, W) of a stage."""
         if self._aside is None:
             return stage.limbs(x), stage.joints(x)
         joints = self._aside.submit(stage.joints, x, self._teams[1])
@@ -291,16 +285,16 @@ def refine(x: np.ndarray, stages: list[Stage], workers: Workers) -> np.ndarray:
     """What the first stage leaves -> the maps of the last.
 
     Args:
-        x: (N, H, W, fields + heatmaps + features) float32.
+        x: (N, fields + heatmaps + features, H, W) float32.
         stages: those after the first.
         workers: threads.
 
     Returns:
-        (N, H, W, fields + heatmaps) float32.
+        (N, fields + heatmaps, H, W) float32.
     """
     inputs, maps = x.copy(), 0
     for stage in stages:
         both = workers.run(stage, inputs)
-        maps = sum(part.shape[3] for part in both)
-        np.concatenate(both, 3, out=inputs[..., :maps])
-    return inputs[..., :maps]
+        maps = sum(part.shape[1] for part in both)
+        np.concatenate(both, 1, out=inputs[:, :maps])
+    return inputs[:, :maps]

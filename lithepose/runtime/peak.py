@@ -1,0 +1,101 @@
+"""The most that a processor can do of what binary convolutions are made of, in registers alone; a yardstick."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .vectors import (
+    INT8,
+    INT32,
+    STEP,
+    VECTOR,
+    WIDTH,
+    WORDS,
+    add,
+    at,
+    call,
+    cgutils,
+    compiled,
+    constant,
+    intrinsic,
+    ir,
+    load,
+    spread,
+    store,
+    types,
+)
+
+BURST = 8  # sums at one time, each on its own
+# Ones are counted by 32-bit lanes where the processor does (AVX-512 with VPOPCNTDQ), elsewhere by bytes.
+COUNTING = ir.VectorType(INT32, WIDTH // 32) if WORDS else ir.VectorType(INT8, WIDTH // 8)
+
+
+@intrinsic
+def adders(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
+    """Sums of three vectors: their lower bits stay, their carries go into the next sum."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        rounds, data, out = arguments
+        third = load(builder, data)
+        pairs = [
+            [cgutils.alloca_once_value(builder, load(builder, data, STEP * (i + k))) for k in range(2)]
+            for i in range(BURST)
+        ]
+        with cgutils.for_range(builder, rounds):
+            for pair in pairs:
+                for place, value in zip(pair, add(builder, *map(builder.load, pair), third), strict=True):
+                    builder.store(value, place)
+        _all(builder, [place for pair in pairs for place in pair], out)
+        return context.get_dummy_value()
+
+    return types.void(rounds, data, out), generate
+
+
+@intrinsic
+def counters(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
+    """Xor with a word that changes, count, add."""
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        rounds, data, out = arguments
+        sums = [cgutils.alloca_once_value(builder, ir.Constant(VECTOR, None)) for _ in range(BURST)]
+        filters = [load(builder, data, STEP * i) for i in range(BURST)]
+        moving = cgutils.alloca_once_value(builder, load(builder, data))
+        name = f"llvm.ctpop.v{COUNTING.count}i{COUNTING.element.width}"
+        with cgutils.for_range(builder, rounds):
+            word = builder.add(builder.load(moving), spread(builder, constant(0x1E3779B97F4A7C15), VECTOR))
+            builder.store(word, moving)
+            for place, bits in zip(sums, filters, strict=True):
+                ones = call(builder, name, [builder.bitcast(builder.xor(word, bits), COUNTING)], COUNTING)
+                more = builder.add(builder.bitcast(builder.load(place), COUNTING), ones)
+                builder.store(builder.bitcast(more, VECTOR), place)
+        _all(builder, sums, out)
+        return context.get_dummy_value()
+
+    return types.void(rounds, data, out), generate
+
+
+def _all(builder: Any, places: list[Any], out: Any) -> None:
+    """Something that depends on all of them, lest they be left out."""
+    total = ir.Constant(VECTOR, None)
+    for place in places:
+        total = builder.xor(total, builder.load(place))
+    store(builder, total, out)
+
+
+kept = compiled(0xC387936A, "vectors.py")
+
+
+@kept
+def burst(counting: bool, rounds: int, data: Any, out: Any) -> None:
+    """``rounds * BURST`` times three vectors' sum; or xor, count and add of one.
+
+    Args:
+        counting: the latter.
+        rounds: of the loop.
+        data: (BURST + 1 vectors,) uint64, anything.
+        out: (a vector,) uint64, what came of it.
+    """
+    if counting:
+        counters(rounds, at(data, 0), at(out, 0))
+    else:
+        adders(rounds, at(data, 0), at(out, 0))

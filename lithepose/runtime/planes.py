@@ -1,0 +1,245 @@
+"""Signs of maps as planes of bits, and what they are made with: threads, intervals, aligned memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from . import cells as machine
+from .vectors import CELLS
+
+
+class Team:
+    """Threads that share out channels or cells; the kernels let go of the interpreter.
+
+    Args:
+        threads: 1 or more.
+    """
+
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
+        self._pool: tuple[int, ThreadPoolExecutor] | None = None
+
+    def submit(self, work: Callable[..., Any], *arguments: object) -> Future[Any]:
+        """Let another thread do it."""
+        if self._pool is None or self._pool[0] != os.getpid():  # threads do not outlive a fork
+            self._pool = os.getpid(), ThreadPoolExecutor(max(1, self.threads - 1))
+        return self._pool[1].submit(work, *arguments)
+
+    def share(self, count: int, work: Callable[[int, int], object]) -> None:
+        """Call ``work(first, last)`` for bands that together are all of them, and wait."""
+        if self.threads == 1 or count < 2:
+            work(0, count)
+            return
+        cuts = [count * i // self.threads for i in range(self.threads + 1)]
+        bands = [(a, b) for a, b in pairwise(cuts) if b > a]
+        others = [self.submit(work, *band) for band in bands[1:]]
+        work(*bands[0])
+        for other in others:
+            other.result()
+
+
+ALONE = Team()
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where the sign of a channel is +: at values from ``low`` to ``high``, both (C,) of one type.
+
+    BatchNorm before a sign is nothing else: from a threshold on where gamma > 0, up to one where gamma < 0, everywhere
+    or nowhere where gamma = 0. So one end at least is infinite, where the values are floats. What is no number lies in
+    no interval and gives -. (BatchNorm makes of an infinite value and gamma = 0 no number; here it counts as finite.)
+    """
+
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def sign(cls, channels: int) -> Interval:
+        """+ where a float is 0, -0 or larger."""
+        return cls(np.zeros(channels, np.float32), np.full(channels, np.inf, np.float32))
+
+    def channels(self, kind: type) -> int:
+        """How many, of values of a kind.
+
+        Raises:
+            ValueError: ends of other shapes or types.
+        """
+        if not self.low.ndim == self.high.ndim == 1 or len(self.low) != len(self.high):
+            raise ValueError(f"intervals from {self.low.shape} to {self.high.shape}")
+        if not self.low.dtype == self.high.dtype == kind:
+            raise ValueError(f"intervals as {self.low.dtype}, {self.high.dtype}: must be {kind.__name__}")
+        return len(self.low)
+
+    @cached_property
+    def encoded(self) -> tuple[np.ndarray, np.ndarray]:
+        """What one comparison needs.
+
+        Integers: (low, length), + where value - low, without a sign, is less than length. Floats: (flip, threshold), +
+        where the value, its sign bit turned by flip, is at least the threshold; no number is at least NaN.
+        """
+        if np.issubdtype(self.low.dtype, np.integer):
+            length = self.high.astype(np.int64) - self.low + 1
+            return np.ascontiguousarray(self.low), np.clip(length, 0, 2**32 - 1).astype(np.uint32)
+        falling = ~np.isinf(self.high)
+        if np.any(falling & np.isfinite(self.low)):
+            raise ValueError("an interval of floats with two ends: BatchNorm gives one")
+        threshold = np.where(falling, -self.high, self.low)
+        threshold[self.low > self.high] = np.nan
+        return np.where(falling, np.int32(-(2**31)), np.int32(0)), threshold
+
+
+@dataclass(frozen=True)
+class Planes:
+    """Signs of a map, one bit a cell.
+
+    Attributes:
+        words: (N, C, M) uint64.
+        height: of the map,
+        width: and its width.
+        kernel: side of the filters that will read them.
+    """
+
+    words: np.ndarray
+    height: int
+    width: int
+    kernel: int
+
+    @classmethod
+    def empty(cls, shape: tuple[int, ...], channels: int, kernel: int = 3) -> Planes:
+        """Room for those of a map (N, C, H, W), all -."""
+        pictures, _, height, width = shape
+        lead = cls.leading(width, kernel)
+        words = np.zeros((pictures, channels, 2 * lead + padded(height * width) + 1), np.uint64)
+        return cls(words, height, width, kernel)
+
+    @property
+    def lead(self) -> int:
+        """Words before the first cell's."""
+        return self.leading(self.width, self.kernel)
+
+    @staticmethod
+    def leading(width: int, kernel: int) -> int:
+        """As many as the taps of filters of a size read before the first cell of a map of a width."""
+        return -(-(kernel // 2) * (width + 1) // 64)
+
+    def positive(self) -> np.ndarray:
+        """(N, C, H, W) bool: where they are +."""
+        cells = self.height * self.width
+        some = self.words[..., self.lead : self.lead + padded(cells)].astype("<u8").view(np.uint8)
+        bits = np.unpackbits(some, axis=-1, count=cells, bitorder="little")
+        return bits.reshape(*self.words.shape[:2], self.height, self.width) > 0
+
+    def check(self, shape: tuple[int, ...], channels: int) -> None:
+        """Refuse what the kernels would read or write beside.
+
+        Raises:
+            ValueError: planes of another map (N, C, H, W), or of another number of channels.
+        """
+        if (len(self.words), self.height, self.width) != (shape[0], *shape[2:]) or self.words.shape[1] != channels:
+            raise ValueError(
+                f"signs {self.words.shape[:2]} of {self.height} x {self.width} cells for a map of {tuple(shape)},"
+                f" {channels} channels"
+            )
+        if (
+            self.words.dtype != np.uint64
+            or not self.words.flags.c_contiguous
+            or (self.words.shape[2] != 2 * self.lead + padded(self.height * self.width) + 1)
+        ):
+            raise ValueError(f"signs as {self.words.dtype} {self.words.shape}; make them by Planes.empty")
+
+
+def padded(cells: int) -> int:
+    """64-bit words of a plane's whole blocks."""
+    return -(-cells // CELLS) * (CELLS // 64)
+
+
+def aligned(count: int, kind: type) -> np.ndarray:
+    """(count,) that begins where a cache line does."""
+    room = np.empty(count + 64 // np.dtype(kind).itemsize, kind)
+    first = -room.ctypes.data % 64 // room.itemsize
+    return room[first : first + count]
+
+
+def empty_map(shape: tuple[int, ...]) -> np.ndarray:
+    """(N, C, H, W) float32, every channel of which begins where a cache line does: what the kernels write fastest."""
+    pictures, channels, height, width = shape
+    stride = -(-height * width // 16) * 16
+    room = aligned(pictures * channels * stride, np.float32).reshape(pictures, channels, stride)
+    return room[..., : height * width].reshape(shape)
+
+
+def flat(x: np.ndarray) -> np.ndarray:
+    """The same (N, C, H, W) map as (N, C, cells and what lies before the next channel), contiguous.
+
+    Raises:
+        ValueError: other dimensions or another type, or cells that do not lie in a row.
+    """
+    if x.ndim != 4 or x.dtype != np.float32:
+        raise ValueError(f"a map as {x.dtype} {x.shape}: must be float32 (N, C, H, W)")
+    pictures, channels, height, width = x.shape
+    size, cells = x.itemsize, height * width
+    if not x.size:
+        return np.zeros((pictures, channels, cells), np.float32)
+    step = x.strides[1] if channels > 1 else x.strides[0] if pictures > 1 else cells * size
+    straight = (
+        (width == 1 or x.strides[3] == size)
+        and (height == 1 or x.strides[2] == width * size)
+        and step >= cells * size
+        and step % size == 0
+        and (pictures == 1 or x.strides[0] == channels * step)
+    )
+    if not straight:
+        raise ValueError(f"a map {x.shape} by steps of {x.strides} bytes: must be contiguous, or of empty_map")
+    return np.lib.stride_tricks.as_strided(x, (pictures, channels, step // size), (channels * step, step, size))
+
+
+def pack_activations(x: np.ndarray, interval: Interval | None = None, kernel: int = 3, team: Team = ALONE) -> Planes:
+    """Signs of a feature map, with the border that the kernels read.
+
+    Args:
+        x: (N, C, H, W) floats.
+        interval: of C or fewer channels; the others are left out. By default what is at least 0 gives 1.
+        kernel: side of the filters that will read them.
+        team: threads.
+
+    Returns:
+        Planes of the interval's channels.
+
+    Raises:
+        ValueError: x of other dimensions, or an interval of more channels than it has.
+    """
+    if x.ndim != 4 or (interval and interval.channels(np.float32) > x.shape[1]):
+        raise ValueError(f"a map of shape {x.shape}: give (N, C, H, W) with a channel for every sign")
+    interval = interval or Interval.sign(x.shape[1])
+    channels = len(interval.low)
+    out = Planes.empty(x.shape, channels, kernel)
+    rows = np.ascontiguousarray(x, np.float32).reshape(*x.shape[:2], x.shape[2] * x.shape[3])
+    halves = out.words.view(np.uint16)
+    team.share(channels, lambda first, last: machine.pack(rows, *interval.encoded, halves, 4 * out.lead, first, last))
+    return out
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Signs that a layer writes for the one that reads them.
+
+    Attributes:
+        interval: of the channels that are looked at.
+        planes: room for them.
+    """
+
+    interval: Interval
+    planes: Planes
+
+    @classmethod
+    def of(cls, interval: Interval, shape: tuple[int, ...], kernel: int = 3) -> Signs:
+        """With room for signs of a map (N, C, H, W) that filters of this size will read."""
+        return cls(interval, Planes.empty(shape, len(interval.low), kernel))
