@@ -27,7 +27,7 @@ machines, which all are that numba compiles for.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -153,8 +153,24 @@ class BinaryLayer:
         middle = bits(np.zeros((1, outside.shape[1]), bool))
         return np.concatenate([np.packbits(bits(outside) ^ middle, axis=2, bitorder="little"), middle], 2)
 
+    @cached_property
+    def _kept(self) -> dict[Any, Any]:
+        """What was worked out for maps of a size and for intervals, for the next of the same."""
+        return {}
+
+    def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self._kept:
+            if len(self._kept) > 64:
+                self._kept.clear()
+            self._kept[key] = make()
+        return self._kept[key]
+
     def limits(self, interval: Interval) -> tuple[np.ndarray, np.ndarray]:
-        """An interval of sums as the kernel takes it: bits of minus the limits, all ones or 0; and what is turned."""
+        """An interval of sums as the kernel takes it: bits of minus the limits, all ones or 0; and what is turned.
+
+        Raises:
+            ValueError: an interval with two ends.
+        """
         most = self.taps
         low, high = interval.low.astype(np.int64), interval.high.astype(np.int64)
         rising = high >= most
@@ -210,7 +226,7 @@ class BinaryLayer:
         activations.check(out.shape, self.channels)
         if activations.kernel != self.kernel:
             raise ValueError(f"signs for {activations.kernel} x {activations.kernel} filters before {self.kernel} x")
-        total, cells = out.shape[1], out.shape[2] * out.shape[3]
+        total = out.shape[1]
         if slot < 0 or slot + self.width > total:
             raise ValueError(f"{self.width} channels from {slot} on in {total}")
         if outer and not joined:
@@ -220,37 +236,28 @@ class BinaryLayer:
                 raise ValueError(f"signs of {len(signs.interval.low)} channels of {channels}")
             if signs:
                 signs.planes.check(out.shape, channels)
-        index, turns = self.choices
-        shifts, masks, classes, _ = _geometry(*out.shape[2:], self.kernel)
+        size = out.shape[2], out.shape[3]
         return (
             activations.words,
-            shifts,
-            masks,
-            index,
-            self.taps // 2,
-            turns,
-            self._initial(*out.shape[2:]),
-            classes,
-            self.scale,
+            *self._keep(size, lambda: self._fixed(*size)),
             sums,
-            cells,
+            size[0] * size[1],
             slot,
             joined,
-            _nobody(self.width, 8) if inner is None else (*self.limits(inner.interval), *_room(inner, np.uint64)),
+            _nobody(self.width, 8) if inner is None else self._inner(inner),
             _nobody(total, 2) if outer is None else (*outer.interval.encoded, *_room(outer, np.uint16)),
         )
 
-    @cached_property
-    def _begins(self) -> dict[tuple[int, int], np.ndarray]:
-        return {}
+    def _fixed(self, height: int, width: int) -> tuple[Any, ...]:
+        """What the kernel takes of the layer itself, for maps of a size."""
+        shifts, masks, classes, outside = _geometry(height, width, self.kernel)
+        index, turns = self.choices
+        return shifts, masks, index, self.taps // 2, turns, self.initial(outside), classes, self.scale
 
-    def _initial(self, height: int, width: int) -> np.ndarray:
-        """``initial`` for a map of a size, kept for the next of the same."""
-        if (height, width) not in self._begins:
-            if len(self._begins) > 16:
-                self._begins.clear()
-            self._begins[height, width] = self.initial(_geometry(height, width, self.kernel)[3])
-        return self._begins[height, width]
+    def _inner(self, signs: Signs) -> tuple[Any, ...]:
+        interval = signs.interval  # kept with what was made of it, so that no other can have its identity
+        _, limits = self._keep(id(interval), lambda: (interval, self.limits(interval)))
+        return *limits, *_room(signs, np.uint64)
 
 
 def run(calls: Sequence[Call], team: Team = ALONE) -> None:

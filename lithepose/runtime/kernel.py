@@ -74,7 +74,7 @@ def choose(_typing: Any, several: Any, queue: Any, count: Any, parities: Any, ch
             ]
             for k in range(literal):
                 three, place = read[3 * k : 3 * k + 3], builder.add(group, constant(k))
-                lower = add(builder, *three)[0]
+                lower = add(builder, three[0], three[1], three[2])[0]
                 store(builder, lower, parities, builder.mul(place, constant(STEP)), align=WIDTH // 8)
                 for p in range(CHOICES):
                     to = builder.add(target, constant((CHOICES * k + p) * STEP))
@@ -89,7 +89,8 @@ def _carry(builder: Any, three: list[Any], choice: int) -> Any:
     if WIDTH == 512:
         bits = [[(at >> 2 - i & 1) ^ (choice >> i & 1) for i in range(3)] for at in range(8)]
         return ternary(builder, *three, sum((sum(b) >= 2) << at for at, b in enumerate(bits)))
-    return add(builder, *(builder.not_(v) if choice >> i & 1 else v for i, v in enumerate(three)))[1]
+    a, b, c = (builder.not_(v) if choice >> i & 1 else v for i, v in enumerate(three))
+    return add(builder, a, b, c)[1]
 
 
 @intrinsic

@@ -43,7 +43,8 @@ def adders(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
         ]
         with cgutils.for_range(builder, rounds):
             for pair in pairs:
-                for place, value in zip(pair, add(builder, *map(builder.load, pair), third), strict=True):
+                lower, carry = map(builder.load, pair)
+                for place, value in zip(pair, add(builder, lower, carry, third), strict=True):
                     builder.store(value, place)
         _all(builder, [place for pair in pairs for place in pair], out)
         return context.get_dummy_value()
