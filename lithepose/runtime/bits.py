@@ -213,7 +213,7 @@ class BinaryLayer:
 
         Args:
             activations: of C channels.
-            out: (N, T, H, W) float32, written from channel ``slot`` on.
+            out: (N, T, H, W) float32, written from channel ``slot`` on; or what ``flat`` makes of it.
             slot: channel.
             inner: signs of this layer's integer sums, by an interval of integers (OC,).
             outer: signs of what is written to out, by an interval of floats (T,).
@@ -222,11 +222,16 @@ class BinaryLayer:
         Raises:
             ValueError: arrays that do not fit the layer or one another; the kernels would not notice.
         """
-        sums = flat(out)
-        activations.check(out.shape, self.channels)
+        cells = activations.height * activations.width
+        sums = out if out.ndim == 3 else flat(out)
+        if sums.dtype != np.float32 or not sums.flags.c_contiguous or sums.shape[2] < cells:
+            raise ValueError(f"sums as {sums.dtype} {sums.shape} for {cells} cells: must be float32 and contiguous")
+        size = activations.height, activations.width
+        shape = (len(sums), sums.shape[1], *(size if out.ndim == 3 else out.shape[2:]))
+        activations.check(shape, self.channels)
         if activations.kernel != self.kernel:
             raise ValueError(f"signs for {activations.kernel} x {activations.kernel} filters before {self.kernel} x")
-        total = out.shape[1]
+        total = sums.shape[1]
         if slot < 0 or slot + self.width > total:
             raise ValueError(f"{self.width} channels from {slot} on in {total}")
         if outer and not joined:
@@ -235,13 +240,12 @@ class BinaryLayer:
             if signs and signs.interval.channels(kind) != channels:
                 raise ValueError(f"signs of {len(signs.interval.low)} channels of {channels}")
             if signs:
-                signs.planes.check(out.shape, channels)
-        size = out.shape[2], out.shape[3]
+                signs.planes.check(shape, channels)
         return (
             activations.words,
             *self._keep(size, lambda: self._fixed(*size)),
             sums,
-            size[0] * size[1],
+            cells,
             slot,
             joined,
             _nobody(self.width, 8) if inner is None else self._inner(inner),

@@ -80,14 +80,10 @@ class Interval:
 
     @cached_property
     def encoded(self) -> tuple[np.ndarray, np.ndarray]:
-        """What one comparison needs.
+        """Of floats what one comparison needs: (flip, threshold), each (C,).
 
-        Integers: (low, length), + where value - low, without a sign, is less than length. Floats: (flip, threshold), +
-        where the value, its sign bit turned by flip, is at least the threshold; no number is at least NaN.
+        + is where the value, its sign bit turned by flip, is at least the threshold; no number is at least NaN.
         """
-        if np.issubdtype(self.low.dtype, np.integer):
-            length = self.high.astype(np.int64) - self.low + 1
-            return np.ascontiguousarray(self.low), np.clip(length, 0, 2**32 - 1).astype(np.uint32)
         falling = ~np.isinf(self.high)
         if np.any(falling & np.isfinite(self.low)):
             raise ValueError("an interval of floats with two ends: BatchNorm gives one")
@@ -120,7 +116,7 @@ class Planes:
         words = np.zeros((pictures, channels, 2 * lead + padded(height * width) + 1), np.uint64)
         return cls(words, height, width, kernel)
 
-    @property
+    @cached_property
     def lead(self) -> int:
         """Words before the first cell's."""
         return self.leading(self.width, self.kernel)
@@ -143,17 +139,14 @@ class Planes:
         Raises:
             ValueError: planes of another map (N, C, H, W), or of another number of channels.
         """
-        if (len(self.words), self.height, self.width) != (shape[0], *shape[2:]) or self.words.shape[1] != channels:
+        words, length = self.words, 2 * self.lead + padded(self.height * self.width) + 1
+        if (len(words), self.height, self.width) != (shape[0], *shape[2:]) or words.shape[1] != channels:
             raise ValueError(
-                f"signs {self.words.shape[:2]} of {self.height} x {self.width} cells for a map of {tuple(shape)},"
-                f" {channels} channels"
+                f"signs {words.shape[:2]} of {self.height} x {self.width} cells for a map of {tuple(shape)}, {channels}"
+                " channels"
             )
-        if (
-            self.words.dtype != np.uint64
-            or not self.words.flags.c_contiguous
-            or (self.words.shape[2] != 2 * self.lead + padded(self.height * self.width) + 1)
-        ):
-            raise ValueError(f"signs as {self.words.dtype} {self.words.shape}; make them by Planes.empty")
+        if words.dtype != np.uint64 or not words.flags.c_contiguous or words.shape[2] != length:
+            raise ValueError(f"signs as {words.dtype} {words.shape}; make them by Planes.empty")
 
 
 def padded(cells: int) -> int:
@@ -186,8 +179,8 @@ def flat(x: np.ndarray) -> np.ndarray:
         raise ValueError(f"a map as {x.dtype} {x.shape}: must be float32 (N, C, H, W)")
     pictures, channels, height, width = x.shape
     size, cells = x.itemsize, height * width
-    if not x.size:
-        return np.zeros((pictures, channels, cells), np.float32)
+    if x.flags.c_contiguous:
+        return x.reshape(pictures, channels, cells)
     step = x.strides[1] if channels > 1 else x.strides[0] if pictures > 1 else cells * size
     straight = (
         (width == 1 or x.strides[3] == size)

@@ -65,12 +65,13 @@ class Chain:
 
     def __post_init__(self) -> None:
         channels = [self.enter.channels(np.float32), *(interval.channels(np.int32) for interval in self.between)]
-        for interval in (self.enter, *self.between):
-            _ = interval.encoded  # refuses ends that BatchNorm does not give
         if channels != [layer.channels for layer in self.layers] or len({layer.kernel for layer in self.layers}) > 1:
             raise ValueError(f"signs of {channels} channels before layers that read others")
         if channels[1:] != [layer.width for layer in self.layers[:-1]]:
             raise ValueError(f"signs of {channels[1:]} channels behind layers that write others")
+        _ = self.enter.encoded  # refuses ends that BatchNorm does not give
+        for layer, interval in zip(self.layers, self.between, strict=False):
+            layer.limits(interval)
         if not self.joined and len({layer.width for layer in self.layers}) > 1:
             raise ValueError("layers of several widths of which the last alone is kept")
         around = self.skip.weight.shape[::-1] if self.skip else (channels[0], channels[0])
@@ -104,8 +105,9 @@ class Chain:
         shape, out = (len(x), self.width, *x.shape[2:]), x
         if not self.joined or self.skip:
             out = empty_map(shape)
+        sums = flat(out)
         if self.skip:
-            skip, given, made = self.skip, flat(x), flat(out)
+            skip, given, made = self.skip, flat(x), sums
             cells = x.shape[2] * x.shape[3]
             team.share(cells, lambda first, last: skip(given, made, first, last))
         slot, calls = 0, list[Call]()
@@ -114,7 +116,7 @@ class Chain:
             if i < len(self.between):
                 inner = Signs.of(self.between[i], shape, self.kernel)
             outer = after if self.joined else None
-            calls.append(layer.call(signs, out, slot, inner, outer, self.joined))
+            calls.append(layer.call(signs, sums, slot, inner, outer, self.joined))
             slot += layer.width if self.joined else 0
             signs = inner.planes if inner else signs
         return calls, out

@@ -1,0 +1,111 @@
+"""Paper 004's table III on other data: keypoint_rcnn with its three key-point heads, trained alike.
+
+    for NAME in keypoint-rcnn-vanilla keypoint-rcnn-depthwise keypoint-rcnn; do
+        lithepose train recipes/$NAME-mini.toml --data DATA
+    done
+    python benchmarks/detectors.py --data DATA
+
+A row a head: its parameters and multiply-adds a box, and the detector's parameters; COCO's ten figures on validation
+photos; frames a second of the network on one and on two threads, over the same photos in turn, since its time depends on
+how many people it proposes. Heads that have not been trained are left out. Writes ``results/keypoint-rcnn.csv`` and a
+picture of the losses.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import machine
+import tyro
+
+from lithepose.annotations import KeypointSet
+from lithepose.benchmark import median, ratio, take_turns
+from lithepose.complexity import measure_parts
+from lithepose.evaluate import evaluate
+from lithepose.export import export_weights, open_weights
+from lithepose.formats import open_dataset
+from lithepose.predict import Predictor, Runtime
+from lithepose.training.report import plot_losses, read_log
+
+ROOT = Path(__file__).parent.parent
+HEADS = {
+    "vanilla": "keypoint-rcnn-vanilla-mini",
+    "depthwise": "keypoint-rcnn-depthwise-mini",
+    "expanded depthwise": "keypoint-rcnn-mini",
+}
+PHOTOS = 16  # that are timed
+
+
+def main(
+    data: Path,
+    runs: Path = ROOT / "runs",
+    out: Path = ROOT / "results" / "keypoint-rcnn.csv",
+    pictures: Path = ROOT / "docs" / "images",
+) -> None:
+    """Measure all heads that have been trained.
+
+    Args:
+        data: folder that holds ``data/coco-full.tar``.
+        runs: folder of the runs.
+        out: table.
+        pictures: folder of the picture.
+    """
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    models = {head: runs / name / "weights.onnx" for head, name in HEADS.items()}
+    models = {head: path for head, path in models.items() if path.with_name("weights.safetensors").exists()}
+    if not models:
+        raise SystemExit(f"{runs}: none of {', '.join(HEADS.values())}; train them first")
+    photos = open_dataset(data / "data" / "coco-full.tar", "val")
+    rows: dict[str, dict[str, object]] = {}
+    size = 0
+    for head, path in models.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            export_weights(path.with_name("weights.safetensors"), path)
+        net, info = open_weights(path.with_name("weights.safetensors"))
+        parts = measure_parts(net, info.size, info.size)
+        key = next(part for name, part in parts.items() if "keypoint head" in name)
+        size, last = info.size, read_log(path.parent)[-1]
+        scores = evaluate(Predictor(path), photos, metric="oks").scores
+        rows[head] = {
+            "head": head,
+            "head_parameters": key.parameters,
+            "head_gmacs_a_box": f"{key.macs / 1e9:.4f}",
+            "parameters": parts["whole"].parameters,
+            "steps": last["step"],
+            "loss": f"{last['total']:.3f}",
+            "validation_loss": f"{last['validation']:.3f}",
+            **{name: f"{score:.4f}" for name, score in scores.items()},
+        }
+    _time(models, rows, photos)
+    table = [row | {"input": size, "cpu": machine.cpu()} for row in rows.values()]
+    machine.write(out, table)
+    plot_losses({head: read_log(path.parent) for head, path in models.items()}, pictures / "keypoint-rcnn-losses.png")
+    for row in table:
+        print(*(f"{k} {v}" for k, v in row.items()), sep="  ")
+
+
+def _time(models: dict[str, Path], rows: dict[str, dict[str, object]], photos: KeypointSet) -> None:
+    for threads in (1, 2):
+        predictors = {head: Predictor(path, threads=threads) for head, path in models.items()}
+        fit = next(iter(predictors.values())).fit
+        images = [fit(photos.files.image(photo.file_name))[0][None] for photo in photos.photos[:PHOTOS]]
+
+        def look(runtime: Runtime) -> None:
+            for image in images:
+                runtime(image)
+
+        parts: dict[str, Callable[[], object]] = {h: lambda p=p: look(p.runtime) for h, p in predictors.items()}
+        times = take_turns(parts, 9)
+        for head in models:
+            rows[head] |= {
+                f"fps_{threads}": f"{1000 * PHOTOS / median(times, head):.1f}",
+                f"time_of_vanilla_{threads}": f"{ratio(times, head, next(iter(models))):.3f}",
+            }
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
