@@ -6,9 +6,9 @@
     python benchmarks/detectors.py --data DATA
 
 A row a head: its parameters and multiply-adds a box, and the detector's parameters; COCO's ten figures on validation
-photos; frames a second of the network on one and on two threads, over the same photos in turn, since its time depends on
-how many people it proposes. Heads that have not been trained are left out. Writes ``results/keypoint-rcnn.csv`` and a
-picture of the losses.
+photos; frames a second of the network on one and on two threads, over the same photos in turn, since its time depends
+on how many people it proposes. Heads that have not been trained are left out. Writes ``results/keypoint-rcnn.csv`` and
+a picture of the losses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lithepose.complexity import measure_parts
 from lithepose.evaluate import evaluate
 from lithepose.export import export_weights, open_weights
 from lithepose.formats import open_dataset
-from lithepose.predict import Predictor, Runtime
+from lithepose.predict import Predictor
 from lithepose.training.report import plot_losses, read_log
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +36,7 @@ HEADS = {
     "depthwise": "keypoint-rcnn-depthwise-mini",
     "expanded depthwise": "keypoint-rcnn-mini",
 }
-PHOTOS = 16  # that are timed
+PHOTOS = 8  # that are timed
 
 
 def main(
@@ -93,13 +93,10 @@ def _time(models: dict[str, Path], rows: dict[str, dict[str, object]], photos: K
         predictors = {head: Predictor(path, threads=threads) for head, path in models.items()}
         fit = next(iter(predictors.values())).fit
         images = [fit(photos.files.image(photo.file_name))[0][None] for photo in photos.photos[:PHOTOS]]
-
-        def look(runtime: Runtime) -> None:
-            for image in images:
-                runtime(image)
-
-        parts: dict[str, Callable[[], object]] = {h: lambda p=p: look(p.runtime) for h, p in predictors.items()}
-        times = take_turns(parts, 9)
+        parts: dict[str, Callable[[], object]] = {
+            head: lambda r=p.runtime, images=images: [r(image) for image in images] for head, p in predictors.items()
+        }
+        times = take_turns(parts, 5)
         for head in models:
             rows[head] |= {
                 f"fps_{threads}": f"{1000 * PHOTOS / median(times, head):.1f}",

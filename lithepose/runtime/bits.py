@@ -256,7 +256,7 @@ class BinaryLayer:
         """What the kernel takes of the layer itself, for maps of a size."""
         shifts, masks, classes, outside = _geometry(height, width, self.kernel)
         index, turns = self.choices
-        return shifts, masks, index, self.taps // 2, turns, self.initial(outside), classes, self.scale
+        return shifts, masks, index, turns, self.initial(outside), classes, self.scale
 
     def _inner(self, signs: Signs) -> tuple[Any, ...]:
         interval = signs.interval  # kept with what was made of it, so that no other can have its identity
@@ -274,7 +274,7 @@ def run(calls: Sequence[Call], team: Team = ALONE) -> None:
             machine.run(tuple(some), _scratch(some))
         else:  # each looks at all channels of the one before
             call = some[0]
-            team.share(len(call[5]), lambda a, b, call=call: machine.convolve(_scratch([call]), a, b, *call))
+            team.share(len(call[4]), lambda a, b, call=call: machine.convolve(_scratch([call]), a, b, *call))
         at += len(some)
 
 
@@ -283,7 +283,7 @@ _own = threading.local()
 
 def _scratch(calls: Sequence[Call]) -> np.ndarray:
     """Room for the kernel, this thread's own, kept."""
-    words = max(machine.room(c[0].shape[1] * len(c[1]), *c[6].shape) for c in calls)
+    words = max(machine.places(c[0].shape[1] * len(c[1]), *c[5].shape[:2], c[5].shape[2] - 1)[-1] for c in calls)
     kept: np.ndarray | None = getattr(_own, "scratch", None)
     if kept is None or len(kept) < words:
         kept = _own.scratch = aligned(words, np.uint64)

@@ -215,6 +215,47 @@ kept = compiled(0xF7B82C3C, "vectors.py", "cells.py")
 
 # Not in a closure: numba compiles what is made in one anew at every start.
 @kept
+def places(inputs: int, width: int, planes: int, tables: int) -> tuple[int, ...]:
+    """Where what lies in the scratch of a layer of so many inputs a filter and filters, by 64-bit words.
+
+    Returns:
+        Behind the queue of inputs and lower bits, which comes first: the choices of a block, subsets of border cells, a
+        sum's cells (or a carry), carries of blocks, sums of filters; and how many words there are.
+    """
+    odd, groups = inputs | 1, inputs // 2  # three become one, so an odd number becomes one in the end
+    blocks = -(-groups // 16) * 16 // BLOCK
+    choices = (odd + groups) * STEP
+    subsets = choices + BLOCK * CHOICES * STEP
+    spare = subsets + tables * 256 * STEP
+    carries = spare + 32 * STEP
+    sums = carries + width * blocks * STEP
+    return choices, subsets, spare, carries, sums, sums + width * planes * STEP
+
+
+@kept
+def choose_block(scratch: Any, inputs: int, choices: int, start: int, stop: int) -> None:
+    """Choices of groups ``start`` to ``stop``, 0 where there are no more, and their lower bits to the end of the queue."""
+    odd, groups = inputs | 1, inputs // 2
+    real = min(stop, groups) - start
+    # Fours read nothing that they write while eight inputs more than groups are left.
+    fours = max(0, min(real, groups - 6 - start)) // 4 * 4
+    lower = odd + start
+    choose(4, at(scratch, 3 * start * STEP), fours, at(scratch, lower * STEP), at(scratch, choices))
+    three, rest = at(scratch, 3 * (start + fours) * STEP), at(scratch, choices + fours * CHOICES * STEP)
+    choose(1, three, real - fours, at(scratch, (lower + fours) * STEP), rest)
+    scratch[choices + real * CHOICES * STEP : choices + (stop - start) * CHOICES * STEP] = 0
+
+
+@kept
+def put(planes: int, source: Any, cells: Any, out: Any, scale: Any, joined: bool, sink: Any) -> None:
+    """``write`` for sums of so many bits."""
+    if planes <= 16:
+        write(1, source, cells, out, scale, joined, sink)
+    else:
+        write(2, source, cells, out, scale, joined, sink)
+
+
+@kept
 def convolve(
     scratch: Any,
     first: int,
@@ -223,7 +264,6 @@ def convolve(
     shifts: Any,
     masks: Any,
     index: Any,
-    groups: int,
     turns: Any,
     initial: Any,
     classes: Any,
@@ -238,17 +278,17 @@ def convolve(
     """Channels ``first`` to ``last`` of a binary convolution; ``bits`` tells how.
 
     Args:
-        scratch: uint64 words, :func:`room` tells how many; begins at a multiple of 64 bytes.
+        scratch: uint64 words, as many as :func:`places` says; begins at a multiple of 64 bytes.
         first: channel.
         last: channel after the last.
         act: (N, C, M) uint64, planes of signs.
         shifts: (taps,) int64, the bit of a plane that a tap of cell 0 reads.
         masks: (taps, M') uint64, where a tap is inside the map, M' words of whole vectors.
         index: (OC * words,) uint8, a block of groups after another, in it a filter after another: the word that its
-            choice begins at; words is a multiple of 16.
-        groups: of three, as many as there are words but for those that fill up.
+            choice begins at; words is the number of groups, filled up to a multiple of 16.
         turns: (OC,) int64, all ones where the last lower bit is turned.
-        initial: (OC, bits, tables) uint8, bits of what the sums begin with, for eight classes of cells a table.
+        initial: (OC, bits, tables + 1) uint8, what the sums begin with: for each of their bits eight classes of cells a
+            table in which it is turned, and what it is elsewhere.
         classes: (8 tables, M') uint64, where a cell is of a class.
         scale: (OC,) float32.
         out: (N, T, cells or more) float32, written from channel ``slot`` on.
@@ -260,92 +300,69 @@ def convolve(
         outer: (two encoded limits (T,), planes (N, T, M) uint16 for the signs of what is written to out, half word that
             they begin at, whether anybody wants them).
     """
-    seen, planes, tables = shifts.shape[0], initial.shape[1], initial.shape[2] - 1
-    width, words = initial.shape[0], index.shape[0] // initial.shape[0]
-    inputs = act.shape[1] * seen
-    odd = inputs + 1 - inputs % 2
-    queue, choices = 0, (odd + groups) * STEP
-    subsets = choices + BLOCK * CHOICES * STEP
-    bytes_ = subsets + tables * 256 * STEP
-    carries = bytes_ + 32 * STEP
-    sums, blocks = carries + width * (words // BLOCK) * STEP, words // BLOCK
+    seen, planes, tables, stride = shifts.shape[0], initial.shape[1], initial.shape[2] - 1, masks.shape[1]
+    width, inputs = initial.shape[0], act.shape[1] * seen
+    words = index.shape[0] // width
+    blocks, end = words // BLOCK, (inputs | 1) + inputs // 2 - 1  # end of the queue
+    choices, subsets, spare, carries, sums, _ = places(inputs, width, planes, tables)
     limits, flips, inner_bits, inner_lead, inner_wanted = inner
-    outer_flip, outer_threshold, outer_bits, outer_lead, outer_wanted = outer
-    tail = np.empty(16, np.float32)
-    tail_bits = np.zeros(1, np.uint16)
+    flip, threshold, outer_bits, outer_lead, outer_wanted = outer
+    tail, tail_bits = np.empty(16, np.float32), np.zeros(1, np.uint16)
     for n in range(act.shape[0]):
         for v in range(0, -(-cells // WIDTH) * STEP, STEP):
-            # What the filters read, in the order of their weights; lower bits of groups follow.
+            # What the filters read, in the order of their weights.
             for c in range(act.shape[1]):
                 plane = at(act, (n * act.shape[1] + c) * act.shape[2] + v)
-                taps(plane, at(shifts, 0), at(masks, v), masks.shape[1], seen, at(scratch, queue + c * seen * STEP))
-            scratch[queue + inputs * STEP : queue + odd * STEP] = 0
+                taps(plane, at(shifts, 0), at(masks, v), stride, seen, at(scratch, c * seen * STEP))
+            scratch[inputs * STEP : (inputs | 1) * STEP] = 0
             for k in range(tables):
-                unions(
-                    at(classes, 8 * k * classes.shape[1] + v), classes.shape[1], at(scratch, subsets + 256 * k * STEP)
-                )
+                unions(at(classes, 8 * k * stride + v), stride, at(scratch, subsets + 256 * k * STEP))
             for channel in range(first, last):
                 bits = at(initial, channel * planes * (tables + 1))
                 begin(bits, tables, at(scratch, subsets), at(scratch, sums + channel * planes * STEP), planes)
+            # The sums, a block of choices at a time.
             for start in range(0, words, BLOCK):
                 stop = min(start + BLOCK, words)
-                real = min(stop, groups) - start
-                three, lower = at(scratch, queue + 3 * start * STEP), at(scratch, queue + (odd + start) * STEP)
-                # Fours read nothing that they write while eight inputs more than groups are left.
-                fours = max(0, min(real, groups - 6 - start)) // 4 * 4
-                choose(4, three, fours, lower, at(scratch, choices))
-                three, lower = (
-                    at(scratch, queue + 3 * (start + fours) * STEP),
-                    at(scratch, queue + (odd + start + fours) * STEP),
-                )
-                choose(1, three, real - fours, lower, at(scratch, choices + fours * CHOICES * STEP))
-                scratch[choices + real * CHOICES * STEP : choices + (stop - start) * CHOICES * STEP] = 0
+                choose_block(scratch, inputs, choices, start, stop)
                 for channel in range(first, last):
-                    number = at(scratch, sums + (channel * planes + 2) * STEP)
-                    taken = width * start + channel * (stop - start)
+                    number, taken = sums + channel * planes * STEP, width * start + channel * (stop - start)
                     if stop - start == BLOCK:
                         carry = at(scratch, carries + (channel * blocks + start // BLOCK) * STEP)
-                        absorb(BLOCK, at(index, taken), at(scratch, choices), number, carry)
+                        absorb(BLOCK, at(index, taken), at(scratch, choices), at(scratch, number + 2 * STEP), carry)
                     else:
                         for some in range(0, stop - start, 16):
-                            there, carry = at(scratch, choices + some * CHOICES * STEP), at(scratch, bytes_)
-                            absorb(16, at(index, taken + some), there, number, carry)
-                            settle(1, carry, at(scratch, sums + (channel * planes + 6) * STEP), planes - 6)
-            cell = v // STEP * WIDTH
-            full = min(WIDTH, cells - cell) // 16
-            more = min(WIDTH, cells - cell) % 16
+                            there, carry = at(scratch, choices + some * CHOICES * STEP), at(scratch, spare)
+                            absorb(16, at(index, taken + some), there, at(scratch, number + 2 * STEP), carry)
+                            settle(1, carry, at(scratch, number + 6 * STEP), planes - 6)
             for channel in range(first, last):
                 upper = at(scratch, sums + (channel * planes + BEYOND) * STEP)
                 for block in range(0, blocks - 7, 8):
                     settle(8, at(scratch, carries + (channel * blocks + block) * STEP), upper, planes - BEYOND)
                 for block in range(blocks // 8 * 8, blocks):
                     settle(1, at(scratch, carries + (channel * blocks + block) * STEP), upper, planes - BEYOND)
+            # Signs of the sums, floats, and their signs.
+            cell = v // STEP * WIDTH
+            full, more = min(WIDTH, cells - cell) // 16, min(WIDTH, cells - cell) % 16
             for channel in range(first, last):
-                number = at(scratch, sums + channel * planes * STEP)
-                final = (at(scratch, queue + (odd + groups - 1) * STEP), turns[channel])
+                number, final = at(scratch, sums + channel * planes * STEP), (at(scratch, end * STEP), turns[channel])
                 if inner_wanted:
                     to = at(inner_bits, (n * inner_bits.shape[1] + channel) * inner_bits.shape[2] + inner_lead + v)
-                    inside = at(masks, seen // 2 * masks.shape[1] + v)
+                    inside = at(masks, seen // 2 * stride + v)
                     below(number, planes, final, at(limits, channel * planes), flips[channel], inside, to)
+                if planes <= 16:
+                    unpack(1, number, planes, final, at(scratch, spare))
+                else:
+                    unpack(2, number, planes, final, at(scratch, spare))
                 target = slot + channel
                 place = (n * out.shape[1] + target) * out.shape[2] + cell
                 bits = (n * outer_bits.shape[1] + target) * outer_bits.shape[2] + outer_lead + cell // 16
-                sink = (outer_flip[target], outer_threshold[target], at(outer_bits, bits), outer_wanted)
-                spare = (outer_flip[target], outer_threshold[target], at(tail_bits, 0), outer_wanted)
-                room = at(scratch, bytes_)
-                if planes <= 16:
-                    unpack(1, number, planes, final, room)
-                    write(1, room, (0, full), at(out, place), scale[channel], joined, sink)
-                else:
-                    unpack(2, number, planes, final, room)
-                    write(2, room, (0, full), at(out, place), scale[channel], joined, sink)
-                if more:
+                sink = (flip[target], threshold[target], at(outer_bits, bits), outer_wanted)
+                put(planes, at(scratch, spare), (0, full), at(out, place), scale[channel], joined, sink)
+                if more:  # a whole sixteen aside, of which some are taken
                     for i in range(more):
                         tail[i] = out[n, target, cell + 16 * full + i]
-                    if planes <= 16:
-                        write(1, room, (full, full + 1), at(tail, 0), scale[channel], joined, spare)
-                    else:
-                        write(2, room, (full, full + 1), at(tail, 0), scale[channel], joined, spare)
+                    sink = (flip[target], threshold[target], at(tail_bits, 0), outer_wanted)
+                    put(planes, at(scratch, spare), (full, full + 1), at(tail, 0), scale[channel], joined, sink)
                     for i in range(more):
                         out[n, target, cell + 16 * full + i] = tail[i]
                     if joined and outer_wanted:
@@ -359,11 +376,4 @@ def run(layers: Any, scratch: Any) -> None:
     One call for all of them, because threads wait for one another whenever they come back to the interpreter.
     """
     for i in range(len(layers)):
-        convolve(scratch, 0, layers[i][5].shape[0], *layers[i])
-
-
-def room(inputs: int, width: int, planes: int, tables: int) -> int:
-    """Words that ``convolve`` needs beside what it is given, for layers of so many taps times channels and filters."""
-    odd = inputs + 1 - inputs % 2
-    blocks = -(-(odd // 2) // 16) * 16 // BLOCK
-    return STEP * (odd + odd // 2 + BLOCK * CHOICES + tables * 256 + 32 + width * (blocks + planes))
+        convolve(scratch, 0, layers[i][4].shape[0], *layers[i])
