@@ -128,14 +128,15 @@ def modules(height: int, width: int, rounds: int) -> list[Row]:
     with torch_threads(1):
         x = channels_last(torch.randn(1, 128, height, width))
         maps = empty_map(tuple(x.shape))  # it is added to
-        maps[:] = x.numpy()
+        x_maps = x.contiguous().numpy()
+        maps[:] = x_maps
         chain = pack_module(MultiScaleModule(128, 128, binarized).eval())
         signs, after = pack_activations(maps, chain.enter), Signs.of(chain.enter, maps.shape)
         float_module = channels_last(MultiScaleModule(128, 128, preactivated)).eval()
         seven = channels_last(nn.Conv2d(128, 128, 7, padding=3))
         parts: dict[str, Callable[[], object]] = {
             "binary": lambda: chain(maps, signs, after),
-            "binary, its input packed first": lambda: chain(maps, pack_activations(maps, chain.enter), after),
+            "binary, its input packed first": lambda: chain(maps, pack_activations(x_maps, chain.enter), after),
             "fp32 multi-scale": lambda: float_module(x),
             "fp32 7x7": lambda: seven(x),
         }

@@ -21,8 +21,9 @@ from .export import open_weights, parity, tidy, trace
 from .networks import Scaled
 from .networks.binary import BinaryConv2d
 from .networks.binary_paf import BinaryPaf, MultiScaleModule
-from .runtime.bits import BinaryLayer, Interval
+from .runtime.bits import BinaryLayer
 from .runtime.packed import PackedRuntime, metadata, tensors_of
+from .runtime.planes import Interval
 from .runtime.stages import Branch, Chain, Skip, Stage
 from .runtime.torch import Exported
 

@@ -50,9 +50,9 @@ def words(channels: int) -> int:
 def pack_bits(positive: np.ndarray) -> np.ndarray:
     """(..., C) bool -> (..., ceil(C / 32)) uint32; the bits beyond C are 0."""
     *shape, channels = positive.shape
-    padded = np.zeros((*shape, 32 * words(channels)), bool)
-    padded[..., :channels] = positive
-    return np.packbits(padded, axis=-1, bitorder="little").view("<u4").astype(np.uint32, copy=False)
+    whole = np.zeros((*shape, 32 * words(channels)), bool)
+    whole[..., :channels] = positive
+    return np.packbits(whole, axis=-1, bitorder="little").view("<u4").astype(np.uint32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class BinaryLayer:
         """Of every group of three in the queue which of the eight carries counts agreements, as the kernel reads it,
         and where the last lower bit is turned, (OC,) int64 of all ones or 0.
         """
-        queue = ~self._signs.reshape(self.width, -1)  # turned where a + agrees, hence ~
+        queue = ~self._signs.reshape(self.width, -1)  # an input agrees with a +, and turned with a -
         if not queue.shape[1] % 2:  # three become one, so an odd number becomes one in the end
             queue = np.pad(queue, ((0, 0), (0, 1)))
         made = []
@@ -159,11 +159,13 @@ class BinaryLayer:
         return {}
 
     def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
-        if key not in self._kept:
-            if len(self._kept) > 64:
-                self._kept.clear()
-            self._kept[key] = make()
-        return self._kept[key]
+        kept = self._kept
+        made = kept.get(key)
+        if made is None:  # two threads may make it, which does no harm
+            if len(kept) > 64:
+                kept.clear()
+            made = kept[key] = make()
+        return made
 
     def limits(self, interval: Interval) -> tuple[np.ndarray, np.ndarray]:
         """An interval of sums as the kernel takes it: bits of minus the limits, all ones or 0; and what is turned.
@@ -248,8 +250,8 @@ class BinaryLayer:
             cells,
             slot,
             joined,
-            _nobody(self.width, 8) if inner is None else self._inner(inner),
-            _nobody(total, 2) if outer is None else (*outer.interval.encoded, *_room(outer, np.uint16)),
+            _no_inner(self.width) if inner is None else self._inner(inner),
+            _no_outer(total) if outer is None else (*outer.interval.encoded, *_room(outer, np.uint16)),
         )
 
     def _fixed(self, height: int, width: int) -> tuple[Any, ...]:
@@ -259,13 +261,15 @@ class BinaryLayer:
         return shifts, masks, index, turns, self.initial(outside), classes, self.scale
 
     def _inner(self, signs: Signs) -> tuple[Any, ...]:
-        interval = signs.interval  # kept with what was made of it, so that no other can have its identity
-        _, limits = self._keep(id(interval), lambda: (interval, self.limits(interval)))
+        interval = signs.interval
+        known, limits = self._keep(id(interval), lambda: (interval, self.limits(interval)))
+        if known is not interval:  # in a copy of the layer, whose intervals are others
+            limits = self.limits(interval)
         return *limits, *_room(signs, np.uint64)
 
 
 def run(calls: Sequence[Call], team: Team = ALONE) -> None:
-    """Carry out calls of :meth:`BinaryLayer.call` on maps of one size, one after the other."""
+    """Carry out calls of :meth:`BinaryLayer.call`, one after the other."""
     at, alone = 0, team.threads == 1
     while at < len(calls):
         # A module's three at a time: every number of them would be compiled anew.
@@ -332,9 +336,12 @@ def _room(signs: Signs, kind: type) -> tuple[np.ndarray, int, bool]:
     return words, signs.planes.lead * 8 // words.itemsize, True
 
 
+# In the place of signs that nobody reads, of integers and of floats.
 @lru_cache(64)
-def _nobody(channels: int, size: int) -> tuple[Any, ...]:
-    """In the place of signs that nobody reads, of integers (size 8) or of floats."""
-    if size == 8:
-        return np.zeros((1, 1), np.int64), np.zeros(channels, np.int64), np.zeros((1, 1, 1), np.uint64), 0, False
+def _no_inner(channels: int) -> tuple[Any, ...]:
+    return np.zeros((1, 1), np.int64), np.zeros(channels, np.int64), np.zeros((1, 1, 1), np.uint64), 0, False
+
+
+@lru_cache(64)
+def _no_outer(channels: int) -> tuple[Any, ...]:
     return np.zeros(channels, np.int32), np.zeros(channels, np.float32), np.zeros((1, 1, 1), np.uint16), 0, False

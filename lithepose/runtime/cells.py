@@ -76,7 +76,7 @@ def _transposed(builder: Any, planes: list[Any]) -> list[Any]:
     """Eight vectors, a bit a cell -> eight of a byte a cell, whose 128 bits are 16 cells each; see ``unpack``."""
     rows = [builder.bitcast(p, BYTES) for p in (planes[::-1] if GFNI else planes)]
     for size in (1, 2, 4):  # side by side: bytes of two neighbours, then pairs, then fours, by halves of 128 bits
-        starts = [[lane + at for at in range(0, 8, size)] for lane in range(0, WIDTH // 8, 16)]
+        starts = [[lane + byte for byte in range(0, 8, size)] for lane in range(0, WIDTH // 8, 16)]
         for first in (i for i in range(8) if not i & size):
             pair = rows[first], rows[first + size]
             for half in range(2):
@@ -110,7 +110,7 @@ def _interleaved(builder: Any, low: Any, high: Any) -> list[Any]:
     """Lower and higher bytes of 16 cells in every 128 bits -> halves of 16 bits, 16 cells in every 256."""
     whole, order = WIDTH // 8, []
     for lane in range(0, whole, 16):
-        order += [at for byte in range(lane, lane + 16) for at in (byte, whole + byte)]
+        order += [place for byte in range(lane, lane + 16) for place in (byte, whole + byte)]
     parts = [order[:whole], order[whole:]]
     return [builder.shuffle_vector(low, high, ir.Constant(ir.VectorType(INT32, whole), part)) for part in parts]
 
@@ -134,7 +134,7 @@ def unpack(_typing: Any, size: Any, planes: Any, count: Any, last: Any, target: 
             bits.append(builder.xor(plane, carry) if bit else plane)
             carry = builder.and_(plane, carry) if bit else carry
         for half in range(halves):
-            low, high = (_transposed(builder, bits[at : at + 8]) for at in (16 * half, 16 * half + 8))
+            low, high = (_transposed(builder, bits[k : k + 8]) for k in (16 * half, 16 * half + 8))
             for i, pair in enumerate(zip(low, high, strict=True)):
                 for k, part in enumerate(_interleaved(builder, *pair)):
                     store(builder, part, target, (16 * half + 2 * i + k) * STEP, align=WIDTH // 8)
@@ -163,7 +163,7 @@ def write(_typing: Any, size: Any, source: Any, cells: Any, out: Any, scale: Any
             row = builder.mul(builder.and_(i, constant(7)), constant(WIDTH // 4))
             place = builder.add(row, builder.shl(builder.lshr(i, constant(3)), constant(5)))
             parts = [
-                load(builder, source, builder.add(place, constant(2 * WIDTH * half)), SHORTS, align=32)
+                load(builder, source, builder.add(place, constant(2 * WIDTH * half)), SHORTS, align=min(32, WIDTH // 8))
                 for half in range(halves)
             ]
             high = builder.sext(parts[-1], COUNTS)
@@ -216,7 +216,7 @@ def signs(_typing: Any, values: Any, count: Any, flip: Any, threshold: Any, bits
     return types.void(values, count, flip, threshold, bits), generate
 
 
-kept = compiled(0xC387936A, "vectors.py")
+kept = compiled(0x5EA4D69D, "vectors.py")
 
 
 # Not in a closure: numba compiles what is made in one anew at every start.

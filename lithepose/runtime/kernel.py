@@ -86,10 +86,11 @@ def choose(_typing: Any, several: Any, queue: Any, count: Any, parities: Any, ch
 
 def _carry(builder: Any, three: list[Any], choice: int) -> Any:
     """Of three vectors, turned as a choice says."""
+    a, b, c = three
     if WIDTH == 512:
-        bits = [[(at >> 2 - i & 1) ^ (choice >> i & 1) for i in range(3)] for at in range(8)]
-        return ternary(builder, *three, sum((sum(b) >= 2) << at for at, b in enumerate(bits)))
-    a, b, c = (builder.not_(v) if choice >> i & 1 else v for i, v in enumerate(three))
+        bits = [[(place >> 2 - i & 1) ^ (choice >> i & 1) for i in range(3)] for place in range(8)]
+        return ternary(builder, a, b, c, sum((sum(some) >= 2) << place for place, some in enumerate(bits)))
+    a, b, c = (builder.not_(vector) if choice >> i & 1 else vector for i, vector in enumerate(three))
     return add(builder, a, b, c)[1]
 
 
@@ -137,7 +138,6 @@ def begin(_typing: Any, initial: Any, tables: Any, sets: Any, planes: Any, count
             with several, cgutils.for_range(builder, count) as loop:
                 first = builder.mul(loop.index, builder.add(tables, constant(1)))
                 union = cgutils.alloca_once_value(builder, splat(0))
-                builder.store(splat(0), union)
                 with cgutils.for_range(builder, tables) as table:
                     more = cells(table.index, byte(builder.add(first, table.index)))
                     builder.store(builder.or_(builder.load(union), more), union)
@@ -210,7 +210,7 @@ def settle(_typing: Any, many: Any, carries: Any, planes: Any, count: Any) -> An
     return types.void(many, carries, planes, count), generate
 
 
-kept = compiled(0xF7B82C3C, "vectors.py", "cells.py")
+kept = compiled(0x00D2E25B, "vectors.py", "cells.py")
 
 
 # Not in a closure: numba compiles what is made in one anew at every start.
@@ -234,10 +234,11 @@ def places(inputs: int, width: int, planes: int, tables: int) -> tuple[int, ...]
 
 @kept
 def choose_block(scratch: Any, inputs: int, choices: int, start: int, stop: int) -> None:
-    """Choices of groups ``start`` to ``stop``, 0 where there are no more, and their lower bits to the end of the queue."""
+    """Choices of groups ``start`` to ``stop``, 0 where there are none, and their lower bits to the queue's end."""
     odd, groups = inputs | 1, inputs // 2
     real = min(stop, groups) - start
-    # Fours read nothing that they write while eight inputs more than groups are left.
+    # Group g reads up to input 3 g + 2 and writes behind input odd + g - 1, so fours do not read what they write while
+    # five groups more follow.
     fours = max(0, min(real, groups - 6 - start)) // 4 * 4
     lower = odd + start
     choose(4, at(scratch, 3 * start * STEP), fours, at(scratch, lower * STEP), at(scratch, choices))

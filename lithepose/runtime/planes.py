@@ -195,7 +195,7 @@ def flat(x: np.ndarray) -> np.ndarray:
 
 
 def pack_activations(x: np.ndarray, interval: Interval | None = None, kernel: int = 3, team: Team = ALONE) -> Planes:
-    """Signs of a feature map, with the border that the kernels read.
+    """Signs of a feature map, with the room before and behind that the kernels read.
 
     Args:
         x: (N, C, H, W) floats.

@@ -269,7 +269,7 @@ class Stage:
 
 
 class Workers:
-    """Threads of one network: the two branches of a stage side by side, and the rows of each shared out."""
+    """Threads of one network: the two branches of a stage side by side, and channels or cells of each shared out."""
 
     def __init__(self, threads: int) -> None:
         self._aside = Team(2) if threads > 1 else None

@@ -34,7 +34,7 @@ def instructions() -> tuple[int, bool, bool]:
     """Bits of a vector, whether there are gf2p8affineqb and counts of 32-bit lanes (VPOPCNTDQ) of 512.
 
     ``NUMBA_CPU_NAME`` names another processor than this one; ``NUMBA_CPU_FEATURES`` must be set with it, if to nothing,
-    or those of this processor stay.
+    or those of this processor stay. Without ``NUMBA_ENABLE_AVX``, which numba also sets for some processors, no AVX.
     """
     forced: Any = vars(config)
     if forced["CPU_FEATURES"] is None:
@@ -42,14 +42,16 @@ def instructions() -> tuple[int, bool, bool]:
     else:
         name, listed = forced["CPU_NAME"], forced["CPU_FEATURES"].split(",")
         known = {"avx512f": _AVX512, "avx2": _AVX2, "gfni": _GFNI, "avx512vpopcntdq": _GFNI}
-        has = {feature: name in names.split() or f"+{feature}" in listed for feature, names in known.items()}
+        has = {f: f"-{f}" not in listed and (name in names.split() or f"+{f}" in listed) for f, names in known.items()}
+    if not forced["ENABLE_AVX"]:
+        has = {}
     wide = has.get("avx512f") and has.get("avx512bw", True)
     width = 512 if wide else 256 if has.get("avx2") else 128
     return width, bool(wide and has.get("gfni")), bool(wide and has.get("avx512vpopcntdq"))
 
 
 # numba freezes these into the compiled kernel; its cache is kept apart by processor and features, as they are.
-WIDTH, GFNI, WORDS = instructions()
+WIDTH, GFNI, COUNTS_WORDS = instructions()
 STEP = WIDTH // 64  # 64-bit words of a vector
 CELLS = 512  # a plane of bits is padded to multiples of so many
 
