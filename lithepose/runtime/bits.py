@@ -251,7 +251,7 @@ class BinaryLayer:
             slot,
             joined,
             _no_inner(self.width) if inner is None else self._inner(inner),
-            _no_outer(total) if outer is None else (*outer.interval.encoded, *_room(outer, np.uint16)),
+            _no_outer(total) if outer is None else (*outer.interval.encoded, *_sink(outer, np.uint16)),
         )
 
     def _fixed(self, height: int, width: int) -> tuple[Any, ...]:
@@ -265,7 +265,7 @@ class BinaryLayer:
         known, limits = self._keep(id(interval), lambda: (interval, self.limits(interval)))
         if known is not interval:  # in a copy of the layer, whose intervals are others
             limits = self.limits(interval)
-        return *limits, *_room(signs, np.uint64)
+        return *limits, *_sink(signs, np.uint64)
 
 
 def run(calls: Sequence[Call], team: Team = ALONE) -> None:
@@ -287,11 +287,17 @@ _own = threading.local()
 
 def _scratch(calls: Sequence[Call]) -> np.ndarray:
     """Room for the kernel, this thread's own, kept."""
-    words = max(machine.places(c[0].shape[1] * len(c[1]), *c[5].shape[:2], c[5].shape[2] - 1)[-1] for c in calls)
+    words = max(_room(c[0].shape[1] * len(c[1]), c[5].shape) for c in calls)
     kept: np.ndarray | None = getattr(_own, "scratch", None)
     if kept is None or len(kept) < words:
         kept = _own.scratch = aligned(words, np.uint64)
     return kept
+
+
+@lru_cache(64)
+def _room(inputs: int, initial: tuple[int, int, int]) -> int:
+    """64-bit words of it for a layer of so many inputs, by the shape of what its sums begin with."""
+    return machine.places(inputs, initial[0], initial[1], initial[2] - 1)[-1]
 
 
 @lru_cache(64)
@@ -330,7 +336,7 @@ def _planes(bits: np.ndarray) -> np.ndarray:
     return np.packbits(out, axis=1, bitorder="little").view("<u8").astype(np.uint64)
 
 
-def _room(signs: Signs, kind: type) -> tuple[np.ndarray, int, bool]:
+def _sink(signs: Signs, kind: type) -> tuple[np.ndarray, int, bool]:
     """Where signs are to be written, in words of a kind."""
     words = signs.planes.words.view(kind)
     return words, signs.planes.lead * 8 // words.itemsize, True
