@@ -252,7 +252,7 @@ def some(channels=32, size=(2, 2), kernel=3):
     [
         (lambda layer: layer(some(3)), "32 channels"),
         (lambda layer: layer(some(kernel=1)), "before 3 x"),
-        (lambda layer: layer.call(some(), room(1, 16, 3, 2)), r"\(1, 16, 3, 2\)"),
+        (lambda layer: layer.call(some(), room(1, 16, 3, 2)), r"\(1, 32, 3, 2\)"),
         (lambda layer: layer.call(some(), room(1, 16, 2, 2, kind=float)), "float64"),
         (lambda layer: layer.call(some(), room(1, 16, 2, 4)[..., ::2]), "contiguous"),
         (lambda layer: layer.call(some(), room(1, 32, 2, 2)[:, ::-1]), "contiguous"),

@@ -229,8 +229,8 @@ class BinaryLayer:
         if sums.dtype != np.float32 or not sums.flags.c_contiguous or sums.shape[2] < cells:
             raise ValueError(f"sums as {sums.dtype} {sums.shape} for {cells} cells: must be float32 and contiguous")
         size = activations.height, activations.width
-        shape = (len(sums), sums.shape[1], *(size if out.ndim == 3 else out.shape[2:]))
-        activations.check(shape, self.channels)
+        cells_of = size if out.ndim == 3 else out.shape[2:]
+        activations.check((len(sums), self.channels, *cells_of))
         if activations.kernel != self.kernel:
             raise ValueError(f"signs for {activations.kernel} x {activations.kernel} filters before {self.kernel} x")
         total = sums.shape[1]
@@ -242,7 +242,7 @@ class BinaryLayer:
             if signs and signs.interval.channels(kind) != channels:
                 raise ValueError(f"signs of {len(signs.interval.low)} channels of {channels}")
             if signs:
-                signs.planes.check(shape, channels)
+                signs.planes.check((len(sums), channels, *size))
         return (
             activations.words,
             *self._keep(size, lambda: self._fixed(*size)),

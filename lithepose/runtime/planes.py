@@ -133,20 +133,30 @@ class Planes:
         bits = np.unpackbits(some, axis=-1, count=cells, bitorder="little")
         return bits.reshape(*self.words.shape[:2], self.height, self.width) > 0
 
-    def check(self, shape: tuple[int, ...], channels: int) -> None:
+    @cached_property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W) of the map, once the words were found to be such as the kernels may read and write.
+
+        Raises:
+            ValueError: they are not.
+        """
+        words, length = self.words, 2 * self.lead + padded(self.height * self.width) + 1
+        if words.dtype != np.uint64 or not words.flags.c_contiguous or words.shape[2] != length:
+            raise ValueError(f"signs as {words.dtype} {words.shape}; make them by Planes.empty")
+        return len(words), words.shape[1], self.height, self.width
+
+    def check(self, shape: tuple[int, ...]) -> None:
         """Refuse what the kernels would read or write beside.
 
         Raises:
-            ValueError: planes of another map (N, C, H, W), or of another number of channels.
+            ValueError: planes of another map than (N, C, H, W).
         """
-        words, length = self.words, 2 * self.lead + padded(self.height * self.width) + 1
-        if (len(words), self.height, self.width) != (shape[0], *shape[2:]) or words.shape[1] != channels:
+        if self.shape != shape:
+            pictures, channels, height, width = self.shape
             raise ValueError(
-                f"signs {words.shape[:2]} of {self.height} x {self.width} cells for a map of {tuple(shape)}, {channels}"
+                f"signs {(pictures, channels)} of {height} x {width} cells where {tuple(shape)} are needed, {shape[1]}"
                 " channels"
             )
-        if words.dtype != np.uint64 or not words.flags.c_contiguous or words.shape[2] != length:
-            raise ValueError(f"signs as {words.dtype} {words.shape}; make them by Planes.empty")
 
 
 def padded(cells: int) -> int:
