@@ -6,28 +6,29 @@
     python benchmarks/detectors.py --data DATA
 
 A row a head: its parameters and multiply-adds a box, and the detector's parameters; COCO's ten figures on validation
-photos; frames a second of the network on one and on two threads, over the same photos in turn, since its time depends
-on how many people it proposes. Heads that have not been trained are left out. Writes ``results/keypoint-rcnn.csv`` and
-a picture of the losses.
+photos; frames a second of the network in torch on one and on two threads, over the same photos in turn, since its time
+depends on how many people it proposes. Heads that have not been trained are left out. Writes
+``results/keypoint-rcnn.csv`` and a picture of the losses.
 """
 
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import machine
+import torch
 import tyro
 
 from lithepose.annotations import KeypointSet
 from lithepose.benchmark import median, ratio, take_turns
 from lithepose.complexity import measure_parts
 from lithepose.evaluate import evaluate
-from lithepose.export import export_weights, open_weights
+from lithepose.export import open_weights
 from lithepose.formats import open_dataset
 from lithepose.predict import Predictor
+from lithepose.runtime.torch import TorchRuntime
 from lithepose.training.report import plot_losses, read_log
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +37,7 @@ HEADS = {
     "depthwise": "keypoint-rcnn-depthwise-mini",
     "expanded depthwise": "keypoint-rcnn-mini",
 }
-PHOTOS = 8  # that are timed
+PHOTOS = 4  # that are timed
 
 
 def main(
@@ -54,22 +55,20 @@ def main(
         pictures: folder of the picture.
     """
     logging.getLogger("torch").setLevel(logging.ERROR)
-    models = {head: runs / name / "weights.onnx" for head, name in HEADS.items()}
-    models = {head: path for head, path in models.items() if path.with_name("weights.safetensors").exists()}
+    models = {head: runs / name / "weights.safetensors" for head, name in HEADS.items()}
+    models = {head: path for head, path in models.items() if path.exists()}
     if "vanilla" not in models:
         raise SystemExit(f"{runs}: no {HEADS['vanilla']}, which the others are compared with; train it first")
     photos = open_dataset(data / "data" / "coco-full.tar", "val")
-    rows: dict[str, dict[str, object]] = {}
+    rows, runtimes = dict[str, dict[str, object]](), dict[str, TorchRuntime]()
     size = 0
     for head, path in models.items():
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            export_weights(path.with_name("weights.safetensors"), path)
-        net, info = open_weights(path.with_name("weights.safetensors"))
+        net, info = open_weights(path)
+        runtimes[head] = TorchRuntime(net.eval(), info)
         parts = measure_parts(net, info.size, info.size)
         key = next(part for name, part in parts.items() if "keypoint head" in name)
         size, last = info.size, read_log(path.parent)[-1]
-        scores = evaluate(Predictor(path), photos, metric="oks").scores
+        scores = evaluate(Predictor(runtimes[head]), photos, metric="oks").scores
         rows[head] = {
             "head": head,
             "head_parameters": key.parameters,
@@ -80,7 +79,7 @@ def main(
             "validation_loss": f"{last['validation']:.3f}",
             **{name: f"{score:.4f}" for name, score in scores.items()},
         }
-    _time(models, rows, photos)
+    _time(runtimes, rows, photos)
     table = [row | {"input": size, "cpu": machine.cpu()} for row in rows.values()]
     machine.write(out, table)
     plot_losses({head: read_log(path.parent) for head, path in models.items()}, pictures / "keypoint-rcnn-losses.png")
@@ -88,18 +87,18 @@ def main(
         print(*(f"{k} {v}" for k, v in row.items()), sep="  ")
 
 
-def _time(models: dict[str, Path], rows: dict[str, dict[str, object]], photos: KeypointSet) -> None:
+def _time(runtimes: dict[str, TorchRuntime], rows: dict[str, dict[str, object]], photos: KeypointSet) -> None:
+    fit = Predictor(next(iter(runtimes.values()))).fit
+    images = [fit(photos.files.image(photo.file_name))[0][None] for photo in photos.photos[:PHOTOS]]
+    parts: dict[str, Callable[[], object]] = {
+        head: lambda r=r: [r(image) for image in images] for head, r in runtimes.items()
+    }
     for threads in (1, 2):
-        predictors = {head: Predictor(path, threads=threads) for head, path in models.items()}
-        fit = next(iter(predictors.values())).fit
-        images = [fit(photos.files.image(photo.file_name))[0][None] for photo in photos.photos[:PHOTOS]]
-        parts: dict[str, Callable[[], object]] = {
-            head: lambda r=p.runtime, images=images: [r(image) for image in images] for head, p in predictors.items()
-        }
-        times = take_turns(parts, 5)
-        for head in models:
+        torch.set_num_threads(threads)
+        times = take_turns(parts, 3)
+        for head in runtimes:
             rows[head] |= {
-                f"fps_{threads}": f"{1000 * PHOTOS / median(times, head):.1f}",
+                f"fps_{threads}": f"{1000 * PHOTOS / median(times, head):.2f}",
                 f"time_of_vanilla_{threads}": f"{ratio(times, head, 'vanilla'):.3f}",
             }
 
