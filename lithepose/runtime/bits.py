@@ -39,7 +39,7 @@ from .planes import ALONE, Interval, Planes, Signs, Team, aligned, empty_map, fl
 from .vectors import STEP
 
 Call = tuple[Any, ...]
-THREE = 3
+THREE = 3  # layers of a multi-scale module
 
 
 def words(channels: int) -> int:
