@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -81,6 +82,8 @@ class Trainer:
         if recipe.batch % world.size:
             raise ValueError(f"batch = {recipe.batch}: {world.size} processes must share it evenly")
         self.recipe, self.root, self.folder, self.world = recipe, root, folder, world
+        if world.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # all batches have one shape: the search pays at once
         torch.manual_seed(recipe.seed)
         net = build(recipe.network, make_head(recipe, root), **recipe.options)
         checkpoint = folder / "checkpoint.pt"
@@ -125,7 +128,7 @@ class Trainer:
             prefetch_factor=4,
             pin_memory=cuda,
             collate_fn=collate,
-            worker_init_fn=_deaf,
+            worker_init_fn=_begin_work,
         )
 
     def run(self, quiet: bool, tensorboard: bool) -> Path:
@@ -216,7 +219,9 @@ class Trainer:
         parts["total"].backward()
         trained = [p for p in self.net.parameters() if p.grad is not None]
         norm = nn.utils.clip_grad_norm_(trained, recipe.clip or math.inf)
-        said = {k: float(v.detach()) for k, v in parts.items()} | {"gradient": float(norm.detach())}
+        parts["gradient"] = norm
+        # All at once: a GPU is waited for but once a step.
+        said = dict(zip(parts, torch.stack([v.detach().float() for v in parts.values()]).tolist(), strict=True))
         if not math.isfinite(said["total"] + said["gradient"]):  # before it gets into the weights
             photos = sorted({name for n in numbers for name in self.samples.photos(n)})
             raise FloatingPointError(
@@ -265,8 +270,12 @@ class Trainer:
             picture_grid(self.recipe.network, self.net.eval(), batch["image"], path)
 
 
-def _deaf(_worker: int) -> None:
-    """Signals are for the process that trains, which ends its workers; reaching these first they end in tracebacks."""
+def _begin_work(_worker: int) -> None:
+    """One thread a worker, as torch does by itself: there are as many workers as cores.
+
+    Signals are for the process that trains, which ends its workers; reaching these first they end in tracebacks.
+    """
+    cv2.setNumThreads(1)
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.SIG_IGN)
 
