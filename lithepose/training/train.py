@@ -83,7 +83,8 @@ class Trainer:
             raise ValueError(f"batch = {recipe.batch}: {world.size} processes must share it evenly")
         self.recipe, self.root, self.folder, self.world = recipe, root, folder, world
         if world.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # all batches have one shape: the search pays at once
+            # The search for the fastest kernels pays where all batches have one shape; boxes come in any number.
+            torch.backends.cudnn.benchmark = recipe.network != "keypoint_rcnn"
         torch.manual_seed(recipe.seed)
         net = build(recipe.network, make_head(recipe, root), **recipe.options)
         checkpoint = folder / "checkpoint.pt"
