@@ -25,6 +25,10 @@ _HOMES = {"draw": "drawing", "UnreadableImage": "image", "Poses": "poses", "Pred
 _HOMES |= {"Skeleton": "skeleton", "TopDown": "topdown", "read_image": "image"}
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Import on first use: ``import lithepose`` alone costs milliseconds, not OpenCV and ONNX Runtime."""
     if name not in _HOMES:

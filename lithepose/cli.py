@@ -64,7 +64,7 @@ def predict(
     /,
     out: Path | None = None,
     json: Path | None = None,
-    format: Literal["lithepose", "coco", "openpose", "csv"] = "lithepose",
+    format: Literal["lithepose", "coco", "openpose", "csv"] | None = None,
     model: str = "lithe",
     size: int = 0,
     threads: int = 0,
@@ -84,11 +84,12 @@ def predict(
         sources: what to look at.
         out: folder for drawn pictures and videos. Default: ./out, unless --json is given.
         json: file for the joints; - is standard output. Default: OUT/poses.jsonl.
-        format: of that file; openpose makes it a folder of one json a frame.
+        format: of that file; openpose makes it a folder of one json a frame. Default: csv if it is called .csv; else
+            lithepose, which is one json line a frame, or one json list if it is called .json.
         model: name of an embedded model, or an .onnx or packed .safetensors file.
         size: longer side of the network's input; 0 is the model's own. Larger finds smaller people, slower.
         threads: of the network; 0 takes one a core.
-        threshold: lowest score of a joint, 0 to 1. Default: 0.18.
+        threshold: lowest score of a joint, above 0 and below 1. Default: 0.18.
         complete: guess the joints of a person that were not found; their scores are below half the threshold.
         flip: look at the mirrored picture as well, and average: better, at twice the time.
         boxes: for networks of one person, where people are: name of a model that finds them (with its own size and
@@ -106,7 +107,7 @@ def predict(
     if not sources:
         raise ValueError("nothing to look at; name a picture, video, folder, pattern, camera number or stream")
     if threshold is not None and not 0 < threshold < 1:
-        raise ValueError(f"threshold {threshold}: must lie between 0 and 1")
+        raise ValueError(f"threshold {threshold}: must be above 0 and below 1")
     inputs, missing = [], {}
     for source in sources:
         try:
@@ -124,6 +125,7 @@ def predict(
         steps = Steps.whole(_top_down(one, boxes, threads, inputs, failures))
     else:
         steps = Steps.whole(WarmStart(one).look) if warm_start else one.steps()
+    format = format or ("csv" if json and json.suffix.lower() == ".csv" else "lithepose")
     if json is None:
         out = out or Path("out")
         name = {"lithepose": "poses.jsonl", "coco": "poses.json", "csv": "poses.csv", "openpose": "openpose"}[format]
@@ -142,6 +144,8 @@ def _top_down(
     from .topdown import BoxError, TopDown, boxes_of, read_boxes
 
     if Path(boxes).suffix.lower() != ".json":
+        if Path(boxes).is_file() and Path(boxes).suffix.lower() not in (".onnx", ".safetensors"):
+            raise ValueError(f"{boxes}: a file of boxes must be called .json")
         find = TopDown(one, Predictor(boxes, threads=threads))
         return lambda frame: find(frame.image)
     given, top_down = read_boxes(boxes), TopDown(one)
@@ -149,7 +153,8 @@ def _top_down(
         failures[source] = f"{shown(source)}: no boxes in {boxes}; give it a list, an empty one if nobody is there"
     if all(i.source in failures for i in inputs):
         asked = ", ".join(shown(i.source) for i in inputs)
-        raise ValueError(f"{boxes}: no boxes for {asked}; it has some for {', '.join(given) or 'nothing'}")
+        has = f"some for {', '.join(given)}" if given else "none at all"
+        raise ValueError(f"{boxes}: no boxes for {asked}; it has {has}")
 
     def look(frame: Frame) -> Poses:
         try:

@@ -12,7 +12,7 @@ from typing import Literal
 from rich.progress import track
 from rich.table import Table
 
-from .cli_networks import OK, err_console, missing, out_console
+from .cli_networks import OK, check_output, err_console, missing, out_console
 
 
 def evaluate(
@@ -60,9 +60,9 @@ def evaluate(
     from .formats import open_dataset
     from .predict import Predictor
 
-    for path in (json, curve):
-        if path and path.is_dir():
-            raise ValueError(f"{path}: is a folder; name a file")
+    for path, option in ((json, "--json"), (curve, "--curve")):
+        if path:
+            check_output(path, option)
     if curve:  # before an hour of predictions, not after
         if curve.suffix.lower() not in (".png", ".svg", ".pdf"):
             raise ValueError(f"--curve {curve}: name a .png, .svg or .pdf")
@@ -93,10 +93,8 @@ def evaluate(
         table.add_row(f"  {name}", f"{value:.4f}")
     out_console.print(table)
     if json:
-        json.parent.mkdir(parents=True, exist_ok=True)
         json.write_text(json_module.dumps(done.results), encoding="utf-8")
     if curve:
-        curve.parent.mkdir(parents=True, exist_ok=True)
         save_curve(done, dataset.skeleton, curve)
     return OK
 
@@ -130,12 +128,10 @@ def benchmark(
         raise ValueError(f"{rounds} rounds, {threads} threads: give 1 or more rounds, and 0 or more threads")
     if only != "all" and not binary:
         raise ValueError(f"--only {only}: is for --binary")
-    if out and out.is_dir():
-        raise ValueError(f"{out}: is a folder; name a file")
     if binary and (models or picture or size):
         raise ValueError("--binary measures networks of its own: give no model, picture or size")
-    if out and not out.parent.is_dir():
-        raise FileNotFoundError(f"{out.parent}: no such folder; make it, or name another --out")
+    if out:
+        check_output(out, "--out")
     if binary:
         try:
             from .benchmark_binary import COLUMNS, about, tables

@@ -29,6 +29,8 @@ def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None, t
         run: folder for checkpoints, log and weights. Default: runs/ and the recipe's name.
         tensorboard: write TensorBoard events as well.
     """
+    if not recipe.is_file():  # before anybody is told to install torch
+        raise FileNotFoundError(f"{recipe}: no such recipe; those of the project are in recipes/")
     try:
         from .training.recipe import Recipe
         from .training.train import train as run_training
@@ -62,8 +64,7 @@ def export(
     except ImportError as error:
         raise missing("export", "train", error) from error
     path = out or weights.with_suffix(".onnx")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder; make it, or name another --out")
+    check_output(path, "--out")
     logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter talks about itself
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -87,8 +88,7 @@ def pack(weights: Path, /, out: Path | None = None, half: bool = False, size: in
     except ImportError as error:
         raise missing("pack", "train,binary", error) from error
     path = out or weights.with_name(f"{weights.stem}-packed.safetensors")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path.parent}: no such folder; make it, or name another --out")
+    check_output(path, "--out")
     logging.getLogger("torch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -199,8 +199,7 @@ def receptive_field(
         raise ValueError(f"--joint {joint}: {model} has {', '.join(names)}")
     if not 32 <= size <= 4096:
         raise ValueError(f"--size {size}: the longer side of the network's input must be 32 to 4096 pixels")
-    if not out.parent.is_dir():
-        raise FileNotFoundError(f"{out.parent}: no such folder; make it, or name another --out")
+    check_output(out, "--out")
     photo = read_image(image)
     pixels, transform = fit(photo, size, net.multiple)
 
@@ -228,6 +227,26 @@ def _options(text: str) -> dict[str, Any]:
         return {k: tuple(v) if isinstance(v, list) else v for k, v in dict(json_module.loads(text)).items()}
     except (ValueError, TypeError) as error:
         raise ValueError(f"--options {text!r}: not a json object, as in '{{\"width\": 128}}'") from error
+
+
+def check_output(path: Path, option: str) -> None:
+    """Refuse a file that cannot be written, before the work and not after.
+
+    Raises:
+        ValueError: it is a folder.
+        OSError: its folder is not there, or nothing may be written there.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder; make it, or name another {option}")
+    new = not path.exists()
+    try:
+        path.open("ab").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise OSError(f"{path}: cannot be written ({error.strerror}); name another {option}") from error
 
 
 def missing(command: str, extra: str, error: ImportError) -> ImportError:

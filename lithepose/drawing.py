@@ -37,7 +37,16 @@ def draw(image: np.ndarray, poses: Poses, *, threshold: float = 0.0, copy: bool 
             cv2.circle(canvas, points[k], (width + 1) << SHIFT, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
             cv2.circle(canvas, points[k], (width + 1) << SHIFT, (40, 40, 40), 1, cv2.LINE_AA, SHIFT)
         if number >= 0 and seen.any():
-            at, size = (int(box[0]), max(int(box[1]) - 4 * width, 12)), 0.35 + 0.15 * width
-            for colour, stroke in (((40, 40, 40), 2 + width), ((255, 255, 255), 1 + width // 2)):
-                cv2.putText(canvas, str(number), at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, stroke, cv2.LINE_AA)
+            _write_above(canvas, str(number), xy[seen][xy[seen, 1].argmin()], width)
     return canvas
+
+
+def _write_above(canvas: np.ndarray, text: str, joint: np.ndarray, width: int) -> None:
+    """White with a dark rim, in the middle above a joint; ``width`` of the lines as a measure."""
+    size, stroke = 0.35 + 0.15 * width, 1 + width // 2
+    (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, stroke)
+    x, y = int(np.clip(joint[0], -1e6, 1e6)) - wide // 2, max(int(np.clip(joint[1], -1e6, 1e6)) - 4 * width, high + 2)
+    rim = 1 + width // 3  # by writing it around: not every OpenCV makes a stroke thicker
+    places = [(x + dx, y + dy, (40, 40, 40)) for dx in (-rim, 0, rim) for dy in (-rim, 0, rim) if dx or dy]
+    for left, bottom, colour in (*places, (x, y, (255, 255, 255))):
+        cv2.putText(canvas, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, size, colour, stroke, cv2.LINE_AA)

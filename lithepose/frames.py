@@ -119,7 +119,10 @@ def _inside(source: str, paths: Iterator[str], kind: str) -> list[Input]:
     known = PICTURES | VIDEOS
     files = [p for p in paths if _plain(p) and Path(p).suffix.lower() in known and os.path.isfile(p)]
     if not files:
-        raise FileNotFoundError(f"{source}: {kind} without pictures or videos (by suffix: {' '.join(sorted(known))})")
+        deeper = f"; {source.rstrip('/')}/** looks into its folders too" if kind == "folder" else ""
+        raise FileNotFoundError(
+            f"{source}: {kind} without pictures or videos (by suffix: {' '.join(sorted(known))}){deeper}"
+        )
     return [Input(p, _kind(p)) for p in sorted(files, key=_natural)]
 
 
@@ -147,7 +150,8 @@ def _picture(item: Input) -> Iterator[Frame]:
             with urlopen(item.source, timeout=30) as answer:
                 image = decode_image(answer.read(MAX_PICTURE))
         except (OSError, ValueError) as error:
-            raise UnreadableImage(f"{shown(item.source)}: {error}") from error
+            why = getattr(error, "reason", None) or error  # urllib wraps what the system says
+            raise UnreadableImage(f"{shown(item.source)}: cannot be fetched or read ({why})") from error
         yield Frame(image, shown(item.source))
         return
     known = Path(item.source).suffix.lower() in PICTURES
@@ -200,7 +204,7 @@ def _video(item: Input) -> Iterator[Frame]:
             what = (
                 "camera or stream cannot be opened; is it there, and free?"
                 if live
-                else "not a video that OpenCV can decode"
+                else "not a video that OpenCV can decode; copy it again, or convert it to MP4"
             )
             raise UnreadableImage(f"{name}: {what}")
         rate = capture.get(cv2.CAP_PROP_FPS)

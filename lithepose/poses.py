@@ -55,6 +55,11 @@ class Poses:
             np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32), np.zeros(0, np.float32), skeleton, size
         )
 
+    def __repr__(self) -> str:
+        people, (width, height) = len(self), self.size
+        ids = "" if self.id is None else f", ids {', '.join(map(str, self.id))}"
+        return f"<{people} {'person' if people == 1 else 'people'}, {self.skeleton.name}, {width}x{height}{ids}>"
+
     def __len__(self) -> int:
         return len(self.person_score)
 

@@ -133,6 +133,9 @@ class Predictor:
         if self.config.complete:
             PosePrior.of(self.head.output)  # say at once if there is none
 
+    def __repr__(self) -> str:
+        return f"<Predictor of {self.runtime.info.name}, longer side {self.size}>"
+
     @property
     def head(self) -> Head:
         """What the network's maps mean."""

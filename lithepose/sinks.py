@@ -180,14 +180,23 @@ def write_picture(path: Path, image: np.ndarray) -> None:
     ok, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not ok:
         raise cv2.error(f"no {path.suffix} of {image.shape[1]}x{image.shape[0]} pixels")
-    path.write_bytes(data.tobytes())
+    try:
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OSError:
+    """Says which file, and what to do."""
+    return OSError(f"{path}: cannot be written ({error.strerror or error}); name another, or make room for it")
 
 
 class ResultFile:
     """Results of many frames into one file, written as they come, so that neither memory nor a kill loses them.
 
     Formats:
-        lithepose: one json line a frame: ``source``, ``frame``, ``time`` and :meth:`Poses.to_dict`.
+        lithepose: one json line a frame: ``source``, ``frame``, ``time`` and :meth:`Poses.to_dict`; or one json list of
+            them, if the file is called ``.json``.
         coco: one json list of COCO keypoint results. ``image_id`` is the file's name where that is a number (as COCO's
             are), otherwise the running number of the frame, moved on if taken; ``file_name`` says which it was, and
             ``keypoint_names`` the order of the joints.
@@ -228,7 +237,10 @@ class ResultFile:
             return
         if self._owned:
             # File names need not be text; surrogateescape writes their bytes as they are.
-            self._file = self.path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+            try:
+                self._file = self.path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+            except OSError as error:
+                raise _unwritable(self.path, error) from error
         else:
             self._file = self._output
             if isinstance(self._file, io.TextIOWrapper):  # a pipe on Windows is not utf-8 by itself
@@ -245,8 +257,23 @@ class ResultFile:
 
     def _write(self, text: str) -> None:
         assert self._file is not None
-        self._file.write(text)
-        self._file.flush()
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    @property
+    def _list(self) -> bool:
+        """Whether the file is one json list."""
+        return self.format == "coco" or (self.format == "lithepose" and self.path.suffix.lower() == ".json")
+
+    def _append(self, item: str) -> None:
+        """One item of a json list."""
+        self._write((",\n" if self._begun else "[\n") + item)
+        self._begun = True
 
     def write(self, frame: Frame, poses: Poses) -> None:
         """Append the result of one frame."""
@@ -254,17 +281,20 @@ class ResultFile:
         self._count += 1
         if self.format == "lithepose":
             place = {"source": frame.source, "frame": frame.index, "time": frame.time and round(frame.time, 4)}
-            self._write(json.dumps(place | poses.to_dict(), separators=(",", ":")) + "\n")
+            line = json.dumps(place | poses.to_dict(), separators=(",", ":"))
+            if self._list:
+                self._append(line)
+            else:
+                self._write(line + "\n")
         elif self.format == "csv":
-            assert self._file is not None
-            csv.writer(self._file, lineterminator="\n").writerows(poses.to_rows(frame.source, frame.index, frame.time))
-            self._file.flush()
+            rows = io.StringIO()
+            csv.writer(rows, lineterminator="\n").writerows(poses.to_rows(frame.source, frame.index, frame.time))
+            self._write(rows.getvalue())
         elif self.format == "coco":
             image_id = self._image_id(frame)
             more = {"file_name": frame.name, "keypoint_names": COCO_17.joints}
             for result in poses.to_coco(image_id):
-                self._write((",\n" if self._begun else "[\n") + json.dumps(result | more))
-                self._begun = True
+                self._append(json.dumps(result | more))
         else:
             name = self._openpose_name(frame)
             (self.path / f"{name}_keypoints.json").write_text(json.dumps(poses.to_openpose()), encoding="utf-8")
@@ -300,7 +330,12 @@ class ResultFile:
         """Finish the file."""
         if not self._owned or not self.path.exists():
             self._open()
-        if self.format == "coco" and self._file is not None:
-            self._write("\n]\n" if self._begun else "[]\n")
-        if self._file is not None and self._owned:
-            self._file.close()
+        try:
+            if self._list and self._file is not None:
+                self._write("\n]\n" if self._begun else "[]\n")
+        finally:
+            if self._file is not None and self._owned:
+                try:
+                    self._file.close()
+                except OSError as error:  # what could not be written before is tried again
+                    raise _unwritable(self.path, error) from error

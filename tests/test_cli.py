@@ -96,6 +96,12 @@ def test_formats(tmp_path, format):
         assert found["joints"][1] == "neck"
 
 
+def test_a_csv_file_gets_csv(tmp_path):
+    done = lithepose("predict", SAMPLES / "astronaut.jpg", "--json", tmp_path / "found.csv")
+    assert done.returncode == 0, done.stderr
+    assert {r["joint"] for r in csv.DictReader((tmp_path / "found.csv").read_text().splitlines())} >= {"nose"}
+
+
 def test_video_to_video(tmp_path):
     write_video(tmp_path / "clip.mp4", 9)
     done = lithepose("predict", "clip.mp4", "--out", "drawn", "--size", 64, cwd=tmp_path)
@@ -229,6 +235,8 @@ def test_one_missing_file_does_not_stop_the_others(tmp_path):
         (["predict", SAMPLES, "--format", "xml"], "xml"),
         (["predict", SAMPLES, "--json", "-", "--format", "openpose"], "folder"),
         (["evaluate", "lithe", "--data", "gone.tar"], "gone.tar"),
+        (["evaluate", "lithe", "--data", SAMPLES, "--json", "gone/x.json"], "gone: no such folder"),
+        (["predict", SAMPLES, "--model", "context_cpm", "--boxes", SAMPLES / "LICENSE.md"], "must be called .json"),
         (["train", "gone.toml"], "gone.toml"),
         (["export", "gone.safetensors"], "gone.safetensors"),
         (["export", SAMPLES / "camera.jpg", "--options", "{3}"], "{3}"),
@@ -332,7 +340,8 @@ def test_a_missing_extra_is_told_in_one_line():
         "sys.meta_path.insert(0, Without())\n"
         "from lithepose.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    for arguments in (["train", "x.toml"], ["export", "x.safetensors"], ["evaluate", "lithe", "--data", "x"]):
+    recipe = str(Path(__file__).parent.parent / "recipes" / "lithe.toml")
+    for arguments in (["train", recipe], ["export", "x.safetensors"], ["evaluate", "lithe", "--data", "x"]):
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 2

@@ -232,6 +232,30 @@ def test_coco_numbers_are_never_given_twice(tmp_path):
     assert (ids[0], ids[7]) == (2, 9)
 
 
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_results_are_lines_or_one_list_by_the_name_of_their_file(tmp_path, count):
+    image = np.zeros((4, 4, 3), np.uint8)
+    for name in ("r.json", "r.jsonl"):
+        file = ResultFile(tmp_path / name)
+        for i in range(count):
+            file.write(Frame(image, f"{i}.png"), Poses.nobody(COCO_17, (4, 4)))
+        file.close()
+    listed = json.loads((tmp_path / "r.json").read_text())
+    assert [item["source"] for item in listed] == [f"{i}.png" for i in range(count)]
+    assert listed == [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+@pytest.mark.parametrize("format", ["lithepose", "csv", "coco"])
+def test_a_full_disk_is_told_with_the_name_of_the_file(format):
+    image = np.zeros((4, 4, 3), np.uint8)
+    one = Poses(np.ones((1, 17, 2), "f4"), np.ones((1, 17), "f4"), np.ones(1, "f4"), COCO_17, (4, 4))
+    file = ResultFile("/dev/full", format)
+    for call in (lambda: file.write(Frame(image, "a.png"), one), file.close):
+        with pytest.raises(OSError, match=r"/dev/full: cannot be written .* name another"):
+            call()
+
+
 def test_a_picture_too_long_for_its_format_is_named(tmp_path):
     frame = Frame(np.zeros((1, 70000, 3), np.uint8), "long.jpg")
     with pytest.raises(OSError, match=r"long\.jpg"):

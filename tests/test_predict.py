@@ -128,3 +128,9 @@ def test_drawing():
 def test_unknown_attribute():
     with pytest.raises(AttributeError, match="poze"):
         lithepose.poze  # noqa: B018
+
+
+def test_what_an_interpreter_shows(model):
+    assert set(lithepose.__all__) <= set(dir(lithepose))
+    assert repr(Poses.nobody(COCO_17, (512, 340))) == "<0 people, coco17, 512x340>"
+    assert repr(model) == f"<Predictor of lithe, longer side {model.size}>"

@@ -180,5 +180,15 @@ def test_ids_are_drawn():
         draw(image, p) for p in (plain, replace(plain, id=np.array([-1])), replace(plain, id=np.array([3])))
     )
     assert (without == stranger).all()
-    above = slice(150, 214), slice(200, 300)
+    above = slice(150, 200), slice(150, 300)
     assert (with_id[above] != without[above]).any()
+
+
+@pytest.mark.parametrize("ground", [0, 128, 255])
+def test_ids_can_be_read_on_any_ground(ground):
+    image = np.full((480, 640, 3), ground, np.uint8)
+    plain = people((200, 200))
+    numbered = draw(image, replace(plain, id=np.array([3])))
+    changed = numbered[(numbered != draw(image, plain)).any(2)].astype(int)
+    for wanted in {255, 40} - {ground}:
+        assert (np.abs(changed - wanted).max(1) < 20).sum() > 15

@@ -101,7 +101,8 @@ class OnnxRuntime:
                 f"{path}: an ONNX file without lithepose's metadata; make one by `lithepose export`"
             ) from error
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
-            raise ValueError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
+            why = str(error).splitlines()[0]
+            raise ValueError(f"{path}: ONNX Runtime cannot load it ({why}); export or copy it again") from error
 
     def __call__(self, images: np.ndarray) -> list[Maps | Found]:
         """Run a batch.
