@@ -235,7 +235,8 @@ def _predict(
         )
     where = " and ".join(str(p) for p in ([out] if out else []) + ([json] if str(json) != "-" else []))
     err_console.print(
-        f"{count} frames, {people} people, {len(failures)} failed, {time.perf_counter() - began:.1f} s"
+        f"{count} {'frame' if count == 1 else 'frames'}, {people} {'person' if people == 1 else 'people'},"
+        f" {len(failures)} failed, {time.perf_counter() - began:.1f} s"
         + (f" -> {where}" if where and count else "")
         + (" (interrupted)" if stopped else ""),
         markup=False,
