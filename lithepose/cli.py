@@ -284,12 +284,15 @@ def models() -> int:
 
     embedded = Table("name", "parameters", "GMACs", "file", "scores", title="embedded")
     for name, model in manifest().items():
-        megabytes = (WEIGHTS / model["file"]).stat().st_size / 1e6
+        file = WEIGHTS / model["file"]
+        front = file.with_name(f"{file.stem}-front.onnx")  # of a network in bits
+        parts = [part for part in (file, front) if part.exists()]
+        megabytes = sum(part.stat().st_size for part in parts) / 1e6
         embedded.add_row(
             name,
             f"{model['parameters'] / 1e6:.2f} M",
             f"{model['macs'] / 1e9:.2f} at {model['macs_at']}",
-            f"{model['file']} ({megabytes:.1f} MB)",
+            f"{' and '.join(part.name for part in parts)} ({megabytes:.1f} MB)",
             ", ".join(f"{k} {v:.3f}" for k, v in model["scores"].items()) + f" ({model['measured_on']})",
         )
     name = Column("network", no_wrap=True)
