@@ -130,7 +130,7 @@ def predict(
         out = out or Path("out")
         name = {"lithepose": "poses.jsonl", "coco": "poses.json", "csv": "poses.csv", "openpose": "openpose"}[format]
         json = out / name
-    _keep_sources(json, [i.source for i in inputs])
+    _keep_sources(json, [*(i.source for i in inputs), boxes, model])
     follow = Following(smooth) if track or smooth else lambda frame, poses: poses
     return _predict(steps, follow, [i for i in inputs if i.source not in failures], out, json, format, failures)
 
@@ -140,11 +140,12 @@ def _top_down(
 ) -> Callable[[Frame], Poses]:
     """How to look at everybody alone; what has no boxes in their file goes to the failures."""
     from .frames import shown
-    from .predict import Predictor
+    from .predict import Predictor, manifest
     from .topdown import BoxError, TopDown, boxes_of, read_boxes
 
-    if Path(boxes).suffix.lower() != ".json":
-        if Path(boxes).is_file() and Path(boxes).suffix.lower() not in (".onnx", ".safetensors"):
+    suffix = Path(boxes).suffix.lower()
+    if suffix != ".json":
+        if Path(boxes).is_file() and boxes not in manifest() and suffix not in (".onnx", ".safetensors"):
             raise ValueError(f"{boxes}: a file of boxes must be called .json")
         find = TopDown(one, Predictor(boxes, threads=threads))
         return lambda frame: find(frame.image)
@@ -201,12 +202,20 @@ def _predict(
         except OSError as error:
             unwritten.setdefault(frame.source, str(error))
 
+    def close() -> None:
+        try:
+            results.close()
+        except BrokenPipeError:
+            raise
+        except OSError as error:  # the drawn pictures and what failed are told all the same
+            unwritten.setdefault(str(json), str(error))
+
     in_main = threading.current_thread() is threading.main_thread()
     handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
     with contextlib.ExitStack() as stack:
         stack.callback(_on_interrupt, handlers)
         results = ResultFile(json, format, sys.stdout)
-        stack.callback(results.close)
+        stack.callback(close)
         if pictures:
             stack.callback(pictures.close)
         try:
@@ -263,7 +272,7 @@ def _on_interrupt(handlers: dict[signal.Signals, Any]) -> None:
 
 
 def _keep_sources(json: Path, sources: list[str]) -> None:
-    """Refuse to write the results over a picture, be it one to look at or another.
+    """Refuse to write the results over a picture, be it one to look at or another, or over what else is read.
 
     Raises:
         ValueError: names the file.
@@ -273,7 +282,7 @@ def _keep_sources(json: Path, sources: list[str]) -> None:
     if json.suffix.lower() in PICTURES | VIDEOS:
         raise ValueError(f"{json}: is the name of a picture or video; name a .json, .jsonl or .csv for the results")
     if str(json) != "-" and json.exists() and any(os.path.exists(s) and json.samefile(s) for s in sources):
-        raise ValueError(f"{json}: is one of the pictures to look at; name another file for the results")
+        raise ValueError(f"{json}: is one of the files to read; name another for the results")
 
 
 def models() -> int:

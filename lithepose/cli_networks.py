@@ -240,10 +240,13 @@ def check_output(path: Path, option: str) -> None:
         raise ValueError(f"{path}: is a folder; name a file")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; make it, or name another {option}")
-    new = not path.exists()
     try:
-        path.open("ab").close()
-        if new:
+        try:
+            path.open("xb").close()
+        except FileExistsError:
+            if path.is_file():  # not a device, nor a pipe, which would wait for its reader
+                path.open("ab").close()
+        else:
             path.unlink()
     except OSError as error:
         raise OSError(f"{path}: cannot be written ({error.strerror}); name another {option}") from error

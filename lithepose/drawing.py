@@ -37,16 +37,18 @@ def draw(image: np.ndarray, poses: Poses, *, threshold: float = 0.0, copy: bool 
             cv2.circle(canvas, points[k], (width + 1) << SHIFT, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
             cv2.circle(canvas, points[k], (width + 1) << SHIFT, (40, 40, 40), 1, cv2.LINE_AA, SHIFT)
         if number >= 0 and seen.any():
-            _write_above(canvas, str(number), xy[seen][xy[seen, 1].argmin()], width)
+            x, y = min((points[k] for k in np.flatnonzero(seen)), key=lambda point: point[1])
+            _write_above(canvas, str(number), (x >> SHIFT, y >> SHIFT), width)
     return canvas
 
 
-def _write_above(canvas: np.ndarray, text: str, joint: np.ndarray, width: int) -> None:
-    """White with a dark rim, in the middle above a joint; ``width`` of the lines as a measure."""
+def _write_above(canvas: np.ndarray, text: str, joint: tuple[int, int], width: int) -> None:
+    """White with a dark rim, in the middle above a joint, but whole; ``width`` of the lines as a measure."""
     size, stroke = 0.35 + 0.15 * width, 1 + width // 2
     (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, stroke)
-    x, y = int(np.clip(joint[0], -1e6, 1e6)) - wide // 2, max(int(np.clip(joint[1], -1e6, 1e6)) - 4 * width, high + 2)
     rim = 1 + width // 3  # by writing it around: not every OpenCV makes a stroke thicker
+    x = max(min(joint[0] - wide // 2, canvas.shape[1] - wide - rim), rim)
+    y = max(min(joint[1] - 4 * width, canvas.shape[0] - 1 - rim), high + rim)
     places = [(x + dx, y + dy, (40, 40, 40)) for dx in (-rim, 0, rim) for dy in (-rim, 0, rim) if dx or dy]
     for left, bottom, colour in (*places, (x, y, (255, 255, 255))):
         cv2.putText(canvas, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, size, colour, stroke, cv2.LINE_AA)

@@ -150,7 +150,8 @@ def _picture(item: Input) -> Iterator[Frame]:
             with urlopen(item.source, timeout=30) as answer:
                 image = decode_image(answer.read(MAX_PICTURE))
         except (OSError, ValueError) as error:
-            why = getattr(error, "reason", None) or error  # urllib wraps what the system says
+            reason = getattr(error, "reason", None)  # urllib wraps what the system says
+            why = reason if isinstance(reason, Exception) else error
             raise UnreadableImage(f"{shown(item.source)}: cannot be fetched or read ({why})") from error
         yield Frame(image, shown(item.source))
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import glob
 import io
@@ -125,6 +126,8 @@ class PictureSink:
         """
         try:
             return self._write_picture(frame, drawn) if frame.index is None else self._write_frame(frame, drawn)
+        except UnwritableError as error:
+            raise OSError(f"{frame.source}: drawn, but {error}") from error
         except (cv2.error, FFmpegError, OSError) as error:
             raise OSError(f"{frame.source}: drawn, but cannot be written to {self.folder} ({error})") from error
 
@@ -180,15 +183,25 @@ def write_picture(path: Path, image: np.ndarray) -> None:
     ok, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not ok:
         raise cv2.error(f"no {path.suffix} of {image.shape[1]}x{image.shape[0]} pixels")
-    try:
+    with _named(path):
         path.write_bytes(data.tobytes())
+
+
+class UnwritableError(OSError):
+    """A file that cannot be written, with its name, why, and what to do."""
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turn what the system says of a file into :class:`UnwritableError`, but for a pipe whose reader left."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> OSError:
-    """Says which file, and what to do."""
-    return OSError(f"{path}: cannot be written ({error.strerror or error}); name another, or make room for it")
+        raise UnwritableError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, or write elsewhere"
+        ) from error
 
 
 class ResultFile:
@@ -221,6 +234,7 @@ class ResultFile:
         self._ids: set[int] = set()
         self._video = "", ""  # source of the video at hand and the name of its files
         self._begun = False
+        self._is_list = format == "coco" or (format == "lithepose" and self.path.suffix.lower() == ".json")
         if format == "openpose":
             if not self._owned:
                 raise ValueError("openpose writes one file a frame; give a folder, not -")
@@ -237,10 +251,8 @@ class ResultFile:
             return
         if self._owned:
             # File names need not be text; surrogateescape writes their bytes as they are.
-            try:
+            with _named(self.path):
                 self._file = self.path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
-            except OSError as error:
-                raise _unwritable(self.path, error) from error
         else:
             self._file = self._output
             if isinstance(self._file, io.TextIOWrapper):  # a pipe on Windows is not utf-8 by itself
@@ -257,23 +269,14 @@ class ResultFile:
 
     def _write(self, text: str) -> None:
         assert self._file is not None
-        try:
+        with _named(self.path):
             self._file.write(text)
             self._file.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise _unwritable(self.path, error) from error
-
-    @property
-    def _list(self) -> bool:
-        """Whether the file is one json list."""
-        return self.format == "coco" or (self.format == "lithepose" and self.path.suffix.lower() == ".json")
 
     def _append(self, item: str) -> None:
         """One item of a json list."""
-        self._write((",\n" if self._begun else "[\n") + item)
-        self._begun = True
+        begun, self._begun = self._begun, True  # what cannot be written now is written with the next
+        self._write((",\n" if begun else "[\n") + item)
 
     def write(self, frame: Frame, poses: Poses) -> None:
         """Append the result of one frame."""
@@ -282,7 +285,7 @@ class ResultFile:
         if self.format == "lithepose":
             place = {"source": frame.source, "frame": frame.index, "time": frame.time and round(frame.time, 4)}
             line = json.dumps(place | poses.to_dict(), separators=(",", ":"))
-            if self._list:
+            if self._is_list:
                 self._append(line)
             else:
                 self._write(line + "\n")
@@ -297,7 +300,9 @@ class ResultFile:
                 self._append(json.dumps(result | more))
         else:
             name = self._openpose_name(frame)
-            (self.path / f"{name}_keypoints.json").write_text(json.dumps(poses.to_openpose()), encoding="utf-8")
+            path = self.path / f"{name}_keypoints.json"
+            with _named(path):
+                path.write_text(json.dumps(poses.to_openpose()), encoding="utf-8")
 
     def _image_id(self, frame: Frame) -> int:
         """COCO's number of a picture, which its file is called by; otherwise ours."""
@@ -331,11 +336,9 @@ class ResultFile:
         if not self._owned or not self.path.exists():
             self._open()
         try:
-            if self._list and self._file is not None:
+            if self._is_list and self._file is not None:
                 self._write("\n]\n" if self._begun else "[]\n")
         finally:
             if self._file is not None and self._owned:
-                try:
+                with _named(self.path):  # what could not be written before is tried again
                     self._file.close()
-                except OSError as error:  # what could not be written before is tried again
-                    raise _unwritable(self.path, error) from error

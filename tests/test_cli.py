@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import struct
 import subprocess
@@ -20,6 +21,7 @@ from PIL import Image
 
 import lithepose as package
 from lithepose.cli import main
+from lithepose.cli_networks import check_output
 from lithepose.frames import Frame, expand, frames
 from lithepose.poses import Poses
 
@@ -100,6 +102,32 @@ def test_a_csv_file_gets_csv(tmp_path):
     done = lithepose("predict", SAMPLES / "astronaut.jpg", "--json", tmp_path / "found.csv")
     assert done.returncode == 0, done.stderr
     assert {r["joint"] for r in csv.DictReader((tmp_path / "found.csv").read_text().splitlines())} >= {"nose"}
+
+
+def test_what_else_is_read_is_not_written_over(tmp_path):
+    boxes = json.dumps({"astronaut.jpg": [[100, 20, 300, 400]]})
+    (tmp_path / "b.json").write_text(boxes)
+    call = ["predict", SAMPLES / "astronaut.jpg", "--model", "split_stream", "--boxes", "b.json", "--json", "b.json"]
+    done = lithepose(*call, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "b.json: is one of the files to read" in done.stderr
+    assert (tmp_path / "b.json").read_text() == boxes
+
+
+def test_where_results_may_go_is_found_out_without_a_trace(tmp_path):
+    kept, new, link = (tmp_path / name for name in ("kept.csv", "new.csv", "link.csv"))
+    kept.write_text("earlier\n")
+    link.symlink_to(tmp_path / "nowhere.csv")
+    for path in (kept, new, link):
+        check_output(path, "--out")
+    assert kept.read_text() == "earlier\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["kept.csv", "link.csv"]
+    os.mkfifo(tmp_path / "pipe")
+    check_output(tmp_path / "pipe", "--out")
+    with pytest.raises(ValueError, match="is a folder"):
+        check_output(tmp_path, "--out")
+    with pytest.raises(OSError, match=r"none: no such folder; make it, or name another --json"):
+        check_output(tmp_path / "none" / "x.json", "--json")
 
 
 def test_video_to_video(tmp_path):

@@ -252,8 +252,39 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(format):
     one = Poses(np.ones((1, 17, 2), "f4"), np.ones((1, 17), "f4"), np.ones(1, "f4"), COCO_17, (4, 4))
     file = ResultFile("/dev/full", format)
     for call in (lambda: file.write(Frame(image, "a.png"), one), file.close):
-        with pytest.raises(OSError, match=r"/dev/full: cannot be written .* name another"):
+        with pytest.raises(OSError, match=r"/dev/full: cannot be written .*; make room"):
             call()
+
+
+@pytest.mark.parametrize("format", ["lithepose", "coco"])
+def test_what_did_not_fit_at_first_leaves_a_whole_list(tmp_path, format, monkeypatch):
+    image = np.zeros((4, 4, 3), np.uint8)
+    one = Poses(np.ones((1, 17, 2), "f4"), np.ones((1, 17), "f4"), np.ones(1, "f4"), COCO_17, (4, 4))
+    file = ResultFile(tmp_path / "r.json", format)
+    for i in range(3):
+        with monkeypatch.context() as patch:
+            if not i:
+                file._open()
+                patch.setattr(file, "_file", _Full(file._file))
+                with pytest.raises(OSError, match=r"r\.json: cannot be written \(No space"):
+                    file.write(Frame(image, f"{i}.png"), one)
+                continue
+            file.write(Frame(image, f"{i}.png"), one)
+    file.close()
+    assert len(json.loads((tmp_path / "r.json").read_text())) == 3
+
+
+class _Full:
+    """A file on a disk that is full: what is written stays in the buffer."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def write(self, text):
+        self.file.write(text)
+
+    def flush(self):
+        raise OSError(28, "No space left on device")
 
 
 def test_a_picture_too_long_for_its_format_is_named(tmp_path):

@@ -192,3 +192,15 @@ def test_ids_can_be_read_on_any_ground(ground):
     changed = numbered[(numbered != draw(image, plain)).any(2)].astype(int)
     for wanted in {255, 40} - {ground}:
         assert (np.abs(changed - wanted).max(1) < 20).sum() > 15
+
+
+@pytest.mark.parametrize("place", [(-60, 200), (600, 200), (250, -40), (250, 460)])
+def test_ids_at_the_border_are_whole(place):
+    image = np.full((480, 640, 3), 128, np.uint8)
+
+    def written(where):
+        plain = people(where)
+        numbered = draw(image, replace(plain, id=np.array([1234])))
+        return int((numbered != draw(image, plain)).any(2).sum())
+
+    assert written(place) > 0.95 * written((250, 200))

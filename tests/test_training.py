@@ -20,9 +20,10 @@ from safetensors.torch import save_file  # noqa: E402
 
 from lithepose.export import open_weights  # noqa: E402
 from lithepose.skeleton import COCO_17  # noqa: E402
-from lithepose.training.checkpoint import exclusive  # noqa: E402
+from lithepose.training.checkpoint import exclusive, load_checkpoint, save_checkpoint  # noqa: E402
 from lithepose.training.datasets import Source  # noqa: E402
 from lithepose.training.distributed import World  # noqa: E402
+from lithepose.training.optimize import Average, Plateau  # noqa: E402
 from lithepose.training.recipe import Recipe  # noqa: E402
 from lithepose.training.train import Trainer, train  # noqa: E402
 
@@ -89,8 +90,9 @@ def test_frozen_blocks_keep_their_weights_and_the_others_learn(stick_photos):
         (("front.stem.", "front.blocks.0.", "front.blocks.1.", "front.blocks.2."), {"freeze": 3, "steps": 2}),
         (("front.",), {"frozen_steps": 2, "steps": 2}),
         ((), {"frozen_steps": 2, "steps": 4}),
+        ((), {"frozen_steps": 2, "steps": 4, "optimizer": "sgd", "front_rate": 1.0}),
     ):
-        run = root / f"run{len(frozen)}{options['steps']}"
+        run = root / f"run{len(frozen)}{len(options)}{options['steps']}"
         run.mkdir()
         with World() as world:
             trainer = Trainer(Recipe("lithe", **common, **options), root, run, world)
@@ -98,6 +100,25 @@ def test_frozen_blocks_keep_their_weights_and_the_others_learn(stick_photos):
             trainer.run(quiet=True, tensorboard=False)
         state = trainer.net.state_dict()
         assert {n for n in state if torch.equal(state[n], before[n])} == {n for n in state if n.startswith(frozen)}
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_an_optimizer_goes_on_as_the_machine_at_hand_has_it(tmp_path, before):
+    nets = [torch.nn.Linear(3, 2) for _ in range(2)]
+    saved, loaded = (
+        torch.optim.AdamW(n.parameters(), fused=f) for n, f in zip(nets, (before, not before), strict=True)
+    )
+    nets[0](torch.ones(1, 3)).sum().backward()
+    saved.step()
+    averages = [Average(net, 0.9) for net in nets]
+    save_checkpoint(tmp_path / "c.pt", nets[0], saved, averages[0], Plateau(), 1)
+    assert load_checkpoint(tmp_path / "c.pt", nets[1], loaded, averages[1], Plateau(), torch.device("cpu")) == 1
+    assert [group["fused"] for group in loaded.param_groups] == [not before]
+    for net, optimizer in zip(nets, (saved, loaded), strict=True):
+        net.zero_grad()
+        net(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+    assert all(torch.allclose(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
 
 
 def test_a_run_goes_on_only_by_its_own_recipe_and_its_log_is_of_its_steps(stick_photos):

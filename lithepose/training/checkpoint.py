@@ -47,6 +47,8 @@ def load_checkpoint(
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
         net.load_state_dict(saved["net"])
+        for group, own in zip(saved["optimizer"]["param_groups"], optimizer.param_groups, strict=True):
+            group |= {key: own[key] for key in ("fused", "foreach")}  # of this machine, not of the one before
         optimizer.load_state_dict(saved["optimizer"])
         average.state = {name: saved["average"][name] for name in average.state}
         for name, value in saved["plateau"].items():

@@ -67,12 +67,12 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": p, "scale": scale, "weight_decay": recipe.weight_decay * decays}
         for (scale, decays), p in sorted(groups.items(), key=lambda item: item[0])
     ]
-    # On a GPU one kernel for all parameters: one by one their launches take longer than the step.
-    fused = next(net.parameters()).is_cuda
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(tables, lr=recipe.rate, momentum=recipe.momentum, fused=fused)
+    # On a GPU few kernels for all parameters: one by one their launches take longer than the step.
+    together = next(net.parameters()).is_cuda
+    if recipe.optimizer == "sgd":  # whose fused form cannot have layers that wake up later
+        return torch.optim.SGD(tables, lr=recipe.rate, momentum=recipe.momentum, foreach=together, fused=False)
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(tables, lr=recipe.rate, fused=fused)
+    return kind(tables, lr=recipe.rate, fused=together)
 
 
 class Average:

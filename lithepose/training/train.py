@@ -63,10 +63,12 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
     # Before the threads begin, which take it over. Where losses are small gradients fall below 1e-38, and a CPU
     # computes with such numbers so slowly that a detector's step took three times as long.
     torch.set_flush_denormal(True)
+    searches = torch.backends.cudnn.benchmark
     try:
         return _train(recipe, Path(data), run, quiet, tensorboard)
     finally:  # of this thread; torch's others, born meanwhile, keep it
         torch.set_flush_denormal(False)
+        torch.backends.cudnn.benchmark = searches
 
 
 def _train(recipe: Recipe, data: Path, run: Path, quiet: bool, tensorboard: bool) -> Path:
@@ -82,9 +84,6 @@ class Trainer:
         if recipe.batch % world.size:
             raise ValueError(f"batch = {recipe.batch}: {world.size} processes must share it evenly")
         self.recipe, self.root, self.folder, self.world = recipe, root, folder, world
-        if world.device.type == "cuda":
-            # The search for the fastest kernels pays where all batches have one shape; boxes come in any number.
-            torch.backends.cudnn.benchmark = recipe.network != "keypoint_rcnn"
         torch.manual_seed(recipe.seed)
         net = build(recipe.network, make_head(recipe, root), **recipe.options)
         checkpoint = folder / "checkpoint.pt"
@@ -96,6 +95,8 @@ class Trainer:
         net = world.synced(net)
         # torchvision's detector takes views of maps that only the usual order of memory allows.
         self.order = torch.contiguous_format if net.kind == "boxes" else torch.channels_last
+        # A search for the fastest kernels pays where all batches have one shape; boxes come in any number.
+        torch.backends.cudnn.benchmark = world.device.type == "cuda" and net.kind != "boxes"
         self.net: Network = net.to(world.device).to(memory_format=self.order).train()
         self.blocks = len(net.front.blocks) if isinstance(getattr(net, "front", None), MobileNetV1) else 0
         if recipe.freeze and not self.blocks:
@@ -272,11 +273,9 @@ class Trainer:
 
 
 def _begin_work(_worker: int) -> None:
-    """One thread a worker, as torch does by itself: there are as many workers as cores.
-
-    Signals are for the process that trains, which ends its workers; reaching these first they end in tracebacks.
-    """
-    cv2.setNumThreads(1)
+    """At the start of a process that makes samples."""
+    cv2.setNumThreads(1)  # the workers share the cores; threads of their own would be in one another's way
+    # Signals are for the process that trains, which ends its workers; reaching these first they end in tracebacks.
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.SIG_IGN)
 
