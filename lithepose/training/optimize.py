@@ -86,7 +86,8 @@ class Average:
     def update(self, net: nn.Module, step: int) -> None:
         decay = min(self.decay, (1 + step) / (10 + step))  # follow fast at first
         state = net.state_dict()
-        torch._foreach_lerp_(list(self.state.values()), [state[name].float() for name in self.state], 1 - decay)
+        now = [state[name].float() for name in self.state]
+        torch._foreach_lerp_(list(self.state.values()), now, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     def copy_to(self, net: nn.Module) -> None:
         """Load the averaged weights into a network of the same shape."""
