@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -130,7 +129,7 @@ class Trainer:
             prefetch_factor=4,
             pin_memory=cuda,
             collate_fn=collate,
-            worker_init_fn=_begin_work,
+            worker_init_fn=_deaf,
         )
 
     def run(self, quiet: bool, tensorboard: bool) -> Path:
@@ -272,10 +271,11 @@ class Trainer:
             picture_grid(self.recipe.network, self.net.eval(), batch["image"], path)
 
 
-def _begin_work(_worker: int) -> None:
-    """At the start of a process that makes samples."""
-    cv2.setNumThreads(1)  # the workers share the cores; threads of their own would be in one another's way
-    # Signals are for the process that trains, which ends its workers; reaching these first they end in tracebacks.
+def _deaf(_worker: int) -> None:
+    """Signals are for the process that trains, which ends its workers; reaching these first they end in tracebacks.
+
+    Nor may OpenCV be told here to use one thread: where it has threads already it waits for those of before the fork.
+    """
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.SIG_IGN)
 
