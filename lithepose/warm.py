@@ -46,7 +46,7 @@ class WarmStart:
 
     def __init__(self, predictor: Predictor, every: int = 15, change: float = 5.0, most: float = 0.7) -> None:
         if predictor.flip or len(predictor.scales) > 1:
-            raise ValueError("a warm start looks once: not mirrored as well (flip), nor at several scales")
+            raise ValueError("a warm start looks once; leave flip and scales out")
         if predictor.runtime.info.fixed:
             raise ValueError(f"{predictor.runtime.info.name} takes pictures of one size alone, not parts of them")
         self.predictor, self.every, self.change, self.most = predictor, every, change, most

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
 import struct
 import subprocess
@@ -21,7 +20,6 @@ from PIL import Image
 
 import lithepose as package
 from lithepose.cli import main
-from lithepose.cli_networks import check_output
 from lithepose.frames import Frame, expand, frames
 from lithepose.poses import Poses
 
@@ -112,22 +110,6 @@ def test_what_else_is_read_is_not_written_over(tmp_path):
     assert done.returncode == 2
     assert "b.json: is one of the files to read" in done.stderr
     assert (tmp_path / "b.json").read_text() == boxes
-
-
-def test_where_results_may_go_is_found_out_without_a_trace(tmp_path):
-    kept, new, link = (tmp_path / name for name in ("kept.csv", "new.csv", "link.csv"))
-    kept.write_text("earlier\n")
-    link.symlink_to(tmp_path / "nowhere.csv")
-    for path in (kept, new, link):
-        check_output(path, "--out")
-    assert kept.read_text() == "earlier\n"
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["kept.csv", "link.csv"]
-    os.mkfifo(tmp_path / "pipe")
-    check_output(tmp_path / "pipe", "--out")
-    with pytest.raises(ValueError, match="is a folder"):
-        check_output(tmp_path, "--out")
-    with pytest.raises(OSError, match=r"none: no such folder; make it, or name another --json"):
-        check_output(tmp_path / "none" / "x.json", "--json")
 
 
 def test_video_to_video(tmp_path):

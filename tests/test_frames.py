@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from conftest import write_video
 
+from lithepose.cli_networks import check_output
 from lithepose.frames import Failed, Frame, Input, expand, frames, shown
 from lithepose.poses import Poses
 from lithepose.predict import makes_way
@@ -285,6 +287,22 @@ class _Full:
 
     def flush(self):
         raise OSError(28, "No space left on device")
+
+
+def test_where_results_may_go_is_found_out_without_a_trace(tmp_path):
+    kept, new, link = (tmp_path / name for name in ("kept.csv", "new.csv", "link.csv"))
+    kept.write_text("earlier\n")
+    link.symlink_to(tmp_path / "nowhere.csv")
+    for path in (kept, new, link):
+        check_output(path, "--out")
+    assert kept.read_text() == "earlier\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["kept.csv", "link.csv"]
+    os.mkfifo(tmp_path / "pipe")
+    check_output(tmp_path / "pipe", "--out")
+    with pytest.raises(ValueError, match="is a folder"):
+        check_output(tmp_path, "--out")
+    with pytest.raises(OSError, match=r"none: no such folder; make it, or name another --json"):
+        check_output(tmp_path / "none" / "x.json", "--json")
 
 
 def test_a_picture_too_long_for_its_format_is_named(tmp_path):
