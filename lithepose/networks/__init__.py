@@ -104,26 +104,39 @@ def load_imagenet(net: Network, start: str | Path) -> None:
     (net if isinstance(net, KeypointRcnn) else net.front).load_imagenet(start)
 
 
-def load_weights(net: nn.Module, path: str | Path) -> None:
+def load_weights(net: nn.Module, path: str | Path, fresh: tuple[str, ...] = ()) -> None:
     """Load ``.safetensors`` of a training run, fp16 or fp32, into a network.
+
+    Args:
+        net: the network.
+        path: the file.
+        fresh: parts that stay as they are, whether the file has them or not: names of modules or parameters.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: the file is no safetensors, or of another network or other options.
+        ValueError: the file is no safetensors, or of another network or other options; or the network has no such part.
     """
+    names = list(net.state_dict())
+    for part in fresh:
+        if not any(_within(name, (part,)) for name in names):
+            raise ValueError(f"no part {part!r}; there are {', '.join(dict(net.named_children()))} and theirs")
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such weights; train first, or name another file")
     try:
-        state = {name: tensor.float() for name, tensor in load_file(path).items()}
+        state = {name: tensor.float() for name, tensor in load_file(path).items() if not _within(name, fresh)}
         missing, unknown = net.load_state_dict(state, strict=False)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file ({error})") from error
     except RuntimeError as error:
         line = str(error).splitlines()[-1].strip()
         raise ValueError(f"{path}: weights of other options ({line})") from error
-    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+    missing = [name for name in missing if not (name.endswith("num_batches_tracked") or _within(name, fresh))]
     if missing or unknown:
         raise ValueError(f"{path}: weights of another network; lacks {missing[:3]}, has {unknown[:3]}")
+
+
+def _within(name: str, parts: tuple[str, ...]) -> bool:
+    return any(f"{name}.".startswith(f"{part}.") for part in parts)
 
 
 class Scaled(nn.Module):

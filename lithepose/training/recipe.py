@@ -23,6 +23,8 @@ class Recipe:
     skeleton: str = ""  # joints: "data" takes those of the first data set, else a name of lithepose.skeleton.SKELETONS
     start: str = ""  # of the front: a file relative to the data folder, or as networks.backbones.read_start has it
     resume_weights: str = ""  # or weights of an earlier run; in a file relative to it
+    fresh: tuple[str, ...] = ()  # parts of the network, "refinements" or "initial.4", that those weights are not for
+    keep: tuple[str, ...] = ()  # parts that stay as they began: no gradients, BatchNorm by its averages
 
     size: int = 256
     batch: int = 32  # over all processes
@@ -84,6 +86,8 @@ class Recipe:
         for key, known in CHOICES.items():
             if getattr(recipe, key) not in known:
                 raise ValueError(f"{path}: {key} = {getattr(recipe, key)!r}; there are {', '.join(known)}")
+        if recipe.fresh and not recipe.resume_weights:
+            raise ValueError(f"{path}: fresh = {list(recipe.fresh)} needs resume_weights, for the other parts")
         if recipe.schedule == "plateau" and not recipe.validation:
             raise ValueError(f"{path}: schedule = 'plateau' needs [[validation]] data to see one")
         return recipe

@@ -89,7 +89,7 @@ class Trainer:
         if recipe.start and not checkpoint.exists():
             load_imagenet(net, recipe.start if ":" in recipe.start else root / recipe.start)
         if recipe.resume_weights and not checkpoint.exists():
-            load_weights(net, recipe.resume_weights)
+            load_weights(net, recipe.resume_weights, recipe.fresh)
         self.scale = Scaled(net).to(world.device)
         net = world.synced(net)
         # torchvision's detector takes views of maps that only the usual order of memory allows.
@@ -97,11 +97,14 @@ class Trainer:
         # A search for the fastest kernels pays where all batches have one shape; boxes come in any number.
         torch.backends.cudnn.benchmark = world.device.type == "cuda" and net.kind != "boxes"
         self.net: Network = net.to(world.device).to(memory_format=self.order).train()
+        self.kept = [self._part(name) for name in recipe.keep]
         self.blocks = len(net.front.blocks) if isinstance(getattr(net, "front", None), MobileNetV1) else 0
         if recipe.freeze and not self.blocks:
             raise ValueError(f"freeze = {recipe.freeze}: only a MobileNetV1 front can keep its first blocks")
         if recipe.frozen_steps and not hasattr(net, "front"):
             raise ValueError(f"frozen_steps = {recipe.frozen_steps}: {recipe.network} has no front to freeze")
+        if {*self.net.parameters()} <= {p for part in self.kept for p in part.parameters()}:
+            raise ValueError(f"keep = {list(recipe.keep)}: nothing is left to train")
         self.optimizer, self.average = make_optimizer(self.net, recipe), Average(self.net, recipe.ema)
         self.plateau, self.first = Plateau(), 0
         if checkpoint.exists():
@@ -204,8 +207,22 @@ class Trainer:
                 blocks = self.blocks if frozen else self.recipe.freeze
                 if blocks:
                     front.freeze(blocks)
-        self.net.train()
+        for part in self.kept:
+            part.requires_grad_(False)
+        self._to_train()
         return self.world.wrap(self.net)
+
+    def _part(self, name: str) -> nn.Module:
+        parts = dict(self.net.named_modules(remove_duplicate=False))
+        if name not in parts:
+            there = ", ".join(dict(self.net.named_children()))
+            raise ValueError(f"keep = {name!r}: {self.recipe.network} has no such part; there are {there} and theirs")
+        return parts[name]
+
+    def _to_train(self) -> None:
+        self.net.train()
+        for part in self.kept:
+            part.eval()
 
     def step(self, called: nn.Module, batch: Batch, step: int) -> dict[str, float]:
         """Forward, loss in fp32, clipped gradient."""
@@ -250,7 +267,7 @@ class Trainer:
             yield
         finally:
             self.net.load_state_dict(kept)
-            self.net.train()
+            self._to_train()
 
     @torch.no_grad()
     def _validate(self, samples: PoseSamples) -> float:
@@ -259,7 +276,7 @@ class Trainer:
         total = 0.0
         with self._averaged():
             # A detector tells its losses in training mode alone; its BatchNorm stays frozen in it.
-            self.net.train(self.net.kind == "boxes")
+            (self._to_train if self.net.kind == "boxes" else self.net.eval)()
             for i, batch in enumerate(self.batches(samples, 0, count * recipe.batch, recipe.batch)):
                 torch.manual_seed(i)
                 x, batch = self._on_device(batch)
