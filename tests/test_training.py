@@ -16,9 +16,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from safetensors.torch import save_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from lithepose.export import open_weights  # noqa: E402
+from lithepose.networks import build  # noqa: E402
 from lithepose.skeleton import COCO_17  # noqa: E402
 from lithepose.training.checkpoint import exclusive, load_checkpoint, save_checkpoint  # noqa: E402
 from lithepose.training.datasets import Source  # noqa: E402
@@ -167,6 +168,40 @@ def test_weights_of_another_network_are_refused(stick_photos):
     recipe = Recipe("lithe", (Source("sticks"),), resume_weights=other)
     with pytest.raises(ValueError, match=r"other\.safetensors"):
         train(recipe, stick_photos.parent, stick_photos.parent / "run")
+
+
+def test_parts_keep_their_weights_and_others_begin_anew(stick_photos):
+    folder = stick_photos.parent
+    (folder / "one.toml").write_text(RECIPE.format(steps=2))
+    first = load_file(train(Recipe.read(folder / "one.toml"), folder, folder / "one", quiet=True))
+    text = 'extends = "one.toml"\nresume_weights = "one/weights.safetensors"\nfresh = ["stages", "merge.0"]\n'
+    # Other joints: the ends of the stages do not fit.
+    (folder / "two.toml").write_text(f'{text}keep = ["front", "context"]\nskeleton = "lsp14"\nvalidate_every = 1\n')
+    recipe = replace(Recipe.read(folder / "two.toml"), validation=(Source("sticks", "val"),), validation_samples=4)
+    second = load_file(train(recipe, folder, folder / "two", quiet=True))
+    moved = {name.split(".")[0] for name in second if not torch.equal(second[name], first.get(name, torch.empty(0)))}
+    assert moved == {"lateral8", "lateral16", "merge", "stages"}
+    assert second["stages.0.heatmaps.weight"].shape[0] == 14 != first["stages.0.heatmaps.weight"].shape[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keep": ("frnt",)}, "keep = 'frnt': lithe has no such part; there are front, context, "),
+        ({"keep": ("front", "context", "lateral8", "lateral16", "merge", "stages")}, "nothing is left to train"),
+        ({"fresh": ("stage",)}, "no part 'stage'; there are front, context, "),
+        ({"fresh": ("stages.0",)}, "lacks|has"),  # the file's other stages do not fit these joints
+    ],
+)
+def test_parts_that_are_not_there_are_named(stick_photos, changes, message):
+    folder = stick_photos.parent
+    (folder / "mine.toml").write_text(RECIPE.format(steps=1))
+    recipe = Recipe.read(folder / "mine.toml")
+    net = build("lithe", **recipe.options | {"blocks": (1,)})
+    save_file(net.state_dict(), folder / "weights.safetensors")
+    recipe = replace(recipe, resume_weights=str(folder / "weights.safetensors"), **{"fresh": ("stages",)} | changes)
+    with pytest.raises(ValueError, match=message):
+        train(recipe, folder, folder / "run", quiet=True)
 
 
 def test_a_damaged_checkpoint_is_named(stick_photos):
