@@ -5,8 +5,9 @@
     done
     python benchmarks/one_person.py context-cpm --data DATA
 
-and likewise ``split-stream``; ``COMPARISONS`` below names all runs, and those that are missing are left out. A row a
-form: PCK@0.2 of the torso, as ``lithepose evaluate`` measures it; the mean squared error of the joints' places in
+and likewise ``split-stream`` and ``context-cpm-stage`` (second stages alone, all behind one first stage);
+``COMPARISONS`` below names all runs, and those that are missing are left out. A row a form: PCK@0.2 of the torso, as
+``lithepose evaluate`` measures it; the mean squared error of the joints' places in
 shares of the side of what the network looks at, on the first photos of the training set and on all of validation
 (paper 003's table 3 has such a pair; its unit is not said); and the network's time on one and on two threads, in turn.
 Only people with as many labelled joints as the recipe asks for count. Writes ``results/NAME.csv``, pictures of the
@@ -18,9 +19,9 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import machine
 import numpy as np
@@ -33,8 +34,11 @@ from lithepose.complexity import measure
 from lithepose.evaluate import Evaluation, common_joints, evaluate, people_to_measure, where_to_look
 from lithepose.export import export_weights, open_weights
 from lithepose.formats import open_dataset
+from lithepose.networks import build
 from lithepose.plot import lines
 from lithepose.predict import Predictor
+from lithepose.training.checkpoint import save_weights
+from lithepose.training.optimize import Average
 from lithepose.training.report import plot_losses, read_log
 
 ROOT = Path(__file__).parent.parent
@@ -54,6 +58,7 @@ class Comparison:
         validation: likewise.
         crop: of :func:`lithepose.evaluate.evaluate`.
         min_joints: likewise.
+        cuts: runs that are another network's first stages: its weights, in the folder of the project, and how many.
     """
 
     runs: dict[str, str]
@@ -61,6 +66,7 @@ class Comparison:
     validation: tuple[str, str]
     crop: str
     min_joints: int
+    cuts: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
 COMPARISONS = {
@@ -78,6 +84,27 @@ COMPARISONS = {
         "auto",
         1,
     ),
+    "context-cpm-stage": Comparison(
+        {
+            "first stage alone": "context-cpm-stage-first",
+            "no context": "context-cpm-stage-none",
+            "pyramid": "context-cpm-stage-pyramid",
+            "ASPP": "context-cpm-stage-aspp",
+            "U-shaped": "context-cpm-stage",
+            "U-shaped, 6 stages": "context-cpm-stage-six",
+            "the same, after 2": "context-cpm-stage-six-2",
+            "the same, after 4": "context-cpm-stage-six-4",
+        },
+        ("lspet-1.tar", "train"),
+        ("lspet-1.tar", "val"),
+        "auto",
+        1,
+        {
+            "context-cpm-stage-first": ("lithepose/weights/context_cpm.safetensors", 1),
+            "context-cpm-stage-six-2": ("runs/context-cpm-stage-six/weights.safetensors", 2),
+            "context-cpm-stage-six-4": ("runs/context-cpm-stage-six/weights.safetensors", 4),
+        },
+    ),
     "split-stream": Comparison(
         {
             "regression": "joint-regression-mini",
@@ -94,7 +121,7 @@ COMPARISONS = {
 
 
 def main(
-    name: Literal["context-cpm", "split-stream"],
+    name: Literal["context-cpm", "context-cpm-stage", "split-stream"],
     /,
     data: Path,
     runs: Path = ROOT / "runs",
@@ -112,6 +139,9 @@ def main(
     """
     logging.getLogger("torch").setLevel(logging.ERROR)
     compared = COMPARISONS[name]
+    for run, (whole, stages) in compared.cuts.items():
+        if (ROOT / whole).exists():
+            _cut(ROOT / whole, stages, runs / run)
     models = {form: runs / run / "weights.onnx" for form, run in compared.runs.items()}
     models = {form: path for form, path in models.items() if path.with_name("weights.safetensors").exists()}
     if not models:
@@ -124,7 +154,8 @@ def main(
     _time(models, rows)
     table = [row | {"cpu": machine.cpu()} for row in rows.values()]
     machine.write(out or ROOT / "results" / f"{name}.csv", table)
-    plot_losses({form: read_log(path.parent) for form, path in models.items()}, pictures / f"{name}-losses.png")
+    logs = {form: log for form, path in models.items() if (log := _log(path))}
+    plot_losses(logs, pictures / f"{name}-losses.png")
     lines(pictures / f"{name}-pck.png", *_shares(curves), "threshold, of the torso", "PCK: share of correct joints")
     for row in table:
         print(*(f"{k} {v}" for k, v in row.items()), sep="  ")
@@ -139,6 +170,21 @@ def _evaluate(predictor: Predictor, some: KeypointSet, compared: Comparison) -> 
     return evaluate(predictor, some, crop=compared.crop, min_joints=compared.min_joints)
 
 
+def _log(path: Path) -> list[dict[str, Any]]:
+    return read_log(path.parent) if path.with_name("log.jsonl").exists() else []
+
+
+def _cut(weights: Path, stages: int, run: Path) -> None:
+    """The first stages of a context_cpm, as a run of their own."""
+    whole, info = open_weights(weights)
+    options = asdict(whole.config) | {"stages": stages}
+    net = build(info.name, info.head, **options)
+    state = whole.state_dict()
+    net.load_state_dict({name: state[name] for name in net.state_dict()})
+    run.mkdir(parents=True, exist_ok=True)
+    save_weights(run / "weights.safetensors", Average(net, 0.0), info, options)
+
+
 def _export(path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -150,16 +196,16 @@ def _row(
 ) -> tuple[dict[str, object], Evaluation]:
     net, info = open_weights(path.with_name("weights.safetensors"))
     size = measure(net, 3, info.size, info.size)
-    predictor, last = Predictor(path), read_log(path.parent)[-1]
+    predictor, last = Predictor(path), (_log(path) or [{}])[-1]
     train = replace(train, photos=train.photos[:FIRST])
     seen, held_back = (_evaluate(predictor, some, compared) for some in (train, validation))
     row: dict[str, object] = {
         "form": form,
         "parameters": size.parameters,
         "gmacs": f"{size.macs / 1e9:.3f}",
-        "steps": last["step"],
-        "loss": f"{last['total']:.5f}",
-        "validation_loss": f"{last['validation']:.5f}",
+        "steps": last.get("step", ""),
+        "loss": f"{last['total']:.5f}" if last else "",
+        "validation_loss": f"{last['validation']:.5f}" if last else "",
         **_figures(held_back),
         "train_pck": f"{seen.scores['PCK@0.2']:.4f}",
     }
