@@ -7,16 +7,18 @@
 
 and likewise ``split-stream`` and ``context-cpm-stage`` (second stages alone, all behind one first stage);
 ``COMPARISONS`` below names all runs, and those that are missing are left out. A row a form: PCK@0.2 of the torso, as
-``lithepose evaluate`` measures it; the mean squared error of the joints' places in
-shares of the side of what the network looks at, on the first photos of the training set and on all of validation
-(paper 003's table 3 has such a pair; its unit is not said); and the network's time on one and on two threads, in turn.
-Only people with as many labelled joints as the recipe asks for count. Writes ``results/NAME.csv``, pictures of the
-losses and, after paper 003's figure 5, of the share of correct joints over the threshold.
+``lithepose evaluate`` measures it; the mean squared error of the joints' places in shares of the side of what the
+network looks at, on the first photos of the training set and on all of validation (paper 003's table 3 has such a
+pair; its unit is not said); and the network's time on one and on two threads, in turn. Where stages are compared, the
+loss is that of the last one. Only people with as many labelled joints as the recipe asks for count. Writes
+``results/NAME.csv``, pictures of the losses and, after paper 003's figure 5, of the share of correct joints over the
+threshold.
 """
 
 from __future__ import annotations
 
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -42,6 +44,7 @@ from lithepose.training.optimize import Average
 from lithepose.training.report import plot_losses, read_log
 
 ROOT = Path(__file__).parent.parent
+WEIGHTS = ROOT / "lithepose" / "weights"
 PICTURES = ROOT / "docs" / "images"
 IMAGES = "lspet-1.tar", "lspet-2.tar"
 FIRST = 495  # photos of the training set, as many as validation has
@@ -58,7 +61,8 @@ class Comparison:
         validation: likewise.
         crop: of :func:`lithepose.evaluate.evaluate`.
         min_joints: likewise.
-        cuts: runs that are another network's first stages: its weights, in the folder of the project, and how many.
+        cuts: forms that are another network's first stages: its weights (embedded ones, or those of a run), and how
+            many stages.
     """
 
     runs: dict[str, str]
@@ -86,23 +90,20 @@ COMPARISONS = {
     ),
     "context-cpm-stage": Comparison(
         {
-            "first stage alone": "context-cpm-stage-first",
             "no context": "context-cpm-stage-none",
             "pyramid": "context-cpm-stage-pyramid",
             "ASPP": "context-cpm-stage-aspp",
             "U-shaped": "context-cpm-stage",
             "U-shaped, 6 stages": "context-cpm-stage-six",
-            "the same, after 2": "context-cpm-stage-six-2",
-            "the same, after 4": "context-cpm-stage-six-4",
         },
         ("lspet-1.tar", "train"),
         ("lspet-1.tar", "val"),
         "auto",
         1,
         {
-            "context-cpm-stage-first": ("lithepose/weights/context_cpm.safetensors", 1),
-            "context-cpm-stage-six-2": ("runs/context-cpm-stage-six/weights.safetensors", 2),
-            "context-cpm-stage-six-4": ("runs/context-cpm-stage-six/weights.safetensors", 4),
+            "first stage alone": ("embedded:context_cpm", 1),
+            "6 stages, output of the 2nd": ("context-cpm-stage-six", 2),
+            "6 stages, output of the 4th": ("context-cpm-stage-six", 4),
         },
     ),
     "split-stream": Comparison(
@@ -139,22 +140,27 @@ def main(
     """
     logging.getLogger("torch").setLevel(logging.ERROR)
     compared = COMPARISONS[name]
-    for run, (whole, stages) in compared.cuts.items():
-        if (ROOT / whole).exists():
-            _cut(ROOT / whole, stages, runs / run)
     models = {form: runs / run / "weights.onnx" for form, run in compared.runs.items()}
     models = {form: path for form, path in models.items() if path.with_name("weights.safetensors").exists()}
     if not models:
         raise SystemExit(f"{runs}: none of {', '.join(compared.runs.values())}; train them first")
     train, validation = (_open(data, *where) for where in (compared.train, compared.validation))
     rows, curves = {}, {}
-    for form, path in track(models.items()):
-        _export(path)
-        rows[form], curves[form] = _row(form, path, compared, train, validation)
-    _time(models, rows)
+    with tempfile.TemporaryDirectory() as folder:
+        for form, (whole, stages) in compared.cuts.items():
+            name_of, embedded = whole.removeprefix("embedded:"), whole.startswith("embedded:")
+            weights = WEIGHTS / f"{name_of}.safetensors" if embedded else runs / whole / "weights.safetensors"
+            if weights.exists():
+                models[form] = _cut(weights, stages, Path(folder) / str(len(models)))
+        for form, path in track(models.items()):
+            _export(path)
+            rows[form], curves[form] = _row(form, path, compared, train, validation)
+        _time(models, rows)
     table = [row | {"cpu": machine.cpu()} for row in rows.values()]
     machine.write(out or ROOT / "results" / f"{name}.csv", table)
     logs = {form: log for form, path in models.items() if (log := _log(path))}
+    if compared.cuts:  # sums over different stages cannot be compared
+        logs = {form: [{"step": row["step"], "total": row["heatmaps"]} for row in log] for form, log in logs.items()}
     plot_losses(logs, pictures / f"{name}-losses.png")
     lines(pictures / f"{name}-pck.png", *_shares(curves), "threshold, of the torso", "PCK: share of correct joints")
     for row in table:
@@ -174,15 +180,16 @@ def _log(path: Path) -> list[dict[str, Any]]:
     return read_log(path.parent) if path.with_name("log.jsonl").exists() else []
 
 
-def _cut(weights: Path, stages: int, run: Path) -> None:
-    """The first stages of a context_cpm, as a run of their own."""
+def _cut(weights: Path, stages: int, run: Path) -> Path:
+    """The first stages of a context_cpm, as a run of their own; where its ONNX file shall be."""
     whole, info = open_weights(weights)
     options = asdict(whole.config) | {"stages": stages}
     net = build(info.name, info.head, **options)
     state = whole.state_dict()
     net.load_state_dict({name: state[name] for name in net.state_dict()})
-    run.mkdir(parents=True, exist_ok=True)
+    run.mkdir()
     save_weights(run / "weights.safetensors", Average(net, 0.0), info, options)
+    return run / "weights.onnx"
 
 
 def _export(path: Path) -> None:
@@ -204,8 +211,8 @@ def _row(
         "parameters": size.parameters,
         "gmacs": f"{size.macs / 1e9:.3f}",
         "steps": last.get("step", ""),
-        "loss": f"{last['total']:.5f}" if last else "",
-        "validation_loss": f"{last['validation']:.5f}" if last else "",
+        "loss": f"{last['heatmaps' if compared.cuts else 'total']:.5f}" if last else "",
+        **({} if compared.cuts else {"validation_loss": f"{last['validation']:.5f}"}),
         **_figures(held_back),
         "train_pck": f"{seen.scores['PCK@0.2']:.4f}",
     }

@@ -91,9 +91,16 @@ def test_a_recipe_extends_another(tmp_path):
     (tmp_path / "bad.toml").write_text('extends = "base.toml"\noptimizer = "lion"\n')
     with pytest.raises(ValueError, match="adamw, adam, sgd"):
         Recipe.read(tmp_path / "bad.toml")
-    (tmp_path / "bad.toml").write_text('extends = "base.toml"\nresume_weights = ""\nfresh = ["stages"]\n')
-    with pytest.raises(ValueError, match=r"bad\.toml.*fresh.*resume_weights"):
-        Recipe.read(tmp_path / "bad.toml")
+    for chance in (
+        'resume_weights = ""\nreinit = ["x"]',
+        'frozen = ["x"]\nreinit = ["x"]',
+        'resume_weights = ""\nfrozen = ["x"]',
+    ):
+        (tmp_path / "bad.toml").write_text(f'extends = "base.toml"\n{chance}\n')
+        with pytest.raises(
+            ValueError, match=r"bad\.toml: (reinit .* needs resume_weights|frozen .* as chance made them)"
+        ):
+            Recipe.read(tmp_path / "bad.toml")
 
 
 def test_rates_by_schedule():

@@ -17,6 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
+from torch import nn  # noqa: E402
 
 from lithepose.export import open_weights  # noqa: E402
 from lithepose.networks import build  # noqa: E402
@@ -170,38 +171,60 @@ def test_weights_of_another_network_are_refused(stick_photos):
         train(recipe, stick_photos.parent, stick_photos.parent / "run")
 
 
-def test_parts_keep_their_weights_and_others_begin_anew(stick_photos):
+def pretrained(folder: Path, blocks: tuple[int, ...] = (1, 1)) -> Recipe:
+    """A recipe whose network has the weights of a file, and other joints: at the ends of the stages they do not fit."""
+    (folder / "mine.toml").write_text(RECIPE.format(steps=2))
+    recipe = Recipe.read(folder / "mine.toml")
+    net = build("lithe", **recipe.options | {"blocks": blocks})
+    save_file(net.state_dict(), folder / "weights.safetensors")
+    return replace(recipe, resume_weights=str(folder / "weights.safetensors"), skeleton="lsp14", reinit=("stages",))
+
+
+def test_modules_keep_their_weights_and_others_begin_anew(stick_photos):
     folder = stick_photos.parent
-    (folder / "one.toml").write_text(RECIPE.format(steps=2))
-    first = load_file(train(Recipe.read(folder / "one.toml"), folder, folder / "one", quiet=True))
-    text = 'extends = "one.toml"\nresume_weights = "one/weights.safetensors"\nfresh = ["stages", "merge.0"]\n'
-    # Other joints: the ends of the stages do not fit.
-    (folder / "two.toml").write_text(f'{text}keep = ["front", "context"]\nskeleton = "lsp14"\nvalidate_every = 1\n')
-    recipe = replace(Recipe.read(folder / "two.toml"), validation=(Source("sticks", "val"),), validation_samples=4)
-    second = load_file(train(recipe, folder, folder / "two", quiet=True))
-    moved = {name.split(".")[0] for name in second if not torch.equal(second[name], first.get(name, torch.empty(0)))}
-    assert moved == {"lateral8", "lateral16", "merge", "stages"}
-    assert second["stages.0.heatmaps.weight"].shape[0] == 14 != first["stages.0.heatmaps.weight"].shape[0]
+    recipe = replace(pretrained(folder), reinit=("stages", "merge"), frozen=("front", "context"))
+    recipe = replace(recipe, validation=(Source("sticks", "val"),), validation_samples=4, validate_every=1)
+    file = load_file(folder / "weights.safetensors")
+
+    def same(state: dict[str, torch.Tensor]) -> set[str]:
+        differ = {name.split(".")[0] for name in state if not torch.equal(state[name].half(), file[name].half())}
+        return {name.split(".")[0] for name in state} - differ
+
+    shared = {name for name, tensor in file.items() if tensor.is_floating_point() and tensor.numel() > 1}
+    trainer = Trainer(recipe, folder, folder / "run", World())
+    began = {name: tensor for name, tensor in trainer.net.state_dict().items() if name in shared}
+    fits = {name: tensor for name, tensor in began.items() if tensor.shape == file[name].shape}
+    assert began.keys() - fits.keys() == {name for name in shared if "heatmaps" in name or "fields" in name} | {
+        "stages.1.joints.0.0.weight",
+        "stages.1.limbs.0.0.weight",
+    }
+    assert same(fits) == {"front", "context", "lateral8", "lateral16"}
+    trainer.wake(0)  # a detector's frozen heads, too, have losses in training mode alone; but their BatchNorm rests
+    norms = {isinstance(m, nn.BatchNorm2d): m.training for m in trainer.net.context.modules()}
+    assert norms == {True: False, False: True}
+    assert all(m.training for m in trainer.net.stages.modules())
+    ended = load_file(train(recipe, folder, folder / "run", quiet=True))
+    assert same({name: ended[name] for name in fits}) == {"front", "context"}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"keep": ("frnt",)}, "keep = 'frnt': lithe has no such part; there are front, context, "),
-        ({"keep": ("front", "context", "lateral8", "lateral16", "merge", "stages")}, "nothing is left to train"),
-        ({"fresh": ("stage",)}, "no part 'stage'; there are front, context, "),
-        ({"fresh": ("stages.0",)}, "lacks|has"),  # the file's other stages do not fit these joints
+        ({"frozen": ("frnt",)}, "frozen: no module 'frnt'; the network has front, context, .* \\(lithe\\)"),
+        (
+            {"frozen": ("front", "context", "lateral8", "lateral16", "merge", "stages")},
+            "frozen: nothing is left to train",
+        ),
+        ({"reinit": ("stages.2",)}, "reinit: no module 'stages.2'; stages has 0, 1 "),
+        ({"reinit": ("stages.1.joints",)}, "weights of other options or joints .*stages\\.1\\.fields.*reinit"),
+        ({"reinit": ("stages.0",), "skeleton": ""}, r"lacks \['stages\.1\."),
     ],
 )
-def test_parts_that_are_not_there_are_named(stick_photos, changes, message):
+def test_modules_that_are_not_there_are_named(stick_photos, changes, message):
     folder = stick_photos.parent
-    (folder / "mine.toml").write_text(RECIPE.format(steps=1))
-    recipe = Recipe.read(folder / "mine.toml")
-    net = build("lithe", **recipe.options | {"blocks": (1,)})
-    save_file(net.state_dict(), folder / "weights.safetensors")
-    recipe = replace(recipe, resume_weights=str(folder / "weights.safetensors"), **{"fresh": ("stages",)} | changes)
+    recipe = pretrained(folder, (1,) if "skeleton" in changes else (1, 1))
     with pytest.raises(ValueError, match=message):
-        train(recipe, folder, folder / "run", quiet=True)
+        train(replace(recipe, **changes), folder, folder / "run", quiet=True)
 
 
 def test_a_damaged_checkpoint_is_named(stick_photos):

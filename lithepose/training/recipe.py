@@ -23,8 +23,8 @@ class Recipe:
     skeleton: str = ""  # joints: "data" takes those of the first data set, else a name of lithepose.skeleton.SKELETONS
     start: str = ""  # of the front: a file relative to the data folder, or as networks.backbones.read_start has it
     resume_weights: str = ""  # or weights of an earlier run; in a file relative to it
-    fresh: tuple[str, ...] = ()  # parts of the network, "refinements" or "initial.4", that those weights are not for
-    keep: tuple[str, ...] = ()  # parts that stay as they began: no gradients, BatchNorm by its averages
+    reinit: tuple[str, ...] = ()  # modules, "refinements" or "stages.0.heatmaps", that these weights are not for
+    frozen: tuple[str, ...] = ()  # modules that stay as they began: no gradients, BatchNorm by its running statistics
 
     size: int = 256
     batch: int = 32  # over all processes
@@ -86,8 +86,11 @@ class Recipe:
         for key, known in CHOICES.items():
             if getattr(recipe, key) not in known:
                 raise ValueError(f"{path}: {key} = {getattr(recipe, key)!r}; there are {', '.join(known)}")
-        if recipe.fresh and not recipe.resume_weights:
-            raise ValueError(f"{path}: fresh = {list(recipe.fresh)} needs resume_weights, for the other parts")
+        if recipe.reinit and not recipe.resume_weights:
+            raise ValueError(f"{path}: reinit = {list(recipe.reinit)} needs resume_weights, for the other modules")
+        chance = [name for name in recipe.frozen if name in recipe.reinit or not recipe.resume_weights]
+        if chance and not recipe.start:
+            raise ValueError(f"{path}: frozen = {chance} would stay as chance made them; give them weights")
         if recipe.schedule == "plateau" and not recipe.validation:
             raise ValueError(f"{path}: schedule = 'plateau' needs [[validation]] data to see one")
         return recipe
@@ -178,6 +181,8 @@ def same_recipe(recipe: Recipe, path: Path) -> None:
     if not path.exists():
         return
     before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(recipe.to_json())
-    differ = [key for key in now if key not in MAY_CHANGE and key in before and not _same(now[key], before[key])]
+    # A key that a later version has added was what it is by default.
+    before = json.loads(Recipe("", ()).to_json()) | before
+    differ = [key for key in now if key not in MAY_CHANGE and not _same(now[key], before[key])]
     if differ:
         raise ValueError(f"{path.parent}: was begun with another {', '.join(differ)}; name another run, or remove it")

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from ..annotations import KeypointSet
 from ..formats import open_dataset
-from ..networks import Network, Scaled, build, head_of, load_imagenet, load_weights
+from ..networks import Network, Scaled, build, find_module, head_of, load_imagenet, load_weights
 from ..networks.backbones import MobileNetV1
 from ..runtime.torch import describe
 from ..skeleton import SKELETONS, Head
@@ -89,7 +89,8 @@ class Trainer:
         if recipe.start and not checkpoint.exists():
             load_imagenet(net, recipe.start if ":" in recipe.start else root / recipe.start)
         if recipe.resume_weights and not checkpoint.exists():
-            load_weights(net, recipe.resume_weights, recipe.fresh)
+            self._modules("reinit", net)
+            load_weights(net, recipe.resume_weights, recipe.reinit)
         self.scale = Scaled(net).to(world.device)
         net = world.synced(net)
         # torchvision's detector takes views of maps that only the usual order of memory allows.
@@ -97,14 +98,12 @@ class Trainer:
         # A search for the fastest kernels pays where all batches have one shape; boxes come in any number.
         torch.backends.cudnn.benchmark = world.device.type == "cuda" and net.kind != "boxes"
         self.net: Network = net.to(world.device).to(memory_format=self.order).train()
-        self.kept = [self._part(name) for name in recipe.keep]
+        self.frozen = self._modules("frozen", self.net)
         self.blocks = len(net.front.blocks) if isinstance(getattr(net, "front", None), MobileNetV1) else 0
         if recipe.freeze and not self.blocks:
             raise ValueError(f"freeze = {recipe.freeze}: only a MobileNetV1 front can keep its first blocks")
         if recipe.frozen_steps and not hasattr(net, "front"):
             raise ValueError(f"frozen_steps = {recipe.frozen_steps}: {recipe.network} has no front to freeze")
-        if {*self.net.parameters()} <= {p for part in self.kept for p in part.parameters()}:
-            raise ValueError(f"keep = {list(recipe.keep)}: nothing is left to train")
         self.optimizer, self.average = make_optimizer(self.net, recipe), Average(self.net, recipe.ema)
         self.plateau, self.first = Plateau(), 0
         if checkpoint.exists():
@@ -207,22 +206,27 @@ class Trainer:
                 blocks = self.blocks if frozen else self.recipe.freeze
                 if blocks:
                     front.freeze(blocks)
-        for part in self.kept:
-            part.requires_grad_(False)
+        for module in self.frozen:
+            module.requires_grad_(False)
         self._to_train()
+        if not any(p.requires_grad for p in self.net.parameters()):
+            said = ", ".join(key for key in ("frozen", "freeze", "frozen_steps") if getattr(self.recipe, key))
+            raise ValueError(f"{said}: nothing is left to train at step {step}; leave some of it out")
         return self.world.wrap(self.net)
 
-    def _part(self, name: str) -> nn.Module:
-        parts = dict(self.net.named_modules(remove_duplicate=False))
-        if name not in parts:
-            there = ", ".join(dict(self.net.named_children()))
-            raise ValueError(f"keep = {name!r}: {self.recipe.network} has no such part; there are {there} and theirs")
-        return parts[name]
+    def _modules(self, key: str, net: nn.Module) -> list[nn.Module]:
+        try:
+            return [find_module(net, name) for name in getattr(self.recipe, key)]
+        except ValueError as error:
+            raise ValueError(f"{key}: {error} ({self.recipe.network})") from error
 
     def _to_train(self) -> None:
+        """Training mode, but for BatchNorm of frozen modules. Detectors have losses in this mode alone."""
         self.net.train()
-        for part in self.kept:
-            part.eval()
+        for module in self.frozen:
+            for norm in module.modules():
+                if isinstance(norm, nn.modules.batchnorm._BatchNorm):  # pyright: ignore[reportPrivateUsage]
+                    norm.eval()
 
     def step(self, called: nn.Module, batch: Batch, step: int) -> dict[str, float]:
         """Forward, loss in fp32, clipped gradient."""
