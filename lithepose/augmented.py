@@ -25,7 +25,8 @@ def unmirror(result: Maps | Found, head: Head, width: int) -> Maps | Found:
     heatmaps = result.heatmaps[order, :, ::-1]
     limbs = np.array(head.limb_flip_order, int)
     fields = result.fields.reshape(-1, 2, *result.fields.shape[1:])[limbs, :, :, ::-1]
-    fields = fields * np.array([-1, 1], np.float32)[:, None, None]  # what pointed left points right
+    sign = np.array(head.limb_flip_sign, np.float32).reshape(-1, 1, 1, 1)
+    fields = fields * sign * np.array([-1, 1], np.float32)[:, None, None]  # what pointed left points right
     return Maps.from_arrays(np.ascontiguousarray(heatmaps), fields.reshape(result.fields.shape))
 
 

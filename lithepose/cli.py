@@ -90,7 +90,8 @@ def predict(
         size: longer side of the network's input; 0 is the model's own. Larger finds smaller people, slower.
         threads: of the network; 0 takes one a core.
         threshold: lowest score of a joint, above 0 and below 1. Default: 0.18.
-        complete: guess the joints of a person that were not found; their scores are below half the threshold.
+        complete: guess the joints of a person that were not found (of COCO's 17); their scores are below half the
+            threshold.
         flip: look at the mirrored picture as well, and average: better, at twice the time.
         boxes: for networks of one person, where people are: name of a model that finds them (with its own size and
             threshold), or a .json {"photo.jpg": [[x, y, width, height], ...]}. Default: one, who fills the picture.
@@ -101,6 +102,7 @@ def predict(
     from .decode import DecodeConfig
     from .frames import expand
     from .predict import Predictor, Steps
+    from .skeleton import COCO_17, OPENPOSE_18
     from .track import Following
     from .warm import WarmStart
 
@@ -126,6 +128,9 @@ def predict(
     else:
         steps = Steps.whole(WarmStart(one).look) if warm_start else one.steps()
     format = format or ("csv" if json and json.suffix.lower() == ".csv" else "lithepose")
+    theirs = {"coco": COCO_17, "openpose": OPENPOSE_18}.get(format)
+    if theirs and not set(theirs.joints) & set(one.head.output.joints):
+        raise ValueError(f"--format {format}: it has none of {model}'s joints; take lithepose or csv")
     if json is None:
         out = out or Path("out")
         name = {"lithepose": "poses.jsonl", "coco": "poses.json", "csv": "poses.csv", "openpose": "openpose"}[format]

@@ -57,7 +57,7 @@ def export(
         network: name of the network. Default: what the weights' file says.
         options: its options, as json. Default: what the weights' file says, or none.
         out: file to write. Default: beside the weights.
-        size: longer side of the input that the model shall use by default. Default: the network's own, else 512.
+        size: longer side of the input that the model shall use by default. Default: what it was trained at, else 512.
     """
     try:
         from .export import export_weights

@@ -132,6 +132,8 @@ class Predictor:
         self.config, self.flip, self.scales = config or DecodeConfig(), flip, scales
         if self.config.complete:
             PosePrior.of(self.head.output)  # say at once if there is none
+        if flip:
+            _ = self.head.limb_flip_order  # likewise
 
     def __repr__(self) -> str:
         return f"<Predictor of {self.runtime.info.name}, longer side {self.size}>"

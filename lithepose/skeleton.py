@@ -130,10 +130,32 @@ class Head:
 
     @cached_property
     def limb_flip_order(self) -> tuple[int, ...]:
-        """Limb i of the mirrored picture is limb ``limb_flip_order[i]`` of the original."""
+        """Limb i of the mirrored picture is limb ``limb_flip_order[i]`` of the original, up to its direction.
+
+        Raises:
+            ValueError: a limb has no mirror image among the limbs; names it.
+        """
+        index = {frozenset(limb): i for i, limb in enumerate(self.limbs)}
+        for limb, mirrored in zip(self.limbs, self._mirrored_limbs, strict=True):
+            if frozenset(mirrored) not in index:
+                (a, b), (c, d) = ([self.skeleton.joints[i] for i in pair] for pair in (limb, mirrored))
+                name = self.skeleton.name
+                raise ValueError(f"no flip: {name} joins {a} and {b}, but not, in the mirror, {c} and {d}")
+        return tuple(index[frozenset(limb)] for limb in self._mirrored_limbs)
+
+    @cached_property
+    def limb_flip_sign(self) -> tuple[int, ...]:
+        """-1 where limb i of the mirrored picture runs against limb ``limb_flip_order[i]`` of the original, else 1.
+
+        So does a limb from a left joint to its right one.
+        """
+        pairs = zip(self._mirrored_limbs, self.limb_flip_order, strict=True)
+        return tuple(1 if self.limbs[i] == limb else -1 for limb, i in pairs)
+
+    @property
+    def _mirrored_limbs(self) -> list[tuple[int, int]]:
         swap = self.skeleton.flip_order
-        index = {limb: i for i, limb in enumerate(self.limbs)}
-        return tuple(index[swap[a], swap[b]] for a, b in self.limbs)
+        return [(swap[a], swap[b]) for a, b in self.limbs]
 
 
 def _pairs(text: str) -> tuple[tuple[int, int], ...]:

@@ -82,3 +82,8 @@ def test_the_worked_example(mine):
     assert len(list((mine / "drawn").glob("*.png"))) + len(list((mine / "drawn").glob("*.jpg"))) == 80
     picture = cv2.imread(str(next((mine / "drawn").glob("val-0.*"))))
     assert np.abs(picture.astype(int) - cv2.imread(str(mine / "mine" / "val-0.png"))).sum() > 1000
+    predict = [sys.executable, "-m", "lithepose", "predict", "mine/val-0.png", "--model", "mine.onnx"]
+    assert subprocess.run([*predict, "--flip"], cwd=mine, capture_output=True, timeout=100, check=False).returncode == 0
+    done = subprocess.run([*predict, "--format", "coco"], cwd=mine, capture_output=True, timeout=100, check=False)
+    assert done.returncode == 2
+    assert b"none of mine.onnx's joints" in done.stderr

@@ -15,7 +15,8 @@ from lithepose.image import GREY, MARGIN, cut, fit
 from lithepose.metrics import pck, torso_length
 from lithepose.predict import Predictor
 from lithepose.runtime.onnx import ModelInfo
-from lithepose.skeleton import COCO_HEAD, FLIC_11, FLIC_HEAD, LSP_14
+from lithepose.skeleton import COCO_17, COCO_HEAD, FLIC_11, FLIC_HEAD, LSP_14, Head, Skeleton
+from lithepose.training.targets import fields, heatmaps
 
 
 def test_by_hand():
@@ -189,6 +190,31 @@ def test_mirrored_maps_are_the_maps_of_the_mirror_image():
     j = COCO_HEAD.limbs.index((COCO_HEAD.skeleton.joints.index("right_elbow"), right))
     assert np.array_equal(once.fields[2 * i], -fields[2 * j][:, ::-1])
     assert np.array_equal(once.fields[2 * i + 1], fields[2 * j + 1][:, ::-1])
+
+
+@pytest.mark.parametrize("skeleton", [COCO_17, LSP_14], ids=lambda s: s.name)
+def test_maps_of_mirrored_people_are_the_mirrored_maps(skeleton):
+    """Also where an edge joins left to right, as hips, and where one side's edges run upwards and the other's down."""
+    head = Head(skeleton, skeleton, skeleton.edges)
+    assert -1 in head.limb_flip_sign
+    rng = np.random.default_rng(0)
+    joints = np.concatenate([rng.uniform(0, 64, (2, len(skeleton), 2)), np.full((2, len(skeleton), 1), 2)], 2)
+    mirrored = joints[:, list(skeleton.flip_order)] * [-1, 1, 1] + [63, 0, 0]
+
+    def maps(joints: np.ndarray) -> Maps:
+        return Maps.from_arrays(heatmaps(joints, head, 8, 8), fields(joints, head, 8, 8), 64)
+
+    back = unmirror(maps(mirrored), head, 64)
+    assert isinstance(back, Maps)
+    assert np.allclose(back.heatmaps, maps(joints).heatmaps, atol=1e-5)
+    assert np.allclose(back.fields, maps(joints).fields, atol=1e-5)
+
+
+def test_a_limb_without_its_mirror_image_is_named():
+    skeleton = Skeleton("hat", ("top", "left_rim", "right_rim"), ((0, 1), (1, 2)), ((1, 2),))
+    head = Head(skeleton, skeleton, skeleton.edges)
+    with pytest.raises(ValueError, match="hat joins top and left_rim, but not, in the mirror, top and right_rim"):
+        head.limb_flip_order  # noqa: B018
 
 
 def test_mirrored_coordinates():

@@ -264,7 +264,7 @@ def read_start(start: str | Path) -> dict[str, Tensor]:
         from torchvision.models import get_model_weights  # pyright: ignore[reportMissingImports]
 
         weights: Any = get_model_weights(name)
-        return weights.DEFAULT.get_state_dict(progress=True, check_hash=True)
+        return weights.DEFAULT.get_state_dict(progress=True, check_hash=True, weights_only=True)
     if package == "timm" and name:
         import timm  # pyright: ignore[reportMissingImports]
 
