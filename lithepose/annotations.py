@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import tarfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,12 +50,16 @@ class Photos:
     @staticmethod
     def _members(source: Path) -> Iterator[tuple[str, Place]]:
         try:
-            with tarfile.open(source, "r:") as archive:
+            archive = tarfile.open(source, "r:")  # noqa: SIM115
+        except tarfile.ReadError as error:
+            raise ValueError(f"{source}: compressed archive; unpack it, or store it as plain .tar") from error
+        with archive:
+            try:
                 for member in archive:
                     if member.isfile():
                         yield member.name, (source, member.offset_data, member.size)
-        except tarfile.ReadError as error:
-            raise ValueError(f"{source}: compressed archive; unpack it, or store it as plain .tar") from error
+            except tarfile.ReadError as error:
+                raise ValueError(f"{source}: the archive is cut off ({error}); copy it again") from error
 
     def _place(self, name: str) -> Place | None:
         for candidate in (
@@ -142,7 +147,7 @@ class KeypointSet:
             ValueError: the json is not COCO-keypoint format.
         """
         path = Path(data)
-        if path.suffix in (".json", ".gz") and path.is_file():
+        if is_json(path):
             raw, where = path.read_bytes(), str(path)
             files = Photos(*(images or (path.parent,)), prefer=split)
         else:
@@ -157,15 +162,29 @@ class KeypointSet:
         try:
             content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
             return cls(where, _photos(content), _skeleton(content), files)
-        except (ValueError, KeyError, TypeError, IndexError, OSError) as error:
-            raise ValueError(f"{where}: not a COCO-keypoint json ({error!r})") from error
+        except (ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, zlib.error) as error:
+            # Not its repr, which of a file in another code would be the whole file.
+            raise ValueError(f"{where}: not a COCO-keypoint json ({type(error).__name__}: {error})") from error
+
+
+def is_json(path: Path) -> bool:
+    """Whether it is annotations themselves, not a folder or archive that holds them."""
+    return path.name.endswith((".json", ".json.gz")) and path.is_file()
 
 
 def _photos(content: dict[str, Any]) -> tuple[Photo, ...]:
     people: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
-    category = content["categories"][0].get("id", 1)
+    category, joints = content["categories"][0].get("id", 1), len(content["categories"][0]["keypoints"])
+    if any(not isinstance(number, int) for number in people):
+        raise ValueError("an image's id is no whole number")
     for annotation in content["annotations"]:
         if annotation.get("category_id", category) == category:
+            given = annotation["keypoints"]
+            if len(given) != 3 * joints or not all(isinstance(number, (int, float)) for number in given):
+                raise ValueError(
+                    f"annotation {annotation.get('id')}: keypoints must be {3 * joints} numbers, three for each of the"
+                    f" category's {joints}; there are {len(given)}"
+                )
             visible = sum(v > 0 for v in annotation["keypoints"][2::3])
             area = 0.53 * annotation["bbox"][2] * annotation["bbox"][3]  # of people's outlines in COCO
             people[annotation["image_id"]].append({"num_keypoints": visible, "area": area} | annotation)

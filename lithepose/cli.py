@@ -136,7 +136,7 @@ def predict(
         name = {"lithepose": "poses.jsonl", "coco": "poses.json", "csv": "poses.csv", "openpose": "openpose"}[format]
         json = out / name
     _keep_sources(json, [*(i.source for i in inputs), boxes, model])
-    follow = Following(smooth) if track or smooth else lambda frame, poses: poses
+    follow = Following(smooth, one.config.guessed) if track or smooth else lambda frame, poses: poses
     return _predict(steps, follow, [i for i in inputs if i.source not in failures], out, json, format, failures)
 
 
@@ -189,7 +189,8 @@ def _predict(
 
     began, count, people, stopped, unwritten = time.perf_counter(), 0, 0, False, dict[str, str]()
     # The folder first: what is in an earlier result file shall outlive a call that cannot be carried out.
-    pictures = PictureSink(out, [i.source for i in inputs if i.kind != "live"]) if out else None
+    named = [*(i.source for i in inputs if i.kind != "live"), *failures]
+    pictures = PictureSink(out, named) if out else None
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn()
     progress = Progress(*columns, console=err_console, disable=not err_console.is_terminal, transient=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json as json_module
+from collections.abc import Set
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -63,6 +64,7 @@ def evaluate(
     for path, option in ((json, "--json"), (curve, "--curve")):
         if path:
             check_output(path, option)
+            _not_over(path, option, (data, Path(model), *images))
     if curve:  # before an hour of predictions, not after
         if curve.suffix.lower() not in (".png", ".svg", ".pdf"):
             raise ValueError(f"--curve {curve}: name a .png, .svg or .pdf")
@@ -77,6 +79,9 @@ def evaluate(
         except ImportError as error:
             raise missing("evaluate", "evaluate", error) from error
     dataset = open_dataset(data, split, images)
+    for path, option in ((json, "--json"), (curve, "--curve")):
+        if path:
+            _not_over(path, option, (data, *images), {Path(photo.file_name).name for photo in dataset.photos})
     if first:
         dataset = replace(dataset, photos=dataset.photos[:first])
 
@@ -97,6 +102,29 @@ def evaluate(
     if curve:
         save_curve(done, dataset.skeleton, curve)
     return OK
+
+
+def _not_over(path: Path, option: str, read: tuple[Path, ...], photos: Set[str] = frozenset()) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        path: to write.
+        option: that names it.
+        read: files, and folders in which annotations (a json object; results are a list) and photos are read.
+        photos: their names.
+
+    Raises:
+        ValueError: it is one of them.
+    """
+    if not path.is_file():
+        return
+    there = [source for source in read if source.exists()]
+    if any(source.is_dir() and source.resolve() in path.resolve().parents for source in there):
+        with path.open("rb") as file:
+            annotations = file.read(100).lstrip()[:1] == b"{"
+        there += [path] if annotations or path.name in photos else []
+    if any(path.samefile(source) for source in there):
+        raise ValueError(f"{option} {path}: is one of the files to read; name another")
 
 
 def benchmark(
@@ -132,6 +160,7 @@ def benchmark(
         raise ValueError("--binary measures networks of its own: give no model, picture or size")
     if out:
         check_output(out, "--out")
+        _not_over(out, "--out", (*map(Path, models), *([picture] if picture else [])))
     if binary:
         try:
             from .benchmark_binary import COLUMNS, about, tables

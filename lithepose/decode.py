@@ -89,6 +89,11 @@ class DecodeConfig:
     by_limb: bool = False  # group limb by limb as OpenPose does, not the best limb of the picture first
     complete: bool = False  # guess the joints of a person that were not found, for COCO's joints
 
+    @property
+    def guessed(self) -> float:
+        """Score below which a joint is a guess; those of guesses are below half of it."""
+        return self.peak if self.complete else 0.0
+
 
 # Neighbours of a cell, x and y: those before it in the map, itself, right of it and below.
 _AROUND = np.array([(-1, -1), (0, -1), (1, -1), (-1, 0), (0, 0), (1, 0), (0, 1)])

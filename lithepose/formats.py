@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .annotations import KeypointSet, Photo, Photos
+from .annotations import KeypointSet, Photo, Photos, is_json
 from .skeleton import FLIC_11, LIP_16, LSP_14, MPII_16, Skeleton
 
 EXPECTED = """COCO   annotations/person_keypoints_<split>2017.json and <split>2017/ (cocodataset.org), or <split>.json
@@ -43,7 +43,7 @@ def open_dataset(data: str | Path, split: str = "val", images: tuple[str | Path,
         ImportError: a .mat file without scipy.
     """
     path = Path(data)
-    if path.suffix in (".json", ".gz") and path.is_file():
+    if is_json(path):
         return KeypointSet.open(path, split, images)
     files = Photos(path, *images, prefer=split)
     for name in (f"annot/{'valid' if split == 'val' else split}.json", f"lip_{split}_set.csv", *MATS):
@@ -54,7 +54,9 @@ def open_dataset(data: str | Path, split: str = "val", images: tuple[str | Path,
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, SplitError):
                 raise
-            raise ValueError(f"{path}/{name}: not in the data set's format ({error!r})") from error
+            raise ValueError(
+                f"{path}/{name}: not in the data set's format ({type(error).__name__}: {error})"
+            ) from error
         if not photos:
             raise ValueError(f"{path}/{name}: no annotated photo in split {split!r}")
         return KeypointSet(f"{path}/{name}", tuple(photos), skeleton, files)

@@ -8,9 +8,10 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from urllib.request import urlopen
 
 import cv2
@@ -147,9 +148,9 @@ def frames(inputs: Iterable[Input]) -> Iterator[Frame | Failed]:
 def _picture(item: Input) -> Iterator[Frame]:
     if ADDRESS.match(item.source):
         try:
-            with urlopen(item.source, timeout=30) as answer:
+            with urlopen(quote(item.source, safe="%/:=&?~#+!$,;'@()*[]"), timeout=30) as answer:
                 image = decode_image(answer.read(MAX_PICTURE))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             reason = getattr(error, "reason", None)  # urllib wraps what the system says
             why = reason if isinstance(reason, Exception) else error
             raise UnreadableImage(f"{shown(item.source)}: cannot be fetched or read ({why})") from error
@@ -181,6 +182,11 @@ def shown(source: str) -> str:
     return f"{scheme}://" + "/".join("..." if "=" in part or "&" in part else part for part in rest.split("/"))
 
 
+def _located(source: str) -> str:
+    """A file by its folder too: FFmpeg takes what stands before a colon, as in ``12:30.mp4``, for a protocol."""
+    return os.path.abspath(source) if os.path.exists(source) else source
+
+
 def _promised(path: str) -> int:
     """Frames that a video file says it has; 0 where it does not say.
 
@@ -190,16 +196,16 @@ def _promised(path: str) -> int:
     from av.error import FFmpegError
 
     try:
-        with av.open(path) as container:
+        with av.open(_located(path), metadata_errors="replace") as container:  # titles are often in no known code
             return container.streams.video[0].frames
-    except (FFmpegError, OSError, IndexError):
+    except (FFmpegError, OSError, ValueError, IndexError):
         return 0
 
 
 def _video(item: Input) -> Iterator[Frame]:
     live, name = item.kind == "live", shown(item.source)
     camera = re.fullmatch("[0-9]{1,3}", item.source) and live and not os.path.exists(item.source)
-    capture = cv2.VideoCapture(int(item.source) if camera else item.source)
+    capture = cv2.VideoCapture(int(item.source) if camera else _located(item.source))
     try:
         if not capture.isOpened():
             what = (

@@ -127,6 +127,10 @@ class Predictor:
                 f"size {self.size}{sizes}: the longer side of the network's input must be 32 to 4096 pixels"
             )
         info = self.runtime.info
+        if info.single and (flip or len(scales) > 1):
+            raise ValueError(
+                f"{info.name} finds boxes, and whose box is whose in several looks is not said: no flip or scales"
+            )
         if info.fixed and (self.size, scales) != (info.size, (1.0,)):
             raise ValueError(f"size {self.size}, scales {scales}: {info.name} takes {info.size} alone")
         self.config, self.flip, self.scales = config or DecodeConfig(), flip, scales
@@ -192,7 +196,7 @@ class Predictor:
             UnreadableImage: a picture cannot be read; :func:`lithepose.frames.frames` goes on instead.
         """
         sources = [source] if isinstance(source, (str, Path, int)) else list(source)
-        following = Following(smooth) if track or smooth else None
+        following = Following(smooth, self.config.guessed) if track or smooth else None
         steps = Steps.whole(WarmStart(self).look) if warm_start else self.steps()
         for frame, prepared in ahead(prepared_frames(expand([str(s) for s in sources]), steps), stale=makes_way):
             if isinstance(frame, Failed):

@@ -8,6 +8,7 @@ import glob
 import io
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -45,7 +46,8 @@ class VideoWriter:
     def __init__(self, path: str | Path, rate: float) -> None:
         self.path = Path(path)
         self.rate = rate
-        self._container = av.open(str(path), "w", options={"movflags": "+faststart"})
+        # FFmpeg takes what stands before a colon for a protocol, unless it is in a folder's name.
+        self._container = av.open(os.path.abspath(path), "w", options={"movflags": "+faststart"})
         self._stream: Any = None
         self._last = -1
 
@@ -96,8 +98,8 @@ class PictureSink:
 
     Args:
         folder: where to, made if need be.
-        keep: the sources. They are never written over, and where one lies in ``folder`` nothing is that is there
-            already.
+        keep: the sources. They are never written over, nor through a link, and where one lies in ``folder`` nothing is
+            that is there already.
 
     Attributes:
         failures: sources whose video could not be finished, and why.
@@ -109,8 +111,10 @@ class PictureSink:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OSError(f"{self.folder}: no folder can be made here ({error.strerror}); name another") from error
-        sources = [Path(path).resolve() for path in keep]
-        self._keep_all = self.folder.resolve() in {path.parent for path in sources}
+        sources = [Path(path) for path in keep]
+        parents = {path.parent.resolve() for path in sources} | {path.resolve().parent for path in sources}
+        self._keep_all = self.folder.resolve() in parents
+        self._kept = {_identity(path) for path in sources if path.exists()}
         self._used: set[str] = set()
         self._video: tuple[str, VideoWriter] | None = None
         self.failures: dict[str, str] = {}
@@ -147,8 +151,9 @@ class PictureSink:
     def _free(self, source: str, suffix: str) -> Path:
         for name in _numbered(_stem(source)):
             path = self.folder / f"{name}{suffix}"
+            there = path.exists() and (self._keep_all or _identity(path) in self._kept)
             # Names that differ in case alone are one file on macOS and Windows.
-            if path.name.casefold() not in self._used and not (self._keep_all and path.exists()):
+            if path.name.casefold() not in self._used and not there and not path.is_symlink():
                 self._used.add(path.name.casefold())
                 return path
         raise AssertionError("numbers do not end")
@@ -163,6 +168,12 @@ class PictureSink:
                 self.failures[source] = f"{source}: {video.path} cannot be finished ({error})"
 
 
+def _identity(path: Path) -> tuple[int, int]:
+    """The same for all names of a file."""
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
 def _stem(source: str) -> str:
     """Name of a source's files: that of the file, ``camera-0``, or the address in words."""
     if "://" in source:
@@ -175,14 +186,17 @@ def write_picture(path: Path, image: np.ndarray) -> None:
 
     Raises:
         ValueError: the suffix is no picture's.
-        cv2.error: the format cannot hold it.
-        OSError: no such folder, no room, no permission.
+        OSError: the format cannot hold it; no such folder, no room, no permission.
     """
     if not cv2.haveImageWriter(path.name):
         raise ValueError(f"{path}: cannot write this kind of picture; use .jpg or .png")
-    ok, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    said = f"{path}: no {path.suffix} can hold a colour picture of {image.shape[1]}x{image.shape[0]} pixels"
+    try:
+        ok, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error as error:
+        raise UnwritableError(f"{said}; write a .png") from error
     if not ok:
-        raise cv2.error(f"no {path.suffix} of {image.shape[1]}x{image.shape[0]} pixels")
+        raise UnwritableError(f"{said}; write a .png")
     with _named(path):
         path.write_bytes(data.tobytes())
 

@@ -49,10 +49,13 @@ class Tracker:
         sure: lowest person score that begins an id; it grows with the number of joints found.
         certain: lowest root mean square of the scores of its found joints that does.
         alike: lowest likeness of a match; doubtful people need twice as much.
+        guessed: joints that score less are guesses, and say nothing of how certain somebody is.
     """
 
-    def __init__(self, window: float = 2.0, sure: float = 0.3, certain: float = 0.5, alike: float = 0.15) -> None:
-        self.window, self.sure, self.certain, self.alike = window, sure, certain, alike
+    def __init__(
+        self, window: float = 2.0, sure: float = 0.3, certain: float = 0.5, alike: float = 0.15, guessed: float = 0.0
+    ) -> None:
+        self.window, self.sure, self.certain, self.alike, self.guessed = window, sure, certain, alike, guessed
         self._tracks: list[_Track] = []
         self._next = 1
 
@@ -69,7 +72,8 @@ class Tracker:
         self._tracks = [track for track in self._tracks if time - track.seen <= self.window]
         ids = np.full(len(poses), -1, np.int64)
         likeness = self._likeness(poses, time)
-        found = np.sqrt((poses.score**2).sum(1) / np.maximum(poses.found.sum(1), 1))
+        score = np.where(poses.score >= self.guessed, poses.score, 0)
+        found = np.sqrt((score**2).sum(1) / np.maximum((score > 0).sum(1), 1))
         sure = (poses.person_score >= self.sure) & (found >= self.certain)
         free = np.ones(len(self._tracks), bool)
         for these, least in ((sure, self.alike), (~sure, 2 * self.alike)):
@@ -130,15 +134,17 @@ class Following:
 
     Args:
         smooth: whether joints are smoothed too.
+        guessed: of :class:`Tracker`.
     """
 
-    def __init__(self, smooth: bool = False) -> None:
-        self._smooth = smooth
+    def __init__(self, smooth: bool = False, guessed: float = 0.0) -> None:
+        self._smooth, self._guessed = smooth, guessed
         self._source = ""
         self._begin()
 
     def _begin(self) -> None:
-        self._tracker, self._smoother, self._time = Tracker(), Smoother() if self._smooth else None, -1.0
+        self._tracker, self._time = Tracker(guessed=self._guessed), -1.0
+        self._smoother = Smoother() if self._smooth else None
 
     def __call__(self, frame: Frame, poses: Poses) -> Poses:
         """Follow on by one frame.

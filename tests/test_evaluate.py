@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import tarfile
@@ -11,8 +12,10 @@ import numpy as np
 import pytest
 
 from lithepose.annotations import KeypointSet
+from lithepose.cli import main
 from lithepose.decode import DecodeConfig
 from lithepose.evaluate import evaluate
+from lithepose.formats import open_dataset
 from lithepose.metrics import oks
 from lithepose.poses import Poses
 from lithepose.predict import Predictor
@@ -94,12 +97,55 @@ def test_wrong_data_sets_are_named(stick_photos, model):
         KeypointSet.open(stick_photos, "test")
     content = json.loads((stick_photos / "val.json").read_text())
     content["categories"][0]["keypoints"] = list(LSP_14.joints)
+    for annotation in content["annotations"]:
+        annotation["keypoints"] = annotation["keypoints"][: 3 * 14]
     (stick_photos / "lsp.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="neck, head_top"):
         evaluate(model, stick_photos, "lsp", "oks")
     (stick_photos / "bad.json").write_text('{"images": []}')
     with pytest.raises(ValueError, match=r"bad\.json"):
         KeypointSet.open(stick_photos, "bad")
+    whole = gzip.compress((stick_photos / "val.json").read_bytes())
+    (stick_photos / "cut.json.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"cut\.json\.gz: not a COCO-keypoint json \(EOFError"):
+        KeypointSet.open(stick_photos / "cut.json.gz")
+    (stick_photos / "latin.json").write_bytes(b'{"images": "M\xfcller' + b" " * 10000 + b'"}')
+    with pytest.raises(ValueError, match=r"latin\.json") as caught:
+        KeypointSet.open(stick_photos, "latin")
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("keypoints", [[1, 2, 2] * 16, [1, 2, None] * 17])
+def test_annotations_with_wrong_keypoints_are_named(stick_photos, keypoints):
+    content = json.loads((stick_photos / "val.json").read_text())
+    content["annotations"][3]["keypoints"] = keypoints
+    (stick_photos / "odd.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"odd\.json.*annotation {content['annotations'][3]['id']}: .* 51 numbers"):
+        KeypointSet.open(stick_photos, "odd")
+
+
+def test_an_archive_that_is_cut_off_is_told_from_a_packed_one(stick_photos, tmp_path):
+    archive = tmp_path / "sticks.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(stick_photos, "sticks")
+    archive.write_bytes(archive.read_bytes()[:-20000])
+    with pytest.raises(ValueError, match="cut off"):
+        KeypointSet.open(archive)
+    with tarfile.open(tmp_path / "sticks.tar.gz", "w:gz") as tar:
+        tar.add(stick_photos, "sticks")
+    with pytest.raises(ValueError, match=r"sticks\.tar\.gz: compressed archive"):
+        open_dataset(tmp_path / "sticks.tar.gz")
+
+
+@pytest.mark.parametrize(("option", "name"), [("--json", "val.json"), ("--curve", "photo")])
+def test_evaluate_writes_over_nothing_that_it_reads(stick_photos, capsys, option, name):
+    photo = open_dataset(stick_photos).photos[0].file_name
+    path = next(stick_photos.rglob(photo)) if name == "photo" else stick_photos / name
+    before = path.read_bytes()
+    call = ["evaluate", "lithe", "--data", str(stick_photos), "--metric", "pck", option, str(path)]
+    assert main(call) == 2
+    assert "is one of the files to read" in capsys.readouterr().err
+    assert path.read_bytes() == before
 
 
 def test_the_split_decides_between_photos_of_the_same_name(stick_photos):

@@ -371,3 +371,13 @@ def test_a_film_at_an_address_loses_no_frames_and_a_camera_its_old_ones(tmp_path
     assert makes_way((Frame(image, "0", 3, 0.1, 30.0, live=True), None))
     assert not makes_way((film[0], None))
     assert not makes_way((Failed("0", OSError("gone")), None))
+
+
+@pytest.mark.parametrize(
+    "address", ["http://localhost:x/p.jpg", "http://localhost:9/my photo.jpg", "http://localhost:9/ü.jpg"]
+)
+def test_an_odd_address_is_a_failure_like_others(address):
+    (failed,) = frames(expand([address]))
+    assert isinstance(failed, Failed)
+    assert "cannot be fetched" in str(failed.error)
+    assert "ascii" not in str(failed.error)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from crowds import FIGURE, poses_of, walkers
 
+from lithepose.decode import DecodeConfig
 from lithepose.drawing import draw
 from lithepose.frames import Frame
 from lithepose.poses import Poses
+from lithepose.skeleton import COCO_17
 from lithepose.smooth import Smoother
 from lithepose.track import Following, Tracker
 
@@ -204,3 +206,12 @@ def test_ids_at_the_border_are_whole(place):
         return int((numbered != draw(image, plain)).any(2).sum())
 
     assert written(place) > 0.95 * written((250, 200))
+
+
+def test_guesses_do_not_make_anybody_less_certain():
+    score = np.where(np.arange(17) < 8, 0.6, 0.05).astype("f4")[None]
+    poses = Poses(
+        np.random.default_rng(0).uniform(0, 99, (1, 17, 2)).astype("f4"), score, score.mean(1), COCO_17, (99, 99)
+    )
+    assert Tracker()(poses, 0.0).id.tolist() == [-1]
+    assert Tracker(guessed=DecodeConfig(complete=True).guessed)(poses, 0.0).id.tolist() == [1]

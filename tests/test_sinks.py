@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import lithepose
+from lithepose.cli import main
+from lithepose.frames import Frame, expand, frames
+from lithepose.sinks import PictureSink, VideoWriter, write_picture
+
+SAMPLES = Path(lithepose.__file__).parent / "samples"
+links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets only administrators make links")
+
+
+@pytest.fixture
+def photo(tmp_path) -> Path:
+    (tmp_path / "photos").mkdir()
+    return Path(shutil.copy(SAMPLES / "astronaut.jpg", tmp_path / "photos" / "a.jpg"))
+
+
+@links
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+@pytest.mark.parametrize("looked_at", ["the photo", "the link"])
+def test_a_photo_is_not_written_over_through_a_link(photo, tmp_path, link, looked_at):
+    out = tmp_path / "out"
+    out.mkdir()
+    link(photo, out / "a.jpg")
+    before = photo.read_bytes()
+    source = photo if looked_at == "the photo" else out / "a.jpg"
+    assert main(["predict", str(source), "--out", str(out), "--size", "128"]) == 0
+    assert photo.read_bytes() == before
+    assert (out / "a-2.jpg").exists()
+
+
+def test_photos_without_boxes_are_not_written_over(photo, tmp_path):
+    (tmp_path / "other").mkdir()
+    other = shutil.copy(SAMPLES / "camera.jpg", tmp_path / "other" / "a.jpg")
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps({str(other): []}))
+    before = photo.read_bytes()
+    call = ["predict", str(photo), str(other), "--model", "split_stream", "--boxes", str(boxes), "--out", photo.parent]
+    assert main(list(map(str, call))) == 1
+    assert photo.read_bytes() == before
+
+
+def test_a_format_without_colours_is_refused(tmp_path):
+    with pytest.raises(OSError, match=r"x\.pbm: no \.pbm can hold a colour picture of 8x6 pixels"):
+        write_picture(tmp_path / "x.pbm", np.zeros((6, 8, 3), np.uint8))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no colons in names there")
+def test_videos_named_by_the_time_of_day(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with VideoWriter("12:30:05.mp4", 25.0) as video:
+        for shade in range(5):
+            video.write(np.full((32, 32, 3), 40 * shade, np.uint8))
+    found = list(frames(expand(["12:30:05.mp4"])))
+    assert [frame.index for frame in found if isinstance(frame, Frame)] == list(range(5))
+    assert len(found) == 5
+
+
+def test_an_unknown_code_in_a_title_does_not_matter(tmp_path):
+    path = tmp_path / "old.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25.0, (32, 32))
+    for shade in range(5):
+        writer.write(np.full((32, 32, 3), 40 * shade, np.uint8))
+    writer.release()
+    data = path.read_bytes()
+    at = data.index(b"movi") - 8  # a list of what the film is about, before the frames
+    title = b"INAM" + (8).to_bytes(4, "little") + b"M\xfc\xe9ller\0"
+    told = b"LIST" + (len(title) + 4).to_bytes(4, "little") + b"INFO" + title
+    size = int.from_bytes(data[4:8], "little") + len(told)
+    path.write_bytes(data[:4] + size.to_bytes(4, "little") + data[8:at] + told + data[at:])
+    found = list(frames(expand([str(path)])))
+    assert [isinstance(frame, Frame) for frame in found] == [True] * 5
+
+
+def test_the_sink_numbers_what_is_there(tmp_path):
+    image = np.zeros((8, 8, 3), np.uint8)
+    sink = PictureSink(tmp_path, [])
+    assert [sink.write(Frame(image, source), image).name for source in ("x/a.png", "y/a.png")] == ["a.png", "a-2.png"]
