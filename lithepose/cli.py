@@ -369,6 +369,6 @@ def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> i
         return OK
     except KeyboardInterrupt:
         return STOPPED
-    except (OSError, ValueError, ImportError, FloatingPointError) as error:
+    except (OSError, ValueError, ImportError, FloatingPointError, MemoryError) as error:
         err_console.print(f"lithepose: {error}", style="red", markup=False, highlight=False)
         return UNUSABLE

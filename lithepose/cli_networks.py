@@ -37,7 +37,17 @@ def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None, t
     except ImportError as error:
         raise missing("train", "train", error) from error
     folder = run or Path("runs") / recipe.stem
-    weights = run_training(Recipe.read(recipe), data, folder, tensorboard=tensorboard)
+    told = Recipe.read(recipe)
+    try:
+        weights = run_training(told, data, folder, tensorboard=tensorboard)
+    except RuntimeError as error:
+        if "out of memory" in str(error).lower():
+            asked = f"batch = {told.batch}, size = {told.size}"
+            raise MemoryError(f"{recipe}: {asked} are too much for the memory; lower one of them") from error
+        if str(error).startswith("DataLoader worker"):
+            said = "a process that makes samples was killed; is the memory, or /dev/shm, full?"
+            raise MemoryError(f"{recipe}: {said} ({error})") from error
+        raise
     err_console.print(f"weights: {weights}", highlight=False)
     return OK
 

@@ -246,6 +246,8 @@ def open_weights(
     bad = [name for name, tensor in net.state_dict().items() if not tensor.isfinite().all()]
     if bad:
         raise ValueError(f"{weights}: {bad[0]} holds values that are no numbers; the training has failed")
+    if size is not None and info.fixed and size != info.size:
+        raise ValueError(f"size {size}: {info.name} takes {info.size} alone, which it was trained at")
     if size is not None:
         info = replace(info, size=size)
     if not 32 <= info.size <= 4096:

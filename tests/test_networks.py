@@ -15,12 +15,12 @@ from safetensors.torch import save_file  # noqa: E402
 
 from lithepose.complexity import measure_parts  # noqa: E402
 from lithepose.export import export_weights, open_weights  # noqa: E402
-from lithepose.networks import NETWORKS, build  # noqa: E402
+from lithepose.networks import NETWORKS, build, head_of  # noqa: E402
 from lithepose.networks.backbones import MobileNetV1  # noqa: E402
 from lithepose.predict import WEIGHTS, Predictor, manifest  # noqa: E402
 from lithepose.runtime.onnx import ModelInfo, OnnxRuntime  # noqa: E402
 from lithepose.runtime.torch import describe  # noqa: E402
-from lithepose.skeleton import COCO_HEAD  # noqa: E402
+from lithepose.skeleton import COCO_HEAD, Skeleton  # noqa: E402
 from lithepose.training.checkpoint import save_weights  # noqa: E402
 from lithepose.training.optimize import Average  # noqa: E402
 
@@ -78,6 +78,12 @@ def test_build_names_what_is_wrong():
             build("lithe", **options)
     with pytest.raises(ValueError, match="64x64"):
         build("lithe", **SMALL)(torch.zeros(1, 3, 0, 0))
+
+
+def test_a_single_joint_is_for_networks_of_one():
+    with pytest.raises(ValueError, match="dot: has no edges, by which lithe finds people; take context_cpm"):
+        head_of("lithe", Skeleton("dot", ("centre",)))
+    assert head_of("context_cpm", Skeleton("dot", ("centre",))).limbs == ()
 
 
 def test_the_table_of_counts_is_what_is_counted():

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from lithepose.networks.backbones import MobileNetV1  # noqa: E402
 from lithepose.networks.binary import BinaryConv2d  # noqa: E402
 from lithepose.skeleton import SKELETONS  # noqa: E402
 from lithepose.training.optimize import Plateau, make_optimizer, rate_at  # noqa: E402
-from lithepose.training.recipe import Recipe  # noqa: E402
+from lithepose.training.recipe import Recipe, same_recipe  # noqa: E402
 
 
 def test_rate_rises_and_falls():
@@ -101,6 +103,27 @@ def test_a_recipe_extends_another(tmp_path):
             ValueError, match=r"bad\.toml: (reinit .* needs resume_weights|frozen .* as chance made them)"
         ):
             Recipe.read(tmp_path / "bad.toml")
+
+
+def test_a_recipe_does_not_extend_itself(tmp_path):
+    (tmp_path / "one.toml").write_text('extends = "two.toml"\n')
+    (tmp_path / "two.toml").write_text('extends = "one.toml"\n')
+    with pytest.raises(ValueError, match=r"one\.toml: not a recipe \(one\.toml extends itself\)"):
+        Recipe.read(tmp_path / "one.toml")
+
+
+def test_a_run_may_move_with_the_weights_that_it_began_with(tmp_path):
+    one = Recipe("lithe", (), resume_weights="/here/lithe.safetensors", frozen=("front",))
+    (tmp_path / "recipe.json").write_text(one.to_json())
+    same_recipe(replace(one, resume_weights="/there/lithe.safetensors"), tmp_path / "recipe.json")
+    for other in (replace(one, resume_weights="/here/other.safetensors"), replace(one, frozen=())):
+        with pytest.raises(ValueError, match=r"begun with another (resume_weights|frozen)"):
+            same_recipe(other, tmp_path / "recipe.json")
+    old = json.loads(one.to_json())
+    del old["frozen"]  # as written before there was such a key
+    (tmp_path / "recipe.json").write_text(json.dumps(old))
+    with pytest.raises(ValueError, match="begun with another frozen"):
+        same_recipe(one, tmp_path / "recipe.json")
 
 
 def test_rates_by_schedule():

@@ -218,6 +218,58 @@ def test_joints_that_nobody_shares_are_told(stick_photos):
         PoseSamples([Source("sticks")], stick_photos.parent, head, 128, AugmentConfig())
 
 
+def test_photos_that_are_not_there_or_of_another_size_are_named(stick_photos):
+    photos = sorted(stick_photos.rglob("*.png"))
+    image = cv2.imread(str(photos[0]))
+    for photo in photos:
+        cv2.imwrite(str(photo), image[::2, ::2])
+    with pytest.raises(ValueError, match=rf"png: has .*, but {image.shape[1]}x{image.shape[0]} in sticks"):
+        _ = samples(stick_photos)[0]
+    for photo in photos[2:]:
+        photo.unlink()
+    with pytest.raises(FileNotFoundError, match=r"photos are not there, as .*images"):
+        samples(stick_photos)
+
+
+def test_weights_of_sources_that_are_none(stick_photos):
+    with pytest.raises(ValueError, match="weight = 0, 0: 0 or more"):
+        PoseSamples([Source("sticks", weight=0)] * 2, stick_photos.parent, COCO_HEAD, 128, AugmentConfig())
+
+
+def test_a_mosaic_keeps_everybody_to_their_tile(stick_photos):
+    """A box that reached over another photo would teach a detector people who are not there."""
+    some = PoseSamples(
+        [Source(stick_photos.name)],
+        stick_photos.parent,
+        COCO_HEAD,
+        128,
+        AugmentConfig(person=(90.0, 200.0)),
+        kind="boxes",
+    )
+    for number in range(40):
+        tile = (50, 70)
+        _, people = some._tile(np.random.default_rng(number), tile, some.shares, 1.0)
+        for boxes in (people.boxes, people.ignore, people.bare):
+            assert (boxes[:, :2] >= 0).all()
+            assert (boxes[:, :2] + boxes[:, 2:] <= np.array(tile) + 1e-3).all()
+            assert (boxes[:, 2:] > 0).all()
+        assert len(people.joints) == len(people.boxes) == len(people.unsure)
+
+
+def test_a_neck_is_absent_only_where_there_are_shoulders():
+    joints = np.concatenate([np.random.default_rng(0).uniform(0, 90, (2, 2)), np.full((2, 1), 2)], 1)
+    neck = COCO_HEAD.skeleton.joints.index("neck")
+    assert read_people((annotation(joints),), ("nose", "left_eye"), COCO_HEAD).unsure[0, neck]
+    assert not read_people((annotation(joints),), ("left_shoulder", "right_shoulder"), COCO_HEAD).unsure[0, neck]
+
+
+def test_a_detector_learns_peoples_own_boxes():
+    joints = np.concatenate([np.random.default_rng(0).uniform(0, 90, (17, 2)), np.full((17, 1), 2)], 1)
+    one = annotation(joints, centre_box=[0, 0, 500, 500])
+    boxes = [read_people((one,), NAMES, COCO_HEAD, kind).boxes[0].tolist() for kind in ("maps", "boxes")]
+    assert boxes == [[0, 0, 500, 500], pytest.approx(one["bbox"])]
+
+
 def test_sources_choose_photos_and_people(stick_photos):
     def names(**options: object) -> list[str]:
         return (

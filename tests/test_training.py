@@ -227,6 +227,16 @@ def test_modules_that_are_not_there_are_named(stick_photos, changes, message):
         train(replace(recipe, **changes), folder, folder / "run", quiet=True)
 
 
+def test_a_photo_of_another_size_is_named_in_a_line(stick_photos):
+    folder = stick_photos.parent
+    for photo in stick_photos.rglob("*.png"):
+        cv2.imwrite(str(photo), cv2.imread(str(photo))[::2, ::2])
+    (folder / "mine.toml").write_text(RECIPE.format(steps=2))
+    said = finish(folder, folder / "mine.toml", "run", code=2)
+    assert "png: has 100x80 pixels, but 200x160 in sticks" in said
+    assert "Traceback" not in said
+
+
 def test_a_damaged_checkpoint_is_named(stick_photos):
     folder = stick_photos.parent
     recipe = folder / "mine.toml"

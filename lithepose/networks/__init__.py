@@ -77,11 +77,15 @@ def head_of(name: str, skeleton: Skeleton) -> Head:
     """A network's head for other joints; limbs are the skeleton's edges, if the network has fields.
 
     Raises:
-        ValueError: a network of many people whose limbs do not join all joints of the skeleton.
+        ValueError: a network of many people whose limbs do not join all joints of the skeleton, or of a single joint.
     """
     head = default_head(name)
     if not head.limbs:
         return replace(head, skeleton=skeleton, output=skeleton, limbs=())
+    if not skeleton.edges:
+        raise ValueError(
+            f"skeleton {skeleton.name}: has no edges, by which {name} finds people; take context_cpm, one of a photo"
+        )
     joined, more = {0}, True
     while more:
         more = [b for pair in skeleton.edges for a, b in (pair, pair[::-1]) if a in joined and b not in joined]

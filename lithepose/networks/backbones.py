@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from .blocks import Depthwise
 
+EPS = 1e-3  # of BatchNorm in TensorFlow's MobileNetV1
+
 EMBEDDED = Path(__file__).parent.parent / "weights"
 
 
@@ -30,7 +32,7 @@ class DepthwiseSeparable(nn.Sequential):
     """Depthwise 3x3 and pointwise 1x1, each with BatchNorm and ReLU6 (MobileNetV1, Howard et al. 2017, figure 3)."""
 
     def __init__(
-        self, c_in: int, c_out: int, stride: int = 1, dilation: int = 1, eps: float = 1e-3, act: str = "relu6"
+        self, c_in: int, c_out: int, stride: int = 1, dilation: int = 1, eps: float = EPS, act: str = "relu6"
     ) -> None:
         super().__init__()
         self.dw = Depthwise(c_in, stride=stride, dilation=dilation)
@@ -125,12 +127,11 @@ class MobileNetV1(nn.Module):
             ValueError: a tensor is missing; this is no MobileNetV1.
         """
         state = read_start(start)
-        eps = 1e-3  # of TensorFlow's BatchNorm, which our own names come from
         if "front.stem.conv.weight" in state:
             state = {_from_network(name): tensor for name, tensor in state.items() if name.startswith("front.")}
         if "conv_stem.weight" in state:
             try:
-                state, eps = {_from_timm(name): tensor for name, tensor in state.items()}, 1e-5
+                state = _other_eps({_from_timm(name): tensor for name, tensor in state.items()}, 1e-5)
             except (KeyError, IndexError) as error:
                 raise ValueError(f"{start}: no MobileNetV1 of timm ({error})") from error
         ours: dict[str, Tensor] = {}
@@ -150,9 +151,16 @@ class MobileNetV1(nn.Module):
                 raise ValueError(f"{start}: no tensor {key!r}; this is no start of a MobileNetV1")
         ours |= {name: own[name] for name in own if name.startswith(tuple(kept))}
         load_front(self, ours, start)
-        for layer in self.modules():
-            if isinstance(layer, nn.BatchNorm2d):
-                layer.eps = eps
+
+
+def _other_eps(state: dict[str, Tensor], eps: float) -> dict[str, Tensor]:
+    """Weights for BatchNorm of our epsilon, that of TensorFlow, which do the same as these for another.
+
+    No file of ours says an epsilon, so every network has the same.
+    """
+    variances = {name.removesuffix("running_var"): v for name, v in state.items() if name.endswith("running_var")}
+    scaled = {f"{at}weight": state[f"{at}weight"] * ((v + EPS) / (v + eps)).sqrt() for at, v in variances.items()}
+    return state | scaled
 
 
 def _from_network(name: str) -> str:
@@ -268,7 +276,10 @@ def read_start(start: str | Path) -> dict[str, Tensor]:
     if package == "timm" and name:
         import timm  # pyright: ignore[reportMissingImports]
 
-        return timm.create_model(name, pretrained=True).state_dict()
+        try:
+            return timm.create_model(name, pretrained=True).state_dict()
+        except RuntimeError as error:
+            raise ValueError(f"{start}: {error}") from error
     file = EMBEDDED / f"{name}.safetensors" if package == "embedded" else Path(start)
     if not file.is_file():
         names = "torchvision:NAME, timm:NAME or, in the source tree, embedded:NAME"

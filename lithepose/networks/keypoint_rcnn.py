@@ -208,7 +208,7 @@ class KeypointRcnn(nn.Module):
         if not self.config.freeze_norm:
             return self
         for layer in self.detector.backbone.modules():
-            if isinstance(layer, nn.BatchNorm2d):
+            if isinstance(layer, nn.modules.batchnorm._BatchNorm):  # pyright: ignore[reportPrivateUsage]
                 layer.eval().requires_grad_(False)
         return self
 

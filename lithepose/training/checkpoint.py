@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -84,6 +85,8 @@ def exclusive(path: Path) -> Iterator[None]:
 
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                raise OSError(f"{path}: cannot be locked ({error.strerror}); name a run on another disk") from error
             raise BlockingIOError(f"{path.parent}: another process trains here; name another run") from error
         yield
 

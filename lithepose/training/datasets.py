@@ -69,8 +69,10 @@ class People:
     bare: np.ndarray
 
 
-def read_people(annotations: tuple[dict[str, Any], ...], names: tuple[str, ...], head: Head) -> People:
-    """COCO annotation dicts -> People.
+def read_people(
+    annotations: tuple[dict[str, Any], ...], names: tuple[str, ...], head: Head, kind: str = "maps"
+) -> People:
+    """COCO annotation dicts -> People. Detectors learn people's own boxes, not those to crop around.
 
     Crowds and people without any keypoint become ignored regions. ``source: teacher`` marks labels made by a network
     (what it left out is unsure), ``face: unknown`` a person whose face it could not tell.
@@ -81,14 +83,16 @@ def read_people(annotations: tuple[dict[str, Any], ...], names: tuple[str, ...],
     joints = head_joints(raw, names, head)
     unsure = np.zeros(joints.shape[:2], bool)
     face = [k for k, name in enumerate(head.skeleton.joints) if name in FACE]
-    missing = [k for k, name in enumerate(head.skeleton.joints) if name not in names and name != "neck"]
+    neck = {"neck"} if {"left_shoulder", "right_shoulder"} <= set(names) else set[str]()  # between them
+    missing = [k for k, name in enumerate(head.skeleton.joints) if name not in {*names} | neck]
     unsure[:, missing] = True
     for p, a in enumerate(persons):
         if a.get("source") == "teacher":
             unsure[p] |= joints[p, :, 2] == 0
         if a.get("face") == "unknown":
             unsure[p, face] = True
-    boxes = np.array([a.get("centre_box", a["bbox"]) for a in persons], np.float32).reshape(-1, 4)
+    own = [a["bbox"] if kind == "boxes" else a.get("centre_box", a["bbox"]) for a in persons]
+    boxes = np.array(own, np.float32).reshape(-1, 4)
     bare = [a["bbox"] for a in annotations if a["num_keypoints"] == 0 and not a.get("iscrowd")]
     return People(joints, boxes, unsure, *(np.array(b, np.float32).reshape(-1, 4) for b in (ignore, bare)))
 
@@ -100,6 +104,7 @@ class _Loaded:
     names: list[str]
     people: list[People]
     main: list[np.ndarray]  # who a crop may be made around, by photo
+    sizes: list[tuple[int, int]]  # width and height; 0 where the data set does not say
 
 
 class PoseSamples(Dataset[dict[str, Any]]):
@@ -130,8 +135,11 @@ class PoseSamples(Dataset[dict[str, Any]]):
         self.sets: list[_Loaded] = []
         for source in sources:
             opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
-            self.sets.append(_load(opened, source, root, head, source.people or self.single or kind == "boxes"))
+            need = source.people or self.single or kind == "boxes"
+            self.sets.append(_load(opened, source, root, head, need, kind))
         weights = np.array([s.source.weight for s in self.sets])
+        if weights.min() < 0 or not weights.sum():
+            raise ValueError(f"weight = {', '.join(map(str, weights))}: 0 or more, and more in one of the sources")
         self.shares = weights / weights.sum()
         self.mosaic_shares = weights * [s.source.mosaic for s in self.sets]
         self.mosaic_shares /= max(self.mosaic_shares.sum(), 1e-9)
@@ -189,6 +197,12 @@ class PoseSamples(Dataset[dict[str, Any]]):
         number = int(rng.integers(len(data.names)))
         self._seen.append(data.names[number])
         image, people, main = data.files.image(data.names[number]), data.people[number], data.main[number]
+        (height, width), told = image.shape[:2], data.sizes[number]
+        if all(told) and told != (width, height):
+            raise ValueError(
+                f"{data.names[number]}: has {width}x{height} pixels, but {told[0]}x{told[1]} in {data.source.data}, so"
+                " that its joints lie elsewhere; write its own size, and joints as it is shown, turned"
+            )
         box = None
         if self.single:
             which, none, alone = [int(rng.choice(main))], people.ignore[:0], len(people.boxes) == 1
@@ -209,15 +223,29 @@ class PoseSamples(Dataset[dict[str, Any]]):
         joints[..., 2] *= inside
         unsure = people.unsure[:, list(order)] if mirrored else people.unsure
         boxes = (augment.move_boxes(b, matrix) for b in (people.boxes, people.ignore, people.bare))
-        moved, ignore, bare = boxes
-        return augment.warp(image, matrix, tile), People(joints.astype(np.float32), moved, unsure, ignore, bare)
+        # What lies beyond the tile is another photo's.
+        moved, ignore, bare = (_clipped(b, tile) for b in boxes)
+        here = (moved[:, 2:] > 0).all(1) | (joints[..., 2] > 0).any(1) | self.single
+        people = People(joints.astype(np.float32)[here], moved[here], unsure[here], _some(ignore), _some(bare))
+        return augment.warp(image, matrix, tile), people
 
 
-def _load(opened: KeypointSet, source: Source, root: Path, head: Head, need: bool) -> _Loaded:
+def _clipped(boxes: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
+    """The parts of (N, 4) boxes x, y, w, h that lie in a tile."""
+    low = boxes[:, :2].clip(0, tile)
+    return np.concatenate([low, (boxes[:, :2] + boxes[:, 2:]).clip(0, tile) - low], 1)
+
+
+def _some(boxes: np.ndarray) -> np.ndarray:
+    return boxes[(boxes[:, 2:] > 0).all(1)]
+
+
+def _load(opened: KeypointSet, source: Source, root: Path, head: Head, need: bool, kind: str) -> _Loaded:
     """What a source's table asks for; photos with nobody to make a crop around only where nobody is ``need``ed.
 
     Raises:
         ValueError: the data has none of the network's joints, or no photo is left.
+        FileNotFoundError: photos are not there.
     """
     if not set(opened.skeleton.joints) & set(head.skeleton.joints):
         raise ValueError(
@@ -227,11 +255,11 @@ def _load(opened: KeypointSet, source: Source, root: Path, head: Head, need: boo
     skip = set()
     if source.without:
         skip = {p.id for s in ("train", "val") for p in KeypointSet.open(root / source.without, s).photos}
-    loaded = _Loaded(source, opened.files, [], [], [])
+    loaded = _Loaded(source, opened.files, [], [], [], [])
     for photo in opened.photos:
         if source.large and not photo.width:
             raise ValueError(f"{opened.name}: large = {source.large} needs sizes of photos, which this format lacks")
-        people = read_people(photo.people, opened.skeleton.joints, head)
+        people = read_people(photo.people, opened.skeleton.joints, head, kind)
         labelled = (people.joints[..., 2] > 0).sum(1)
         large = people.boxes[:, 2:].max(1, initial=0) >= source.large * max(photo.width, photo.height)
         main = np.flatnonzero((labelled >= source.joints) & large)
@@ -240,8 +268,14 @@ def _load(opened: KeypointSet, source: Source, root: Path, head: Head, need: boo
         loaded.names.append(photo.file_name)
         loaded.people.append(people)
         loaded.main.append(main)
+        loaded.sizes.append((photo.width, photo.height))
     if not loaded.names:
         raise ValueError(f"{opened.name}: no photo has what the recipe asks for ({source})")
+    if lost := [name for name in loaded.names if name not in opened.files]:
+        raise FileNotFoundError(
+            f"{opened.name}: {len(lost)} of its {len(loaded.names)} photos are not there, as {', '.join(lost[:3])};"
+            " say where they are by images, or take them out"
+        )
     return loaded
 
 

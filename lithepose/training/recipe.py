@@ -88,8 +88,9 @@ class Recipe:
                 raise ValueError(f"{path}: {key} = {getattr(recipe, key)!r}; there are {', '.join(known)}")
         if recipe.reinit and not recipe.resume_weights:
             raise ValueError(f"{path}: reinit = {list(recipe.reinit)} needs resume_weights, for the other modules")
+        started = ("front", "detector.backbone") if recipe.start else ()
         chance = [name for name in recipe.frozen if name in recipe.reinit or not recipe.resume_weights]
-        if chance and not recipe.start:
+        if chance := [name for name in chance if not name.startswith(started)]:
             raise ValueError(f"{path}: frozen = {chance} would stay as chance made them; give them weights")
         if recipe.schedule == "plateau" and not recipe.validation:
             raise ValueError(f"{path}: schedule = 'plateau' needs [[validation]] data to see one")
@@ -109,17 +110,19 @@ CHOICES = {
 MAY_CHANGE = {"steps", "save_every", "validate_every"}  # while a run goes on
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The tables of a file over those of the one that it extends; paths in them are relative to their file.
 
     Options and augmentation are merged key by key, but for the options of another network.
     """
+    if path.resolve() in readers:
+        raise TypeError(f"{path.name} extends itself")
     raw = tomllib.loads(path.read_text(encoding="utf-8"))
     if raw.get("resume_weights"):
         raw["resume_weights"] = str((path.parent / raw["resume_weights"]).resolve())
     if "extends" not in raw:
         return raw
-    base = _read(path.parent / raw.pop("extends"))
+    base = _read(path.parent / raw.pop("extends"), (*readers, path.resolve()))
     if raw.get("network", base.get("network")) != base.get("network"):
         base.pop("options", None)
     merged = {k: base.get(k, {}) | raw[k] for k in ("options", "augment") if k in raw}
@@ -183,6 +186,8 @@ def same_recipe(recipe: Recipe, path: Path) -> None:
     before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(recipe.to_json())
     # A key that a later version has added was what it is by default.
     before = json.loads(Recipe("", ()).to_json()) | before
+    for told in (before, now):  # which a run that goes on does not read; its folder may have moved
+        told["resume_weights"] = Path(told["resume_weights"]).name
     differ = [key for key in now if key not in MAY_CHANGE and not _same(now[key], before[key])]
     if differ:
         raise ValueError(f"{path.parent}: was begun with another {', '.join(differ)}; name another run, or remove it")

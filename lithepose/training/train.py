@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,10 +121,14 @@ class Trainer:
         recipe, net = self.recipe, self.net
         return PoseSamples(list(sources), self.root, net.head, recipe.size, augment, recipe.seed, net.kind)
 
-    def batches(self, samples: PoseSamples, first: int, end: int, batch: int) -> DataLoader[Batch]:
-        """This process's share of sample numbers ``first`` to ``end``."""
+    def batches(self, samples: PoseSamples, first: int, end: int, batch: int) -> Iterator[Batch]:
+        """This process's share of sample numbers ``first`` to ``end``.
+
+        Raises:
+            OSError, ValueError: a sample cannot be made; as it says itself, without the worker's traceback.
+        """
         cuda, world = self.world.device.type == "cuda", self.world
-        return DataLoader(
+        loader: DataLoader[Batch] = DataLoader(
             samples,  # pyright: ignore[reportArgumentType]
             batch // world.size,
             sampler=range(first + world.rank, end, world.size),
@@ -133,6 +138,15 @@ class Trainer:
             collate_fn=collate,
             worker_init_fn=_deaf,
         )
+        try:
+            yield from loader
+        except (OSError, ValueError) as error:
+            # The frames hold the error and the loader, and it its workers, for which the process would wait at its end.
+            traceback.clear_frames(error.__traceback__)
+            said = str(error).strip().splitlines()
+            if not said or "in DataLoader worker process" not in said[0]:
+                raise
+            raise type(error)(said[-1].partition(": ")[2]) from None
 
     def run(self, quiet: bool, tensorboard: bool) -> Path:
         """All steps that are left."""
