@@ -57,7 +57,7 @@ class Comparison:
 
     Attributes:
         runs: folder of a run by form, the paper's own form last.
-        train: annotations and split, in the folder of the data.
+        train: annotations and split, in the folder of the data; none where training photos are not looked at.
         validation: likewise.
         crop: of :func:`lithepose.evaluate.evaluate`.
         min_joints: likewise.
@@ -66,7 +66,7 @@ class Comparison:
     """
 
     runs: dict[str, str]
-    train: tuple[str, str]
+    train: tuple[str, str] | None
     validation: tuple[str, str]
     crop: str
     min_joints: int
@@ -96,7 +96,7 @@ COMPARISONS = {
             "U-shaped": "context-cpm-stage",
             "U-shaped, 6 stages": "context-cpm-stage-six",
         },
-        ("lspet-1.tar", "train"),
+        None,
         ("lspet-1.tar", "val"),
         "auto",
         1,
@@ -144,7 +144,8 @@ def main(
     models = {form: path for form, path in models.items() if path.with_name("weights.safetensors").exists()}
     if not models:
         raise SystemExit(f"{runs}: none of {', '.join(compared.runs.values())}; train them first")
-    train, validation = (_open(data, *where) for where in (compared.train, compared.validation))
+    train, validation = (_open(data, *where) if where else None for where in (compared.train, compared.validation))
+    assert validation
     rows, curves = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for form, (whole, stages) in compared.cuts.items():
@@ -199,13 +200,12 @@ def _export(path: Path) -> None:
 
 
 def _row(
-    form: str, path: Path, compared: Comparison, train: KeypointSet, validation: KeypointSet
+    form: str, path: Path, compared: Comparison, train: KeypointSet | None, validation: KeypointSet
 ) -> tuple[dict[str, object], Evaluation]:
     net, info = open_weights(path.with_name("weights.safetensors"))
     size = measure(net, 3, info.size, info.size)
     predictor, last = Predictor(path), (_log(path) or [{}])[-1]
-    train = replace(train, photos=train.photos[:FIRST])
-    seen, held_back = (_evaluate(predictor, some, compared) for some in (train, validation))
+    held_back = _evaluate(predictor, validation, compared)
     row: dict[str, object] = {
         "form": form,
         "parameters": size.parameters,
@@ -214,10 +214,13 @@ def _row(
         "loss": f"{last['heatmaps' if compared.cuts else 'total']:.5f}" if last else "",
         **({} if compared.cuts else {"validation_loss": f"{last['validation']:.5f}"}),
         **_figures(held_back),
-        "train_pck": f"{seen.scores['PCK@0.2']:.4f}",
     }
-    for part, done, dataset in (("train", seen, train), ("validation", held_back, validation)):
-        row[f"{part}_error"] = f"{squared_error(predictor, done, dataset, compared):.3e}"
+    if train:
+        train = replace(train, photos=train.photos[:FIRST])
+        seen = _evaluate(predictor, train, compared)
+        row["train_pck"] = f"{seen.scores['PCK@0.2']:.4f}"
+        row["train_error"] = f"{squared_error(predictor, seen, train, compared):.3e}"
+    row["validation_error"] = f"{squared_error(predictor, held_back, validation, compared):.3e}"
     return row, held_back
 
 
