@@ -13,7 +13,7 @@ import pytest
 import lithepose
 from lithepose.cli import main
 from lithepose.frames import Frame, expand, frames
-from lithepose.sinks import PictureSink, VideoWriter, write_picture
+from lithepose.sinks import VideoWriter, write_picture
 
 SAMPLES = Path(lithepose.__file__).parent / "samples"
 links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets only administrators make links")
@@ -80,9 +80,3 @@ def test_an_unknown_code_in_a_title_does_not_matter(tmp_path):
     path.write_bytes(data[:4] + size.to_bytes(4, "little") + data[8:at] + told + data[at:])
     found = list(frames(expand([str(path)])))
     assert [isinstance(frame, Frame) for frame in found] == [True] * 5
-
-
-def test_the_sink_numbers_what_is_there(tmp_path):
-    image = np.zeros((8, 8, 3), np.uint8)
-    sink = PictureSink(tmp_path, [])
-    assert [sink.write(Frame(image, source), image).name for source in ("x/a.png", "y/a.png")] == ["a.png", "a-2.png"]

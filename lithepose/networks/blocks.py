@@ -107,3 +107,9 @@ def gaussian_(module: nn.Module) -> None:
             nn.init.normal_(layer.weight, std=0.01)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
+
+
+def batch_norms(module: nn.Module) -> list[nn.Module]:
+    """All BatchNorm layers in a module, those that span several processes too."""
+    common = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
+    return [layer for layer in module.modules() if isinstance(layer, common)]

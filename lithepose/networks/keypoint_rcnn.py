@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..skeleton import COCO_BOXES_HEAD, Head
 from .backbones import MobileNetV1, read_start
-from .blocks import check_size
+from .blocks import batch_norms, check_size
 
 LEVELS = {  # MobileNetV3-Large's last features of each stride: index and channels
     "fpn": {3: 24, 6: 40, 12: 112, 16: 960},
@@ -207,9 +207,8 @@ class KeypointRcnn(nn.Module):
         super().train(mode)
         if not self.config.freeze_norm:
             return self
-        for layer in self.detector.backbone.modules():
-            if isinstance(layer, nn.modules.batchnorm._BatchNorm):  # pyright: ignore[reportPrivateUsage]
-                layer.eval().requires_grad_(False)
+        for layer in batch_norms(self.detector.backbone):
+            layer.eval().requires_grad_(False)
         return self
 
     def forward(self, x: Tensor, targets: list[dict[str, Tensor]] | None = None) -> Any:

@@ -22,6 +22,7 @@ from ..annotations import KeypointSet
 from ..formats import open_dataset
 from ..networks import Network, Scaled, build, find_module, head_of, load_imagenet, load_weights
 from ..networks.backbones import MobileNetV1
+from ..networks.blocks import batch_norms
 from ..runtime.torch import describe
 from ..skeleton import SKELETONS, Head
 from .checkpoint import cut_log, exclusive, load_checkpoint, save_checkpoint, save_weights
@@ -238,9 +239,8 @@ class Trainer:
         """Training mode, but for BatchNorm of frozen modules. Detectors have losses in this mode alone."""
         self.net.train()
         for module in self.frozen:
-            for norm in module.modules():
-                if isinstance(norm, nn.modules.batchnorm._BatchNorm):  # pyright: ignore[reportPrivateUsage]
-                    norm.eval()
+            for layer in batch_norms(module):
+                layer.eval()
 
     def step(self, called: nn.Module, batch: Batch, step: int) -> dict[str, float]:
         """Forward, loss in fp32, clipped gradient."""
