@@ -96,6 +96,11 @@ class Photos:
             file.seek(offset)
             return file.read(size)
 
+    def size(self, name: str) -> int:
+        """Bytes of the named file; -1 if no source holds it."""
+        place = self._place(name)
+        return -1 if place is None else place[2] if place[2] >= 0 else place[0].stat().st_size
+
     def image(self, name: str) -> np.ndarray:
         """(H, W, 3) uint8 RGB picture."""
         try:

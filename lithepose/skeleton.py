@@ -246,10 +246,14 @@ FLIC_HEAD = Head(FLIC_11, FLIC_11, stride=4, sigma=1.5)
 COCO_BOXES_HEAD = Head(COCO_17, COCO_17)
 """Head of paper 004, whose maps lie in a person's box: only the joints matter."""
 
+LITHE_HEAD = Head(COCO_17, COCO_17, stride=4, sigma=2.0)
+"""Head of lithe, one person in a crop: 17 heatmaps at stride 4."""
+
 HEADS = {
     "coco": COCO_HEAD,
     "openpose": OPENPOSE_HEAD,
     "lip": LIP_HEAD,
     "flic": FLIC_HEAD,
     "coco_boxes": COCO_BOXES_HEAD,
+    "lithe": LITHE_HEAD,
 }

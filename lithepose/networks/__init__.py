@@ -17,12 +17,14 @@ from .binary_paf import BinaryPaf
 from .context_cpm import ContextCpm
 from .keypoint_rcnn import KeypointRcnn
 from .lithe import Lithe
+from .lithe_paf import LithePaf
 from .multilevel import Multilevel
 from .openpose import OpenPose
 from .split_stream import JointRegression, SplitStream
 
 NETWORKS = {
     "lithe": Lithe,
+    "lithe_paf": LithePaf,
     "openpose": OpenPose,
     "binary_paf": BinaryPaf,
     "multilevel": Multilevel,
@@ -34,7 +36,7 @@ NETWORKS = {
 
 # What networks answer with, their ``kind``: maps (heatmaps and limb fields), xy (coordinates of one person) or boxes
 # (people, each with its joints).
-Network = Lithe | OpenPose | Multilevel | ContextCpm | SplitStream | JointRegression | KeypointRcnn
+Network = Lithe | LithePaf | OpenPose | Multilevel | ContextCpm | SplitStream | JointRegression | KeypointRcnn
 
 
 def build(name: str, head: Head | None = None, **options: Any) -> Network:

@@ -1,8 +1,8 @@
-"""lithe: the default network, many persons on a plain CPU.
+"""lithe: the default pose network, one person in a crop, on a plain CPU.
 
-It joins ideas of the five papers: a MobileNetV1 front brought back to stride 8 by skip connections (003), a thin
-U-shaped context module (002), joint and limb branches that exchange features (001), and refinement by multi-scale
-residual blocks (000) of expanded depthwise convolutions (004).
+A backbone of dense residual blocks, a top-down merge of its features at stride 8, and a head that predicts four cells
+of the stride-4 heatmaps at every cell of stride 8 (pixel shuffle), so that no layer works at stride 4 after the first
+level. ``docs/training-log.md`` compares it with ideas of the five papers, trained alike.
 """
 
 from __future__ import annotations
@@ -10,109 +10,125 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..skeleton import COCO_HEAD, Head
+from ..skeleton import LITHE_HEAD, Head
 from .backbones import MobileNetV1
-from .blocks import MultiScale, check_size, double, expanded_depthwise, pointwise
+from .blocks import check_size, double
+from .efficientnet import EfficientNetLite0
+from .residual import ResidualBackbone, conv_bn
 
 
 @dataclass(frozen=True)
 class LitheConfig:
-    """Sizes of the network; the defaults stay within 1.5 G multiply-adds at 256x384."""
+    """Sizes and variants of the network.
 
-    width: int = 128  # channels at stride 8
-    context: int = 256  # channels of the U-shaped context module
-    blocks: tuple[int, ...] = (1, 2)  # multi-scale blocks a branch, stage by stage
-    expansion: int = 1  # depthwise filters a channel
+    Attributes:
+        backbone: residual, mobilenet_v1 or efficientnet_lite0.
+        widths: channels of the residual backbone's stem and four levels.
+        depths: its blocks a level.
+        block: its kind of block, a key of :data:`lithepose.networks.residual.BLOCKS`.
+        width: channels of the head.
+        context: add a U-shaped context module at strides 32 and 64 (osokin2019context).
+        streams: predict face, arms and legs by streams of their own (debnath2018split).
+    """
+
+    backbone: str = "residual"
+    widths: tuple[int, ...] = (16, 32, 64, 96, 160)
+    depths: tuple[int, ...] = (1, 2, 3, 3)
+    block: str = "residual"
+    width: int = 64
+    context: bool = False
+    streams: bool = False
 
 
-class ThinContext(nn.Module):
-    """U-shaped context (paper 002) with depthwise separable convolutions: strides 16, 32, 64 and back."""
+class UShapedContext(nn.Module):
+    """One more level at stride 64 and back, by dense convolutions (osokin2019context, U-shaped module)."""
 
-    def __init__(self, c_in: int, width: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.down32 = nn.Sequential(expanded_depthwise(c_in, width, stride=2), expanded_depthwise(width, width))
-        self.down64 = nn.Sequential(expanded_depthwise(width, width, stride=2), expanded_depthwise(width, width))
-        self.up32 = expanded_depthwise(2 * width, width)
-        self.up16 = expanded_depthwise(c_in + width, width)
+        self.down = nn.Sequential(conv_bn(channels, channels, stride=2), conv_bn(channels, channels))
+        self.up = conv_bn(2 * channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        at32 = self.down32(x)
-        at64 = self.down64(at32)
-        at32 = self.up32(torch.cat([at32, double(at64)], 1))
-        return self.up16(torch.cat([x, double(at32)], 1))
+        coarse = F.interpolate(self.down(x), size=x.shape[-2:], mode="nearest")
+        return self.up(torch.cat([x, coarse], 1))
 
 
-class Stage(nn.Module):
-    """One joint and one limb branch that look at each other before they answer (paper 001's cross transfer)."""
+class Streams(nn.Module):
+    """A stream of convolutions for each group of joints (debnath2018split); no group sees another's features."""
 
-    def __init__(self, c_in: int, width: int, blocks: int, expansion: int, channels: tuple[int, int]) -> None:
+    def __init__(self, c_in: int, groups: list[list[int]]) -> None:
         super().__init__()
+        order = [joint for group in groups for joint in group]
+        self.back = [order.index(joint) for joint in range(len(order))]
+        width = c_in // 2
+        self.streams = nn.ModuleList(
+            nn.Sequential(conv_bn(c_in, width), nn.Conv2d(width, 4 * len(group), 1)) for group in groups
+        )
 
-        def branch() -> nn.Sequential:
-            enter = [pointwise(c_in, width)] if c_in != width else []
-            return nn.Sequential(*enter, *[MultiScale(width, expansion) for _ in range(blocks)])
+    def forward(self, x: Tensor) -> Tensor:
+        maps = torch.cat([stream(x) for stream in self.streams], 1)
+        return maps.unflatten(1, (-1, 4))[:, self.back].flatten(1, 2)
 
-        self.joints, self.limbs = branch(), branch()
-        self.to_joints, self.to_limbs = pointwise(width, width, act=False), pointwise(width, width, act=False)
-        self.heatmaps, self.fields = nn.Conv2d(width, channels[0], 1), nn.Conv2d(width, channels[1], 1)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        joints, limbs = self.joints(x), self.limbs(x)
-        joints_out = self.heatmaps(torch.relu(joints + self.to_joints(limbs)))
-        return joints_out, self.fields(torch.relu(limbs + self.to_limbs(joints)))
+def joint_groups(joints: tuple[str, ...]) -> list[list[int]]:
+    """Indices of the joints of the face and what else there is, of the arms and of the legs; no empty group."""
+    parts = {"arms": ("shoulder", "elbow", "wrist"), "legs": ("hip", "knee", "ankle")}
+    groups = [[k for k, joint in enumerate(joints) if any(p in joint for p in names)] for names in parts.values()]
+    rest = [k for k in range(len(joints)) if not any(k in group for group in groups)]
+    return [group for group in (rest, *groups) if group]
 
 
 class Lithe(nn.Module):
-    """The default network.
+    """The default pose network.
 
     Args:
-        config: sizes.
-        head: what the maps mean.
+        config: sizes and variants.
+        head: joints, stride (4) and sigma of the heatmaps.
 
-    Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 64. Output: one (heatmaps (N, K, H/8, W/8),
-    fields (N, 2 L, H/8, W/8)) a stage, the last one the best.
+    Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 32. Output: [(heatmaps (N, K, H/4, W/4),)].
     """
 
     Config = LitheConfig
     kind = "maps"
-    multiple = 64
-    mean = std = MobileNetV1.mean
+    multiple = 32
+    crop = (256, 192)
+    mean = std = (127.5, 127.5, 127.5)
 
-    def __init__(self, config: LitheConfig | None = None, head: Head = COCO_HEAD) -> None:
+    def __init__(self, config: LitheConfig | None = None, head: Head = LITHE_HEAD) -> None:
         super().__init__()
         self.config = config = config or LitheConfig()
-        if config.width < 4 or config.width % 4 or config.context < 1 or config.expansion < 1:
-            raise ValueError(f"width={config.width}: must be a multiple of 4; context and expansion at least 1")
-        if not config.blocks or min(config.blocks) < 0:
-            raise ValueError(f"blocks={config.blocks}: one number of blocks a stage, at least one stage")
+        if head.stride != 4 or head.limbs or head.background:
+            raise ValueError("lithe has heatmaps alone, at stride 4, without a background")
         self.head = head
-        self.front = MobileNetV1()
+        makers = {
+            "residual": lambda: ResidualBackbone(config.widths, config.depths, config.block),
+            "mobilenet_v1": lambda: MobileNetV1(13),
+            "efficientnet_lite0": EfficientNetLite0,
+        }
+        if config.backbone not in makers:
+            raise ValueError(f"backbone={config.backbone!r}; there are {', '.join(makers)}")
+        self.backbone = makers[config.backbone]()
+        channels = self.backbone.channels if config.backbone != "mobilenet_v1" else (128, 256, 512, 1024)
         width = config.width
-        self.context = ThinContext(512, config.context)
-        self.lateral8 = pointwise(256, width, act=False)
-        self.lateral16 = pointwise(config.context, width, act=False)
-        self.merge = expanded_depthwise(width, width)
-        stages, c_in = [], width
-        for blocks in config.blocks:
-            stages.append(Stage(c_in, width, blocks, config.expansion, head.channels))
-            c_in = width + sum(head.channels)
-        self.stages = nn.ModuleList(stages)
-        for stage in stages:
-            for conv in (stage.heatmaps, stage.fields):
-                nn.init.normal_(conv.weight, std=0.01)
-                nn.init.zeros_(conv.bias)
+        self.context = UShapedContext(channels[3]) if config.context else nn.Identity()
+        self.lateral8, self.lateral16, self.lateral32 = (nn.Conv2d(c, width, 1) for c in channels[1:])
+        groups = joint_groups(head.skeleton.joints)
+        self.predict = (
+            Streams(width, groups)
+            if config.streams
+            else nn.Sequential(conv_bn(width, width), nn.Conv2d(width, 4 * len(head.skeleton), 1))
+        )
+        for layer in self.predict.modules():
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.normal_(layer.weight, std=0.01)
+                nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def forward(self, x: Tensor) -> list[tuple[Tensor]]:
         check_size(x, self.multiple)
-        _, at8, at16 = self.front(x)
-        lateral = self.lateral8(at8)
-        features = self.merge(torch.relu(lateral + double(self.lateral16(self.context(at16)))))
-        maps: list[tuple[Tensor, Tensor]] = []
-        inputs = features
-        for stage in self.stages:
-            heatmaps, fields = stage(inputs)
-            maps.append((heatmaps, fields))
-            inputs = torch.cat([features, heatmaps, fields], 1)
-        return maps
+        _, at8, at16, at32 = self.backbone(x)
+        merged = self.lateral16(at16) + double(self.lateral32(self.context(at32)))
+        merged = F.relu(self.lateral8(at8) + double(merged))
+        return [(F.pixel_shuffle(self.predict(merged), 2),)]

@@ -36,15 +36,18 @@ class AugmentConfig:
     mask_joints: float = 0.0  # share of crops with one to three joints covered by squares (paper 002's rival)
     mask_fraction: float = 0.3  # longest reach of a corner from the quadrangle's centre, in widths of the crop
     mosaic: float = 0.3  # share of samples made of several photos
+    crop_zoom: tuple[float, float] = (0.75, 1.35)  # of person crops, relative to those of inference
+    crop_shift: float = 0.1  # of person crops, largest shift in widths and heights of the person
+    half_body: float = 0.0  # share of person crops around the joints of one half of the body
 
     def still(self) -> AugmentConfig:
         """The same view without chance, for validation."""
         middle = math.sqrt(self.person[0] * self.person[1])
         nothing = dict.fromkeys(
-            "jitter whole_jitter rotate_share flip colour grey blur mask_body permute mask_joints mosaic".split(), 0.0
+            "jitter whole_jitter rotate_share flip colour grey blur mask_body permute mask_joints mosaic crop_shift half_body".split(), 0.0
         )
         whole = float(self.whole >= 0.5)
-        return replace(self, person=(middle, middle), whole_zoom=(1.0, 1.0), whole=whole, **nothing)
+        return replace(self, person=(middle, middle), whole_zoom=(1.0, 1.0), crop_zoom=(1.0, 1.0), whole=whole, **nothing)
 
 
 def random_stretch(rng: np.random.Generator) -> float:

@@ -1,0 +1,118 @@
+"""lithe_paf: many people in one pass on a plain CPU, in constant time however many there are.
+
+It joins ideas of the five papers: a MobileNetV1 front brought back to stride 8 by skip connections (003), a thin
+U-shaped context module (002), joint and limb branches that exchange features (001), and refinement by multi-scale
+residual blocks (000) of expanded depthwise convolutions (004).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..skeleton import COCO_HEAD, Head
+from .backbones import MobileNetV1
+from .blocks import MultiScale, check_size, double, expanded_depthwise, pointwise
+
+
+@dataclass(frozen=True)
+class LithePafConfig:
+    """Sizes of the network; the defaults stay within 1.5 G multiply-adds at 256x384."""
+
+    width: int = 128  # channels at stride 8
+    context: int = 256  # channels of the U-shaped context module
+    blocks: tuple[int, ...] = (1, 2)  # multi-scale blocks a branch, stage by stage
+    expansion: int = 1  # depthwise filters a channel
+
+
+class ThinContext(nn.Module):
+    """U-shaped context (paper 002) with depthwise separable convolutions: strides 16, 32, 64 and back."""
+
+    def __init__(self, c_in: int, width: int) -> None:
+        super().__init__()
+        self.down32 = nn.Sequential(expanded_depthwise(c_in, width, stride=2), expanded_depthwise(width, width))
+        self.down64 = nn.Sequential(expanded_depthwise(width, width, stride=2), expanded_depthwise(width, width))
+        self.up32 = expanded_depthwise(2 * width, width)
+        self.up16 = expanded_depthwise(c_in + width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        at32 = self.down32(x)
+        at64 = self.down64(at32)
+        at32 = self.up32(torch.cat([at32, double(at64)], 1))
+        return self.up16(torch.cat([x, double(at32)], 1))
+
+
+class Stage(nn.Module):
+    """One joint and one limb branch that look at each other before they answer (paper 001's cross transfer)."""
+
+    def __init__(self, c_in: int, width: int, blocks: int, expansion: int, channels: tuple[int, int]) -> None:
+        super().__init__()
+
+        def branch() -> nn.Sequential:
+            enter = [pointwise(c_in, width)] if c_in != width else []
+            return nn.Sequential(*enter, *[MultiScale(width, expansion) for _ in range(blocks)])
+
+        self.joints, self.limbs = branch(), branch()
+        self.to_joints, self.to_limbs = pointwise(width, width, act=False), pointwise(width, width, act=False)
+        self.heatmaps, self.fields = nn.Conv2d(width, channels[0], 1), nn.Conv2d(width, channels[1], 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        joints, limbs = self.joints(x), self.limbs(x)
+        joints_out = self.heatmaps(torch.relu(joints + self.to_joints(limbs)))
+        return joints_out, self.fields(torch.relu(limbs + self.to_limbs(joints)))
+
+
+class LithePaf(nn.Module):
+    """The bottom-up network of many people.
+
+    Args:
+        config: sizes.
+        head: what the maps mean.
+
+    Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 64. Output: one (heatmaps (N, K, H/8, W/8),
+    fields (N, 2 L, H/8, W/8)) a stage, the last one the best.
+    """
+
+    Config = LithePafConfig
+    kind = "maps"
+    multiple = 64
+    mean = std = MobileNetV1.mean
+
+    def __init__(self, config: LithePafConfig | None = None, head: Head = COCO_HEAD) -> None:
+        super().__init__()
+        self.config = config = config or LithePafConfig()
+        if config.width < 4 or config.width % 4 or config.context < 1 or config.expansion < 1:
+            raise ValueError(f"width={config.width}: must be a multiple of 4; context and expansion at least 1")
+        if not config.blocks or min(config.blocks) < 0:
+            raise ValueError(f"blocks={config.blocks}: one number of blocks a stage, at least one stage")
+        self.head = head
+        self.front = MobileNetV1()
+        width = config.width
+        self.context = ThinContext(512, config.context)
+        self.lateral8 = pointwise(256, width, act=False)
+        self.lateral16 = pointwise(config.context, width, act=False)
+        self.merge = expanded_depthwise(width, width)
+        stages, c_in = [], width
+        for blocks in config.blocks:
+            stages.append(Stage(c_in, width, blocks, config.expansion, head.channels))
+            c_in = width + sum(head.channels)
+        self.stages = nn.ModuleList(stages)
+        for stage in stages:
+            for conv in (stage.heatmaps, stage.fields):
+                nn.init.normal_(conv.weight, std=0.01)
+                nn.init.zeros_(conv.bias)
+
+    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        check_size(x, self.multiple)
+        _, at8, at16 = self.front(x)
+        lateral = self.lateral8(at8)
+        features = self.merge(torch.relu(lateral + double(self.lateral16(self.context(at16)))))
+        maps: list[tuple[Tensor, Tensor]] = []
+        inputs = features
+        for stage in self.stages:
+            heatmaps, fields = stage(inputs)
+            maps.append((heatmaps, fields))
+            inputs = torch.cat([features, heatmaps, fields], 1)
+        return maps

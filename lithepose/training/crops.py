@@ -1,0 +1,266 @@
+"""Person crops as training samples: images in, batches of crops with their joints out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..formats import open_dataset
+from ..geometry import CROP_MARGIN, crop_matrix, warp
+
+from ..skeleton import Head
+from . import augment
+from .augment import AugmentConfig
+from .datasets import Source, read_people
+from .image_cache import ImageCache
+
+ABSENT = 0.25  # weight of "not in the crop" for joints that a person leaves out: some of them can be seen after all
+THREADS, AHEAD = 2, 4  # batches made at once, and those that wait
+
+
+@dataclass
+class CropBatch:
+    """Crops and where their joints are.
+
+    Attributes:
+        numbers: of the samples.
+        image: (N, 3, H, W) uint8 RGB in channels_last order.
+        joints: (N, K, 2) float32, in pixels of the crop.
+        visible: (N, K) float32, 1 where a joint is labelled, 0 where it is not.
+        weight: (N, K) float32, weight of each joint's map; 0 where its label is unknown.
+    """
+
+    numbers: list[int]
+    image: Tensor
+    joints: Tensor
+    visible: Tensor
+    weight: Tensor
+
+
+@dataclass
+class _People:
+    """All people of one source, one row each."""
+
+    source: Source
+    cache: ImageCache
+    names: list[str]
+    image: np.ndarray  # (P,) number of the person's image
+    boxes: np.ndarray  # (P, 4) x, y, w, h in pixels of the cached image
+    joints: np.ndarray  # (P, K, 3) likewise
+    weight: np.ndarray  # (P, K)
+
+
+class CropSamples:
+    """Sample i is the same whenever it is asked for: all randomness is seeded by (seed, i).
+
+    Args:
+        sources: data sets; a sample is drawn from them by their weights, then one of their people evenly.
+        root: folder that they are relative to.
+        head: joints.
+        shape: (height, width) of a crop.
+        config: augmentation.
+        seed: of all randomness.
+        cache: folder for decoded images.
+
+    Raises:
+        FileNotFoundError: a data set or its images are not there.
+        ValueError: a source without people.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        root: Path,
+        head: Head,
+        shape: tuple[int, int],
+        config: AugmentConfig,
+        seed: int = 0,
+        cache: Path = Path("cache"),
+    ) -> None:
+        self.head, self.shape, self.config, self.seed = head, shape, config, seed
+        self.sets = [_load(source, root, head, cache) for source in sources]
+        shares = np.array([source.weight for source in sources], float)
+        if shares.min() < 0 or not shares.sum():
+            raise ValueError(f"weight = {', '.join(map(str, shares))}: 0 or more, and more in one of the sources")
+        self.bounds = np.cumsum(shares / shares.sum())
+        self.order = list(head.skeleton.flip_order)
+        low = [k for k, joint in enumerate(head.skeleton.joints) if joint.endswith(("hip", "knee", "ankle"))]
+        self.halves = [[k for k in range(len(head.skeleton)) if k not in low], low]
+
+    def __len__(self) -> int:
+        return sum(len(people.image) for people in self.sets)
+
+    def photos(self, number: int) -> list[str]:
+        """Name of the image that a sample is made of."""
+        people, person = self._draw(np.random.default_rng((self.seed, number)))
+        return [people.names[people.image[person]]]
+
+    def _draw(self, rng: np.random.Generator) -> tuple[_People, int]:
+        people = self.sets[min(int(np.searchsorted(self.bounds, rng.random())), len(self.sets) - 1)]
+        return people, int(rng.integers(len(people.image)))
+
+    def batch(self, numbers: Sequence[int]) -> CropBatch:
+        """The samples of these numbers."""
+        (height, width), k = self.shape, len(self.head.skeleton)
+        image = np.empty((len(numbers), height, width, 3), np.uint8)
+        joints, visible, weight = np.empty((len(numbers), k, 2), np.float32), *np.empty((2, len(numbers), k), np.float32)
+        for i, number in enumerate(numbers):
+            image[i], joints[i], visible[i], weight[i] = self._sample(np.random.default_rng((self.seed, number)))
+        tensors = (torch.from_numpy(array) for array in (joints, visible, weight))
+        return CropBatch(list(numbers), torch.from_numpy(image).permute(0, 3, 1, 2), *tensors)
+
+    def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[CropBatch]:
+        """Batches of samples ``first`` to ``end``, made by threads ahead of their use; of several processes a share."""
+        numbers = range(first + rank, end, world)
+        share = batch // world
+        parts = [numbers[i : i + share] for i in range(0, len(numbers), share)]
+        with ThreadPoolExecutor(THREADS) as pool:
+            waiting = [pool.submit(self.batch, part) for part in parts[:AHEAD]]
+            try:
+                for i in range(len(parts)):
+                    ready = waiting.pop(0)
+                    if i + AHEAD < len(parts):
+                        waiting.append(pool.submit(self.batch, parts[i + AHEAD]))
+                    yield ready.result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        people, person = self._draw(rng)
+        config, (height, width) = self.config, self.shape
+        pixels, joints = people.cache[people.image[person]], people.joints[person]
+        box = self._box(rng, people.boxes[person], joints)
+        matrix = self._matrix(rng, box, augment.random_stretch(rng) if people.source.squashed else 1.0)
+        xy = joints[:, :2] @ matrix[:, :2].T + matrix[:, 2]
+        labelled, weight = joints[:, 2] > 0, people.weight[person]
+        if matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0] < 0:
+            xy, labelled, weight = xy[self.order], labelled[self.order], weight[self.order]
+        inside = (xy > -0.5).all(1) & (xy < (width - 0.5, height - 0.5)).all(1)
+        crop = warp(pixels, matrix, self.shape)
+        crop = augment.change_colours(rng, config, crop)
+        crop = augment.mask_body(rng, config, crop)
+        return crop, xy.astype(np.float32), (labelled & inside).astype(np.float32), weight
+
+    def _box(self, rng: np.random.Generator, box: np.ndarray, joints: np.ndarray) -> np.ndarray:
+        """The person's box, or that of one half of the body."""
+        if rng.random() >= self.config.half_body:
+            return box
+        half = self.halves[int(rng.integers(2))]
+        xy = joints[half][joints[half, 2] > 0, :2]
+        if len(xy) < 3 or (joints[:, 2] > 0).sum() < 8:
+            return box
+        low, high = xy.min(0), xy.max(0)
+        middle, size = (low + high) / 2, np.maximum((high - low) * 1.2, 0.15 * box[2:].max())
+        return np.concatenate([middle - size / 2, size])
+
+    def _matrix(self, rng: np.random.Generator, box: np.ndarray, stretch: float) -> np.ndarray:
+        """Affine map (2, 3) from image to crop: stretch, zoom, rotation, shift, mirror."""
+        config, (height, width) = self.config, self.shape
+        wide, high = math.sqrt(stretch), 1 / math.sqrt(stretch)
+        w, h = max(box[2] * wide, 4.0), max(box[3] * high, 4.0)
+        zoom = min(width / w, height / h) / CROP_MARGIN
+        zoom *= math.exp(rng.uniform(math.log(config.crop_zoom[0]), math.log(config.crop_zoom[1])))
+        angle = 0.0
+        if rng.random() < config.rotate_share:
+            angle = math.radians(min(max(rng.normal(0, config.rotate), -2 * config.rotate), 2 * config.rotate))
+        c, s = math.cos(angle) * zoom, math.sin(angle) * zoom
+        linear = np.array([[c * wide, -s * high], [s * wide, c * high]])
+        if rng.random() < config.flip:
+            linear[0] = -linear[0]
+        centre = box[:2] + box[2:] / 2
+        shift = rng.uniform(-config.crop_shift, config.crop_shift, 2) * (w * zoom, h * zoom)
+        target = np.array([(width - 1) / 2, (height - 1) / 2]) + shift
+        return np.concatenate([linear, (target - linear @ centre)[:, None]], 1)
+
+
+def _load(source: Source, root: Path, head: Head, cache: Path) -> _People:
+    """People with enough labelled joints.
+
+    Raises:
+        ValueError: there are none, or an image has another size than its annotation says.
+    """
+    opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
+    names, image, boxes, joints, weights = list[str](), list[int](), [], [], []
+    sizes = list[tuple[int, int]]()
+    for photo in opened.photos:
+        people = read_people(photo.people, opened.skeleton.joints, head)
+        labelled = (people.joints[..., 2] > 0).sum(1) >= source.joints
+        if not labelled.any() or len(names) == (source.first or -1):
+            continue
+        annotations = [a for a in photo.people if a["num_keypoints"] > 0 and not a.get("iscrowd")]
+        for p in np.flatnonzero(labelled):
+            image.append(len(names))
+            boxes.append(people.boxes[p])
+            joints.append(people.joints[p])
+            weights.append(joint_weights(annotations[p], people.joints[p], people.unsure[p], opened.skeleton.joints, head))
+        names.append(photo.file_name)
+        sizes.append((photo.width, photo.height))
+    if not names:
+        raise ValueError(f"{opened.name}: nobody has what the recipe asks for ({source})")
+    if lost := [name for name in names if name not in opened.files]:
+        raise FileNotFoundError(
+            f"{opened.name}: {len(lost)} of its {len(names)} images are not there, as {', '.join(lost[:3])}; say where"
+            " they are by images, or take them out"
+        )
+    store = ImageCache(opened.files, names, cache)
+    for number, (name, size) in enumerate(zip(names, sizes, strict=True)):
+        if all(size) and store.original_size(number) != size:
+            (w, h), (said_w, said_h) = store.original_size(number), size
+            raise ValueError(
+                f"{name}: has {w}x{h} pixels, but {said_w}x{said_h} in {source.data}; its joints would lie elsewhere."
+                " Correct the size there"
+            )
+    number = np.array(image)
+    scale = np.array([store.scale(i) for i in range(len(names))])[number]
+    people = np.array(joints, np.float32)
+    people[..., :2] = (people[..., :2] + 0.5) * scale[:, None] - 0.5
+    box = np.array(boxes, np.float32) * np.tile(scale, 2)
+    return _People(source, store, names, number, box.astype(np.float32), people, np.array(weights, np.float32))
+
+
+def joint_weights(
+    annotation: dict[str, object], joints: np.ndarray, unsure: np.ndarray, names: tuple[str, ...], head: Head
+) -> np.ndarray:
+    """Weights (K,) of a person's maps.
+
+    1 for a labelled joint, or the ``reliability`` that the annotation states for it, at least 0.2; 0 where the label is
+    unknown; :data:`ABSENT` where a person who labelled others left the joint out, 0 if there are fewer than five.
+    """
+    labelled = joints[:, 2] > 0
+    absent = ABSENT if labelled.sum() >= 5 else 0.0
+    weight = np.where(labelled, 1.0, np.where(unsure, 0.0, absent)).astype(np.float32)
+    reliability = annotation.get("reliability")
+    if isinstance(reliability, list) and len(reliability) == len(names):
+        for k, joint in enumerate(head.skeleton.joints):
+            if joint in names and labelled[k]:
+                weight[k] = min(max(float(reliability[names.index(joint)]) / 0.6, 0.2), 1.0)
+    return weight
+
+
+def gaussian_targets(joints: Tensor, visible: Tensor, head: Head, shape: tuple[int, int], sigma: float) -> Tensor:
+    """Heatmaps of single people, as outer products of two one-dimensional Gaussians.
+
+    Args:
+        joints: (N, K, 2) in pixels of the crop.
+        visible: (N, K).
+        head: its stride.
+        shape: (height, width) of the maps.
+        sigma: standard deviation in cells.
+
+    Returns:
+        (N, K, height, width) float32 in [0, 1].
+    """
+    cells = (joints - (head.stride / 2 - 0.5)) / head.stride
+    across = torch.arange(shape[1], device=joints.device, dtype=torch.float32)
+    down = torch.arange(shape[0], device=joints.device, dtype=torch.float32)
+    x = torch.exp(-((across - cells[..., :1]) ** 2) / (2 * sigma**2))
+    y = torch.exp(-((down - cells[..., 1:]) ** 2) / (2 * sigma**2)) * visible[..., None]
+    return y[..., :, None] * x[..., None, :]

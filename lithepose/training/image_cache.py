@@ -1,0 +1,89 @@
+"""Decoded images in one memory-mapped file, so that an image is decoded once and not in every epoch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..annotations import Photos
+
+LONGEST = 512  # pixels of an image's longer side; a crop of 256x192 rarely shows more of it
+
+
+class ImageCache:
+    """The decoded images of a data set.
+
+    Args:
+        files: where the images are.
+        names: their names in ``files``.
+        folder: of the cache file. It is named by the images' names and sizes in bytes, and made if it is not there.
+
+    Raises:
+        OSError: no room for the file.
+        UnreadableImage: an image cannot be read; names it.
+    """
+
+    def __init__(self, files: Photos, names: Sequence[str], folder: Path) -> None:
+        key = hashlib.sha256(json.dumps([LONGEST, *[(n, files.size(n)) for n in names]]).encode()).hexdigest()[:16]
+        path = folder / f"images-{key}.bin"
+        index = path.with_suffix(".json")
+        if not index.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(files, names, path, index)
+        # (offset, height, width, height of the original, width of the original) of each image
+        self._places = np.array(json.loads(index.read_text(encoding="utf-8")), np.int64).reshape(-1, 5)
+        self._pixels = np.memmap(path, np.uint8, "r") if len(names) else np.zeros(0, np.uint8)
+
+    def __getitem__(self, number: int) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of one image; a view of the file."""
+        offset, height, width = self._places[number, :3]
+        return self._pixels[offset : offset + height * width * 3].reshape(height, width, 3)
+
+    def scale(self, number: int) -> np.ndarray:
+        """(2,) cached pixels per pixel of the original, across and down."""
+        _, height, width, original_height, original_width = self._places[number]
+        return np.array([width / original_width, height / original_height])
+
+    def original_size(self, number: int) -> tuple[int, int]:
+        """(width, height) of the original."""
+        return int(self._places[number, 4]), int(self._places[number, 3])
+
+
+def _write(files: Photos, names: Sequence[str], path: Path, index: Path) -> None:
+    """Write the pixels, then the index: a file without an index is begun anew."""
+    places, offset = list[tuple[int, ...]](), 0
+    beside = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        with beside.open("wb") as out, ThreadPoolExecutor(os.cpu_count()) as pool:
+            for first in range(0, len(names), 256):  # not all at once: results wait in memory
+                for image, size in pool.map(lambda name: _read(files, name), names[first : first + 256]):
+                    places.append((offset, *image.shape[:2], *size))
+                    out.write(image.tobytes())
+                    offset += image.size
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        if error.filename is None and error.errno is None:  # an image, named already
+            raise
+        raise OSError(f"{path}: cannot write the decoded images ({error.strerror}); name another folder") from error
+    beside = index.with_suffix(f".{os.getpid()}.tmp")
+    beside.write_text(json.dumps(places), encoding="utf-8")
+    os.replace(beside, index)
+
+
+def _read(files: Photos, name: str) -> tuple[np.ndarray, tuple[int, int]]:
+    """An image, reduced to :data:`LONGEST`, and its original (height, width)."""
+    image = files.image(name)
+    height, width = image.shape[:2]
+    scale = LONGEST / max(height, width)
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(image), (height, width)

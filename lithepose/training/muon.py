@@ -1,0 +1,108 @@
+"""Muon: momentum whose updates of matrices are orthogonalized (Jordan et al. 2024), AdamW for all else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024): singular values end within 0.7 to 1.2.
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """Bring the singular values of a stack of matrices (B, M, N) near to 1.
+
+    Returns:
+        (B, M, N) float32; computed in bfloat16, whose error is far below that of the iteration.
+    """
+    a, b, c = NEWTON_SCHULZ
+    x = matrices.bfloat16()
+    tall = x.shape[1] > x.shape[2]
+    x = x.mT if tall else x
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.mT if tall else x).float()
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon for groups with ``muon=True``, AdamW for the others.
+
+    A convolution kernel counts as a matrix (output channels, inputs x kernel). Its step has the root mean square of a
+    typical AdamW step, 0.2 sqrt(max(M, N)) times an orthogonal matrix (Liu et al. 2025), so both share a learning rate.
+
+    Args:
+        groups: parameter groups, each with ``params`` and any of the defaults below.
+        lr: learning rate.
+        momentum: of Muon, in Nesterov's form.
+        betas: of AdamW.
+        eps: of AdamW.
+        weight_decay: decoupled.
+    """
+
+    def __init__(
+        self,
+        groups: list[dict[str, Any]],
+        lr: float = 5e-3,
+        momentum: float = 0.95,
+        betas: tuple[float, float] = (0.9, 0.99),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "betas": betas, "eps": eps}
+        super().__init__(groups, defaults | {"weight_decay": weight_decay, "muon": False})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+            (self._muon if group["muon"] else self._adam)(parameters, group)
+        return loss
+
+    def _muon(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        by_shape: dict[tuple[int, int], list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        for p in parameters:
+            state = self.state[p]
+            if not state:
+                state["momentum"] = torch.zeros_like(p)
+            assert p.grad is not None
+            state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+            update = p.grad.lerp(state["momentum"], group["momentum"]).reshape(len(p), -1)
+            by_shape[update.shape[0], update.shape[1]].append((p, update))
+        for shape, members in by_shape.items():
+            steps = orthogonalize(torch.stack([update for _, update in members]))
+            for (p, _), step in zip(members, steps, strict=True):
+                p.sub_(step.view_as(p), alpha=group["lr"] * 0.2 * max(shape) ** 0.5)
+
+    def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        (beta1, beta2), means, squares = group["betas"], [], []
+        for p in parameters:
+            state = self.state[p]
+            if not state:
+                state["step"] = torch.zeros(())
+                state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
+            state["step"] += 1
+            means.append(state["mean"])
+            squares.append(state["square"])
+        gradients = [p.grad for p in parameters]
+        torch._foreach_lerp_(means, gradients, 1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+        steps = [float(self.state[p]["step"]) for p in parameters]  # a frozen module may have woken up later
+        roots = torch._foreach_div(squares, [1 - beta2**n for n in steps])
+        torch._foreach_sqrt_(roots)
+        torch._foreach_add_(roots, group["eps"])
+        sizes = [-group["lr"] / (1 - beta1**n) for n in steps]
+        torch._foreach_addcdiv_(parameters, means, roots, sizes)
