@@ -60,27 +60,24 @@ def warp(image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int]) -> np.nd
     Returns:
         (height, width, 3) uint8.
     """
-    zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    if zoom < 0.6:
-        image, matrix = _shrink(image, matrix, shape, zoom)
-    return cv2.warpAffine(
-        image, matrix, (shape[1], shape[0]), flags=cv2.INTER_LINEAR, borderValue=(GREY, GREY, GREY)
-    )
+    zoom = math.sqrt(abs(matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0]))
+    if zoom <= 0.5:
+        image, matrix = _shrink(image, matrix, shape, int(1 / zoom))
+    return cv2.warpAffine(image, matrix, (shape[1], shape[0]), flags=cv2.INTER_LINEAR, borderValue=(GREY, GREY, GREY))
 
 
 def _shrink(
-    image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int], zoom: float
+    image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int], factor: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the image that a crop shows, reduced to the crop's scale, and the map from there."""
+    """The part of the image that a crop shows, reduced by a whole factor, and the map from there to the crop."""
     height, width = shape
     corners = apply(invert(matrix), np.array([[0, 0], [width, 0], [0, height], [width, height]], float))
-    low = np.maximum(np.floor(corners.min(0)) - 2, 0).astype(int)
-    high = np.minimum(np.ceil(corners.max(0)) + 3, (image.shape[1], image.shape[0])).astype(int)
-    if (high - low < 1).any():
-        return image[:1, :1], matrix  # the crop lies outside of the image
-    part = image[low[1] : high[1], low[0] : high[0]]
-    size = [max(1, round(side * zoom)) for side in (part.shape[1], part.shape[0])]
-    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-    scale = np.array([part.shape[1] / size[0], part.shape[0] / size[1]])
-    back = np.concatenate([np.diag(scale), (scale / 2 - 0.5 + low)[:, None]], 1)
-    return small, np.concatenate([matrix[:, :2] @ back[:, :2], apply(matrix, back[:, 2])[:, None]], 1)
+    limit = np.array([image.shape[1], image.shape[0]])
+    low = np.clip(np.floor(corners.min(0)) - factor, 0, limit - 1).astype(int)
+    high = np.clip(np.ceil(corners.max(0)) + factor, low + 1, limit).astype(int)
+    size = np.maximum((high - low) // factor, 1)  # whole factors have a fast path; a rest of the border is left out
+    part = image[low[1] : low[1] + size[1] * factor, low[0] : low[0] + size[0] * factor]
+    scale = np.array([part.shape[1], part.shape[0]]) / size
+    small = cv2.resize(part, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA)
+    offset = matrix[:, :2] @ (scale / 2 - 0.5 + low) + matrix[:, 2]
+    return small, np.concatenate([matrix[:, :2] * scale, offset[:, None]], 1)

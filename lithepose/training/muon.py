@@ -25,8 +25,8 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(iterations):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        gram = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).float()
 
 
@@ -79,7 +79,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(p)
             assert p.grad is not None
             state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-            update = p.grad.lerp(state["momentum"], group["momentum"]).reshape(len(p), -1)
+            update = p.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
             by_shape[update.shape[0], update.shape[1]].append((p, update))
         for shape, members in by_shape.items():
             steps = orthogonalize(torch.stack([update for _, update in members]))

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnxruntime
 import torch
@@ -175,7 +176,7 @@ def train(name: str, arguments: argparse.Namespace, samples: CropSamples) -> tup
         optimizer.zero_grad(set_to_none=True)
         average.update(net, step)
         seen += len(batch.numbers)
-        recent = 0.95 * recent + 0.05 * float(loss)
+        recent = 0.95 * recent + 0.05 * loss.item()
         if step % 100 == 0:
             print(f"{name} step {step} {seen} samples {time.perf_counter() - began:.0f} s loss {recent:.4f}", flush=True)
     average.copy_to(net)
@@ -211,6 +212,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="csv to append to")
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
+    cv2.setNumThreads(1)
     shape = tuple(arguments.shape)
     samples = CropSamples(SOURCES, arguments.data, LITHE_HEAD, shape, AUGMENT, 0, arguments.cache)
     print(f"{len(samples)} people", flush=True)
