@@ -32,7 +32,7 @@ ROUNDS = 300
 
 
 def main() -> None:
-    model = lithepose.load(size=8 * WIDTH, threads=1)
+    model = lithepose.Predictor(size=8 * WIDTH, threads=1)
     by_limb = model.with_config(by_limb=True)
     _, back = model.fit(np.zeros((8 * HEIGHT, 8 * WIDTH, 3), np.uint8))
     rows = []

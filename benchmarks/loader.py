@@ -1,6 +1,6 @@
 """How many photos a second the loader gives, the network takes, and training does with both.
 
-    python benchmarks/loader.py --data DATA [--recipe recipes/lithe-long.toml]
+    python benchmarks/loader.py --data DATA [--recipe recipes/lithe-paf-long.toml]
 
 The three are measured in turn, several times over, and their medians printed and written to
 ``results/loader-<machine>.csv``. The loader has one process and the network all cores, as in training; alone each has
@@ -25,7 +25,7 @@ from lithepose.training.train import Trainer
 ROOT = Path(__file__).parent.parent
 
 
-def main(data: Path, recipe: Path = ROOT / "recipes" / "lithe-long.toml", rounds: int = 5, steps: int = 6) -> None:
+def main(data: Path, recipe: Path = ROOT / "recipes" / "lithe-paf-long.toml", rounds: int = 5, steps: int = 6) -> None:
     """Measure.
 
     Args:

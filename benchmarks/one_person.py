@@ -185,7 +185,7 @@ def _cut(weights: Path, stages: int, run: Path) -> Path:
     """The first stages of a context_cpm, as a run of their own; where its ONNX file shall be."""
     whole, info = open_weights(weights)
     options = asdict(whole.config) | {"stages": stages}
-    net = build(info.name, info.head, **options)
+    net = build(info.name, info.joints_head, **options)
     state = whole.state_dict()
     net.load_state_dict({name: state[name] for name in net.state_dict()})
     run.mkdir()

@@ -64,7 +64,7 @@ def measure(threads: int, folder: Path) -> list[dict[str, object]]:
     samples = Path(lithepose.__file__).parent / "samples"
     astronaut, camera = (read_image(samples / f"{n}.jpg") for n in ("astronaut", "camera"))
     photo = np.ascontiguousarray(np.hstack([astronaut, camera[:, 128:384]]))  # 768x512, two people
-    model = lithepose.Predictor("lithe", size=WIDTH, threads=threads)
+    model = lithepose.Predictor("lithe_paf", size=WIDTH, threads=threads)
     pixels, back = model.fit(photo)
     assert pixels.shape[:2] == (HEIGHT, WIDTH), pixels.shape
     maps = model.runtime(pixels[None])[0]

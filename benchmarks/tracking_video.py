@@ -171,7 +171,7 @@ def smoothing(model: lithepose.Predictor, people: list[tuple[np.ndarray, np.ndar
     return {k: round(float(np.median(v)), 2) for k, v in zip(names, (left, step_left, lags), strict=True)}
 
 
-def main(data: Path, model: str = "lithe", size: int = 384) -> None:
+def main(data: Path, model: str = "lithe_paf", size: int = 384) -> None:
     """Make the videos, follow the people and write the table.
 
     Args:
@@ -179,7 +179,7 @@ def main(data: Path, model: str = "lithe", size: int = 384) -> None:
         model: that finds the people.
         size: longer side of its input.
     """
-    finder = lithepose.load(model, size=size, threads=2)
+    finder = lithepose.Predictor(model, size=size, threads=2)
     rng = np.random.default_rng(0)
     numbers = rng.integers(2, 5, VIDEOS)
     people = cut_outs(finder, data, int(numbers.sum()))

@@ -28,7 +28,8 @@ from lithepose.decode import TOP, Maps
 from lithepose.export import open_weights, tidy, trace
 from lithepose.image import read_image
 from lithepose.networks import Scaled
-from lithepose.predict import WEIGHTS, Predictor
+from lithepose.predict import Predictor
+from lithepose.runtime.load import WEIGHTS
 from lithepose.runtime.onnx import open_session
 from lithepose.runtime.packed import PackedRuntime, one_thread
 from lithepose.runtime.stages import refine

@@ -101,8 +101,8 @@ def measure(model: lithepose.Predictor, name: str, pictures: Iterator[np.ndarray
 
 def main() -> None:
     rows = []
-    for name in ("lithe", "binary_paf"):
-        model = lithepose.load(name, threads=2)
+    for name in ("lithe_paf", "binary_paf"):
+        model = lithepose.Predictor(name, threads=2)
         rows += [measure(model, kind, made_up(kind), True) for kind in ("still", "face", "slide", "pan")]
         for video in sys.argv[1:]:
             pictures = (f.image for f in frames(expand([video])) if isinstance(f, Frame))

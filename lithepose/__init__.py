@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .drawing import draw
     from .image import UnreadableImage, read_image
+    from .models import load
     from .poses import Poses
-    from .predict import Predictor, load
+    from .predict import Predictor
     from .skeleton import Skeleton
     from .topdown import TopDown
 
 __version__ = "0.1.0"
 __all__ = ["Poses", "Predictor", "Skeleton", "TopDown", "UnreadableImage", "draw", "load", "read_image"]
 
-_HOMES = {"draw": "drawing", "UnreadableImage": "image", "Poses": "poses", "Predictor": "predict", "load": "predict"}
+_HOMES = {"draw": "drawing", "UnreadableImage": "image", "Poses": "poses", "Predictor": "predict", "load": "models"}
 _HOMES |= {"Skeleton": "skeleton", "TopDown": "topdown", "read_image": "image"}
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
-from .decode import Found, Maps
+from .decode import Found, Maps, Output
 from .image import Fit, from_cells, to_cells
 from .skeleton import Head
 
 
-def unmirror(result: Maps | Found, head: Head, width: int) -> Maps | Found:
+def unmirror(result: Output, head: Head, width: int) -> Maps | Found:
     """What was found in a mirrored input, as it would be in the input itself; left and right change places.
 
     Args:
@@ -22,6 +24,7 @@ def unmirror(result: Maps | Found, head: Head, width: int) -> Maps | Found:
     if isinstance(result, Found):
         xy = result.xy[:, order] * np.array([-1, 1], np.float32) + np.array([width - 1, 0], np.float32)
         return Found(xy, result.score[:, order], result.person_score)
+    assert isinstance(result, Maps)
     heatmaps = result.heatmaps[order, :, ::-1]
     limbs = np.array(head.limb_flip_order, int)
     fields = result.fields.reshape(-1, 2, *result.fields.shape[1:])[limbs, :, :, ::-1]
@@ -30,7 +33,7 @@ def unmirror(result: Maps | Found, head: Head, width: int) -> Maps | Found:
     return Maps.from_arrays(np.ascontiguousarray(heatmaps), fields.reshape(result.fields.shape))
 
 
-def average(results: list[tuple[Maps | Found, Fit]], head: Head) -> Maps | Found:
+def average(results: Sequence[tuple[Output, Fit]], head: Head) -> Maps | Found:
     """Average over views of one picture, on the grid of the first.
 
     Args:
@@ -42,10 +45,15 @@ def average(results: list[tuple[Maps | Found, Fit]], head: Head) -> Maps | Found
     """
     first, fit = results[0]
     if isinstance(first, Found):
-        if any(len(result.person_score) != 1 for result, _ in results if isinstance(result, Found)):
+        found = [(result, back) for result, back in results if isinstance(result, Found)]
+        if any(len(result.person_score) != 1 for result, _ in found):
             raise ValueError("flip and scales need a network with heatmaps or of one person")
-        places = [fit.to_input(back.to_picture(result.xy)) for result, back in results if isinstance(result, Found)]
-        return Found(np.mean(places, 0).astype(np.float32), first.score, first.person_score)
+        places = np.stack([fit.to_input(back.to_picture(result.xy)) for result, back in found])
+        weight = np.stack([result.score for result, _ in found])[..., None] + 1e-6  # the surer view counts more
+        xy = (places * weight).sum(0) / weight.sum(0)
+        score = np.mean([result.score for result, _ in found], 0)
+        return Found(xy.astype(np.float32), score, np.mean([result.person_score for result, _ in found], 0))
+    assert isinstance(first, Maps)
     shape = first.heatmaps.shape[1:]
     heatmaps, fields = np.zeros_like(first.heatmaps), np.zeros_like(first.fields)
     for result, back in results:

@@ -23,9 +23,11 @@ SOME_FAILED, UNUSABLE, STOPPED = 1, 2, 130
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .estimator import Steps
     from .frames import Frame, Input
     from .poses import Poses
-    from .predict import Predictor, Steps
+    from .predict import Predictor
+    from .topdown import TopDown
 
 
 def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
@@ -36,7 +38,7 @@ def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
     """
     from .drawing import draw
     from .image import read_image
-    from .predict import load
+    from .models import load
     from .sinks import write_picture
 
     image = read_image(Path(__file__).parent / "samples" / "astronaut.jpg")
@@ -75,6 +77,7 @@ def predict(
     track: bool = False,
     smooth: bool = False,
     warm_start: bool = False,
+    detect_every: int = 5,
 ) -> int:
     """Find people in pictures, folders, patterns, videos, cameras (a number) and streams (rtsp://...).
 
@@ -87,24 +90,29 @@ def predict(
         format: of that file; openpose makes it a folder of one json a frame. Default: csv if it is called .csv; else
             lithepose, which is one json line a frame, or one json list if it is called .json.
         model: name of an embedded model, or an .onnx or packed .safetensors file.
-        size: longer side of the network's input; 0 is the model's own. Larger finds smaller people, slower.
+        size: longer side of the input, of the person detector for lithe; 0 is the model's own. Larger finds smaller
+            people, slower.
         threads: of the network; 0 takes one a core.
         threshold: lowest score of a joint, above 0 and below 1. Default: 0.18.
         complete: guess the joints of a person that were not found (of COCO's 17); their scores are below half the
             threshold.
         flip: look at the mirrored picture as well, and average: better, at twice the time.
         boxes: for networks of one person, where people are: name of a model that finds them (with its own size and
-            threshold), or a .json {"photo.jpg": [[x, y, width, height], ...]}. Default: one, who fills the picture.
+            threshold), or a .json {"photo.jpg": [[x, y, width, height], ...]}. Default: for lithe the embedded person
+            detector, for others one person who fills the picture.
         track: give the people of a video ids that stay with them.
         smooth: track them and steady their joints, which lag by about a frame.
         warm_start: run the network only where a video has changed: faster where camera and most people stand still.
+            For networks with maps of whole pictures, as lithe_paf.
+        detect_every: in a video, run the person detector at least every so many frames; between, boxes follow people.
     """
     from .decode import DecodeConfig
     from .frames import expand
-    from .predict import Predictor, Steps
+    from .models import load
+    from .predict import Predictor
     from .skeleton import COCO_17, OPENPOSE_18
+    from .topdown import TopDown
     from .track import Following
-    from .warm import WarmStart
 
     if not sources:
         raise ValueError("nothing to look at; name a picture, video, folder, pattern, camera number or stream")
@@ -119,41 +127,47 @@ def predict(
     if not inputs:
         raise next(iter(missing.values()))
     config = DecodeConfig(complete=complete) if threshold is None else DecodeConfig(peak=threshold, complete=complete)
-    one = Predictor(model, size=size, threads=threads, config=config, flip=flip)
     failures = {source: str(error) for source, error in missing.items()}
     if warm_start and boxes:
         raise ValueError("--warm-start keeps the maps of whole pictures; leave it or --boxes out")
     if boxes:
-        steps = Steps.whole(_top_down(one, boxes, threads, inputs, failures))
+        one = Predictor(model, size=size, threads=threads, config=config, flip=flip)
+        estimator, steps = _on_boxes(one, boxes, threads, inputs, failures)
     else:
-        steps = Steps.whole(WarmStart(one).look) if warm_start else one.steps()
+        estimator = load(model, size=size, threads=threads, config=config, flip=flip)
+        steps = estimator.warm_steps() if warm_start else estimator.steps()
+    if isinstance(estimator, TopDown):
+        if detect_every < 1:
+            raise ValueError(f"--detect-every {detect_every}: must be 1 or more")
+        estimator.detect_every = detect_every
     format = format or ("csv" if json and json.suffix.lower() == ".csv" else "lithepose")
     theirs = {"coco": COCO_17, "openpose": OPENPOSE_18}.get(format)
-    if theirs and not set(theirs.joints) & set(one.head.output.joints):
+    if theirs and not set(theirs.joints) & set(estimator.head.output.joints):
         raise ValueError(f"--format {format}: it has none of {model}'s joints; take lithepose or csv")
     if json is None:
         out = out or Path("out")
         name = {"lithepose": "poses.jsonl", "coco": "poses.json", "csv": "poses.csv", "openpose": "openpose"}[format]
         json = out / name
     _keep_sources(json, [*(i.source for i in inputs), boxes, model])
-    follow = Following(smooth, one.config.guessed) if track or smooth else lambda frame, poses: poses
+    follow = Following(smooth, estimator.guessed) if track or smooth else lambda frame, poses: poses
     return _predict(steps, follow, [i for i in inputs if i.source not in failures], out, json, format, failures)
 
 
-def _top_down(
+def _on_boxes(
     one: Predictor, boxes: str, threads: int, inputs: list[Input], failures: dict[str, str]
-) -> Callable[[Frame], Poses]:
-    """How to look at everybody alone; what has no boxes in their file goes to the failures."""
+) -> tuple[TopDown, Steps]:
+    """A network of one person on boxes of a model or a file; what has no boxes in the file goes to the failures."""
+    from .estimator import Steps
     from .frames import shown
-    from .predict import Predictor, manifest
-    from .topdown import BoxError, TopDown, boxes_of, read_boxes
+    from .runtime.load import manifest
+    from .topdown import BoxError, TopDown, boxes_of, open_finder, read_boxes
 
     suffix = Path(boxes).suffix.lower()
     if suffix != ".json":
         if Path(boxes).is_file() and boxes not in manifest() and suffix not in (".onnx", ".safetensors"):
             raise ValueError(f"{boxes}: a file of boxes must be called .json")
-        find = TopDown(one, Predictor(boxes, threads=threads))
-        return lambda frame: find(frame.image)
+        top_down = TopDown(one, open_finder(boxes, threads))
+        return top_down, top_down.steps()
     given, top_down = read_boxes(boxes), TopDown(one)
     for source in {i.source for i in inputs if boxes_of(given, shown(i.source)) is None}:
         failures[source] = f"{shown(source)}: no boxes in {boxes}; give it a list, an empty one if nobody is there"
@@ -168,7 +182,7 @@ def _top_down(
         except BoxError as error:
             raise BoxError(f"{frame.name}: {error}; see {boxes}") from error
 
-    return look
+    return top_down, Steps.whole(look)
 
 
 def _predict(
@@ -181,9 +195,9 @@ def _predict(
     failures: dict[str, str],
 ) -> int:
     from .drawing import draw
+    from .estimator import makes_way, prepared_frames
     from .frames import Failed
     from .pipeline import Behind, ahead
-    from .predict import makes_way, prepared_frames
     from .sinks import PictureSink, ResultFile
     from .topdown import BoxError
 
@@ -295,7 +309,7 @@ def models() -> int:
     """List the embedded models with their measured scores, and the networks that can be trained."""
     import csv
 
-    from .predict import WEIGHTS, manifest
+    from .runtime.load import WEIGHTS, manifest
 
     embedded = Table("name", "parameters", "GMACs", "file", "scores", title="embedded")
     for name, model in manifest().items():

@@ -29,7 +29,7 @@ def evaluate(
     images: tuple[Path, ...] = (),
     first: int = 0,
     complete: bool = True,
-    crop: Literal["auto", "joints"] = "auto",
+    crop: Literal["auto", "joints", "boxes"] = "auto",
     min_joints: int = 1,
     json: Path | None = None,
     curve: Path | None = None,
@@ -51,7 +51,7 @@ def evaluate(
         complete: for oks, guess the joints of a person that were not found, as every labelled joint counts.
         crop: what a network of one person is shown. joints: a square around those joints of the person that it has to
             see. auto: the data set's own box, where it has some; else the whole photo, if the person is alone in it;
-            else as joints.
+            else as joints. boxes: for lithe, the annotated boxes in place of the person detector's.
         min_joints: for networks of one person: leave out people with fewer labelled joints, of those that it knows.
         json: file for the COCO results that were measured.
         curve: picture for the share of correct joints over the threshold (pck, pckh).
@@ -59,7 +59,7 @@ def evaluate(
     from .evaluate import evaluate as measure
     from .evaluate import save_curve
     from .formats import open_dataset
-    from .predict import Predictor
+    from .models import load
 
     for path, option in ((json, "--json"), (curve, "--curve")):
         if path:
@@ -70,7 +70,7 @@ def evaluate(
             raise ValueError(f"--curve {curve}: name a .png, .svg or .pdf")
         if find_spec("matplotlib") is None:
             raise ImportError("--curve needs matplotlib: pip install 'lithepose[evaluate]'")
-    predictor = Predictor(model, size=size, threads=threads, flip=flip, scales=scales)
+    predictor = load(model, size=size, threads=threads, flip=flip, scales=scales)
     if curve and (metric == "oks" or (metric == "auto" and not predictor.one_person)):
         raise ValueError("--curve: oks has none over thresholds; add --metric pck or pckh")
     if metric == "oks" or (metric == "auto" and not predictor.one_person):

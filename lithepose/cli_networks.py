@@ -196,13 +196,14 @@ def receptive_field(
 
     from .image import fit, read_image
     from .sinks import write_picture
+    from .skeleton import Head
 
     torch.manual_seed(seed)
     if weights:
         net, _ = open_weights(weights, model, None if options == "{}" else _options(options))
     else:
         net = build(model, **_options(options))
-    names = net.head.skeleton.joints
+    names = net.head.skeleton.joints if isinstance(net.head, Head) else ()
     if net.kind != "maps":
         raise ValueError(f"{model} gives coordinates, not heatmaps: choose another network")
     if joint and joint not in names:

@@ -12,6 +12,7 @@ from functools import cache
 
 import numpy as np
 
+from .heads.boxes import Boxes
 from .image import from_cells
 from .prior import complete
 from .skeleton import Head
@@ -74,6 +75,9 @@ class Found:
     xy: np.ndarray
     score: np.ndarray
     person_score: np.ndarray
+
+
+Output = Maps | Found | Boxes
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .annotations import KeypointSet, Photo
+from .estimator import Estimator
 from .formats import open_dataset
 from .image import square
 from .metrics import Pck, oks, pck, torso_length
@@ -17,7 +18,7 @@ from .poses import Poses
 from .predict import Predictor
 from .prior import PosePrior
 from .skeleton import LIP_16, MPII_16, Skeleton
-from .topdown import box_to_see, joints_to_see
+from .topdown import TopDown, box_to_see, joints_to_see
 
 Progress = Callable[[tuple[Photo, ...]], Iterable[Photo]]
 
@@ -57,7 +58,7 @@ class Evaluation:
 
 
 def evaluate(
-    predictor: Predictor,
+    predictor: Estimator,
     data: str | Path | KeypointSet,
     split: str = "val",
     metric: str = "",
@@ -82,6 +83,7 @@ def evaluate(
             person for all.
         crop: what a network of one person looks at. auto: the annotation's ``centre_box``, else the whole photo if
             nobody else is in it, else as joints: the square around those of the person that the network has to see.
+            boxes: for a network behind a person detector, the annotated boxes in place of the detector's.
         min_joints: measure only people with so many labelled joints that a network of one person knows.
 
     Raises:
@@ -97,9 +99,11 @@ def evaluate(
     metric = metric or ("oks" if not predictor.one_person else "pckh" if heads else "pck")
     if metric not in ("oks", *THRESHOLDS):
         raise ValueError(f"metric {metric!r}; there are oks, pck and pckh")
-    if crop not in ("auto", "joints"):
-        raise ValueError(f"crop {crop!r}; there are auto and joints")
-    if (crop, min_joints) != ("auto", 1) and not predictor.one_person:
+    if crop not in ("auto", "joints", "boxes"):
+        raise ValueError(f"crop {crop!r}; there are auto, joints and boxes")
+    if crop == "boxes" and not isinstance(predictor, TopDown):
+        raise ValueError("crop boxes: is for a network behind a person detector, as lithe")
+    if (crop == "joints" or min_joints != 1) and not predictor.one_person:
         raise ValueError(
             f"crop {crop}, {min_joints} joints: are for networks of one person; this one looks at whole photos"
         )
@@ -118,11 +122,14 @@ def evaluate(
     for photo in progress(dataset.photos) if progress else dataset.photos:
         image = dataset.files.image(photo.file_name)
         people = people_to_measure(photo, order, min_joints)
-        if predictor.one_person:
+        if isinstance(predictor, Predictor) and predictor.one_person:
             boxes = [where_to_look(photo, person, dataset.skeleton, predictor.head.output, crop) for person in people]
             found = [_look_at(predictor, image, box) for box in boxes]
         else:
-            poses = predictor(image)
+            if crop == "boxes" and isinstance(predictor, TopDown):
+                poses = predictor(image, [person["bbox"] for person in people])
+            else:
+                poses = predictor(image)
             if metric == "oks":
                 results += [
                     _result(photo, poses.xy[i], poses.score[i], poses.person_score[i], order) for i in range(len(poses))

@@ -20,8 +20,8 @@ from torch import nn
 from .image import fit, read_image
 from .networks import Network, build, default_head, load_weights
 from .networks.binary import BinaryConv2d
-from .predict import Runtime
-from .runtime.onnx import ModelInfo, OnnxRuntime
+from .runtime.base import ModelInfo, Runtime
+from .runtime.onnx import OnnxRuntime
 from .runtime.torch import Exported, describe
 
 OPSET = 18
@@ -242,6 +242,8 @@ def open_weights(
         assert network is not None
         net = build(network, **(options or {}))
         info = describe(network, net)
+    if info.crop:
+        net.crop = info.crop  # pyright: ignore
     load_weights(net, weights)
     bad = [name for name, tensor in net.state_dict().items() if not tensor.isfinite().all()]
     if bad:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -16,7 +17,40 @@ from .image import GREY
 CROP_MARGIN = 1.25  # side of a crop over that of the person's box, as top-down networks are commonly trained with
 
 
-def crop_matrix(box: Sequence[float] | np.ndarray, shape: tuple[int, int], margin: float = CROP_MARGIN) -> np.ndarray:
+@dataclass(frozen=True, eq=False)
+class PersonCrop:
+    """How the input of a network that looks at one person lies in its image.
+
+    Attributes:
+        width: of the image.
+        height: of the image.
+        matrix: (2, 3) affine map without rotation, image pixels to input pixels.
+    """
+
+    width: int
+    height: int
+    matrix: np.ndarray
+
+    @property
+    def scale_x(self) -> float:
+        """Input pixels per image pixel, across."""
+        return float(self.matrix[0, 0])
+
+    @property
+    def scale_y(self) -> float:
+        """Input pixels per image pixel, down."""
+        return float(self.matrix[1, 1])
+
+    def to_input(self, xy: np.ndarray) -> np.ndarray:
+        """(..., 2) image pixels -> input pixels."""
+        return xy * self.matrix[[0, 1], [0, 1]] + self.matrix[:, 2]
+
+    def to_picture(self, xy: np.ndarray) -> np.ndarray:
+        """(..., 2) input pixels -> image pixels; the inverse of :meth:`to_input`."""
+        return (xy - self.matrix[:, 2]) / self.matrix[[0, 1], [0, 1]]
+
+
+def crop_matrix(box: Sequence[float] | np.ndarray, shape: tuple[int, ...], margin: float = CROP_MARGIN) -> np.ndarray:
     """Affine map from image pixels to the pixels of a crop that keeps the aspect and shows the whole box.
 
     Args:
@@ -47,7 +81,7 @@ def apply(matrix: np.ndarray, xy: np.ndarray) -> np.ndarray:
     return xy @ matrix[:, :2].T + matrix[:, 2]
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def warp(image: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Cut a crop out of an image; what lies outside of the image is grey.
 
     A strong reduction averages areas first, so that no pixel is skipped.
@@ -67,7 +101,7 @@ def warp(image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int]) -> np.nd
 
 
 def _shrink(
-    image: np.ndarray, matrix: np.ndarray, shape: tuple[int, int], factor: int
+    image: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], factor: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The part of the image that a crop shows, reduced by a whole factor, and the map from there to the crop."""
     height, width = shape

@@ -29,6 +29,7 @@ class Poses:
         size: (width, height) of the picture.
         id: (N,) int64, the same number for the same person in all frames of a video, -1 where that is not known; None
             where nobody was followed.
+        box: (N, 4) float32 x, y, width, height that a person detector found each person in; None where there was none.
     """
 
     xy: np.ndarray
@@ -37,6 +38,7 @@ class Poses:
     skeleton: Skeleton
     size: tuple[int, int]
     id: np.ndarray | None = None
+    box: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, k = len(self.person_score), len(self.skeleton)
@@ -46,6 +48,8 @@ class Poses:
             )
         if self.id is not None and len(self.id) != n:
             raise ValueError(f"{len(self.id)} ids for {n} people")
+        if self.box is not None and self.box.shape != (n, 4):
+            raise ValueError(f"boxes of shape {self.box.shape} for {n} people; must be {(n, 4)}")
 
     @classmethod
     def nobody(cls, skeleton: Skeleton, size: tuple[int, int]) -> Poses:
@@ -67,8 +71,8 @@ class Poses:
         """Some of the people; a number gives the one person, still as Poses."""
         if isinstance(which, (int, np.integer)):
             which = [range(len(self))[which]]
-        number = None if self.id is None else self.id[which]
-        return Poses(self.xy[which], self.score[which], self.person_score[which], self.skeleton, self.size, number)
+        number, box = (None if values is None else values[which] for values in (self.id, self.box))
+        return Poses(self.xy[which], self.score[which], self.person_score[which], self.skeleton, self.size, number, box)
 
     def __iter__(self) -> Iterator[Poses]:
         return (self[i] for i in range(len(self)))
@@ -85,13 +89,21 @@ class Poses:
 
     @property
     def boxes(self) -> np.ndarray:
-        """(N, 4) float32 x, y, width, height around each person's found joints."""
+        """(N, 4) float32 x, y, width, height of each person: the detector's, or around the found joints."""
+        if self.box is not None:
+            return self.box
         if not len(self):
             return np.zeros((0, 4), np.float32)
         found = self.found[..., None]
         low = np.where(found, self.xy, np.inf).min(1)
         high = np.where(found, self.xy, -np.inf).max(1)
         return np.where(found.any(1), np.concatenate([low, high - low], 1), 0).astype(np.float32)
+
+    @property
+    def xyxy(self) -> np.ndarray:
+        """(N, 4) float32: :attr:`boxes` as x0, y0, x1, y1."""
+        boxes = self.boxes
+        return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
 
     def to_skeleton(self, skeleton: Skeleton) -> Poses:
         """The same people in another skeleton: joints by name; a neck is the midpoint of the shoulders."""
@@ -104,7 +116,7 @@ class Poses:
             elif joint == "neck" and {"left_shoulder", "right_shoulder"} <= index.keys():
                 ends = [index["left_shoulder"], index["right_shoulder"]]
                 xy[:, k], score[:, k] = self.xy[:, ends].mean(1), self.score[:, ends].min(1)
-        return Poses(xy, score, self.person_score, skeleton, self.size, self.id)
+        return Poses(xy, score, self.person_score, skeleton, self.size, self.id, self.box)
 
     def to_dict(self) -> dict[str, Any]:
         """lithepose's own json: joints by name, ``null`` where not found. :meth:`from_dict` reads it back."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from .networks import Network, Scaled
+from .skeleton import Head
 
 
 @torch.no_grad()
@@ -74,7 +75,7 @@ def receptive_field(
         ValueError: the joint, stage or window do not exist, or the picture has a wrong size; or the heatmap changes by
             no more than rounding, as in an untrained network without :func:`calibrate`.
     """
-    joints = len(net.head.skeleton) if net.kind == "maps" else 0
+    joints = len(net.head.skeleton) if net.kind == "maps" and isinstance(net.head, Head) else 0
     if not 0 <= joint < joints:
         raise ValueError(f"joint {joint}: {type(net).__name__} has heatmaps of {joints} joints")
     if window < 1 or window % 2 == 0 or step < 1 or batch < 1:

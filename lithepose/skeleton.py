@@ -158,6 +158,17 @@ class Head:
         return [(swap[a], swap[b]) for a, b in self.limbs]
 
 
+@dataclass(frozen=True)
+class BoxHead:
+    """What a person detector predicts: a score and a box at every cell.
+
+    Attributes:
+        strides: input pixels per cell of its maps, in the order of the predictions.
+    """
+
+    strides: tuple[int, ...] = (8, 16, 32)
+
+
 def _pairs(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(a), int(b)) for a, b in (pair.split("-") for pair in text.split()))
 

@@ -1,21 +1,28 @@
-"""Networks of one person at work on several: everybody cut out of the picture and looked at alone."""
+"""Top-down estimation: a finder tells where people are, a network of one person looks for the joints of each."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
+from .detector import DETECTOR, PersonDetector
+from .estimator import Estimator, Picture, Steps, open_picture
+from .heads.boxes import pose_likeness, suppress
 from .image import square
 from .poses import Poses
-from .predict import Picture, Predictor, open_picture
+from .predict import Predictor
 from .prior import PosePrior
-from .skeleton import FACE, Skeleton
+from .runtime.load import open_runtime
+from .skeleton import FACE, BoxHead, Head, Skeleton
+from .topdown_video import BoxFollower
 
+Finder = Predictor | PersonDetector
 Box = Sequence[float]
 WANTED = 'it must read {"photo.jpg": [[x, y, width, height], ...], ...}'
 LEAST = 0.1  # of a person's box: the shortest side of the square around some of the joints that says where they are
@@ -26,69 +33,170 @@ class BoxError(ValueError):
     """A box that nobody can be looked at in."""
 
 
-class TopDown:
-    """Finds people by one model and their joints by another.
-
-    Somebody is there, so one joint above the threshold is enough; where there is none, nobody is drawn.
+class TopDown(Estimator):
+    """Runs a network of one person on the boxes of everybody in an image.
 
     Args:
         predictor: of a network of one person, or what :class:`~lithepose.predict.Predictor` makes one from.
-        finder: likewise of a network of many people, which tells where to look; not needed where boxes are given.
+        finder: what tells where people are: a person detector, or a predictor of a network of many people, or the name
+            or path of one. None takes the embedded detector.
+        overlap: object keypoint similarity above which the lower of two people is a duplicate.
+        detect_every: in a video the finder runs at least every so many frames; between, a person's box follows from the
+            joints of the frame before. 1 runs it on every frame.
 
     Raises:
         ValueError: networks of the wrong kind.
     """
 
-    def __init__(self, predictor: Predictor | str | Path, finder: Predictor | str | Path | None = None) -> None:
+    def __init__(
+        self,
+        predictor: Predictor | str | Path,
+        finder: Finder | str | Path | None = None,
+        *,
+        overlap: float = 0.75,
+        detect_every: int = 5,
+    ) -> None:
         predictor = Predictor(predictor) if isinstance(predictor, (str, Path)) else predictor
-        finder = Predictor(finder) if isinstance(finder, (str, Path)) else finder
         if not predictor.one_person:
             name = predictor.runtime.info.name
             raise ValueError(f"{name} finds everybody by itself; leave out the boxes, or name a model of one person")
-        if finder and finder.one_person:
-            raise ValueError(f"{finder.runtime.info.name}: a network of one person cannot tell where people are")
+        if detect_every < 1:
+            raise ValueError(f"detect_every={detect_every}: must be 1 or more")
+        # Somebody is in the box: one joint above the threshold is enough.
         self.predictor = predictor.with_config(joints=1)
-        # With guesses, as a box around a face alone would cut off the body below it.
-        self.finder = finder and finder.with_config(complete=PosePrior.known(finder.head.output))
+        self._finder = open_finder(finder) if isinstance(finder, (str, Path)) else finder
+        self.overlap, self.detect_every = overlap, detect_every
 
-    def __call__(self, picture: Picture, boxes: Iterable[Box] | None = None) -> Poses:
+    def __repr__(self) -> str:
+        return f"<TopDown {self.predictor.runtime.info.name} on boxes of {self._finder or DETECTOR}>"
+
+    @property
+    def finder(self) -> Finder:
+        """What tells where people are; the embedded detector is opened when it is first needed."""
+        if self._finder is None:
+            self._finder = PersonDetector()
+        return self._finder
+
+    @property
+    def head(self) -> Head:
+        """What the network's outputs mean."""
+        return self.predictor.head
+
+    @property
+    def one_person(self) -> bool:
+        """False: it finds everybody."""
+        return False
+
+    @property
+    def size(self) -> int:
+        """Longer side of the finder's input, in pixels."""
+        return self.finder.size
+
+    @property
+    def guessed(self) -> float:
+        """Score below which a joint is a guess."""
+        return self.predictor.guessed
+
+    def with_config(self, **changes: Any) -> TopDown:
+        """The same models with other thresholds, by name of :class:`~lithepose.decode.DecodeConfig`."""
+        other = copy.copy(self)
+        other.predictor = self.predictor.with_config(**changes)
+        return other
+
+    @overload
+    def __call__(self, picture: Picture, boxes: Iterable[Box] | None = None) -> Poses: ...
+    @overload
+    def __call__(self, picture: list[Picture], boxes: None = None) -> list[Poses]: ...
+    def __call__(self, picture: Picture | list[Picture], boxes: Iterable[Box] | None = None) -> Poses | list[Poses]:
         """Find people.
 
         Args:
-            picture: as of :meth:`lithepose.predict.Predictor.__call__`.
-            boxes: (N, 4) x, y, width, height around people, in pixels; by default around the joints that the finder
-                sees and the predictor knows. Each is enlarged to a square, see :func:`lithepose.image.square`.
+            picture: as of :meth:`lithepose.estimator.Estimator.__call__`.
+            boxes: (N, 4) x, y, width, height around the people of one image, in pixels; by default the finder's.
 
         Returns:
-            Poses of the predictor's joints, at most one person a box, the best first.
+            Poses, at most one person a box, the best first; or a list of them for a list.
 
         Raises:
-            ValueError: neither boxes nor a finder.
-            BoxError: a box without a size, beside the picture or far larger.
-            UnreadableImage: what is given is no picture.
+            BoxError: a box without a size, beside the image or far larger.
+            UnreadableImage: what is given is no image.
         """
+        if boxes is None:
+            return super().__call__(picture)
+        if isinstance(picture, list):
+            raise ValueError("boxes are of one image; call with one image at a time")
         image = open_picture(picture)
-        size = image.shape[1], image.shape[0]
-        if boxes is not None:
-            boxes = [_checked(box, size) for box in boxes]
-        elif self.finder is None:
-            raise ValueError("no boxes, and no model that finds people; give one of them")
-        else:
-            people = self.finder(image)
-            known = joints_to_see(self.predictor.head.output, people.skeleton)
-            boxes = [
-                box_to_see(xy, found & known, whole)
-                for xy, found, whole in zip(people.xy, people.found, people.boxes, strict=True)
-                if max(whole[2:]) > 0
-            ]
-        found = [self.predictor.within(image, square(box)) for box in boxes]
-        found = [poses for poses in found if len(poses)]
-        if not found:
-            return Poses.nobody(self.predictor.head.output, size)
-        xy = np.concatenate([poses.xy for poses in found]).clip(0, np.array(size, np.float32) - 1)
-        score, person_score = (np.concatenate([getattr(p, name) for p in found]) for name in ("score", "person_score"))
+        checked = [_checked(box, (image.shape[1], image.shape[0])) for box in boxes]
+        return self.on_boxes(image, np.array(checked, np.float32).reshape(-1, 4), np.ones(len(checked), np.float32))[0]
+
+    def estimate(self, images: list[np.ndarray]) -> list[Poses]:
+        """People of (H, W, 3) uint8 RGB images."""
+        return [self.on_boxes(image, *self.find(image))[0] for image in images]
+
+    def steps(self) -> Steps:
+        """A call with one image; in a video boxes follow people from frame to frame."""
+        follow = BoxFollower(self)
+        return Steps.whole(follow.estimate)
+
+    def find(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (N, 4), x, y, width, height, and scores (N,) of the people in an image."""
+        finder = self.finder
+        if isinstance(finder, PersonDetector):
+            boxes = finder(image)
+            return boxes.xywh, boxes.score
+        # With guesses, as a box around a face alone would cut off the body below it.
+        people = finder.with_config(complete=PosePrior.known(finder.head.output))(image)
+        known = joints_to_see(self.head.output, people.skeleton)
+        boxes = [
+            box_to_see(xy, found & known, whole)
+            for xy, found, whole in zip(people.xy, people.found, people.boxes, strict=True)
+            if max(whole[2:]) > 0
+        ]
+        return np.array(boxes, np.float32).reshape(-1, 4), np.ones(len(boxes), np.float32)
+
+    def on_boxes(self, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> tuple[Poses, np.ndarray]:
+        """Poses of the people in boxes, all crops in one batch; without duplicates, the best first.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes: (N, 4) x, y, width, height in pixels.
+            scores: (N,) of the boxes, in [0, 1]. A person scores as its box times the mean of its sure joints.
+
+        Returns:
+            the people, and the number of each one's box.
+        """
+        size, skeleton = (image.shape[1], image.shape[0]), self.head.output
+        crops = [self.predictor.person_crop(image, box) for box in boxes.tolist()]
+        found = self.predictor.run(crops)
+        some = [i for i, poses in enumerate(found) if len(poses)]
+        if not some:
+            return Poses.nobody(skeleton, size), np.zeros(0, np.intp)
+        xy, score, person_score = (
+            np.concatenate([getattr(found[i], name)[:1] for i in some]) for name in ("xy", "score", "person_score")
+        )
+        person_score, boxes = person_score * scores[some], boxes[some]
         order = np.argsort(-person_score, kind="stable")
-        return Poses(xy, score, person_score, self.predictor.head.output, size)[order]
+        likeness = pose_likeness(xy[order], score[order], boxes[order, 2:].prod(1), skeleton)
+        order = order[suppress(likeness, self.overlap)]
+        poses = Poses(xy[order], score[order], person_score[order], skeleton, size, box=boxes[order])
+        return poses, np.array(some, np.intp)[order]
+
+
+def open_finder(model: str | Path, threads: int = 0, size: int = 0) -> Finder:
+    """A person detector or a pose model of many people, by name or file; arguments as of :class:`PersonDetector`.
+
+    Raises:
+        ValueError: a network of one person.
+    """
+    runtime = open_runtime(model, threads)
+    if isinstance(runtime.info.head, BoxHead):
+        return PersonDetector(runtime, size=size)
+    if runtime.info.crop:
+        raise ValueError(f"{runtime.info.name}: a network of one person cannot tell where people are")
+    finder = Predictor(runtime, size=size)
+    if finder.one_person:
+        raise ValueError(f"{runtime.info.name}: a network of one person cannot tell where people are")
+    return finder
 
 
 def joints_to_see(model: Skeleton, people: Skeleton) -> np.ndarray:

@@ -32,7 +32,7 @@ def astronaut() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def model() -> lithepose.Predictor:
-    return lithepose.load(threads=2)
+    return lithepose.Predictor("lithe_paf", threads=2)
 
 
 def figure(x: float, y: float, height: float) -> np.ndarray:

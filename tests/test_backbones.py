@@ -81,9 +81,9 @@ def test_another_epsilon_is_in_the_weights(zoo):
 
 
 def test_mobilenet_starts_from_a_trained_network_of_ours():
-    trained = read_start("embedded:lithe")
+    trained = read_start("embedded:lithe_paf")
     net = MobileNetV1(stride=8)
-    net.load_imagenet("embedded:lithe")
+    net.load_imagenet("embedded:lithe_paf")
     for name, tensor in net.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             assert torch.equal(tensor, trained[f"front.{name}"]), name
@@ -116,7 +116,7 @@ def test_mobilenet_v3_takes_torchvision_weights_by_name(monkeypatch):
 
 
 def test_blocks_at_stride_32_stay_where_the_start_lacks_them(tmp_path):
-    trained = read_start("embedded:lithe")
+    trained = read_start("embedded:lithe_paf")
     whole = {name: tensor for name, tensor in trained.items() if name.startswith("front.")}
     whole["front.blocks.11.dw.weight"] = torch.zeros(512, 1, 3, 3)  # a part of the twelfth block
     save_file(whole, tmp_path / "start.safetensors")

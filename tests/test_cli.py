@@ -244,8 +244,8 @@ def test_one_missing_file_does_not_stop_the_others(tmp_path):
         (["demo", "--out", "gone/x.jpg"], "gone"),
         (["predict", SAMPLES, "--format", "xml"], "xml"),
         (["predict", SAMPLES, "--json", "-", "--format", "openpose"], "folder"),
-        (["evaluate", "lithe", "--data", "gone.tar"], "gone.tar"),
-        (["evaluate", "lithe", "--data", SAMPLES, "--json", "gone/x.json"], "gone: no such folder"),
+        (["evaluate", "lithe_paf", "--data", "gone.tar"], "gone.tar"),
+        (["evaluate", "lithe_paf", "--data", SAMPLES, "--json", "gone/x.json"], "gone: no such folder"),
         (["predict", SAMPLES, "--model", "context_cpm", "--boxes", SAMPLES / "LICENSE.md"], "must be called .json"),
         (["train", "gone.toml"], "gone.toml"),
         (["export", "gone.safetensors"], "gone.safetensors"),
@@ -296,7 +296,7 @@ def test_names_of_any_kind(tmp_path):
 
 def test_evaluate_prints_what_the_results_file_gives(stick_photos, tmp_path):
     data = stick_photos.parent / "sticks"
-    done = lithepose("evaluate", "lithe", "--data", data, "--split", "train", "--json", tmp_path / "r.json")
+    done = lithepose("evaluate", "lithe_paf", "--data", data, "--split", "train", "--json", tmp_path / "r.json")
     assert done.returncode == 0, done.stderr
     assert "AP50" in done.stdout
     assert all(len(r["keypoints"]) == 51 for r in json.loads((tmp_path / "r.json").read_text()))
@@ -321,14 +321,14 @@ def test_complexity_and_receptive_field(tmp_path):
     assert "21.3 GMACs" in done.stdout  # of the paper
     options = '{"width": 16, "context": 16, "blocks": [1]}'
     arguments = ["--joint", "left_wrist", "--size", "64", "--step", "16", "--options", options, "--out", "field.png"]
-    done = lithepose("receptive-field", "lithe", SAMPLES / "astronaut.jpg", *arguments, cwd=tmp_path)
+    done = lithepose("receptive-field", "lithe_paf", SAMPLES / "astronaut.jpg", *arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "left_wrist" in done.stdout
     assert cv2.imread(str(tmp_path / "field.png")).shape == (64, 64, 3)
     for arguments, says in (
-        (["complexity", "lithe", "--size", "12"], "--size 12"),
+        (["complexity", "lithe_paf", "--size", "12"], "--size 12"),
         (["complexity", "lithium"], "lithium"),
-        (["receptive-field", "lithe", SAMPLES / "astronaut.jpg", "--joint", "tail"], "tail"),
+        (["receptive-field", "lithe_paf", SAMPLES / "astronaut.jpg", "--joint", "tail"], "tail"),
         (["receptive-field", "joint_regression", SAMPLES / "astronaut.jpg"], "joint_regression gives coordinates"),
     ):
         done = lithepose(*arguments)
@@ -350,8 +350,8 @@ def test_a_missing_extra_is_told_in_one_line():
         "sys.meta_path.insert(0, Without())\n"
         "from lithepose.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    recipe = str(Path(__file__).parent.parent / "recipes" / "lithe.toml")
-    for arguments in (["train", recipe], ["export", "x.safetensors"], ["evaluate", "lithe", "--data", "x"]):
+    recipe = str(Path(__file__).parent.parent / "recipes" / "lithe-paf.toml")
+    for arguments in (["train", recipe], ["export", "x.safetensors"], ["evaluate", "lithe_paf", "--data", "x"]):
         command = [sys.executable, "-c", code, *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 2
@@ -371,7 +371,7 @@ def test_a_model_file_that_is_none_is_named(tmp_path):
 def test_models_lists_every_embedded_model():
     done = lithepose("models")
     assert done.returncode == 0, done.stderr
-    for name in ("lithe", "binary_paf", "multilevel", "context_cpm", "split_stream", "keypoint_rcnn"):
+    for name in ("lithe_paf", "binary_paf", "multilevel", "context_cpm", "split_stream", "keypoint_rcnn"):
         assert name in done.stdout
 
 
@@ -380,12 +380,12 @@ def test_benchmark_measures_stage_by_stage(tmp_path):
     done = lithepose("benchmark", "--rounds", 2, "--size", 128, "--threads", 1, "--out", table)
     assert done.returncode == 0, done.stderr
     (row,) = csv.DictReader(table.read_text().splitlines())
-    assert (row["model"], row["input"]) == ("lithe", "128x128")
+    assert (row["model"], row["input"]) == ("lithe_paf", "128x128")
     assert all(float(row[part]) > 0 for part in ("fit", "network", "decode", "draw", "whole"))
     assert "photos/s" in done.stdout
     for arguments, says in (
         (("--rounds", 0), "1 or more rounds"),
-        (("lithe", "--binary"), "no model"),
+        (("lithe_paf", "--binary"), "no model"),
         (("--out", tmp_path / "none" / "x.csv"), "no such folder"),
     ):
         done = lithepose("benchmark", *arguments)

@@ -142,7 +142,7 @@ def test_evaluate_writes_over_nothing_that_it_reads(stick_photos, capsys, option
     photo = open_dataset(stick_photos).photos[0].file_name
     path = next(stick_photos.rglob(photo)) if name == "photo" else stick_photos / name
     before = path.read_bytes()
-    call = ["evaluate", "lithe", "--data", str(stick_photos), "--metric", "pck", option, str(path)]
+    call = ["evaluate", "lithe_paf", "--data", str(stick_photos), "--metric", "pck", option, str(path)]
     assert main(call) == 2
     assert "is one of the files to read" in capsys.readouterr().err
     assert path.read_bytes() == before

@@ -14,9 +14,9 @@ import pytest
 from conftest import write_video
 
 from lithepose.cli_networks import check_output
+from lithepose.estimator import makes_way
 from lithepose.frames import Failed, Frame, Input, expand, frames, shown
 from lithepose.poses import Poses
-from lithepose.predict import makes_way
 from lithepose.sinks import PictureSink, ResultFile, VideoWriter
 from lithepose.skeleton import COCO_17
 

@@ -17,7 +17,8 @@ from lithepose.complexity import measure_parts  # noqa: E402
 from lithepose.export import export_weights, open_weights  # noqa: E402
 from lithepose.networks import NETWORKS, build, head_of  # noqa: E402
 from lithepose.networks.backbones import MobileNetV1  # noqa: E402
-from lithepose.predict import WEIGHTS, Predictor, manifest  # noqa: E402
+from lithepose.predict import Predictor  # noqa: E402
+from lithepose.runtime.load import WEIGHTS, manifest  # noqa: E402
 from lithepose.runtime.onnx import ModelInfo, OnnxRuntime  # noqa: E402
 from lithepose.runtime.torch import describe  # noqa: E402
 from lithepose.skeleton import COCO_HEAD, Skeleton  # noqa: E402
@@ -28,17 +29,17 @@ SMALL = {"width": 16, "context": 16, "blocks": (1, 1)}
 
 
 class TestLithe(NetworkTester):
-    name = "lithe"
+    name = "lithe_paf"
     options = SMALL
     stages = 2
 
 
 def test_lithe_stays_within_its_budget_and_the_manifest_says_so():
-    counts = measure_parts(build("lithe"), 256, 384)["whole"]
+    counts = measure_parts(build("lithe_paf"), 256, 384)["whole"]
     parameters, macs = counts.parameters, counts.macs
     assert macs <= 1.5e9
     assert parameters <= 5e6
-    said = manifest()["lithe"]
+    said = manifest()["lithe_paf"]
     assert (said["parameters"], said["macs"]) == (parameters, macs)
 
 
@@ -75,14 +76,14 @@ def test_build_names_what_is_wrong():
         ({"expansion": 0}, "expansion"),
     ):
         with pytest.raises(ValueError, match=says):
-            build("lithe", **options)
+            build("lithe_paf", **options)
     with pytest.raises(ValueError, match="64x64"):
-        build("lithe", **SMALL)(torch.zeros(1, 3, 0, 0))
+        build("lithe_paf", **SMALL)(torch.zeros(1, 3, 0, 0))
 
 
 def test_a_single_joint_is_for_networks_of_one():
-    with pytest.raises(ValueError, match="dot: has no edges, by which lithe finds people; take context_cpm"):
-        head_of("lithe", Skeleton("dot", ("centre",)))
+    with pytest.raises(ValueError, match="dot: has no edges, by which lithe_paf finds people; take context_cpm"):
+        head_of("lithe_paf", Skeleton("dot", ("centre",)))
     assert head_of("context_cpm", Skeleton("dot", ("centre",))).limbs == ()
 
 
@@ -113,7 +114,7 @@ def test_imagenet_start_is_checked(tmp_path):
 @pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
 def test_export_agrees_with_torch_and_round_trips_its_description(tmp_path):
     torch.manual_seed(0)
-    net = build("lithe", **SMALL)
+    net = build("lithe_paf", **SMALL)
     enliven(net, torch.rand(4, 3, 256, 256) * 2 - 1)
     for output in (net.stages[-1].heatmaps, net.stages[-1].fields):
         output.weight.data *= 0.1  # as those of trained networks, within about 1
@@ -121,21 +122,21 @@ def test_export_agrees_with_torch_and_round_trips_its_description(tmp_path):
     save_weights(weights, Average(net, 0.9))
     with pytest.raises(ValueError, match="--network"):
         export_weights(weights, tmp_path / "w.onnx")
-    save_weights(weights, Average(net, 0.9), describe("lithe", net, 192), SMALL)
-    assert open_weights(weights)[1] == ModelInfo("lithe", COCO_HEAD, 64, 192)
+    save_weights(weights, Average(net, 0.9), describe("lithe_paf", net, 192), SMALL)
+    assert open_weights(weights)[1] == ModelInfo("lithe_paf", COCO_HEAD, 64, 192)
     path = tmp_path / "w.onnx"
-    assert export_weights(weights, path, "lithe", SMALL, 320) < 0.05
+    assert export_weights(weights, path, "lithe_paf", SMALL, 320) < 0.05
     runtime = OnnxRuntime(path, 1)
-    assert runtime.info == ModelInfo("lithe", COCO_HEAD, 64, 320)
+    assert runtime.info == ModelInfo("lithe_paf", COCO_HEAD, 64, 320)
     assert Predictor(path).size == 320
     batch = np.random.default_rng(0).integers(0, 255, (3, 128, 64, 3), np.uint8)
     together, alone = runtime(batch), runtime(batch[1:2])[0]
     assert np.allclose(together[1].heatmaps, alone.heatmaps, atol=1e-5)
     with pytest.raises(ValueError, match=r"w\.safetensors"):
-        export_weights(weights, path, "lithe", SMALL | {"width": 32}, 320)
+        export_weights(weights, path, "lithe_paf", SMALL | {"width": 32}, 320)
     broken = {k: v.half() for k, v in net.state_dict().items() if v.is_floating_point()}
     broken["stages.1.heatmaps.bias"][3] = float("nan")
     save_file(broken, tmp_path / "nan.safetensors")
     with pytest.raises(ValueError, match=r"nan\.safetensors: stages\.1\.heatmaps\.bias"):
-        export_weights(tmp_path / "nan.safetensors", tmp_path / "nan.onnx", "lithe", SMALL, 320)
+        export_weights(tmp_path / "nan.safetensors", tmp_path / "nan.onnx", "lithe_paf", SMALL, 320)
     assert not (tmp_path / "nan.onnx").exists()

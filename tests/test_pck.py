@@ -123,7 +123,7 @@ def test_the_crop_around_joints_leaves_out_those_that_the_network_lacks(marked):
     with pytest.raises(ValueError, match="crop 'whole'"):
         evaluate(Looking(Fixed()), marked, crop="whole")
     with pytest.raises(ValueError, match="one person"):
-        evaluate(Looking("lithe"), marked, metric="pck", crop="joints")
+        evaluate(Looking("lithe_paf"), marked, metric="pck", crop="joints")
 
 
 def test_people_with_few_labelled_joints_can_be_left_out(marked):

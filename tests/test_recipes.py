@@ -20,7 +20,7 @@ from lithepose.training.recipe import Recipe, same_recipe  # noqa: E402
 
 
 def test_rate_rises_and_falls():
-    recipe = Recipe("lithe", (), steps=100, warmup=10, rate=1.0, final_rate=0.1)
+    recipe = Recipe("lithe_paf", (), steps=100, warmup=10, rate=1.0, final_rate=0.1)
     rates = [rate_at(i, recipe) for i in range(100)]
     assert rates[:10] == pytest.approx(np.arange(1, 11) / 10)
     assert all(a > b for a, b in itertools.pairwise(rates[10:]))
@@ -28,7 +28,7 @@ def test_rate_rises_and_falls():
 
 
 def test_unknown_keys_of_a_recipe_are_named(tmp_path):
-    good = 'network = "lithe"\n[[data]]\ndata = "x"\n'
+    good = 'network = "lithe_paf"\n[[data]]\ndata = "x"\n'
     bad = (
         "speed = 3\n",
         "steps = 'many'\n",
@@ -38,7 +38,7 @@ def test_unknown_keys_of_a_recipe_are_named(tmp_path):
         "options = 3\n",
         "steps = true\n",
     )
-    for text in (*(line + good for line in bad), "network = 3 = 4", 'network = "lithe"\n', 'data = "x"\n' + good):
+    for text in (*(line + good for line in bad), "network = 3 = 4", 'network = "lithe_paf"\n', 'data = "x"\n' + good):
         path = tmp_path / "mine.toml"
         path.write_text(text)
         with pytest.raises(ValueError, match=r"mine\.toml"):
@@ -54,7 +54,7 @@ def test_every_recipe_reads_and_builds():
         with torch.device("meta"):
             net = build(recipe.network, head, **recipe.options)
         assert recipe.size % net.multiple == 0, path
-        if "mobilenet_v1" in recipe.start or recipe.start == "embedded:lithe":
+        if "mobilenet_v1" in recipe.start or recipe.start == "embedded:lithe_paf":
             assert isinstance(net.front, MobileNetV1), path
 
 
@@ -78,7 +78,8 @@ def test_papers_recipes_have_the_papers_rates():
 
 def test_a_recipe_extends_another(tmp_path):
     (tmp_path / "base.toml").write_text(
-        'network = "lithe"\nrate = 1.0\nresume_weights = "w"\n[options]\nwidth = 8\ncontext = 9\n[[data]]\ndata = "x"\n'
+        'network = "lithe_paf"\nrate = 1.0\nresume_weights = "w"\n'
+        '[options]\nwidth = 8\ncontext = 9\n[[data]]\ndata = "x"\n'
     )
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "one.toml").write_text('extends = "../base.toml"\nsteps = 3\n[options]\nwidth = 16\n')
@@ -113,7 +114,7 @@ def test_a_recipe_does_not_extend_itself(tmp_path):
 
 
 def test_a_run_may_move_with_the_weights_that_it_began_with(tmp_path):
-    one = Recipe("lithe", (), resume_weights="/here/lithe.safetensors", frozen=("front",))
+    one = Recipe("lithe_paf", (), resume_weights="/here/lithe.safetensors", frozen=("front",))
     (tmp_path / "recipe.json").write_text(one.to_json())
     same_recipe(replace(one, resume_weights="/there/lithe.safetensors"), tmp_path / "recipe.json")
     for other in (replace(one, resume_weights="/here/other.safetensors"), replace(one, frozen=())):
@@ -127,11 +128,11 @@ def test_a_run_may_move_with_the_weights_that_it_began_with(tmp_path):
 
 
 def test_rates_by_schedule():
-    steps = Recipe("lithe", (), schedule="steps", milestones=(10, 20), factor=0.1, rate=1.0, warmup=0)
+    steps = Recipe("lithe_paf", (), schedule="steps", milestones=(10, 20), factor=0.1, rate=1.0, warmup=0)
     assert [rate_at(i, steps) for i in (0, 9, 10, 20)] == pytest.approx([1, 1, 0.1, 0.01])
-    frozen = Recipe("lithe", (), schedule="constant", frozen_steps=5, frozen_rate=3.0, rate=1.0, warmup=0)
+    frozen = Recipe("lithe_paf", (), schedule="constant", frozen_steps=5, frozen_rate=3.0, rate=1.0, warmup=0)
     assert [rate_at(i, frozen) for i in (0, 4, 5)] == [3, 3, 1]
-    plateau, recipe = Plateau(), Recipe("lithe", (), schedule="plateau", factor=0.5, patience=1, warmup=0, rate=1.0)
+    plateau, recipe = Plateau(), Recipe("lithe_paf", (), schedule="plateau", factor=0.5, patience=1, warmup=0, rate=1.0)
     seen = []
     for loss in (10, 5, 4.99, 4.98, 4.0, 4.0, 4.0):
         plateau.see(loss, recipe)

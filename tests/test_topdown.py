@@ -82,8 +82,8 @@ def test_the_square_has_the_centre_of_the_box():
 
 def test_networks_of_the_wrong_kind_and_bad_boxes_are_told():
     spot, finder = Predictor(Spot()), Predictor(Finder())
-    with pytest.raises(ValueError, match="lithe finds everybody"):
-        TopDown("lithe")
+    with pytest.raises(ValueError, match="lithe_paf finds everybody"):
+        TopDown("lithe_paf")
     with pytest.raises(ValueError, match="finder finds everybody"):
         TopDown(finder)
     with pytest.raises(ValueError, match="spot"):
@@ -202,8 +202,8 @@ def test_boxes_on_the_command_line(tmp_path, monkeypatch, capsys):
         boxes.write_text(text)
         assert main([*call, "--boxes", str(boxes)]) == 2, text
         assert "boxes.json" in capsys.readouterr().err.replace("\n", "")
-    assert main([*call[:2], "--boxes", "lithe"]) == 2
-    assert "lithe finds everybody" in capsys.readouterr().err.replace("\n", " ")
+    assert main([*call[:2], "--boxes", "lithe_paf"]) == 2
+    assert "lithe_paf finds everybody" in capsys.readouterr().err.replace("\n", " ")
     assert main([*call, "--complete"]) == 2
     assert "leave out complete" in capsys.readouterr().err.replace("\n", " ")
     assert main([*call, "--boxes", str(tmp_path / "none.json")]) == 2

@@ -33,7 +33,7 @@ NAMES = COCO_17.joints
 
 
 RECIPE = """
-network = "lithe"
+network = "lithe_paf"
 size = 128
 batch = 4
 steps = {steps}
@@ -96,7 +96,7 @@ def test_frozen_blocks_keep_their_weights_and_the_others_learn(stick_photos):
         run = root / f"run{len(frozen)}{options['steps']}"
         run.mkdir()
         with World() as world:
-            trainer = Trainer(Recipe("lithe", **common, **options), root, run, world)
+            trainer = Trainer(Recipe("lithe_paf", **common, **options), root, run, world)
             before = {name: value.clone() for name, value in trainer.net.state_dict().items()}
             trainer.run(quiet=True, tensorboard=False)
         state = trainer.net.state_dict()
@@ -107,7 +107,7 @@ def test_sgd_takes_up_a_front_that_wakes_in_the_middle_of_its_group(stick_photos
     small = {"width": 16, "context": 16, "blocks": (1, 1)}
     with World() as world:
         common = {"data": (Source("sticks"),), "size": 128, "batch": 2, "options": small, "optimizer": "sgd"}
-        recipe = Recipe("lithe", **common, rate=0.1, front_rate=1.0, frozen_steps=1, steps=3, warmup=1)
+        recipe = Recipe("lithe_paf", **common, rate=0.1, front_rate=1.0, frozen_steps=1, steps=3, warmup=1)
         trainer = Trainer(recipe, stick_photos.parent, stick_photos, world)
         for group in trainer.optimizer.param_groups:
             group["foreach"] = True  # as on a GPU
@@ -166,7 +166,7 @@ def test_two_processes_do_not_share_a_run(tmp_path):
 def test_weights_of_another_network_are_refused(stick_photos):
     save_file({"other.weight": torch.zeros(3)}, stick_photos.parent / "other.safetensors")
     other = str(stick_photos.parent / "other.safetensors")
-    recipe = Recipe("lithe", (Source("sticks"),), resume_weights=other)
+    recipe = Recipe("lithe_paf", (Source("sticks"),), resume_weights=other)
     with pytest.raises(ValueError, match=r"other\.safetensors"):
         train(recipe, stick_photos.parent, stick_photos.parent / "run")
 
@@ -175,7 +175,7 @@ def pretrained(folder: Path, blocks: tuple[int, ...] = (1, 1)) -> Recipe:
     """A recipe whose network has the weights of a file, and other joints: at the ends of the stages they do not fit."""
     (folder / "mine.toml").write_text(RECIPE.format(steps=2))
     recipe = Recipe.read(folder / "mine.toml")
-    net = build("lithe", **recipe.options | {"blocks": blocks})
+    net = build("lithe_paf", **recipe.options | {"blocks": blocks})
     save_file(net.state_dict(), folder / "weights.safetensors")
     return replace(recipe, resume_weights=str(folder / "weights.safetensors"), skeleton="lsp14", reinit=("stages",))
 

@@ -147,5 +147,5 @@ def test_command_and_stream(tmp_path, monkeypatch, model, capsys):
     lines = [json.loads(line) for line in (tmp_path / "warm.jsonl").read_text().splitlines()]
     assert [line["frame"] for line in lines] == list(range(6))
     assert len(list(Predictor(size=128).stream("clip.mp4", warm_start=True, track=True))) == 6
-    assert main(["predict", *options, "x.jsonl", "--warm-start", "--boxes", "lithe"]) == 2
+    assert main(["predict", *options, "x.jsonl", "--warm-start", "--boxes", "lithe_paf"]) == 2
     assert "leave it or --boxes out" in capsys.readouterr().err.replace("\n", " ")

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ..skeleton import Head, Skeleton
+from ..skeleton import BoxHead, Head, Skeleton
 from .binary_paf import BinaryPaf
 from .context_cpm import ContextCpm
 from .keypoint_rcnn import KeypointRcnn
@@ -20,11 +20,13 @@ from .lithe import Lithe
 from .lithe_paf import LithePaf
 from .multilevel import Multilevel
 from .openpose import OpenPose
+from .person_detector import PersonDetector
 from .split_stream import JointRegression, SplitStream
 
 NETWORKS = {
     "lithe": Lithe,
     "lithe_paf": LithePaf,
+    "person_detector": PersonDetector,
     "openpose": OpenPose,
     "binary_paf": BinaryPaf,
     "multilevel": Multilevel,
@@ -36,10 +38,20 @@ NETWORKS = {
 
 # What networks answer with, their ``kind``: maps (heatmaps and limb fields), xy (coordinates of one person) or boxes
 # (people, each with its joints).
-Network = Lithe | LithePaf | OpenPose | Multilevel | ContextCpm | SplitStream | JointRegression | KeypointRcnn
+Network = (
+    Lithe
+    | LithePaf
+    | PersonDetector
+    | OpenPose
+    | Multilevel
+    | ContextCpm
+    | SplitStream
+    | JointRegression
+    | KeypointRcnn
+)
 
 
-def build(name: str, head: Head | None = None, **options: Any) -> Network:
+def build(name: str, head: Head | BoxHead | None = None, **options: Any) -> Network:
     """Make a network by name.
 
     Args:
@@ -107,7 +119,8 @@ def load_imagenet(net: Network, start: str | Path) -> None:
     Raises:
         ValueError: the start is another network's than the front.
     """
-    (net if isinstance(net, KeypointRcnn) else net.front).load_imagenet(start)
+    own: Any = net if isinstance(net, KeypointRcnn) else getattr(net, "backbone", None) or net.front
+    own.load_imagenet(start)
 
 
 def find_module(net: nn.Module, name: str) -> nn.Module:

@@ -94,7 +94,7 @@ class Lithe(nn.Module):
     Config = LitheConfig
     kind = "maps"
     multiple = 32
-    crop = (256, 192)
+    crop: tuple[int, ...] = (256, 192)
     mean = std = (127.5, 127.5, 127.5)
 
     def __init__(self, config: LitheConfig | None = None, head: Head = LITHE_HEAD) -> None:

@@ -8,11 +8,13 @@ that CPU kernels work in.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .backbones import load_front, read_start
 from .blocks import expanded_depthwise
 
 
@@ -100,7 +102,8 @@ class ResidualBackbone(nn.Module):
         depths: blocks of the four levels, after the convolution of stride 2 that begins each.
         block: key of :data:`BLOCKS`.
 
-    Input (N, 3, H, W), H and W multiples of 32. Output: four tensors (N, widths[i + 1], H / s, W / s), s = 4, 8, 16, 32.
+    Input (N, 3, H, W), H and W multiples of 32. Output: four tensors (N, widths[i + 1], H / s, W / s), s = 4, 8, 16
+    and 32.
     """
 
     multiple = 32
@@ -126,3 +129,17 @@ class ResidualBackbone(nn.Module):
             x = level(x)
             features.append(x)
         return features
+
+    def load_imagenet(self, start: str | Path) -> None:
+        """Load the backbone of another network of ours: the tensors ``backbone.*`` of its file.
+
+        Raises:
+            ValueError: a tensor is missing or has another shape.
+        """
+        state = read_start(start)
+        missing = [name for name in self.state_dict() if f"backbone.{name}" not in state]
+        missing = [name for name in missing if not name.endswith("num_batches_tracked")]
+        if missing:
+            raise ValueError(f"{start}: no tensor backbone.{missing[0]}; this network has another backbone")
+        zero = torch.zeros((), dtype=torch.long)
+        load_front(self, {name: state.get(f"backbone.{name}", zero) for name in self.state_dict()}, start)

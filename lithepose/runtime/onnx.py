@@ -2,59 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 
-from ..decode import Found, Maps
-from ..skeleton import Head, Skeleton
-
-MAPS = ("heatmaps", "fields", "peak_score", "peak_cell")  # fields are missing where a head has no limbs
-FOUND = ("xy", "score", "person_score")  # of networks without maps
-
-
-@dataclass(frozen=True)
-class ModelInfo:
-    """What an exported file says about itself, kept in its metadata under ``lithepose``.
-
-    Attributes:
-        name: of the network.
-        head: what its maps mean.
-        multiple: height and width of the input must be multiples of it.
-        size: longer side of the input that its scores were measured at, the default.
-        single: it takes one picture at a time (the number of people varies, so pictures do not stack).
-        fixed: its input is always ``size`` x ``size``.
-    """
-
-    name: str
-    head: Head
-    multiple: int
-    size: int
-    single: bool = False
-    fixed: bool = False
-
-    def to_json(self) -> str:
-        head = asdict(self.head)
-        del head["output_order"]
-        return json.dumps(asdict(self) | {"head": head})
-
-    @classmethod
-    def from_json(cls, text: str) -> ModelInfo:
-        data = json.loads(text)
-        head = data["head"]
-        skeletons = {k: _skeleton(head.pop(k)) for k in ("skeleton", "output")}
-        limbs = tuple((a, b) for a, b in head.pop("limbs"))
-        return cls(**data | {"head": Head(limbs=limbs, **skeletons, **head)})
-
-
-def _skeleton(data: dict[str, Any]) -> Skeleton:
-    pairs = {k: tuple((a, b) for a, b in data[k]) for k in ("edges", "flip_pairs")}
-    return Skeleton(data["name"], tuple(data["joints"]), sigmas=tuple(data["sigmas"]), **pairs)
+from .base import ModelInfo, Output, to_result
 
 
 def cores() -> int:
@@ -104,14 +58,14 @@ class OnnxRuntime:
             why = str(error).splitlines()[0]
             raise ValueError(f"{path}: ONNX Runtime cannot load it ({why}); export or copy it again") from error
 
-    def __call__(self, images: np.ndarray) -> list[Maps | Found]:
+    def __call__(self, images: np.ndarray) -> list[Output]:
         """Run a batch.
 
         Args:
             images: (N, H, W, 3) uint8 RGB, H and W multiples of ``info.multiple``.
 
         Returns:
-            Maps of every picture, or the people in it where the network has no maps.
+            What the network predicts for each image.
 
         Raises:
             ValueError: a size that the network does not take.
@@ -126,12 +80,3 @@ class OnnxRuntime:
             line = str(error).splitlines()[0]
             raise ValueError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
         return [to_result(dict(zip(names, output, strict=True))) for output in outputs]
-
-
-def to_result(output: dict[str, np.ndarray]) -> Maps | Found:
-    """Named outputs of one picture -> what the decoder reads."""
-    if "xy" in output:
-        return Found(*(output[name] for name in FOUND))
-    heatmaps = output["heatmaps"]
-    fields = output.get("fields", np.empty((0, *heatmaps.shape[1:]), np.float32))
-    return Maps(heatmaps, fields, output["peak_score"], output["peak_cell"])

@@ -22,8 +22,9 @@ except ImportError as error:
     name = error.name
     raise ImportError(f"packed networks need {name}: pip install 'lithepose[binary]' ({error})", name=name) from error
 
-from ..decode import TOP, Found, Maps
-from .onnx import ModelInfo, cores, open_session
+from ..decode import TOP, Maps, Output
+from .base import ModelInfo
+from .onnx import cores, open_session
 from .stages import Branch, Stage, Tensors, Workers, below, refine
 
 FORMAT = 2  # of the file
@@ -87,7 +88,7 @@ def _read(path: Path) -> tuple[ModelInfo, list[Stage], Path, str]:
             raise ValueError(f"form {said['format']} instead of {FORMAT}")
         tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     info, stages = ModelInfo.from_json(json.dumps(said["info"])), list[Stage]()
-    heatmaps, fields = info.head.channels
+    heatmaps, fields = info.joints_head.channels
     for i, counts in enumerate(said["chains"]):
         branches = []
         for side, count, width in zip(("limbs", "joints"), counts, (fields, heatmaps), strict=True):
@@ -138,7 +139,7 @@ class PackedRuntime:
             raise ValueError(f"{front}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
         self._workers = Workers(threads or cores())
 
-    def __call__(self, images: np.ndarray) -> list[Maps | Found]:
+    def __call__(self, images: np.ndarray) -> list[Output]:
         """Run a batch.
 
         Args:
@@ -154,6 +155,6 @@ class PackedRuntime:
             raise ValueError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
         with one_thread:
             maps = refine(np.asarray(x), self.stages, self._workers)
-        fields, joints = 2 * len(self.info.head.limbs), len(self.info.head.skeleton)
+        fields, joints = 2 * len(self.info.joints_head.limbs), len(self.info.joints_head.skeleton)
         top = min(TOP, maps.shape[2] * maps.shape[3])
         return [Maps.from_arrays(one[fields : fields + joints], one[:fields], top) for one in maps]

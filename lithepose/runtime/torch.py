@@ -6,9 +6,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..decode import TOP, Found, Maps
+from ..decode import TOP
 from ..networks import Network, Scaled
-from .onnx import FOUND, MAPS, ModelInfo, to_result
+from ..networks.lithe import Lithe
+from ..networks.peaks import joints_from_heatmaps
+from ..skeleton import Head
+from .base import BOXES, FOUND, MAPS, ModelInfo, Output, to_result
+
+TOP_BOXES = 100  # that a detector's graph gives, more than people whom it tells apart
+SURE = 0.2  # joints of a crop that score less do not count in the person's score
 
 
 class Exported(nn.Module):
@@ -24,9 +30,15 @@ class Exported(nn.Module):
     @property
     def names(self) -> tuple[str, ...]:
         """Of the outputs."""
-        if self.net.kind != "maps":
+        if self.net.kind == "people":
+            return BOXES
+        if self.net.kind != "maps" or isinstance(self.net, Lithe):
             return FOUND
-        return MAPS if self.net.head.limbs else tuple(name for name in MAPS if name != "fields")
+        return (
+            MAPS
+            if not isinstance(self.net.head, Head) or self.net.head.limbs
+            else tuple(name for name in MAPS if name != "fields")
+        )
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """(N, H, W, 3) uint8 RGB -> maps (N, ...), peak_score (N, K, 64) and peak_cell (N, K, 64), or people."""
@@ -34,16 +46,27 @@ class Exported(nn.Module):
         if self.net.kind == "boxes":
             people = self.net(x)[0]  # of one picture: N is 1
             return people["keypoints"][..., :2], people["keypoints_scores"], people["scores"]
+        if self.net.kind == "people":
+            logits, boxes = self.net(x)
+            missing = max(0, TOP_BOXES - 21)  # the smallest input, 32x32, has 21 cells
+            score, cell = torch.topk(nn.functional.pad(logits.sigmoid(), (0, missing)), TOP_BOXES)
+            return nn.functional.pad(boxes, (0, 0, 0, missing)).gather(1, cell[..., None].expand(-1, -1, 4)), score
         last = self.net(x)[-1]
+        if isinstance(self.net, Lithe):
+            xy, score = joints_from_heatmaps(last[0], self.net.head.stride, self.net.head.sigma)
+            sure = (score > SURE).float()
+            return xy[:, None], score[:, None], ((score * sure).sum(1) / sure.sum(1).clamp(min=1))[:, None]
         if self.net.kind == "xy":
             xy = last[0] * last[0].new_tensor([image.shape[2], image.shape[1]]) - 0.5
             score = torch.ones_like(xy[..., 0])
             return xy[:, None], score[:, None], score[:, :1]
-        heatmaps = last[0][:, : len(self.net.head.skeleton)]  # without the background
+        head = self.net.head
+        assert isinstance(head, Head)
+        heatmaps = last[0][:, : len(head.skeleton)]  # without the background
         top = nn.functional.max_pool2d(heatmaps, 3, 1, 1)
         peak = torch.where(heatmaps == top, torch.relu(heatmaps), torch.zeros_like(heatmaps))
         flat = peak.flatten(2)
-        if (self.net.multiple // self.net.head.stride) ** 2 < TOP:  # the smallest map has fewer cells than peaks
+        if (self.net.multiple // head.stride) ** 2 < TOP:  # the smallest map has fewer cells than peaks
             flat = nn.functional.pad(flat, (0, TOP))
         score, cell = torch.topk(flat, TOP, dim=2)
         return heatmaps, *last[1:], score, cell
@@ -57,9 +80,12 @@ def describe(name: str, net: Network, size: int = 0) -> ModelInfo:
         net: the network.
         size: longer side of its input; by default that of its options, or 512.
     """
-    size = size or int(getattr(net.config, "size", 512))
+    crop = tuple(getattr(net, "crop", ()))
+    size = max(crop) if crop else size or int(getattr(net.config, "size", 512))
     fixed = net.kind == "xy"  # coordinates are shares of a square
-    return ModelInfo(name, net.head, size if fixed else net.multiple, size, single=net.kind == "boxes", fixed=fixed)
+    return ModelInfo(
+        name, net.head, size if fixed else net.multiple, size, single=net.kind == "boxes", fixed=fixed, crop=crop
+    )
 
 
 class TorchRuntime:
@@ -74,7 +100,7 @@ class TorchRuntime:
         self.exported, self.info = Exported(net).eval().to(next(net.parameters()).device), info
 
     @torch.no_grad()
-    def __call__(self, images: np.ndarray) -> list[Maps | Found]:
+    def __call__(self, images: np.ndarray) -> list[Output]:
         """(N, H, W, 3) uint8 RGB -> maps of every picture, or the people in it."""
         x = torch.from_numpy(images).to(next(self.exported.parameters()).device)
         if self.info.single:

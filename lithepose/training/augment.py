@@ -43,11 +43,11 @@ class AugmentConfig:
     def still(self) -> AugmentConfig:
         """The same view without chance, for validation."""
         middle = math.sqrt(self.person[0] * self.person[1])
-        nothing = dict.fromkeys(
-            "jitter whole_jitter rotate_share flip colour grey blur mask_body permute mask_joints mosaic crop_shift half_body".split(), 0.0
-        )
+        names = "jitter whole_jitter rotate_share flip colour grey blur mask_body permute mask_joints mosaic".split()
+        nothing = dict.fromkeys((*names, "crop_shift", "half_body"), 0.0)
         whole = float(self.whole >= 0.5)
-        return replace(self, person=(middle, middle), whole_zoom=(1.0, 1.0), crop_zoom=(1.0, 1.0), whole=whole, **nothing)
+        fixed = {"whole_zoom": (1.0, 1.0), "crop_zoom": (1.0, 1.0), "whole": whole}
+        return replace(self, person=(middle, middle), **fixed, **nothing)
 
 
 def random_stretch(rng: np.random.Generator) -> float:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ..runtime.onnx import ModelInfo
+from ..runtime.base import ModelInfo
 from .optimize import Average, Plateau
 
 
@@ -49,7 +49,9 @@ def load_checkpoint(
         saved = torch.load(path, map_location=device, weights_only=True)
         net.load_state_dict(saved["net"])
         for group, own in zip(saved["optimizer"]["param_groups"], optimizer.param_groups, strict=True):
-            group |= {key: own[key] for key in ("fused", "foreach")}  # of this machine, not of the one before
+            group |= {
+                key: own[key] for key in ("fused", "foreach") if key in own
+            }  # of this machine, not of the one before
         optimizer.load_state_dict(saved["optimizer"])
         average.state = {name: saved["average"][name] for name in average.state}
         for name, value in saved["plateau"].items():

@@ -4,44 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..formats import open_dataset
-from ..geometry import CROP_MARGIN, crop_matrix, warp
-
+from ..geometry import CROP_MARGIN, warp
 from ..skeleton import Head
 from . import augment
 from .augment import AugmentConfig
 from .datasets import Source, read_people
 from .image_cache import ImageCache
+from .prefetch import prefetched
 
 ABSENT = 0.25  # weight of "not in the crop" for joints that a person leaves out: some of them can be seen after all
-THREADS, AHEAD = 2, 4  # batches made at once, and those that wait
-
-
-@dataclass
-class CropBatch:
-    """Crops and where their joints are.
-
-    Attributes:
-        numbers: of the samples.
-        image: (N, 3, H, W) uint8 RGB in channels_last order.
-        joints: (N, K, 2) float32, in pixels of the crop.
-        visible: (N, K) float32, 1 where a joint is labelled, 0 where it is not.
-        weight: (N, K) float32, weight of each joint's map; 0 where its label is unknown.
-    """
-
-    numbers: list[int]
-    image: Tensor
-    joints: Tensor
-    visible: Tensor
-    weight: Tensor
 
 
 @dataclass
@@ -59,6 +39,10 @@ class _People:
 
 class CropSamples:
     """Sample i is the same whenever it is asked for: all randomness is seeded by (seed, i).
+
+    A batch is a dict of ``number``, the samples' numbers, and tensors: ``image`` (N, 3, H, W) uint8 RGB, channels_last;
+    ``joints`` (N, K, 2) float32 in pixels of the crop; ``visible`` (N, K) float32, 1 where a joint is labelled and in
+    the crop; ``weight`` (N, K) float32, the weight of each joint's map, 0 where its label is unknown.
 
     Args:
         sources: data sets; a sample is drawn from them by their weights, then one of their people evenly.
@@ -79,7 +63,7 @@ class CropSamples:
         sources: Sequence[Source],
         root: Path,
         head: Head,
-        shape: tuple[int, int],
+        shape: tuple[int, ...],
         config: AugmentConfig,
         seed: int = 0,
         cache: Path = Path("cache"),
@@ -106,32 +90,22 @@ class CropSamples:
         people = self.sets[min(int(np.searchsorted(self.bounds, rng.random())), len(self.sets) - 1)]
         return people, int(rng.integers(len(people.image)))
 
-    def batch(self, numbers: Sequence[int]) -> CropBatch:
+    def batch(self, numbers: Sequence[int]) -> dict[str, Any]:
         """The samples of these numbers."""
         (height, width), k = self.shape, len(self.head.skeleton)
         image = np.empty((len(numbers), height, width, 3), np.uint8)
-        joints, visible, weight = np.empty((len(numbers), k, 2), np.float32), *np.empty((2, len(numbers), k), np.float32)
+        joints, visible, weight = (
+            np.empty((len(numbers), k, 2), np.float32),
+            *np.empty((2, len(numbers), k), np.float32),
+        )
         for i, number in enumerate(numbers):
             image[i], joints[i], visible[i], weight[i] = self._sample(np.random.default_rng((self.seed, number)))
-        tensors = (torch.from_numpy(array) for array in (joints, visible, weight))
-        return CropBatch(list(numbers), torch.from_numpy(image).permute(0, 3, 1, 2), *tensors)
+        arrays = {"image": image.transpose(0, 3, 1, 2), "joints": joints, "visible": visible, "weight": weight}
+        return {"number": list(numbers)} | {name: torch.from_numpy(array) for name, array in arrays.items()}
 
-    def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[CropBatch]:
+    def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[dict[str, Any]]:
         """Batches of samples ``first`` to ``end``, made by threads ahead of their use; of several processes a share."""
-        numbers = range(first + rank, end, world)
-        share = batch // world
-        parts = [numbers[i : i + share] for i in range(0, len(numbers), share)]
-        with ThreadPoolExecutor(THREADS) as pool:
-            waiting = [pool.submit(self.batch, part) for part in parts[:AHEAD]]
-            try:
-                for i in range(len(parts)):
-                    ready = waiting.pop(0)
-                    if i + AHEAD < len(parts):
-                        waiting.append(pool.submit(self.batch, parts[i + AHEAD]))
-                    yield ready.result()
-            finally:
-                for future in waiting:
-                    future.cancel()
+        return prefetched(self.batch, range(first + rank, end, world), batch // world)
 
     def _sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         people, person = self._draw(rng)
@@ -200,7 +174,9 @@ def _load(source: Source, root: Path, head: Head, cache: Path) -> _People:
             image.append(len(names))
             boxes.append(people.boxes[p])
             joints.append(people.joints[p])
-            weights.append(joint_weights(annotations[p], people.joints[p], people.unsure[p], opened.skeleton.joints, head))
+            weights.append(
+                joint_weights(annotations[p], people.joints[p], people.unsure[p], opened.skeleton.joints, head)
+            )
         names.append(photo.file_name)
         sizes.append((photo.width, photo.height))
     if not names:
@@ -245,15 +221,14 @@ def joint_weights(
     return weight
 
 
-def gaussian_targets(joints: Tensor, visible: Tensor, head: Head, shape: tuple[int, int], sigma: float) -> Tensor:
+def gaussian_targets(joints: Tensor, visible: Tensor, head: Head, shape: tuple[int, int]) -> Tensor:
     """Heatmaps of single people, as outer products of two one-dimensional Gaussians.
 
     Args:
         joints: (N, K, 2) in pixels of the crop.
         visible: (N, K).
-        head: its stride.
+        head: its stride and sigma.
         shape: (height, width) of the maps.
-        sigma: standard deviation in cells.
 
     Returns:
         (N, K, height, width) float32 in [0, 1].
@@ -261,6 +236,6 @@ def gaussian_targets(joints: Tensor, visible: Tensor, head: Head, shape: tuple[i
     cells = (joints - (head.stride / 2 - 0.5)) / head.stride
     across = torch.arange(shape[1], device=joints.device, dtype=torch.float32)
     down = torch.arange(shape[0], device=joints.device, dtype=torch.float32)
-    x = torch.exp(-((across - cells[..., :1]) ** 2) / (2 * sigma**2))
-    y = torch.exp(-((down - cells[..., 1:]) ** 2) / (2 * sigma**2)) * visible[..., None]
+    x = torch.exp(-((across - cells[..., :1]) ** 2) / (2 * head.sigma**2))
+    y = torch.exp(-((down - cells[..., 1:]) ** 2) / (2 * head.sigma**2)) * visible[..., None]
     return y[..., :, None] * x[..., None, :]

@@ -35,6 +35,7 @@ class Source:
         people: only photos with a person to make a crop around.
         joints: fewest labelled joints, of those that the network knows, of such a person.
         large: least share of the photo's longer side that such a person's box has.
+        ignore: for a person detector, a json of boxes of people whom the annotations leave out.
     """
 
     data: str
@@ -48,6 +49,7 @@ class Source:
     people: bool = False
     joints: int = 1
     large: float = 0.0
+    ignore: str = ""
 
 
 @dataclass
@@ -173,7 +175,7 @@ class PoseSamples(Dataset[dict[str, Any]]):
         canvas = np.full((self.size, self.size, 3), augment.GREY, np.uint8)
         parts = []
         if not self.single and self.mosaic_shares.any() and rng.random() < self.config.mosaic:
-            for x, y, w, h in _tiles(rng, self.size):
+            for x, y, w, h in tiles(rng, self.size):
                 image, people = self._tile(rng, (w, h), self.mosaic_shares, min(w, h) / self.size)
                 canvas[y : y + h, x : x + w] = image
                 shift = np.array([x, y], np.float32)
@@ -305,7 +307,7 @@ def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
     return lists
 
 
-def _tiles(rng: np.random.Generator, size: int) -> list[tuple[int, int, int, int]]:
+def tiles(rng: np.random.Generator, size: int) -> list[tuple[int, int, int, int]]:
     """Cut a square into two or four tiles (x, y, w, h) at random places."""
     x, y = (int(v) for v in rng.uniform(0.35, 0.65, 2) * size)
     kind = rng.integers(3)

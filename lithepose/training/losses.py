@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from ..networks import Network
+from ..networks.person_detector import PersonDetector
+from .crops import gaussian_targets
+from .detection import detection_loss
 from .recipe import Recipe
 
 Batch = dict[str, Any]  # of tensors as PoseSamples gives them, stacked; for a detector lists of tensors
@@ -33,6 +36,14 @@ def losses(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Rec
             parts = called(x, [{"boxes": b, "labels": one, "keypoints": k} for b, one, k in pairs])
             return {"total": sum(parts.values(), x.new_zeros(()))} | {k: v.detach() for k, v in parts.items()}
         stages = called(x)
+    if isinstance(net, PersonDetector):
+        (logits, boxes), (height, width) = stages, x.shape[-2:]
+        return detection_loss(logits, boxes, batch, *net.cells(height, width, x.device))
+    if "joints" in batch:
+        shape = stages[-1][0].shape[-2:]
+        target = gaussian_targets(batch["joints"], batch["visible"], net.head, shape)
+        none = target[:, :0]
+        return map_loss(stages, target, none, batch["weight"][..., None, None], none, recipe.positive, recipe.loss)
     if net.kind == "xy":
         return coordinate_loss(stages, batch["xy"], batch["visible"])
     targets = batch["heatmaps"], batch["fields"], batch["heatmap_mask"], batch["field_mask"]
@@ -54,7 +65,7 @@ def map_loss(
         stages: predictions (heatmaps (N, K, h, w), fields (N, 2 L, h, w)), the second only where there are limbs.
         heatmaps: target (N, K, h, w).
         fields: target (N, 2 L, h, w).
-        heatmap_mask: (N, K, h, w) bool, False where a data set says nothing.
+        heatmap_mask: (N, K, h, w) bool, False where a data set says nothing; or weights that broadcast to it.
         field_mask: (N, L, h, w) bool.
         positive: extra weight of a cell where the target is 1 (a joint covers few cells of a map).
         reduction: "cells" averages over batch and cells; "caffe" sums, over twice the batch (papers 000 to 002).

@@ -1,5 +1,8 @@
 """Muon: momentum whose updates of matrices are orthogonalized (Jordan et al. 2024), AdamW for all else."""
 
+# torch exports its multi-tensor operations under private names alone.
+# pyright: reportPrivateImportUsage=false
+
 from __future__ import annotations
 
 from collections import defaultdict
@@ -96,7 +99,7 @@ class Muon(torch.optim.Optimizer):
             state["step"] += 1
             means.append(state["mean"])
             squares.append(state["square"])
-        gradients = [p.grad for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_lerp_(means, gradients, 1 - beta1)
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)

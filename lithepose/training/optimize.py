@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..networks.binary import BinaryConv2d
+from .muon import Muon
 from .recipe import Recipe
 
 REFINES = re.compile(r"stages\.[1-9]|refinements\.|refine\.")  # layers behind the first stage, of any network
@@ -46,7 +48,8 @@ def rate_at(step: int, recipe: Recipe, plateau: Plateau | None = None) -> float:
     if recipe.schedule == "constant":
         return recipe.rate
     done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    return recipe.rate * (recipe.final_rate + (1 - recipe.final_rate) * (1 + math.cos(math.pi * done)) / 2)
+    left = 1 - done if recipe.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
+    return recipe.rate * (recipe.final_rate + (1 - recipe.final_rate) * left)
 
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -56,17 +59,21 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     layers, which it would only push towards changing their signs.
     """
     binary = {id(m.weight) for m in net.modules() if isinstance(m, BinaryConv2d)}
-    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         scale = recipe.front_rate if name.startswith(("front.", "detector.backbone.body.")) else 1.0
         scale *= recipe.refine_rate if REFINES.match(name) else 1.0
         scale *= recipe.bias_rate if name.endswith("bias") and parameter.ndim == 1 else 1.0
         decays = parameter.ndim > 1 and id(parameter) not in binary
-        groups.setdefault((scale, decays), []).append(parameter)
-    tables = [
-        {"params": p, "scale": scale, "weight_decay": recipe.weight_decay * decays}
-        for (scale, decays), p in sorted(groups.items(), key=lambda item: item[0])
+        # A depthwise kernel is no matrix between channels.
+        muon = recipe.optimizer == "muon" and parameter.ndim == 4 and parameter.shape[1] > 1
+        groups.setdefault((scale, decays, muon), []).append(parameter)
+    tables: list[dict[str, Any]] = [
+        {"params": p, "scale": scale, "weight_decay": recipe.weight_decay * decays} | ({"muon": True} if muon else {})
+        for (scale, decays, muon), p in sorted(groups.items(), key=lambda item: item[0])
     ]
+    if recipe.optimizer == "muon":
+        return Muon(tables, lr=recipe.rate)
     # On a GPU few kernels for all parameters: one by one their launches take longer than the step.
     together = next(net.parameters()).is_cuda
     if recipe.optimizer == "sgd":  # whose fused form cannot have layers that wake up later

@@ -27,16 +27,18 @@ class Recipe:
     frozen: tuple[str, ...] = ()  # modules that stay as they began: no gradients, BatchNorm by its running statistics
 
     size: int = 256
+    crop: tuple[int, ...] = ()  # height and width of person crops; by default those of the network
+    sigma: float = 0.0  # of the Gaussians of person crops, in cells; 0 takes the network's
     batch: int = 32  # over all processes
     steps: int = 1000
     precision: str = "bf16"  # of convolutions; or fp32
     loss: str = "cells"  # squared error a cell; or caffe: summed, over twice the batch, as papers 000 to 002 have it
     positive: float = 3.0  # extra weight of cells where the target is 1
 
-    optimizer: str = "adamw"  # adam (decay as part of the gradient) or sgd
+    optimizer: str = "adamw"  # muon, adam (decay as part of the gradient) or sgd
     momentum: float = 0.9  # of sgd
     rate: float = 1e-3
-    schedule: str = "cosine"  # down to final_rate; steps (by factor at every milestone); plateau; constant
+    schedule: str = "cosine"  # or linear, down to final_rate; steps (by factor at every milestone); plateau; constant
     warmup: int = 200
     final_rate: float = 0.01  # of the rate, where the cosine ends
     milestones: tuple[int, ...] = ()
@@ -83,6 +85,8 @@ class Recipe:
             raise ValueError(f"{path}: not a recipe ({error})") from error
         if not recipe.data or recipe.size % 8 or min(recipe.size, recipe.batch, recipe.steps, recipe.save_every) < 1:
             raise ValueError(f"{path}: needs data, a size that 8 divides, and batch, steps and save_every of 1 or more")
+        if recipe.crop and (len(recipe.crop) != 2 or min(recipe.crop) < 32 or any(side % 32 for side in recipe.crop)):
+            raise ValueError(f"{path}: crop = {list(recipe.crop)}: height and width, multiples of 32")
         for key, known in CHOICES.items():
             if getattr(recipe, key) not in known:
                 raise ValueError(f"{path}: {key} = {getattr(recipe, key)!r}; there are {', '.join(known)}")
@@ -104,8 +108,8 @@ class Recipe:
 CHOICES = {
     "precision": ("bf16", "fp32"),
     "loss": ("cells", "caffe"),
-    "optimizer": ("adamw", "adam", "sgd"),
-    "schedule": ("cosine", "steps", "plateau", "constant"),
+    "optimizer": ("adamw", "muon", "adam", "sgd"),
+    "schedule": ("cosine", "linear", "steps", "plateau", "constant"),
 }
 MAY_CHANGE = {"steps", "save_every", "validate_every"}  # while a run goes on
 

@@ -9,6 +9,7 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,14 @@ from ..formats import open_dataset
 from ..networks import Network, Scaled, build, find_module, head_of, load_imagenet, load_weights
 from ..networks.backbones import MobileNetV1
 from ..networks.blocks import batch_norms
+from ..networks.lithe import Lithe
+from ..networks.person_detector import PersonDetector
 from ..runtime.torch import describe
 from ..skeleton import SKELETONS, Head
 from .checkpoint import cut_log, exclusive, load_checkpoint, save_checkpoint, save_weights
+from .crops import CropSamples
 from .datasets import PoseSamples, collate
+from .detection import DetectionSamples
 from .distributed import World
 from .losses import Batch, losses
 from .optimize import Average, Plateau, make_optimizer, rate_at
@@ -34,6 +39,7 @@ from .recipe import Recipe, same_recipe
 from .report import Log, picture_grid
 
 LOG_EVERY = 20
+Samples = PoseSamples | CropSamples | DetectionSamples
 
 
 def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = False, tensorboard: bool = False) -> Path:
@@ -87,6 +93,9 @@ class Trainer:
         self.recipe, self.root, self.folder, self.world = recipe, root, folder, world
         torch.manual_seed(recipe.seed)
         net = build(recipe.network, make_head(recipe, root), **recipe.options)
+        if isinstance(net, Lithe):
+            net.crop = recipe.crop or net.crop
+            net.head = replace(net.head, sigma=recipe.sigma or net.head.sigma)
         checkpoint = folder / "checkpoint.pt"
         if recipe.start and not checkpoint.exists():
             load_imagenet(net, recipe.start if ":" in recipe.start else root / recipe.start)
@@ -118,17 +127,24 @@ class Trainer:
         # Of a handful of photos an epoch is a few steps: looking after each would take longer than training.
         self.look_every = max(len(self.samples) // recipe.batch, recipe.save_every)
 
-    def _samples(self, sources: Any, augment: Any) -> PoseSamples:
-        recipe, net = self.recipe, self.net
+    def _samples(self, sources: Any, augment: Any) -> Samples:
+        recipe, net, cache = self.recipe, self.net, self.folder.parent / "cache"
+        if isinstance(net, Lithe):
+            return CropSamples(sources, self.root, net.head, net.crop, augment, recipe.seed, cache)
+        if isinstance(net, PersonDetector):
+            return DetectionSamples(sources, self.root, recipe.size, augment, recipe.seed, cache)
         return PoseSamples(list(sources), self.root, net.head, recipe.size, augment, recipe.seed, net.kind)
 
-    def batches(self, samples: PoseSamples, first: int, end: int, batch: int) -> Iterator[Batch]:
+    def batches(self, samples: Samples, first: int, end: int, batch: int) -> Iterator[Batch]:
         """This process's share of sample numbers ``first`` to ``end``.
 
         Raises:
             OSError, ValueError: a sample cannot be made; as it says itself, without the worker's traceback.
         """
         cuda, world = self.world.device.type == "cuda", self.world
+        if not isinstance(samples, PoseSamples):
+            yield from samples.batches(first, end, batch, world.rank, world.size)
+            return
         loader: DataLoader[Batch] = DataLoader(
             samples,  # pyright: ignore[reportArgumentType]
             batch // world.size,
@@ -288,7 +304,7 @@ class Trainer:
             self._to_train()
 
     @torch.no_grad()
-    def _validate(self, samples: PoseSamples) -> float:
+    def _validate(self, samples: Samples) -> float:
         """Mean loss of the averaged weights over the same samples every time."""
         recipe, count = self.recipe, self.recipe.validation_samples // self.recipe.batch or 1
         total = 0.0

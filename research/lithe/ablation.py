@@ -13,6 +13,7 @@ import csv
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -30,12 +31,14 @@ from lithepose.networks.peaks import joints_from_heatmaps
 from lithepose.networks.residual import conv_bn
 from lithepose.skeleton import LITHE_HEAD
 from lithepose.training.augment import AugmentConfig
-from lithepose.training.crops import CropBatch, CropSamples, gaussian_targets
+from lithepose.training.crops import CropSamples, gaussian_targets
 from lithepose.training.datasets import Source
+from lithepose.training.losses import Batch
 from lithepose.training.muon import Muon
 from lithepose.training.optimize import Average
 
 SIGMA = 1.5  # cells, at 128x96
+HEAD = replace(LITHE_HEAD, sigma=SIGMA)
 AUGMENT = AugmentConfig(rotate=30, rotate_share=0.6, half_body=0.2, crop_zoom=(0.75, 1.35), crop_shift=0.12)
 LSPET = ("lspet-1.tar", "lspet-2.tar")
 PEOPLE = ("people-1.tar", "people-2.tar")
@@ -60,7 +63,7 @@ class SimCC(Lithe):
         cells = (shape[0] // 8) * (shape[1] // 8)
         self.across, self.down = nn.Linear(cells, 2 * shape[1]), nn.Linear(cells, 2 * shape[0])
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         _, at8, at16, at32 = self.backbone(x)
         up = F.interpolate(self.lateral32(at32), scale_factor=2.0, mode="bilinear")
         merged = F.interpolate(self.lateral16(at16) + up, scale_factor=2.0, mode="bilinear")
@@ -87,21 +90,21 @@ STARTS = {
 }
 
 
-def heatmap_loss(output: list[tuple[Tensor]], batch: CropBatch, shape: tuple[int, int]) -> Tensor:
+def heatmap_loss(output: list[tuple[Tensor]], batch: Batch, shape: tuple[int, int]) -> Tensor:
     """Weighted squared error."""
-    target = gaussian_targets(batch.joints, batch.visible, LITHE_HEAD, (shape[0] // 4, shape[1] // 4), SIGMA)
-    weight = batch.weight[..., None, None] * (1 + 3 * target)
+    target = gaussian_targets(batch["joints"], batch["visible"], HEAD, (shape[0] // 4, shape[1] // 4))
+    weight = batch["weight"][..., None, None] * (1 + 3 * target)
     return (weight * (output[0][0].float() - target).square()).sum(1).mean()
 
 
-def simcc_loss(output: tuple[Tensor, Tensor], batch: CropBatch, shape: tuple[int, int]) -> Tensor:
+def simcc_loss(output: tuple[Tensor, Tensor], batch: Batch, shape: tuple[int, int]) -> Tensor:
     """Cross-entropy with Gaussian labels of six bins (Li et al. 2022)."""
     total = torch.zeros(())
     for axis, logits in enumerate(output):
         bins = torch.arange(logits.shape[-1], dtype=torch.float32) / 2 - 0.25
-        label = torch.softmax(-((bins - batch.joints[..., axis, None]) ** 2) / (2 * 3.0**2), -1)
+        label = torch.softmax(-((bins - batch["joints"][..., axis, None]) ** 2) / (2 * 3.0**2), -1)
         loss = -(label * torch.log_softmax(logits.float(), -1)).sum(-1)
-        total = total + (loss * batch.weight * batch.visible).mean()
+        total = total + (loss * batch["weight"] * batch["visible"]).mean()
     return total
 
 
@@ -167,7 +170,7 @@ def train(name: str, arguments: argparse.Namespace, samples: CropSamples) -> tup
             break
         for group in optimizer.param_groups:
             group["lr"] = arguments.lr * min(1, (step + 1) / 50) * max(1 - share, 0.01)
-        x = (batch.image.float() - 127.5) / 127.5
+        x = (batch["image"].float() - 127.5) / 127.5
         with torch.autocast("cpu", torch.bfloat16):
             output = net(x)
         loss = loss_of(output, batch, shape)
@@ -175,10 +178,12 @@ def train(name: str, arguments: argparse.Namespace, samples: CropSamples) -> tup
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average.update(net, step)
-        seen += len(batch.numbers)
+        seen += len(batch["number"])
         recent = 0.95 * recent + 0.05 * loss.item()
         if step % 100 == 0:
-            print(f"{name} step {step} {seen} samples {time.perf_counter() - began:.0f} s loss {recent:.4f}", flush=True)
+            print(
+                f"{name} step {step} {seen} samples {time.perf_counter() - began:.0f} s loss {recent:.4f}", flush=True
+            )
     average.copy_to(net)
     return net.eval(), seen, recent
 

@@ -1,0 +1,1 @@
+"""What each kind of network output means."""

@@ -1,0 +1,93 @@
+"""Boxes of people: what a person detector answers with, and how duplicates are removed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..skeleton import Skeleton
+
+OKS_SIGMA = 0.08  # of a joint whose skeleton has none published: between a shoulder's and a knee's
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """People found by a detector, best first.
+
+    Attributes:
+        xyxy: (N, 4) float32 x0, y0, x1, y1.
+        score: (N,) float32 in [0, 1].
+    """
+
+    xyxy: np.ndarray
+    score: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    @property
+    def xywh(self) -> np.ndarray:
+        """(N, 4) float32 x, y, width, height."""
+        return np.concatenate([self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]], 1)
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N, M) intersection over union of boxes (N, 4) and (M, 4), x0, y0, x1, y1."""
+    low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
+    overlap = np.maximum(high - low, 0).prod(2)
+    areas = [np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1) for boxes in (a, b)]
+    return overlap / np.maximum(areas[0][:, None] + areas[1] - overlap, 1e-9)
+
+
+def suppress(likeness: np.ndarray, limit: float) -> np.ndarray:
+    """Greedy non-maximum suppression.
+
+    Args:
+        likeness: (N, N) of people in descending order of their scores.
+        limit: who is more alike than this to somebody kept is dropped.
+
+    Returns:
+        indices of those kept, ascending.
+    """
+    kept, alive = list[int](), np.ones(len(likeness), bool)
+    for i in range(len(likeness)):
+        if alive[i]:
+            kept.append(i)
+            alive &= likeness[i] <= limit
+    return np.array(kept, np.intp)
+
+
+def decode_boxes(boxes: np.ndarray, score: np.ndarray, least: float, overlap: float) -> Boxes:
+    """A detector's predictions of one image -> its people.
+
+    Args:
+        boxes: (T, 4) x0, y0, x1, y1, descending by score.
+        score: (T,).
+        least: lowest score of a person.
+        overlap: intersection over union above which the lower of two boxes is a duplicate.
+    """
+    good = (score >= least) & (boxes[:, 2:] > boxes[:, :2]).all(1) & np.isfinite(boxes).all(1)
+    boxes, score = boxes[good], score[good]
+    kept = suppress(box_iou(boxes, boxes), overlap)
+    return Boxes(boxes[kept].astype(np.float32), score[kept].astype(np.float32))
+
+
+def pose_likeness(xy: np.ndarray, weight: np.ndarray, area: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+    """Object keypoint similarity of every pair of people.
+
+    Args:
+        xy: (N, K, 2).
+        weight: (N, K) of each joint, its score; a joint counts by the smaller weight of the two.
+        area: (N,) of each person's box, in pixels; the mean of the two counts.
+        skeleton: its sigmas.
+
+    Returns:
+        (N, N) in [0, 1].
+    """
+    sigmas = np.array(skeleton.sigmas or (OKS_SIGMA,) * len(skeleton))
+    squared = np.nan_to_num(((xy[:, None] - xy[None]) ** 2).sum(3), nan=1e12)
+    size = 0.53 * (area[:, None] + area[None]) / 2  # of a person's outline in its box, in COCO
+    similarity = np.exp(-squared / (2 * (2 * sigmas) ** 2 * np.maximum(size, 1.0)[..., None]))
+    both = np.minimum(weight[:, None], weight[None])
+    return (similarity * both).sum(2) / np.maximum(both.sum(2), 1e-6)

@@ -1,0 +1,272 @@
+"""Training of person detectors: samples, assignment of people to cells, loss."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..formats import open_dataset
+from ..geometry import warp
+from ..image import GREY
+from . import augment
+from .augment import AugmentConfig
+from .datasets import Source, tiles
+from .image_cache import ImageCache
+from .prefetch import prefetched
+
+LEAST = 3.0  # pixels: people whose shorter side is below it, or of whom a third is left in the image, are masked
+TOP = 9  # cells that a person is assigned to at most
+CENTRE = 2.5  # strides from a box's centre within which its cells lie
+SURE = 0.3  # lowest score of a box in a file of people whom the annotations leave out
+
+
+@dataclass
+class _Images:
+    """All images of one source; boxes are in pixels of the cached image."""
+
+    source: Source
+    cache: ImageCache
+    names: list[str]
+    people: list[np.ndarray]  # (P, 4) x, y, w, h
+    ignore: list[np.ndarray]  # (R, 4) regions in which people are not, or not surely, annotated
+
+
+class DetectionSamples:
+    """Sample i is the same whenever it is asked for: all randomness is seeded by (seed, i).
+
+    A batch is a dict of ``number``, ``image`` (N, 3, S, S) uint8 RGB, ``boxes`` (N, P, 4) float32 x0, y0, x1, y1 in
+    pixels and ``count`` (N,) how many of them are people; and ``ignore`` (N, R, 4), boxes without a size after the end.
+
+    Args:
+        sources: data sets; a sample is drawn from them by their weights, then one of their images evenly.
+        root: folder that they are relative to.
+        size: side of the square input.
+        config: augmentation.
+        seed: of all randomness.
+        cache: folder for decoded images.
+    """
+
+    def __init__(
+        self, sources: Sequence[Source], root: Path, size: int, config: AugmentConfig, seed: int, cache: Path
+    ) -> None:
+        self.size, self.config, self.seed = size, config, seed
+        self.sets = [_load(source, root, cache) for source in sources]
+        shares = np.array([source.weight for source in sources], float)
+        if shares.min() < 0 or not shares.sum():
+            raise ValueError(f"weight = {', '.join(map(str, shares))}: 0 or more, and more in one of the sources")
+        self.bounds = np.cumsum(shares / shares.sum())
+        self._seen: list[str] = []
+
+    def __len__(self) -> int:
+        return sum(len(images.names) for images in self.sets)
+
+    def photos(self, number: int) -> list[str]:
+        """Names of the images that a sample is made of."""
+        self._seen = []
+        self._sample(np.random.default_rng((self.seed, number)))
+        return self._seen
+
+    def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[dict[str, Any]]:
+        """Batches of samples ``first`` to ``end``, made by threads ahead of their use; of several processes a share."""
+        return prefetched(self.batch, range(first + rank, end, world), batch // world)
+
+    def batch(self, numbers: Sequence[int]) -> dict[str, Any]:
+        """The samples of these numbers."""
+        samples = [self._sample(np.random.default_rng((self.seed, number))) for number in numbers]
+        image = np.stack([sample[0] for sample in samples]).transpose(0, 3, 1, 2)
+        people, ignore = (_padded([sample[i] for sample in samples]) for i in (1, 2))
+        count = torch.tensor([len(sample[1]) for sample in samples])
+        return {"number": list(numbers), "image": torch.from_numpy(image)} | {
+            "boxes": people,
+            "count": count,
+            "ignore": ignore,
+        }
+
+    def _sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        size, config = self.size, self.config
+        places = tiles(rng, size) if rng.random() < config.mosaic else [(0, 0, size, size)]
+        canvas, people, ignore = np.full((size, size, 3), GREY, np.uint8), [], []
+        for x, y, w, h in places:
+            image, boxes, masked = self._tile(rng, (w, h))
+            canvas[y : y + h, x : x + w] = image
+            people.append(boxes + np.array([x, y, x, y], np.float32))
+            ignore.append(masked + np.array([x, y, x, y], np.float32))
+        return augment.change_colours(rng, config, canvas), np.concatenate(people), np.concatenate(ignore)
+
+    def _tile(self, rng: np.random.Generator, tile: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        images = self.sets[min(int(np.searchsorted(self.bounds, rng.random())), len(self.sets) - 1)]
+        number = int(rng.integers(len(images.names)))
+        self._seen.append(images.names[number])
+        pixels = images.cache[number]
+        stretch = augment.random_stretch(rng) if images.source.squashed else 1.0
+        wide, high = math.sqrt(stretch), 1 / math.sqrt(stretch)
+        height, width = pixels.shape[:2]
+        low, top = self.config.whole_zoom
+        zoom = min(tile[0] / (width * wide), tile[1] / (height * high))
+        zoom *= math.exp(rng.uniform(math.log(low), math.log(top)))
+        scale = np.array([zoom * wide, zoom * high])
+        mirrored = rng.random() < self.config.flip
+        room = np.array(tile) - scale * (width, height)  # where the image is larger than the tile it is cut at random
+        corner = room * rng.random(2)
+        matrix = np.array([[scale[0], 0, corner[0]], [0, scale[1], corner[1]]])
+        matrix[:, 2] += scale / 2 - 0.5
+        if mirrored:
+            matrix[0] = -matrix[0]
+            matrix[0, 2] += tile[0] - 1
+        if zoom < 1 and max(tile) < 32:
+            none = np.zeros((0, 4), np.float32)
+            return np.full((tile[1], tile[0], 3), GREY, np.uint8), none, none
+        people, ignore = (_corners(b, matrix) for b in (images.people[number], images.ignore[number]))
+        kept, cut = _clipped(people, tile)
+        return warp(pixels, matrix, (tile[1], tile[0])), kept, np.concatenate([cut, _clipped(ignore, tile, 0)[0]])
+
+
+def _corners(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(N, 4) x, y, w, h of an image -> x0, y0, x1, y1 behind a map without rotation."""
+    ends = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1) @ matrix[:, :2].T + matrix[:, 2]
+    return np.concatenate([ends.min(1), ends.max(1)], 1).astype(np.float32)
+
+
+def _clipped(boxes: np.ndarray, tile: tuple[int, int], share: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes cut at the sides of a tile: those to learn, and those to mask, of which too little is left."""
+    limit = np.array([*tile, *tile], np.float32)
+    cut = np.clip(boxes, 0, limit)
+    sides, whole = cut[:, 2:] - cut[:, :2], boxes[:, 2:] - boxes[:, :2]
+    there = (sides > 0).all(1)
+    good = there & (sides.min(1) >= (LEAST if share else 0)) & (sides.prod(1) >= share * whole.prod(1))
+    return cut[good], cut[there & ~good]
+
+
+def _padded(boxes: list[np.ndarray]) -> Tensor:
+    """(N, P, 4) of lists of (P_i, 4), zeros after their end."""
+    out = torch.zeros(len(boxes), max(1, *map(len, boxes)), 4)
+    for i, some in enumerate(boxes):
+        out[i, : len(some)] = torch.from_numpy(some)
+    return out
+
+
+def _load(source: Source, root: Path, cache: Path) -> _Images:
+    opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
+    left_out = _left_out(root / source.ignore, source) if source.ignore else {}
+    names, people, ignore = list[str](), [], []
+    for photo in opened.photos:
+        if len(names) == (source.first or -1):
+            break
+        names.append(photo.file_name)
+        crowd = [bool(a.get("iscrowd")) for a in photo.people]
+        boxes = np.array([a["bbox"] for a in photo.people], np.float32).reshape(-1, 4)
+        further = np.array(left_out.get(photo.id, ()), np.float32).reshape(-1, 4)
+        people.append(boxes[~np.array(crowd, bool)])
+        ignore.append(np.concatenate([boxes[np.array(crowd, bool)], further]))
+    if not names:
+        raise ValueError(f"{opened.name}: no images ({source})")
+    store = ImageCache(opened.files, names, cache)
+    for number in range(len(names)):
+        scale = np.tile(store.scale(number), 2).astype(np.float32)
+        people[number], ignore[number] = people[number] * scale, ignore[number] * scale
+    return _Images(source, store, names, people, ignore)
+
+
+def _left_out(path: Path, source: Source) -> dict[int, list[list[float]]]:
+    """Boxes of people whom the annotations leave out, by image id.
+
+    The file is a json of ``{"ARCHIVE/SPLIT.json": [{"image_id": ..., "bbox": [x, y, w, h], "score": ...}, ...]}``.
+    """
+    raw = path.read_bytes()
+    content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+    key = f"{Path(source.data).stem}/{source.split}.json"
+    if key not in content:
+        raise ValueError(f"{path}: has no boxes for {key}; there are {', '.join(content)}")
+    boxes: dict[int, list[list[float]]] = {}
+    for box in content[key]:
+        if box["score"] >= SURE:
+            boxes.setdefault(box["image_id"], []).append(box["bbox"])
+    return boxes
+
+
+def iou_pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """IoU and generalized IoU (Rezatofighi et al. 2019) of boxes x0, y0, x1, y1 that broadcast to each other."""
+    overlap = (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    areas = [(box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1) for box in (a, b)]
+    union = areas[0] + areas[1] - overlap
+    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    iou = overlap / union.clamp(min=1e-6)
+    return iou, iou - (hull - union) / hull.clamp(min=1e-6)
+
+
+@torch.no_grad()
+def assign(
+    score: Tensor, boxes: Tensor, people: Tensor, count: Tensor, centres: Tensor, strides: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Task-aligned assignment (Feng et al. 2021): each person takes the cells that predict it best.
+
+    Args:
+        score: (N, A) in [0, 1].
+        boxes: (N, A, 4) predictions.
+        people: (N, P, 4).
+        count: (N,) how many of them are people.
+        centres: (A, 2) of the cells.
+        strides: (A,) of the cells.
+
+    Returns:
+        person (N, A), the number of the cell's person, -1 for background; target (N, A), the score that it is to have.
+    """
+    there = torch.arange(people.shape[1], device=people.device) < count[:, None]  # (N, P)
+    iou, _ = iou_pairs(people[:, :, None], boxes[:, None])  # (N, P, A)
+    middle = (people[..., :2] + people[..., 2:]) / 2
+    inside = ((centres > people[:, :, None, :2]) & (centres < people[:, :, None, 2:])).all(-1)
+    near = (centres - middle[:, :, None]).abs().amax(-1) < CENTRE * strides
+    # A person between the centres of cells has none inside: the nearest cells of the finest map stand in.
+    inside |= ((centres - middle[:, :, None]).abs().amax(-1) < strides) & (strides == strides.min())
+    allowed = inside & near & there[..., None]
+    metric = torch.where(allowed, score[:, None].clamp(min=1e-4).sqrt() * iou.clamp(min=1e-4) ** 3, -1.0)
+    best = metric.topk(min(TOP, metric.shape[-1]), -1)
+    chosen = torch.zeros_like(allowed).scatter_(-1, best.indices, best.values > 0)
+    claim = torch.where(chosen, iou + 1e-3, -1.0)  # a cell that several people take goes to the best overlap
+    overlap, person = claim.max(1)
+    person = torch.where(overlap > 0, person, -1)
+    mine = chosen & (person[:, None] == torch.arange(people.shape[1], device=people.device)[:, None])
+    # The best cell of a person is to score as much as its box overlaps, the others less by their metric.
+    top_metric = torch.where(mine, metric, 0).amax(-1, keepdim=True).clamp(min=1e-9)
+    top_iou = torch.where(mine, iou, 0).amax(-1, keepdim=True)
+    target = torch.where(mine, metric / top_metric * top_iou, 0).amax(1)
+    return person, target
+
+
+def detection_loss(
+    logits: Tensor, boxes: Tensor, batch: dict[str, Any], centres: Tensor, strides: Tensor
+) -> dict[str, Tensor]:
+    """Quality focal loss of scores (Li et al. 2020) and generalized IoU loss of boxes.
+
+    Args:
+        logits: (N, A).
+        boxes: (N, A, 4).
+        batch: of :class:`DetectionSamples`.
+        centres: (A, 2).
+        strides: (A,).
+
+    Returns:
+        ``total``, and its parts ``scores`` and ``boxes``.
+    """
+    logits, people = logits.float(), batch["boxes"]
+    person, target = assign(logits.sigmoid(), boxes, people, batch["count"], centres, strides)
+    positive = person >= 0
+    ignore = batch["ignore"]
+    masked = ((centres > ignore[:, :, None, :2]) & (centres < ignore[:, :, None, 2:])).all(-1).any(1) & ~positive
+    total = target.sum().clamp(min=1.0)
+    focus = (target - logits.sigmoid()).abs().square()
+    scores = (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * focus * ~masked).sum() / total
+    own = people.gather(1, person.clamp(min=0)[..., None].expand(-1, -1, 4))
+    overlap = iou_pairs(boxes[positive], own[positive])[1]
+    regression = ((1 - overlap) * target[positive]).sum() / total
+    return {"total": scores + 2 * regression, "scores": scores.detach(), "boxes": regression.detach()}
