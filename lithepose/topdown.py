@@ -64,7 +64,14 @@ class TopDown(Estimator):
             raise ValueError(f"detect_every={detect_every}: must be 1 or more")
         # Somebody is in the box: one joint above the threshold is enough.
         self.predictor = predictor.with_config(joints=1)
-        self._finder = open_finder(finder) if isinstance(finder, (str, Path)) else finder
+        finder = open_finder(finder) if isinstance(finder, (str, Path)) else finder
+        if isinstance(finder, Predictor):
+            if finder.one_person:
+                name = finder.runtime.info.name
+                raise ValueError(f"{name}: a network of one person cannot tell where people are")
+            # With guesses, as a box around a face alone would cut off the body below it.
+            finder = finder.with_config(complete=PosePrior.known(finder.head.output))
+        self._finder = finder
         self.overlap, self.detect_every = overlap, detect_every
 
     def __repr__(self) -> str:
@@ -144,8 +151,7 @@ class TopDown(Estimator):
         if isinstance(finder, PersonDetector):
             boxes = finder(image)
             return boxes.xywh, boxes.score
-        # With guesses, as a box around a face alone would cut off the body below it.
-        people = finder.with_config(complete=PosePrior.known(finder.head.output))(image)
+        people = finder(image)
         known = joints_to_see(self.head.output, people.skeleton)
         boxes = [
             box_to_see(xy, found & known, whole)
@@ -183,20 +189,11 @@ class TopDown(Estimator):
 
 
 def open_finder(model: str | Path, threads: int = 0, size: int = 0) -> Finder:
-    """A person detector or a pose model of many people, by name or file; arguments as of :class:`PersonDetector`.
-
-    Raises:
-        ValueError: a network of one person.
-    """
+    """A person detector or a pose model of many people, by name or file; arguments as of :class:`PersonDetector`."""
     runtime = open_runtime(model, threads)
     if isinstance(runtime.info.head, BoxHead):
         return PersonDetector(runtime, size=size)
-    if runtime.info.crop:
-        raise ValueError(f"{runtime.info.name}: a network of one person cannot tell where people are")
-    finder = Predictor(runtime, size=size)
-    if finder.one_person:
-        raise ValueError(f"{runtime.info.name}: a network of one person cannot tell where people are")
-    return finder
+    return Predictor(runtime, size=size)
 
 
 def joints_to_see(model: Skeleton, people: Skeleton) -> np.ndarray:

@@ -9,9 +9,8 @@ import pytest
 from lithepose.cli import main
 from lithepose.decode import DecodeConfig, Found
 from lithepose.image import MARGIN, square
-from lithepose.poses import Poses
 from lithepose.predict import Predictor
-from lithepose.runtime.onnx import ModelInfo
+from lithepose.runtime.base import ModelInfo
 from lithepose.skeleton import COCO_BOXES_HEAD, FLIC_11, FLIC_HEAD, LSP_14, Head, Skeleton
 from lithepose.topdown import FAR, TopDown
 
@@ -88,8 +87,10 @@ def test_networks_of_the_wrong_kind_and_bad_boxes_are_told():
         TopDown(finder)
     with pytest.raises(ValueError, match="spot"):
         TopDown(spot, spot)
-    with pytest.raises(ValueError, match="no boxes"):
-        TopDown(spot)(scene([]))
+    with pytest.raises(ValueError, match="one image at a time"):
+        TopDown(spot)([scene([])], [])
+    with pytest.raises(ValueError, match="detect_every=0"):
+        TopDown(spot, detect_every=0)
     size = 320 * FAR
     for box in ((1, 2, 0, 4), (1, 2, 3), (1, 2, float("nan"), 4), "1234", 7, (400, 1, 9, 9), (0, 0, size, size)):
         with pytest.raises(ValueError, match=r"box .*(1|7|400|nan|960)"):
@@ -130,7 +131,8 @@ def test_a_network_of_upper_bodies_looks_at_these_alone():
 
     def look(head: Head) -> float:
         predictor = Predictor(Looking(head))
-        predictor.within = lambda image, box: seen.append(box) or Poses.nobody(head.output, (320, 260))
+        crop = predictor.person_crop
+        predictor.person_crop = lambda image, box: seen.append(square(box)) or crop(image, box)
         TopDown(predictor, Predictor(Standing()))(scene([]))
         return seen[-1][3]
 
@@ -165,10 +167,10 @@ def test_joints_beyond_the_picture_come_to_its_edge():
 
 
 def test_boxes_on_the_command_line(tmp_path, monkeypatch, capsys):
-    from lithepose import predict
+    from lithepose.runtime import load
 
-    real = predict._open
-    monkeypatch.setattr(predict, "_open", lambda path, threads: Spot() if path.stem == "spot" else real(path, threads))
+    real = load.OnnxRuntime
+    monkeypatch.setattr(load, "OnnxRuntime", lambda path, *rest: Spot() if path.stem == "spot" else real(path, *rest))
     for name in ("one.png", "two.png", "three.png"):
         cv2.imwrite(str(tmp_path / name), scene([(70, 90)])[..., ::-1])
     boxes = tmp_path / "boxes.json"

@@ -12,11 +12,14 @@ import numpy as np
 import torch
 
 from ..decode import DecodeConfig
+from ..detector import PersonDetector
 from ..drawing import draw
+from ..image import GREY
 from ..networks import Network
 from ..plot import lines
 from ..predict import Predictor
 from ..runtime.torch import TorchRuntime, describe
+from ..skeleton import BoxHead
 
 GRID = 4, 2  # pictures across and down
 
@@ -87,23 +90,32 @@ def plot_losses(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 
 def picture_grid(name: str, net: Network, images: torch.Tensor, path: Path) -> None:
-    """Draw what the network finds in the first pictures of a batch, side by side.
+    """Draw what the network finds in the first images of a batch, side by side.
 
     Args:
         name: of the network.
         net: left in evaluation mode.
-        images: (N, 3, S, S) uint8.
-        path: of the picture.
+        images: (N, 3, H, W) uint8.
+        path: of the image.
     """
     across, down = GRID
     pixels = images[: across * down].permute(0, 2, 3, 1).cpu().numpy()
-    size = pixels.shape[1]
-    # Whatever it is sure of yet: early in training little reaches the thresholds of a trained network.
-    config = DecodeConfig(peak=0.1, joints=1)
-    predictor = Predictor(TorchRuntime(net, describe(name, net, size)), config=config)
-    canvas = np.full((down * size, across * size, 3), 114, np.uint8)
+    height, width = pixels.shape[1:3]
+    runtime = TorchRuntime(net, describe(name, net, height))
+    canvas = np.full((down * height, across * width, 3), GREY, np.uint8)
     for i, image in enumerate(pixels):
         y, x = divmod(i, across)
-        canvas[y * size : (y + 1) * size, x * size : (x + 1) * size] = draw(image, predictor(image))
+        canvas[y * height : (y + 1) * height, x * width : (x + 1) * width] = _drawn(runtime, image)
     path.parent.mkdir(exist_ok=True)
     cv2.imwrite(str(path), canvas[..., ::-1])
+
+
+def _drawn(runtime: TorchRuntime, image: np.ndarray) -> np.ndarray:
+    """An image with the people found in it, whatever the network is sure of yet."""
+    if isinstance(runtime.info.head, BoxHead):
+        canvas = image.copy()
+        for box in PersonDetector(runtime, score=0.1)(image).xyxy.round().astype(int).tolist():
+            cv2.rectangle(canvas, box[:2], box[2:], (255, 200, 0), 2)
+        return canvas
+    # Early in training little reaches the thresholds of a trained network.
+    return draw(image, Predictor(runtime, config=DecodeConfig(peak=0.1, joints=1))(image))

@@ -1,0 +1,176 @@
+"""Samples of person crops and of whole images for the detector: repeatable, and labels where the pixels are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from lithepose.skeleton import COCO_17, LITHE_HEAD  # noqa: E402
+from lithepose.training.augment import AugmentConfig  # noqa: E402
+from lithepose.training.crops import ABSENT, CropSamples, joint_weights  # noqa: E402
+from lithepose.training.datasets import Source  # noqa: E402
+from lithepose.training.detection import DetectionSamples  # noqa: E402
+from lithepose.training.image_cache import ImageCache  # noqa: E402
+from lithepose.training.prefetch import prefetched  # noqa: E402
+
+STILL = AugmentConfig().still()
+LIVELY = AugmentConfig(half_body=0.5, rotate_share=1.0)
+
+
+def crops(folder, config=STILL, **options):
+    return CropSamples([Source("sticks", **options)], folder, LITHE_HEAD, (128, 96), config, 3, folder / "cache")
+
+
+@pytest.mark.parametrize("config", [STILL, LIVELY])
+def test_joints_lie_on_the_drawn_figure(stick_photos, config):
+    """Stick figures are white lines on grey noise: at labelled joints the crop is bright."""
+    config = replace(config, colour=0.0, grey=0.0, blur=0.0, mask_body=0.0)
+    samples = crops(stick_photos.parent, config)
+    batch = samples.batch(range(24))
+    assert batch["image"].shape == (24, 3, 128, 96)
+    seen = batch["visible"] > 0
+    assert seen.float().mean() > 0.5
+    at = batch["joints"][seen].round().long()
+    number = torch.arange(24)[:, None].expand(24, 17)[seen]
+    bright = torch.nn.functional.max_pool2d(batch["image"].float(), 5, 1, 2).amin(1)
+    assert (bright[number, at[:, 1], at[:, 0]] > 175).float().mean() > 0.95
+
+
+def test_a_sample_depends_on_its_number_alone(stick_photos):
+    one, two = crops(stick_photos.parent, LIVELY), crops(stick_photos.parent, LIVELY)
+    a, b = one.batch([5, 6, 7]), two.batch([7])
+    for name in ("image", "joints", "visible", "weight"):
+        assert torch.equal(a[name][2], b[name][0]), name
+    assert not torch.equal(a["image"][0], a["image"][1])
+
+
+def test_batches_come_in_order_and_are_split_between_processes(stick_photos):
+    samples = crops(stick_photos.parent)
+    numbers = [batch["number"] for batch in samples.batches(0, 10, 4)]
+    assert numbers == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    shares = [[batch["number"] for batch in samples.batches(0, 8, 4, rank, 2)] for rank in (0, 1)]
+    assert shares == [[[0, 2], [4, 6]], [[1, 3], [5, 7]]]
+
+
+def test_an_error_in_a_thread_reaches_the_caller():
+    def fail(numbers):
+        if 4 in numbers:
+            raise OSError("image 4 is gone")
+        return numbers
+
+    seen = []
+    with pytest.raises(OSError, match="image 4 is gone"):
+        for part in prefetched(fail, range(10), 2):
+            seen.append(part)
+    assert [list(part) for part in seen] == [[0, 1], [2, 3]]
+
+
+def test_weights_of_joints():
+    joints = np.zeros((17, 3), np.float32)
+    joints[:6, 2] = 2
+    none = np.zeros(17, bool)
+    weight = joint_weights({}, joints, none, COCO_17.joints, LITHE_HEAD)
+    assert weight.tolist() == [1.0] * 6 + [ABSENT] * 11
+    unsure = np.ones(17, bool)
+    unsure[:6] = False
+    assert joint_weights({}, joints, unsure, COCO_17.joints, LITHE_HEAD).tolist() == [1.0] * 6 + [0.0] * 11
+    sure = {"reliability": [0.6, 0.3, 0.0, 0.9, 0.6, 0.6] + [0.0] * 11}
+    assert joint_weights(sure, joints, none, COCO_17.joints, LITHE_HEAD)[:4].tolist() == pytest.approx([1, 0.5, 0.2, 1])
+    joints[3:, 2] = 0  # too few to say that the others are not there
+    assert joint_weights({}, joints, none, COCO_17.joints, LITHE_HEAD)[3:].tolist() == [0.0] * 14
+
+
+def test_images_are_decoded_once(stick_photos, monkeypatch):
+    first = crops(stick_photos.parent)
+
+    def refuse(*_):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr("lithepose.annotations.Photos.image", refuse)
+    again = crops(stick_photos.parent)
+    assert torch.equal(first.batch([1])["image"], again.batch([1])["image"])
+
+
+def test_large_images_are_cached_smaller_and_joints_move_along(stick_photos, monkeypatch):
+    whole = crops(stick_photos.parent).batch(range(8))
+    monkeypatch.setattr("lithepose.training.image_cache.LONGEST", 100)
+    small = crops(stick_photos.parent)
+    assert small.sets[0].cache[0].shape == (80, 100, 3)
+    assert small.sets[0].cache.original_size(0) == (200, 160)
+    assert torch.allclose(small.batch(range(8))["joints"], whole["joints"], atol=0.05)
+
+
+def test_a_cut_cache_is_written_anew(stick_photos):
+    samples = crops(stick_photos.parent)
+    for index in (stick_photos.parent / "cache").glob("*.json"):
+        index.unlink()
+    for pixels in (stick_photos.parent / "cache").glob("*.bin"):
+        pixels.write_bytes(b"cut")
+    assert torch.equal(samples.batch([0])["image"], crops(stick_photos.parent).batch([0])["image"])
+
+
+def test_a_size_that_disagrees_is_named(stick_photos):
+    content = json.loads((stick_photos / "train.json").read_text())
+    content["images"][0] |= {"width": 160, "height": 200}
+    (stick_photos / "train.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"0\.png: has 200x160 pixels, but 160x200"):
+        crops(stick_photos.parent)
+
+
+def test_sources_without_people_are_named(stick_photos):
+    with pytest.raises(ValueError, match="nobody has what the recipe asks for"):
+        crops(stick_photos.parent, joints=18)
+
+
+def detection(folder, config, **options):
+    sources = [Source("sticks", **options)]
+    return DetectionSamples(sources, folder, 128, config, 3, folder / "cache")
+
+
+@pytest.mark.parametrize("mosaic", [0.0, 1.0])
+def test_boxes_lie_around_the_drawn_figures(stick_photos, mosaic):
+    config = replace(AugmentConfig(), mosaic=mosaic, colour=0.0, grey=0.0, blur=0.0, whole_zoom=(0.7, 1.3))
+    batch = detection(stick_photos.parent, config).batch(range(16))
+    assert batch["image"].shape == (16, 3, 128, 128)
+    assert batch["count"].sum() > 10
+    white = (batch["image"] > 225).all(1)
+    inside = torch.zeros_like(white)
+    for i, count in enumerate(batch["count"].tolist()):
+        for x0, y0, x1, y1 in batch["boxes"][i, :count].round().int().tolist():
+            assert 0 <= x0 < x1 <= 128
+            assert 0 <= y0 < y1 <= 128
+            assert white[i, y0:y1, x0:x1].any()
+            inside[i, max(y0 - 2, 0) : y1 + 2, max(x0 - 2, 0) : x1 + 2] = True
+        for x0, y0, x1, y1 in batch["ignore"][i].round().int().tolist():
+            inside[i, max(y0 - 2, 0) : y1 + 2, max(x0 - 2, 0) : x1 + 2] = True
+    assert (white & ~inside).sum() == 0
+
+
+def test_crowds_are_masked_and_people_without_keypoints_are_not(stick_photos):
+    samples = detection(stick_photos.parent, STILL)
+    assert [len(p) for p in samples.sets[0].people] == [1, 2, 2, 2, 1, 2, 1, 2]
+    assert [len(r) for r in samples.sets[0].ignore] == [1, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_people_whom_annotations_leave_out_are_masked(stick_photos):
+    left_out = {"sticks/train.json": [{"image_id": 3, "bbox": [1, 2, 3, 4], "score": s} for s in (0.9, 0.1)]}
+    (stick_photos.parent / "more.json").write_text(json.dumps(left_out))
+    samples = detection(stick_photos.parent, STILL, ignore="more.json")
+    assert samples.sets[0].ignore[3].tolist() == [[1, 2, 3, 4]]
+    (stick_photos.parent / "more.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"no boxes for sticks/train\.json"):
+        detection(stick_photos.parent, STILL, ignore="more.json")
+
+
+def test_the_cache_reads_names_in_order(stick_photos):
+    from lithepose.annotations import Photos
+
+    files = Photos(stick_photos)
+    cache = ImageCache(files, ["5.png", "2.png"], stick_photos / "cache")
+    assert np.array_equal(cache[0], files.image("5.png"))
+    assert np.array_equal(cache[1], files.image("2.png"))
