@@ -83,6 +83,7 @@ VARIANTS: dict[str, LitheConfig] = {
     "simcc": LitheConfig(),
     "wide": LitheConfig(widths=(16, 32, 64, 128, 192)),
     "early": LitheConfig(depths=(2, 3, 2, 2)),
+    "wide_multi_scale_streams": LitheConfig(widths=(16, 48, 96, 160, 224), block="multi_scale", streams=True),
 }
 STARTS = {
     "mobilenet_v1": "mobilenet_v1_1.0_imagenet.safetensors",
