@@ -1,31 +1,36 @@
-"""Time of one whole call, photo in memory to poses, stage by stage, beside a yardstick on the same machine.
+"""Time of one whole call, image in memory to poses, stage by stage, beside a yardstick on the same machine.
 
     python benchmarks/stages.py
 
 The yardstick is an fp32 ONNX network of one billion multiply-adds made of plain 3x3 convolutions, run by the same
 ONNX Runtime with the same settings. All parts take turns in every round, so that whatever slows the machine slows all
-of them; the table holds medians, and the ratio is the median of the rounds' ratios. Writes ``results/stages-CPU.csv``.
+of them; the table holds medians, and the ratio is the median of the rounds' ratios. The image has 640x480 pixels; the
+detector runs on it, and the pose network on 1, 2, 5 and 20 boxes. Writes ``results/stages-CPU.csv``.
 """
 
 from __future__ import annotations
 
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import cv2
 import machine
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import lithepose
-from lithepose.benchmark import about
+from lithepose.benchmark import about, median, ratio, take_turns
+from lithepose.detector import PersonDetector
+from lithepose.estimator import BATCH
 from lithepose.image import read_image
 from lithepose.runtime.onnx import cores, open_session
 
-ROUNDS, WARMUP = 300, 20
+ROUNDS = 100
+PEOPLE = 1, 2, 5, 20
 HEIGHT, WIDTH = 256, 384
 
 
@@ -59,51 +64,76 @@ def yardstick(path: Path) -> int:
     return macs
 
 
-def measure(threads: int, folder: Path) -> list[dict[str, object]]:
-    """Rows of the table for one number of threads."""
+def photo() -> np.ndarray:
+    """640x480 pixels with two people."""
     samples = Path(lithepose.__file__).parent / "samples"
     astronaut, camera = (read_image(samples / f"{n}.jpg") for n in ("astronaut", "camera"))
-    photo = np.ascontiguousarray(np.hstack([astronaut, camera[:, 128:384]]))  # 768x512, two people
-    model = lithepose.Predictor("lithe_paf", size=WIDTH, threads=threads)
-    pixels, back = model.fit(photo)
-    assert pixels.shape[:2] == (HEIGHT, WIDTH), pixels.shape
-    maps = model.runtime(pixels[None])[0]
+    both = np.hstack([astronaut, camera[:, 128:384]])  # 768x512
+    return np.ascontiguousarray(cv2.resize(both, (640, 427), interpolation=cv2.INTER_AREA)[:, :640])
+
+
+def boxes_of(count: int) -> np.ndarray:
+    """(count, 4) boxes of the size of people, at fixed places."""
+    rng = np.random.default_rng(0)
+    corner, size = rng.uniform((0, 0), (480, 260), (count, 2)), rng.uniform((60, 120), (160, 220), (count, 2))
+    return np.concatenate([corner, size], 1).astype(np.float32)
+
+
+def measure(threads: int, folder: Path) -> list[dict[str, object]]:
+    """Rows of the table for one number of threads."""
+    image = cv2.copyMakeBorder(photo(), 0, 53, 0, 0, cv2.BORDER_CONSTANT, value=(127, 127, 127))
+    assert image.shape == (480, 640, 3)
+    model, paf = lithepose.load(threads=threads), lithepose.Predictor("lithe_paf", threads=threads)
+    assert isinstance(model, lithepose.TopDown)
+    detector = model.finder
+    assert isinstance(detector, PersonDetector)
+    pixels, back = detector.prepare(image)
+    (found,) = detector.runtime(pixels[None])
     macs = yardstick(folder / "yardstick.onnx")
     plain = open_session(folder / "yardstick.onnx", threads)
     blank = np.random.default_rng(0).normal(size=(1, 3, HEIGHT, WIDTH)).astype(np.float32)
     parts: dict[str, Callable[[], object]] = {
-        "whole call": lambda: model(photo),
-        "fit": lambda: model.fit(photo),
-        "network": lambda: model.runtime(pixels[None]),
-        "decode": lambda: model.decode(maps, back),
         "yardstick": lambda: plain.run(None, {"image": blank}),
+        "letterbox": lambda: detector.prepare(image),
+        "detector": lambda: detector.runtime(pixels[None]),
+        "boxes": lambda: detector.finish(found, back),
+        "whole call, lithe_paf": lambda: paf(image),
     }
-    times: dict[str, list[float]] = {name: [] for name in parts}
-    for turn in range(WARMUP + ROUNDS):
-        for name, part in parts.items():
-            began = time.perf_counter()
-            part()
-            if turn >= WARMUP:
-                times[name].append((time.perf_counter() - began) * 1000)
-    rows = []
-    for name, spent in times.items():
-        ratios = [a / b for a, b in zip(spent, times["yardstick"], strict=True)]
-        rows.append(
-            {
-                "threads": threads,
-                "part": name,
-                "median_ms": round(statistics.median(spent), 3),
-                "p90_ms": round(statistics.quantiles(spent, n=10)[-1], 3),
-                "times_yardstick": round(statistics.median(ratios), 3),
-                "input": f"{HEIGHT}x{WIDTH}",
-                "people": len(model(photo)),
-                "rounds": ROUNDS,
-                "yardstick_macs": macs,
-                "cores": cores(),
-                "versions": about(),
-            }
-        )
-    return rows
+    for count in PEOPLE:
+        boxes, scores = boxes_of(count), np.ones(count, np.float32)
+        crops = [model.predictor.person_crop(image, box) for box in boxes.tolist()]
+        batch = np.stack([crop for crop, _ in crops[:BATCH]])
+        outputs = model.predictor.runtime(batch)
+
+        def cut(boxes: np.ndarray = boxes) -> object:
+            return [model.predictor.person_crop(image, box) for box in boxes.tolist()]
+
+        def network(batch: np.ndarray = batch, count: int = count) -> object:
+            return [model.predictor.runtime(batch[: count - first]) for first in range(0, count, BATCH)]
+
+        def decode(outputs: list[Any] = outputs, crops: list[Any] = crops) -> object:
+            return [model.predictor.decode(o, c[1]) for o, c in zip(outputs, crops, strict=False)]
+
+        def whole(boxes: np.ndarray = boxes, scores: np.ndarray = scores) -> object:
+            return model.find(image), model.on_boxes(image, boxes, scores)
+
+        parts |= {f"crops, {count}": cut, f"pose network, {count}": network, f"decode, {count}": decode}
+        parts[f"whole call, {count}"] = whole
+    times = take_turns(parts, ROUNDS)
+    return [
+        {
+            "threads": threads,
+            "part": name,
+            "median_ms": round(median(times, name), 3),
+            "p90_ms": round(statistics.quantiles(spent, n=10)[-1], 3),
+            "times_yardstick": round(ratio(times, name, "yardstick"), 3),
+            "rounds": ROUNDS,
+            "yardstick_macs": macs,
+            "cores": cores(),
+            "versions": about(),
+        }
+        for name, spent in times.items()
+    ]
 
 
 def main() -> None:
@@ -112,7 +142,7 @@ def main() -> None:
     path = machine.table("stages")
     machine.write(path, rows)
     for row in rows:
-        print(*(f"{row[k]!s:>12}" for k in ("threads", "part", "median_ms", "p90_ms", "times_yardstick")))
+        print(*(f"{row[k]!s:>24}" for k in ("threads", "part", "median_ms", "p90_ms", "times_yardstick")))
     print(path)
 
 

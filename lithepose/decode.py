@@ -14,9 +14,10 @@ import numpy as np
 
 from .heads.boxes import Boxes
 from .image import from_cells
-from .prior import complete
+from .prior import PosePrior, complete
 from .skeleton import Head
 
+TOO_LONG = 2.2  # times the second longest of a person's other limbs, in lengths of the mean pose
 TOP = 64  # peaks kept a joint; also the fewest cells that a map can have (an input of 64x64 at stride 8)
 
 
@@ -225,6 +226,56 @@ def group(
     return [candidates for candidates in members if len(candidates) > 1]
 
 
+def short_limbs(
+    cells: np.ndarray, limb: np.ndarray, first: np.ndarray, second: np.ndarray, people: list[list[int]], head: Head
+) -> np.ndarray:
+    """Which limbs are not far longer than the others of their person.
+
+    A limb is too long if it measures more than :data:`TOO_LONG` times the second longest of the person's others, both
+    in pixels and, where a mean pose is known, in units of what each limb measures there.
+
+    Args:
+        cells: (M, 2) candidates.
+        limb: (E,) as :func:`score_limbs` returns it, and the next two.
+        first: likewise.
+        second: likewise.
+        people: as :func:`group` returns them.
+        head: its limbs.
+
+    Returns:
+        (E,) bool; limbs between people, and those of people of fewer than four limbs, count as short.
+    """
+    person_of = np.full(len(cells), -1)
+    for number, candidates in enumerate(people):
+        person_of[candidates] = number
+    pixels = np.hypot(*(cells[second] - cells[first]).T)
+    short = np.ones(len(limb), bool)
+    within = np.flatnonzero((person_of[first] == person_of[second]) & (person_of[first] >= 0))
+    for number in range(len(people)):
+        mine = within[person_of[first[within]] == number]
+        if len(mine) >= 4:
+            short[mine] = ~(_sticks_out(pixels[mine]) & _sticks_out((pixels / _limb_units(head)[limb])[mine]))
+    return short
+
+
+def _sticks_out(length: np.ndarray) -> np.ndarray:
+    """(E,) bool: which lengths are far above the second longest of the others."""
+    ordered = np.sort(length)
+    second_longest = np.where(length >= ordered[-2], ordered[-3], ordered[-2])
+    return length > TOO_LONG * np.maximum(second_longest, 1e-6)
+
+
+@cache
+def _limb_units(head: Head) -> np.ndarray:
+    """(L,) lengths of a head's limbs in the mean pose; ones where none is known."""
+    if not PosePrior.known(head.output):
+        return np.ones(len(head.limbs))
+    at = dict(zip(head.output.joints, PosePrior.of(head.output).mean, strict=True))
+    at |= {"neck": (at["left_shoulder"] + at["right_shoulder"]) / 2}
+    ends = np.array([[at[head.skeleton.joints[end]] for end in limb] for limb in head.limbs])
+    return np.hypot(*(ends[:, 1] - ends[:, 0]).T)
+
+
 @cache
 def _spare(head: Head) -> list[bool]:
     """Which limbs only add what is missing: of those that end in the same joint all but the last.
@@ -276,7 +327,11 @@ def decode(
         return _best(*_sure(maps.xy, maps.score, config), maps.person_score, config)
     joint, cells, joint_score = peaks(maps, head, config.peak)
     if head.limbs:
-        people = group(joint, *score_limbs(maps, head, joint, cells, config), head, config.by_limb)
+        limbs = score_limbs(maps, head, joint, cells, config)
+        people = group(joint, *limbs, head, config.by_limb)
+        short = short_limbs(cells, *limbs[:3], people, head)
+        if not short.all():
+            people = group(joint, *(values[short] for values in limbs), head, config.by_limb)
     else:
         people = best_of_each(joint)
     n, k = len(people), len(head.skeleton)

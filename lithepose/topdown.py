@@ -6,6 +6,7 @@ import copy
 import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -176,7 +177,8 @@ class TopDown(Estimator):
         found = self.predictor.run(crops)
         some = [i for i, poses in enumerate(found) if len(poses)]
         if not some:
-            return Poses.nobody(skeleton, size), np.zeros(0, np.intp)
+            nobody = Poses.nobody(skeleton, size)
+            return replace(nobody, box=np.zeros((0, 4), np.float32)), np.zeros(0, np.intp)
         xy, score, person_score = (
             np.concatenate([getattr(found[i], name)[:1] for i in some]) for name in ("xy", "score", "person_score")
         )

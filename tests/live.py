@@ -14,12 +14,14 @@ def enliven(net: nn.Module, x: torch.Tensor) -> None:
     """
 
     def scale(layer: nn.Module, _: object, out: torch.Tensor) -> torch.Tensor:
+        axes = (1, 1) if out.ndim == 4 else ()
+        if layer.bias is not None:
+            out = out - layer.bias.view(-1, *axes)
         factor = 1 / out.std().clamp(min=1e-12)
         layer.weight.mul_(factor)
         if layer.bias is None:
             return out * factor
         layer.bias.copy_(torch.linspace(-0.3, 0.3, len(layer.bias)))
-        axes = (1, 1) if out.ndim == 4 else ()
         return out * factor + layer.bias.view(-1, *axes)
 
     layers = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]

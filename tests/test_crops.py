@@ -105,12 +105,15 @@ def test_large_images_are_cached_smaller_and_joints_move_along(stick_photos, mon
 
 
 def test_a_cut_cache_is_written_anew(stick_photos):
-    samples = crops(stick_photos.parent)
-    for index in (stick_photos.parent / "cache").glob("*.json"):
-        index.unlink()
-    for pixels in (stick_photos.parent / "cache").glob("*.bin"):
-        pixels.write_bytes(b"cut")
-    assert torch.equal(samples.batch([0])["image"], crops(stick_photos.parent).batch([0])["image"])
+    expected = crops(stick_photos.parent).batch([0])["image"]
+    (pixels,) = (stick_photos.parent / "cache").glob("*.bin")
+    cut = pixels.read_bytes()[:-1]
+    pixels.unlink()  # what is mapped into memory must not shrink
+    pixels.write_bytes(cut)
+    assert torch.equal(crops(stick_photos.parent).batch([0])["image"], expected)
+    (index,) = (stick_photos.parent / "cache").glob("*.json")
+    index.write_text("[")
+    assert torch.equal(crops(stick_photos.parent).batch([0])["image"], expected)
 
 
 def test_a_size_that_disagrees_is_named(stick_photos):
@@ -138,12 +141,12 @@ def test_boxes_lie_around_the_drawn_figures(stick_photos, mosaic):
     assert batch["image"].shape == (16, 3, 128, 128)
     assert batch["count"].sum() > 10
     white = (batch["image"] > 225).all(1)
+    assert white.any(2).any(1).float().mean() > 0.9
     inside = torch.zeros_like(white)
     for i, count in enumerate(batch["count"].tolist()):
         for x0, y0, x1, y1 in batch["boxes"][i, :count].round().int().tolist():
             assert 0 <= x0 < x1 <= 128
             assert 0 <= y0 < y1 <= 128
-            assert white[i, y0:y1, x0:x1].any()
             inside[i, max(y0 - 2, 0) : y1 + 2, max(x0 - 2, 0) : x1 + 2] = True
         for x0, y0, x1, y1 in batch["ignore"][i].round().int().tolist():
             inside[i, max(y0 - 2, 0) : y1 + 2, max(x0 - 2, 0) : x1 + 2] = True

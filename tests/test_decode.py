@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import parsing
 import pytest
+from conftest import figure
 from crowds import CELLS, maps_of, people_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lithepose.decode import DecodeConfig, Found, Maps, decode, group, peaks
+from lithepose.decode import DecodeConfig, Found, Maps, decode, group, peaks, score_limbs, short_limbs
 from lithepose.image import from_cells
 from lithepose.skeleton import COCO_17, COCO_BOXES_HEAD, COCO_HEAD, FLIC_HEAD, Head
 from lithepose.training import targets
@@ -193,3 +194,30 @@ def test_people_that_a_network_names_itself_are_sorted_and_sifted():
     assert np.isnan(places[1, 5:]).all()
     assert (scores[1, 5:] == 0).all()
     assert len(decode(found, COCO_BOXES_HEAD, DecodeConfig(person=0.5))[0]) == 1
+
+
+def test_a_limb_across_the_image_is_rejected(monkeypatch):
+    """Two people whose wrist and elbow a field joins wrongly: the long forearm goes, both bodies stay."""
+    near, far = figure(40, 40, 200), figure(420, 40, 200)
+    joints = targets.head_joints(np.stack([near, far]), COCO_17.joints, COCO_HEAD)
+    maps = Maps.from_arrays(targets.heatmaps(joints, COCO_HEAD, 64, 96), targets.fields(joints, COCO_HEAD, 64, 96))
+    elbow, wrist = (COCO_HEAD.skeleton.joints.index(f"left_{part}") for part in ("elbow", "wrist"))
+    joint, cells, _ = peaks(maps, COCO_HEAD, 0.2)
+    limbs = score_limbs(maps, COCO_HEAD, joint, cells, DecodeConfig())
+    people = group(joint, *limbs, COCO_HEAD)
+    assert len(people) == 2
+    assert short_limbs(cells, *limbs[:3], people, COCO_HEAD).all()
+    # The forearm of the one now ends at the wrist of the other, and scores best of all.
+    forearm = COCO_HEAD.limbs.index((elbow, wrist))
+    one, two = sorted(people, key=lambda members: cells[members, 0].mean())
+    start = next(c for c in one if joint[c] == elbow)
+    end = next(c for c in two if joint[c] == wrist)
+    kept = ~((limbs[0] == forearm) & ((limbs[1] == start) | (limbs[2] == end)))
+    wrong = [np.append(values[kept], value) for values, value in zip(limbs, (forearm, start, end, 2.0), strict=True)]
+    wrong = [values.astype(int) for values in wrong[:3]] + [wrong[3]]
+    monkeypatch.setattr("lithepose.decode.score_limbs", lambda *_: tuple(wrong))
+    xy, score, _ = decode(maps, COCO_HEAD)
+    assert len(xy) == 2
+    width = np.nanmax(xy[..., 0], 1) - np.nanmin(xy[..., 0], 1)
+    assert (width < 200).all()
+    assert (score > 0).sum() >= 2 * 17 - 2

@@ -129,6 +129,10 @@ def test_a_network_of_upper_bodies_looks_at_these_alone():
         def __init__(self, head: Head) -> None:
             self.info = ModelInfo("looking", head, 16, 512)
 
+        def __call__(self, images: np.ndarray) -> list[Found]:
+            joints = len(self.info.joints_head.skeleton)
+            return [Found(np.zeros((1, joints, 2), "f4"), np.zeros((1, joints), "f4"), np.zeros(1, "f4"))] * len(images)
+
     def look(head: Head) -> float:
         predictor = Predictor(Looking(head))
         crop = predictor.person_crop
@@ -204,7 +208,7 @@ def test_boxes_on_the_command_line(tmp_path, monkeypatch, capsys):
         boxes.write_text(text)
         assert main([*call, "--boxes", str(boxes)]) == 2, text
         assert "boxes.json" in capsys.readouterr().err.replace("\n", "")
-    assert main([*call[:2], "--boxes", "lithe_paf"]) == 2
+    assert main([*call[:2], "--model", "lithe_paf", "--boxes", "lithe_paf"]) == 2
     assert "lithe_paf finds everybody" in capsys.readouterr().err.replace("\n", " ")
     assert main([*call, "--complete"]) == 2
     assert "leave out complete" in capsys.readouterr().err.replace("\n", " ")

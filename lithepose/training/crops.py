@@ -199,6 +199,7 @@ def _load(source: Source, root: Path, head: Head, cache: Path) -> _People:
     people = np.array(joints, np.float32)
     people[..., :2] = (people[..., :2] + 0.5) * scale[:, None] - 0.5
     box = np.array(boxes, np.float32) * np.tile(scale, 2)
+    box[:, :2] += scale / 2 - 0.5  # corners are pixels' centres, as joints are
     return _People(source, store, names, number, box.astype(np.float32), people, np.array(weights, np.float32))
 
 

@@ -34,12 +34,13 @@ class ImageCache:
         key = hashlib.sha256(json.dumps([LONGEST, *[(n, files.size(n)) for n in names]]).encode()).hexdigest()[:16]
         path = folder / f"images-{key}.bin"
         index = path.with_suffix(".json")
-        if not index.exists():
+        places = _places(path, index)
+        if places is None:
             folder.mkdir(parents=True, exist_ok=True)
             _write(files, names, path, index)
-        # (offset, height, width, height of the original, width of the original) of each image
-        self._places = np.array(json.loads(index.read_text(encoding="utf-8")), np.int64).reshape(-1, 5)
-        self._pixels = np.memmap(path, np.uint8, "r") if len(names) else np.zeros(0, np.uint8)
+            places = _places(path, index)
+        assert places is not None
+        self._places, self._pixels = places, np.memmap(path, np.uint8, "r")
 
     def __getitem__(self, number: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB of one image; a view of the file."""
@@ -54,6 +55,16 @@ class ImageCache:
     def original_size(self, number: int) -> tuple[int, int]:
         """(width, height) of the original."""
         return int(self._places[number, 4]), int(self._places[number, 3])
+
+
+def _places(path: Path, index: Path) -> np.ndarray | None:
+    """Offset, height, width, and the original height and width of each image (N, 5); None if a file is cut or missing."""
+    try:
+        places = np.array(json.loads(index.read_text(encoding="utf-8")), np.int64).reshape(-1, 5)
+        _, height, width, _, _ = places.T
+        return places if path.stat().st_size == 3 * int((height * width).sum()) else None
+    except (OSError, ValueError):
+        return None
 
 
 def _write(files: Photos, names: Sequence[str], path: Path, index: Path) -> None:
