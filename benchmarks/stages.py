@@ -102,17 +102,17 @@ def measure(threads: int, folder: Path) -> list[dict[str, object]]:
     for count in PEOPLE:
         boxes, scores = boxes_of(count), np.ones(count, np.float32)
         crops = [model.predictor.person_crop(image, box) for box in boxes.tolist()]
-        batch = np.stack([crop for crop, _ in crops[:BATCH]])
-        outputs = model.predictor.runtime(batch)
+        pixels_of = [np.stack([c for c, _ in crops[first : first + BATCH]]) for first in range(0, count, BATCH)]
+        outputs = [output for batch in pixels_of for output in model.predictor.runtime(batch)]
 
         def cut(boxes: np.ndarray = boxes) -> object:
             return [model.predictor.person_crop(image, box) for box in boxes.tolist()]
 
-        def network(batch: np.ndarray = batch, count: int = count) -> object:
-            return [model.predictor.runtime(batch[: count - first]) for first in range(0, count, BATCH)]
+        def network(batches: list[np.ndarray] = pixels_of) -> object:
+            return [model.predictor.runtime(batch) for batch in batches]
 
         def decode(outputs: list[Any] = outputs, crops: list[Any] = crops) -> object:
-            return [model.predictor.decode(o, c[1]) for o, c in zip(outputs, crops, strict=False)]
+            return [model.predictor.decode(o, c[1]) for o, c in zip(outputs, crops, strict=True)]
 
         def whole(boxes: np.ndarray = boxes, scores: np.ndarray = scores) -> object:
             return model.find(image), model.on_boxes(image, boxes, scores)

@@ -85,9 +85,11 @@ def scene_of(walkers: list[Walker], frame: int) -> np.ndarray:
     return scene
 
 
-def cut_outs(model: lithepose.Predictor, data: Path, wanted: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Pictures of people whom the model finds, and the boxes of their joints; all 200 to 300 pixels high."""
-    dataset = open_dataset(data / "data" / "lspet-1.tar", "val", (data / "data" / "lspet-2.tar",))
+def cut_outs(
+    model: lithepose.Predictor | lithepose.TopDown, data: Path, wanted: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Images of people whom the model finds, and the boxes of their joints; all 200 to 300 pixels high."""
+    dataset = open_dataset(data / "lspet-1.tar", "val", (data / "lspet-2.tar",))
     rng, found = np.random.default_rng(0), []
     for photo in dataset.photos:
         box = np.array(photo.people[0]["bbox"])
@@ -175,7 +177,7 @@ def main(data: Path, model: str = "lithe_paf", size: int = 384) -> None:
     """Make the videos, follow the people and write the table.
 
     Args:
-        data: folder that holds ``data/lspet-1.tar``.
+        data: folder that holds ``lspet-1.tar`` and ``lspet-2.tar``.
         model: that finds the people.
         size: longer side of its input.
     """

@@ -327,11 +327,12 @@ def decode(
         return _best(*_sure(maps.xy, maps.score, config), maps.person_score, config)
     joint, cells, joint_score = peaks(maps, head, config.peak)
     if head.limbs:
-        limbs = score_limbs(maps, head, joint, cells, config)
-        people = group(joint, *limbs, head, config.by_limb)
-        short = short_limbs(cells, *limbs[:3], people, head)
+        limb, first, second, limb_score = score_limbs(maps, head, joint, cells, config)
+        people = group(joint, limb, first, second, limb_score, head, config.by_limb)
+        short = short_limbs(cells, limb, first, second, people, head)
         if not short.all():
-            people = group(joint, *(values[short] for values in limbs), head, config.by_limb)
+            limb, first, second, limb_score = limb[short], first[short], second[short], limb_score[short]
+            people = group(joint, limb, first, second, limb_score, head, config.by_limb)
     else:
         people = best_of_each(joint)
     n, k = len(people), len(head.skeleton)

@@ -58,7 +58,7 @@ class ImageCache:
 
 
 def _places(path: Path, index: Path) -> np.ndarray | None:
-    """Offset, height, width, and the original height and width of each image (N, 5); None if a file is cut or missing."""
+    """(N, 5): offset, height, width and original height and width of each image; None if a file is cut or missing."""
     try:
         places = np.array(json.loads(index.read_text(encoding="utf-8")), np.int64).reshape(-1, 5)
         _, height, width, _, _ = places.T
