@@ -87,7 +87,9 @@ NETWORKS = [
         ("004", "keypoint_rcnn", options, (320, 320), None, None, "", "multiply-adds a picture, without heads")
         for options in ({}, {"conv": "vanilla"}, {"conv": "depthwise"})
     ),
+    ("ours", "lithe", {}, (256, 192), None, None, "", "a person"),
     ("ours", "lithe_paf", {}, (256, 384), None, None, "", ""),
+    ("ours", "person_detector", {}, (256, 320), None, None, "", ""),
 ]
 
 

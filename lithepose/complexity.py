@@ -19,7 +19,9 @@ from .networks.binary import BinaryConv2d
 from .networks.blocks import check_size
 
 PAPERS = {  # height x width that each paper counts or times at, and what it prints
-    "lithe": ("256x384", "none; this network is the project's own"),
+    "lithe": ("256x192", "none; this network is the project's own"),
+    "lithe_paf": ("256x384", "none; this network is the project's own"),
+    "person_detector": ("256x320", "none; this network is the project's own"),
     "openpose": ("368x432", "52,298,816 convolution weights, 159.6 GMACs (printed as FLOPs; paper 001)"),
     "binary_paf": (
         "368x656",

@@ -18,7 +18,7 @@ from lithepose.export import export_weights, open_weights  # noqa: E402
 from lithepose.networks import NETWORKS, build, head_of  # noqa: E402
 from lithepose.networks.backbones import MobileNetV1  # noqa: E402
 from lithepose.predict import Predictor  # noqa: E402
-from lithepose.runtime.load import WEIGHTS, manifest  # noqa: E402
+from lithepose.runtime.load import WEIGHTS, manifest, open_runtime  # noqa: E402
 from lithepose.runtime.onnx import ModelInfo, OnnxRuntime  # noqa: E402
 from lithepose.runtime.torch import describe  # noqa: E402
 from lithepose.skeleton import COCO_HEAD, Skeleton  # noqa: E402
@@ -28,13 +28,13 @@ from lithepose.training.optimize import Average  # noqa: E402
 SMALL = {"width": 16, "context": 16, "blocks": (1, 1)}
 
 
-class TestLithe(NetworkTester):
+class TestLithePaf(NetworkTester):
     name = "lithe_paf"
     options = SMALL
     stages = 2
 
 
-def test_lithe_stays_within_its_budget_and_the_manifest_says_so():
+def test_lithe_paf_stays_within_its_budget_and_the_manifest_says_so():
     counts = measure_parts(build("lithe_paf"), 256, 384)["whole"]
     parameters, macs = counts.parameters, counts.macs
     assert macs <= 1.5e9
@@ -50,7 +50,7 @@ def test_embedded_weights_are_those_of_the_manifest(name):
     assert hashlib.sha256(path.read_bytes()).hexdigest() == said["sha256"]
     assert path.stat().st_size <= 22e6
     assert (WEIGHTS / "cards" / f"{name}.md").exists()
-    assert Predictor(name).size == said["size"]
+    assert open_runtime(name).info.size == said["size"]
 
 
 def test_the_table_of_networks_is_what_is_counted():

@@ -40,7 +40,7 @@ class LitheConfig:
     block: str = "residual"
     width: int = 64
     context: bool = False
-    streams: bool = False
+    streams: bool = True
 
 
 class UShapedContext(nn.Module):

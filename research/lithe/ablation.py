@@ -71,19 +71,20 @@ class SimCC(Lithe):
         return self.across(tokens), self.down(tokens)
 
 
+PLAIN = LitheConfig(streams=False)
 VARIANTS: dict[str, LitheConfig] = {
-    "residual": LitheConfig(),
-    "mobilenet_v1": LitheConfig(backbone="mobilenet_v1"),
-    "efficientnet_lite0": LitheConfig(backbone="efficientnet_lite0"),
-    "u_shaped_context": LitheConfig(context=True),
-    "split_streams": LitheConfig(streams=True),
-    "expanded_depthwise": LitheConfig(block="expanded_depthwise"),
-    "multi_scale": LitheConfig(block="multi_scale"),
-    "branches": LitheConfig(block="branches"),
-    "simcc": LitheConfig(),
-    "wide": LitheConfig(widths=(16, 32, 64, 128, 192)),
-    "early": LitheConfig(depths=(2, 3, 2, 2)),
-    "wide_multi_scale_streams": LitheConfig(widths=(16, 48, 96, 160, 224), block="multi_scale", streams=True),
+    "residual": PLAIN,
+    "mobilenet_v1": replace(PLAIN, backbone="mobilenet_v1"),
+    "efficientnet_lite0": replace(PLAIN, backbone="efficientnet_lite0"),
+    "u_shaped_context": replace(PLAIN, context=True),
+    "split_streams": replace(PLAIN, streams=True),
+    "expanded_depthwise": replace(PLAIN, block="expanded_depthwise"),
+    "multi_scale": replace(PLAIN, block="multi_scale"),
+    "branches": replace(PLAIN, block="branches"),
+    "simcc": PLAIN,
+    "wide": replace(PLAIN, widths=(16, 32, 64, 128, 192)),
+    "early": replace(PLAIN, depths=(2, 3, 2, 2)),
+    "wide_multi_scale_streams": replace(PLAIN, widths=(16, 48, 96, 160, 224), block="multi_scale", streams=True),
 }
 STARTS = {
     "mobilenet_v1": "mobilenet_v1_1.0_imagenet.safetensors",
