@@ -34,7 +34,7 @@ def evaluate(
     json: Path | None = None,
     curve: Path | None = None,
 ) -> int:
-    """Measure a model on annotated photos: OKS average precision and recall, PCK or PCKh.
+    """Measure a model on annotated photos: OKS average precision and recall, PCK or PCKh; of a detector box precision.
 
     Args:
         model: name of an embedded model, or an .onnx or packed .safetensors file.
@@ -56,10 +56,14 @@ def evaluate(
         json: file for the COCO results that were measured.
         curve: picture for the share of correct joints over the threshold (pck, pckh).
     """
+    from .detector import PersonDetector
+    from .estimator import Estimator
     from .evaluate import evaluate as measure
-    from .evaluate import save_curve
+    from .evaluate import evaluate_boxes, save_curve
     from .formats import open_dataset
     from .models import load
+    from .runtime.load import open_runtime
+    from .skeleton import BoxHead
 
     for path, option in ((json, "--json"), (curve, "--curve")):
         if path:
@@ -70,10 +74,17 @@ def evaluate(
             raise ValueError(f"--curve {curve}: name a .png, .svg or .pdf")
         if find_spec("matplotlib") is None:
             raise ImportError("--curve needs matplotlib: pip install 'lithepose[evaluate]'")
-    predictor = load(model, size=size, threads=threads, flip=flip, scales=scales)
-    if curve and (metric == "oks" or (metric == "auto" and not predictor.one_person)):
+    detector = isinstance(open_runtime(model).info.head, BoxHead)
+    if detector:
+        if metric != "auto" or flip or scales != (1.0,) or curve:
+            raise ValueError(f"{model}: finds boxes; leave out --metric, --flip, --scales and --curve")
+        predictor = PersonDetector(model, size=size, threads=threads)
+    else:
+        predictor = load(model, size=size, threads=threads, flip=flip, scales=scales)
+    by_oks = metric == "oks" or (metric == "auto" and not (isinstance(predictor, Estimator) and predictor.one_person))
+    if curve and by_oks:
         raise ValueError("--curve: oks has none over thresholds; add --metric pck or pckh")
-    if metric == "oks" or (metric == "auto" and not predictor.one_person):
+    if by_oks:
         try:
             import faster_coco_eval  # noqa: F401
         except ImportError as error:
@@ -88,7 +99,11 @@ def evaluate(
     def progress(photos):  # noqa: ANN001, ANN202
         return track(photos, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
 
-    done = measure(predictor, dataset, split, "" if metric == "auto" else metric, progress, complete, crop, min_joints)
+    if isinstance(predictor, PersonDetector):
+        done = evaluate_boxes(predictor, dataset, progress)
+    else:
+        by = "" if metric == "auto" else metric
+        done = measure(predictor, dataset, split, by, progress, complete, crop, min_joints)
     table = Table(
         "metric", "value", title=f"{model} on {len(dataset)} photos of {data} ({split}), longer side {predictor.size}"
     )

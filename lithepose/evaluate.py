@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 import numpy as np
 
 from .annotations import KeypointSet, Photo
+from .detector import PersonDetector
 from .estimator import Estimator
 from .formats import open_dataset
+from .heads.boxes import box_iou
 from .image import square
-from .metrics import Pck, oks, pck, torso_length
+from .metrics import Pck, box_precision, oks, pck, torso_length
 from .poses import Poses
 from .predict import Predictor
 from .prior import PosePrior
@@ -35,6 +38,8 @@ GROUPS = {
     "knees": ("left_knee", "right_knee"),
     "ankles": ("left_ankle", "right_ankle"),
 }
+# Of a person in a detector's input, in pixels.
+HEIGHTS = {24.0: "under 24 pixels", 48.0: "24 to 48", 96.0: "48 to 96", 192.0: "96 to 192", np.inf: "from 192"}
 NOT_COUNTED = ("pelvis", "thorax")  # of MPII's and LIP's sixteen joints, when PCKh is pooled
 
 
@@ -152,6 +157,37 @@ def evaluate(
         raise ValueError(f"{dataset.name}: no person has the length that {metric} is measured in and a labelled joint")
     scores, joints = _figures(metric, curve, dataset.skeleton)
     return Evaluation(metric, scores, results, joints, curve)
+
+
+def evaluate_boxes(detector: PersonDetector, dataset: KeypointSet, progress: Progress | None = None) -> Evaluation:
+    """Measure a person detector on a data set.
+
+    Returns:
+        COCO's figures of boxes; recall at an overlap of 0.5 by the height of a person in the detector's input, of the
+        boxes over the detector's threshold; and how many of these an image are of nobody.
+    """
+    sure, detector = detector.score, copy.copy(detector)
+    detector.score = 0.01  # average precision counts what is unsure as well
+    results, found, false = list[dict[str, Any]](), dict[str, list[bool]](), 0
+    for photo in progress(dataset.photos) if progress else dataset.photos:
+        image = dataset.files.image(photo.file_name)
+        boxes = detector(image)
+        results += [
+            {"image_id": photo.id, "category_id": 1, "bbox": [float(v) for v in box], "score": float(score)}
+            for box, score in zip(boxes.xywh, boxes.score, strict=True)
+        ]
+        people = np.array([p["bbox"] for p in photo.people if not p.get("iscrowd")], np.float32).reshape(-1, 4)
+        crowd = np.array([p["bbox"] for p in photo.people if p.get("iscrowd")], np.float32).reshape(-1, 4)
+        corners = [np.concatenate([b[:, :2], b[:, :2] + b[:, 2:]], 1) for b in (people, crowd)]
+        overlap, masked = (box_iou(boxes.xyxy[boxes.score >= sure], c) for c in corners)
+        false += int(((overlap.max(1, initial=0) < 0.5) & (masked.max(1, initial=0) < 0.1)).sum())
+        height = people[:, 3] * detector.size / max(image.shape[:2])
+        for tall, hit in zip(height.tolist(), (overlap.max(0, initial=0) >= 0.5).tolist(), strict=True):
+            name = next(label for limit, label in HEIGHTS.items() if tall < limit)
+            found.setdefault(name, []).append(hit)
+    scores = box_precision(dataset.photos, results, dataset.skeleton)
+    scores |= {f"recall, {name}": float(np.mean(found[name])) for name in HEIGHTS.values() if name in found}
+    return Evaluation("boxes", scores | {"false boxes an image": false / len(dataset)}, results)
 
 
 def common_joints(model: Skeleton, data: Skeleton) -> list[int]:

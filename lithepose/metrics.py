@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from .annotations import Photo
 from .skeleton import COCO_17, Skeleton
 
 NAMES = ("AP", "AP50", "AP75", "AP medium", "AP large", "AR", "AR50", "AR75", "AR medium", "AR large")
+# Figures of boxes by their place in COCO's summary.
+BOX_NAMES = {"AP": 0, "AP50": 1, "AP75": 2, "AP small": 3, "AP medium": 4, "AP large": 5, "AR": 8}
 
 
 def oks(photos: tuple[Photo, ...], results: list[dict[str, Any]], skeleton: Skeleton = COCO_17) -> dict[str, float]:
@@ -32,16 +34,49 @@ def oks(photos: tuple[Photo, ...], results: list[dict[str, Any]], skeleton: Skel
         ImportError: faster-coco-eval is not installed.
         ValueError: the skeleton has no sigmas.
     """
-    try:
-        from faster_coco_eval import COCO, COCOeval_faster
-    except ImportError as error:
-        raise ImportError("evaluate needs faster-coco-eval: pip install 'lithepose[evaluate]'") from error
     if not skeleton.sigmas:
         raise ValueError(
             f"skeleton {skeleton.name} has no OKS sigmas; give its json's category a list `sigmas`, one number a joint"
         )
+    # Without boxes the results' area comes from their joints, those at 0, 0 included, as COCO's own tools have it; it
+    # decides medium and large.
+    results = [{k: v for k, v in r.items() if k != "bbox"} for r in results]
+    options = {"kpt_oks_sigmas": list(skeleton.sigmas)}
+    return dict(zip(NAMES, _coco(photos, results, skeleton, "keypoints", options), strict=False))
+
+
+def box_precision(photos: tuple[Photo, ...], results: list[dict[str, Any]], skeleton: Skeleton) -> dict[str, float]:
+    """Average precision and recall of people's boxes (COCO's detection challenge), people without keypoints included.
+
+    Args:
+        photos: annotated photos; crowds are ignored regions.
+        results: COCO detection results: ``image_id``, ``bbox``, ``score``; at most 100 a photo count.
+        skeleton: of the annotations.
+
+    Returns:
+        figures under :data:`BOX_NAMES`, in [0, 1].
+
+    Raises:
+        ImportError: faster-coco-eval is not installed.
+    """
+    stats = _coco(photos, results, skeleton, "bbox", {})
+    return {name: stats[i] for name, i in BOX_NAMES.items() if i < len(stats)}
+
+
+def _coco(
+    photos: tuple[Photo, ...],
+    results: list[dict[str, Any]],
+    skeleton: Skeleton,
+    kind: Literal["keypoints", "bbox"],
+    options: dict[str, Any],
+) -> list[float]:
+    """The summary of COCO's evaluation; zeros without results."""
+    try:
+        from faster_coco_eval import COCO, COCOeval_faster
+    except ImportError as error:
+        raise ImportError("evaluate needs faster-coco-eval: pip install 'lithepose[evaluate]'") from error
     if not results:
-        return dict.fromkeys(NAMES, 0.0)
+        return [0.0] * 12
     truth = {
         "images": [{"id": p.id, "width": p.width, "height": p.height} for p in photos],
         "annotations": [
@@ -52,14 +87,11 @@ def oks(photos: tuple[Photo, ...], results: list[dict[str, Any]], skeleton: Skel
     }
     with contextlib.redirect_stdout(io.StringIO()):
         ground = COCO(truth)
-        # Without boxes the results' area comes from their joints, those at 0, 0 included, as COCO's own tools have it;
-        # it decides medium and large.
-        found = ground.loadRes([{k: v for k, v in r.items() if k != "bbox"} for r in results])
-        evaluation = COCOeval_faster(ground, found, "keypoints", kpt_oks_sigmas=list(skeleton.sigmas))
+        evaluation = COCOeval_faster(ground, ground.loadRes(results), kind, **options)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return dict(zip(NAMES, np.asarray(evaluation.stats, float).tolist(), strict=False))
+    return np.asarray(evaluation.stats, float).tolist()
 
 
 @dataclass(frozen=True)

@@ -78,7 +78,7 @@ def test_nothing_found_scores_zero_and_sigmas_are_needed(stick_photos):
 
 def test_evaluate_reads_folders_and_archives_alike(stick_photos, tmp_path):
     # Stick figures are hardly people: whatever looks a little like a joint shall do.
-    model = Predictor(threads=2, config=DecodeConfig(peak=0.02, joints=2))
+    model = Predictor("lithe_paf", threads=2, config=DecodeConfig(peak=0.02, joints=2))
     archive = tmp_path / "sticks.tar"
     with tarfile.open(archive, "w") as tar:
         tar.add(stick_photos, "sticks")

@@ -69,7 +69,7 @@ def test_where_the_person_is_does_not_change_the_answer(model, astronaut):
     moved[:, 64:] = astronaut
     wide = np.full((512, 576, 3), 127, np.uint8)
     wide[:, :512] = astronaut
-    predictor = lithepose.Predictor(size=576)
+    predictor = lithepose.Predictor("lithe_paf", size=576)
     one, two = predictor(wide).xy[0, NOSE], predictor(moved).xy[0, NOSE]
     assert np.allclose(two - one, (64, 0), atol=4)
 

@@ -134,7 +134,7 @@ def test_completed_people_are_the_same_people(model, astronaut):
 
 
 def test_guesses_count_in_evaluation_unless_told_otherwise(stick_photos):
-    model = Predictor(threads=1, config=DecodeConfig(peak=0.02, joints=2, complete=True))
+    model = Predictor("lithe_paf", threads=1, config=DecodeConfig(peak=0.02, joints=2, complete=True))
 
     def joints(complete: bool) -> np.ndarray:
         done = evaluate(model, stick_photos, complete=complete)

@@ -92,7 +92,7 @@ def test_a_recipe_extends_another(tmp_path):
     with pytest.raises(ValueError, match=r"bad\.toml.*validation"):
         Recipe.read(tmp_path / "bad.toml")
     (tmp_path / "bad.toml").write_text('extends = "base.toml"\noptimizer = "lion"\n')
-    with pytest.raises(ValueError, match="adamw, adam, sgd"):
+    with pytest.raises(ValueError, match="adamw, muon, adam, sgd"):
         Recipe.read(tmp_path / "bad.toml")
     for chance in (
         'resume_weights = ""\nreinit = ["x"]',

@@ -142,10 +142,10 @@ def test_what_has_no_maps_is_refused():
 def test_command_and_stream(tmp_path, monkeypatch, model, capsys):
     monkeypatch.chdir(tmp_path)
     write_video(tmp_path / "clip.mp4", 6)
-    options = ["clip.mp4", "--size", "128", "--json"]
+    options = ["clip.mp4", "--model", "lithe_paf", "--size", "128", "--json"]
     assert main(["predict", *options, "warm.jsonl", "--warm-start", "--smooth"]) == 0
     lines = [json.loads(line) for line in (tmp_path / "warm.jsonl").read_text().splitlines()]
     assert [line["frame"] for line in lines] == list(range(6))
-    assert len(list(Predictor(size=128).stream("clip.mp4", warm_start=True, track=True))) == 6
+    assert len(list(Predictor("lithe_paf", size=128).stream("clip.mp4", warm_start=True, track=True))) == 6
     assert main(["predict", *options, "x.jsonl", "--warm-start", "--boxes", "lithe_paf"]) == 2
     assert "leave it or --boxes out" in capsys.readouterr().err.replace("\n", " ")
