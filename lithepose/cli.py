@@ -77,7 +77,7 @@ def predict(
     track: bool = False,
     smooth: bool = False,
     warm_start: bool = False,
-    detect_every: int = 5,
+    detect_every: int = 15,
 ) -> int:
     """Find people in pictures, folders, patterns, videos, cameras (a number) and streams (rtsp://...).
 
@@ -104,7 +104,8 @@ def predict(
         smooth: track them and steady their joints, which lag by about a frame.
         warm_start: run the network only where a video has changed: faster where camera and most people stand still.
             For networks with maps of whole pictures, as lithe_paf.
-        detect_every: in a video, run the person detector at least every so many frames; between, boxes follow people.
+        detect_every: in a video, run the person detector at least every so many frames; between, boxes follow people
+            until somebody is lost or something else moves.
     """
     from .decode import DecodeConfig
     from .frames import expand

@@ -246,7 +246,7 @@ def open_weights(
         net = build(network, **(options or {}))
         info = describe(network, net)
     if info.crop:
-        net.crop = info.crop  # pyright: ignore
+        net.crop, net.small_crop = info.crop, info.small_crop  # pyright: ignore
     load_weights(net, weights)
     bad = [name for name, tensor in net.state_dict().items() if not tensor.isfinite().all()]
     if bad:

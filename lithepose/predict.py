@@ -170,28 +170,33 @@ class Predictor(Estimator):
         """
         return self.run([self._part(image, box)])[0][:1]
 
-    def person_crop(self, image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, PersonCrop]:
+    def person_crop(
+        self, image: np.ndarray, box: Sequence[float], small: bool = False
+    ) -> tuple[np.ndarray, PersonCrop]:
         """The input of a network of one person, around a box.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             box: x, y, width, height of the person, in pixels.
+            small: in the smaller shape, if the network has one.
 
         Returns:
             (H', W', 3) uint8: the box and its surroundings, in the shape that the network takes; and the way back.
         """
-        shape = self.runtime.info.crop
-        return self._crop(image, box, CROP_MARGIN) if shape else self._part(image, square(box))
+        info = self.runtime.info
+        shape = (small and info.small_crop) or info.crop
+        return self._crop(image, box, CROP_MARGIN, shape) if shape else self._part(image, square(box))
 
-    def _crop(self, image: np.ndarray, box: Sequence[float], margin: float) -> tuple[np.ndarray, PersonCrop]:
-        shape = self.runtime.info.crop
+    def _crop(
+        self, image: np.ndarray, box: Sequence[float], margin: float, shape: tuple[int, ...]
+    ) -> tuple[np.ndarray, PersonCrop]:
         matrix = crop_matrix(box, shape, margin)
         return warp(image, matrix, shape), PersonCrop(image.shape[1], image.shape[0], matrix)
 
     def _part(self, image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, PersonCrop]:
         """A rounded box of the image, letterboxed."""
         if self.runtime.info.crop:
-            return self._crop(image, box, 1.0)
+            return self._crop(image, box, 1.0, self.runtime.info.crop)
         part, corner = cut(image, box)
         pixels, back = fit(part, self.size, self.runtime.info.multiple)
         scale = np.array([back.scale_x, back.scale_y])
@@ -207,7 +212,8 @@ class Predictor(Estimator):
     def fit(self, image: np.ndarray) -> tuple[np.ndarray, Fit | PersonCrop]:
         """Step 1: (H, W, 3) uint8 image -> network input (H', W', 3) uint8 and the way back."""
         if self.runtime.info.crop:
-            return self._crop(image, (-0.5, -0.5, image.shape[1], image.shape[0]), 1.0)
+            box = -0.5, -0.5, image.shape[1], image.shape[0]
+            return self._crop(image, box, 1.0, self.runtime.info.crop)
         return fit(image, self.size, self.runtime.info.multiple)
 
     def decode(self, maps: Output, back: Fit | PersonCrop) -> Poses:

@@ -42,8 +42,8 @@ class TopDown(Estimator):
         finder: what tells where people are: a person detector, or a predictor of a network of many people, or the name
             or path of one. None takes the embedded detector.
         overlap: object keypoint similarity above which the lower of two people is a duplicate.
-        detect_every: in a video the finder runs at least every so many frames; between, a person's box follows from the
-            joints of the frame before. 1 runs it on every frame.
+        detect_every: in a video the finder runs at least every so many frames; between, boxes follow people, see
+            :class:`lithepose.topdown_video.BoxFollower`. 1 runs it on every frame.
 
     Raises:
         ValueError: networks of the wrong kind.
@@ -55,7 +55,7 @@ class TopDown(Estimator):
         finder: Finder | str | Path | None = None,
         *,
         overlap: float = 0.75,
-        detect_every: int = 5,
+        detect_every: int = 15,
     ) -> None:
         predictor = Predictor(predictor) if isinstance(predictor, (str, Path)) else predictor
         if not predictor.one_person:
@@ -161,19 +161,22 @@ class TopDown(Estimator):
         ]
         return np.array(boxes, np.float32).reshape(-1, 4), np.ones(len(boxes), np.float32)
 
-    def on_boxes(self, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray) -> tuple[Poses, np.ndarray]:
+    def on_boxes(
+        self, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, small: bool = False
+    ) -> tuple[Poses, np.ndarray]:
         """Poses of the people in boxes, all crops in one batch; without duplicates, the best first.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             boxes: (N, 4) x, y, width, height in pixels.
             scores: (N,) of the boxes, in [0, 1]. A person scores as its box times the mean of its sure joints.
+            small: run the network on smaller crops, if it was trained on such: faster, a little less exact.
 
         Returns:
             the people, and the number of each one's box.
         """
         size, skeleton = (image.shape[1], image.shape[0]), self.head.output
-        crops = [self.predictor.person_crop(image, box) for box in boxes.tolist()]
+        crops = [self.predictor.person_crop(image, box, small) for box in boxes.tolist()]
         found = self.predictor.run(crops)
         some = [i for i, poses in enumerate(found) if len(poses)]
         if not some:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 
 from .frames import Frame
@@ -14,14 +15,19 @@ if TYPE_CHECKING:
 
 LOST = 0.35  # mean score of the joints below which a person counts as lost
 RESIZE = 1.3  # largest change of a box's size since it was detected, either way
+# A change outside of all boxes brings the finder, but at most every so many frames: a moving camera changes everything.
+REST = 5
+CELLS = 80  # along the longer side of the image, in which changes are looked for
+CHANGE, CHANGED = 12.0, 4  # difference of a cell's mean colour, of 255, that counts; cells that must have changed
+AROUND = 0.25  # of a box's size: how far around it changes are its person's
 
 
 class BoxFollower:
     """Finds the people of a video frame after frame.
 
-    The finder runs on the first frame, at least every ``top_down.detect_every`` frames, and on the frame after somebody
-    was lost. Between, a person's crop is around the last detected box, moved and scaled as the joints have moved and
-    spread since that frame.
+    The finder runs on the first frame, at least every ``top_down.detect_every`` frames, on the frame after somebody was
+    lost, and when the image changes outside of the people's boxes. Between, a person's crop is around the last detected
+    box, moved and scaled as the joints have moved and spread since that frame, and smaller if the network has such.
 
     Args:
         top_down: what to run.
@@ -36,6 +42,8 @@ class BoxFollower:
         self._detected: Poses | None = None  # people of the frame in which the finder ran last; None: run it
         self._boxes = np.zeros((0, 4), np.float32)  # for the next frame, one for each of the detected
         self._scores = np.zeros(0, np.float32)
+        self._cells = np.zeros((0, 0, 3), np.float32)  # the frame in which the finder ran last, reduced
+        self._known, self._longest = np.zeros((0, 4), np.float32), CELLS  # boxes of that frame, its longer side
 
     def estimate(self, frame: Frame) -> Poses:
         """People of the next frame of a call; every video begins anew, and an image uses nothing before it."""
@@ -47,14 +55,18 @@ class BoxFollower:
 
     def __call__(self, image: np.ndarray) -> Poses:
         """People of the next frame, (H, W, 3) uint8 RGB."""
-        if self._detected is None or self._since >= self.top_down.detect_every:
+        cells = _reduced(image)
+        due = self._detected is None or self._since >= self.top_down.detect_every
+        if due or (self._since >= REST and self._changed(cells)):
             self.detections += 1
             boxes, scores = self.top_down.find(image)
             poses, number = self.top_down.on_boxes(image, boxes, scores)
             self._detected, self._scores = poses, scores[number]
             self._boxes, self._since = boxes[number], 1
+            self._cells, self._known, self._longest = cells, boxes, max(image.shape[:2])
             return poses
-        poses, number = self.top_down.on_boxes(image, self._boxes, self._scores)
+        assert self._detected is not None
+        poses, number = self.top_down.on_boxes(image, self._boxes, self._scores, small=True)
         self._since += 1
         kept = number[mean_score(poses) >= LOST]
         if len(kept) < len(self._boxes):  # somebody was lost, or two boxes follow one person
@@ -71,6 +83,25 @@ class BoxFollower:
         ).reshape(-1, 4)
         self._detected, self._scores = before[sorted(kept.tolist())], self._scores[np.sort(kept)]
         return poses
+
+    def _changed(self, cells: np.ndarray) -> bool:
+        """Whether something outside of the boxes, those of now and those detected, is other than at the detection."""
+        if cells.shape != self._cells.shape:
+            return True
+        changed = np.abs(cells - self._cells).max(2) > CHANGE
+        scale = CELLS / self._longest
+        for x, y, w, h in np.concatenate([self._known, self._boxes]).tolist():
+            left, top = int(max((x - AROUND * w) * scale, 0)), int(max((y - AROUND * h) * scale, 0))
+            right, bottom = (max(int(end * scale) + 1, 0) for end in (x + (1 + AROUND) * w, y + (1 + AROUND) * h))
+            changed[top:bottom, left:right] = False
+        return int(changed.sum()) >= CHANGED
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """(h, w, 3) float32 mean colours of an image's cells."""
+    scale = CELLS / max(image.shape[:2])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
 def mean_score(poses: Poses) -> np.ndarray:

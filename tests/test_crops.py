@@ -19,11 +19,12 @@ from lithepose.training.image_cache import ImageCache  # noqa: E402
 from lithepose.training.prefetch import prefetched  # noqa: E402
 
 STILL = AugmentConfig().still()
+SHAPES = [((128, 96), 1.0)]
 LIVELY = AugmentConfig(half_body=0.5, rotate_share=1.0)
 
 
 def crops(folder, config=STILL, **options):
-    return CropSamples([Source("sticks", **options)], folder, LITHE_HEAD, (128, 96), config, 3, folder / "cache")
+    return CropSamples([Source("sticks", **options)], folder, LITHE_HEAD, SHAPES, config, 3, folder / "cache")
 
 
 @pytest.mark.parametrize("config", [STILL, LIVELY])
@@ -55,6 +56,15 @@ def test_batches_come_in_order_and_are_split_between_processes(stick_photos):
     assert numbers == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     shares = [[batch["number"] for batch in samples.batches(0, 8, 4, rank, 2)] for rank in (0, 1)]
     assert shares == [[[0, 2], [4, 6]], [[1, 3], [5, 7]]]
+
+
+def test_some_batches_have_smaller_crops_and_processes_agree_on_them(stick_photos):
+    shapes = [((128, 96), 0.5), ((96, 64), 0.5)]
+    source = [Source("sticks")]
+    samples = CropSamples(source, stick_photos.parent, LITHE_HEAD, shapes, STILL, 3, stick_photos.parent / "cache")
+    sides = [[tuple(b["image"].shape[2:]) for b in samples.batches(0, 40, 4, rank, 2)] for rank in (0, 1)]
+    assert sides[0] == sides[1]
+    assert set(sides[0]) == {(128, 96), (96, 64)}
 
 
 def test_an_error_in_a_thread_reaches_the_caller():

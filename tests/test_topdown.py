@@ -136,7 +136,7 @@ def test_a_network_of_upper_bodies_looks_at_these_alone():
     def look(head: Head) -> float:
         predictor = Predictor(Looking(head))
         crop = predictor.person_crop
-        predictor.person_crop = lambda image, box: seen.append(square(box)) or crop(image, box)
+        predictor.person_crop = lambda image, box, small: seen.append(square(box)) or crop(image, box)
         TopDown(predictor, Predictor(Standing()))(scene([]))
         return seen[-1][3]
 

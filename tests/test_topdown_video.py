@@ -99,6 +99,30 @@ def test_somebody_who_enters_is_found_within_the_interval():
     assert counts[4:] == [2] * 4
 
 
+def test_somebody_who_enters_brings_the_detector_and_a_moving_camera_at_most_every_fifth_frame():
+    top_down, detector = estimators(every=100)
+    follow = BoxFollower(top_down)
+    counts = [len(follow(scene([(60, 100)] + [(200, 120)] * (t >= 8)))) for t in range(12)]
+    assert counts == [1] * 8 + [2] * 4
+    assert detector.calls == 2
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 150, (8, 10, 3)).astype(np.uint8)
+    follow, before = BoxFollower(top_down), detector.calls
+    for t in range(20):
+        moving = np.repeat(np.repeat(np.roll(noise, t, 1), 32, 0), 32, 1)
+        moving[..., 1] = moving[..., 0]  # nothing red
+        follow(moving)
+    assert detector.calls - before == 4
+
+
+def test_noise_of_a_camera_is_no_change():
+    top_down, detector = estimators(every=100)
+    follow, rng = BoxFollower(top_down), np.random.default_rng(0)
+    for _ in range(15):
+        follow((scene([(60, 100)]) + rng.normal(0, 6, (SIZE[1], SIZE[0], 3))).clip(0, 255).astype(np.uint8))
+    assert detector.calls == 1
+
+
 def test_somebody_lost_brings_the_detector_back():
     top_down, detector = estimators(every=50)
     follow = BoxFollower(top_down)

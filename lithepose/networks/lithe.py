@@ -95,6 +95,7 @@ class Lithe(nn.Module):
     kind = "maps"
     multiple = 32
     crop: tuple[int, ...] = (256, 192)
+    small_crop: tuple[int, ...] = ()
     mean = std = (127.5, 127.5, 127.5)
 
     def __init__(self, config: LitheConfig | None = None, head: Head = LITHE_HEAD) -> None:

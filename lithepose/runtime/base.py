@@ -29,6 +29,8 @@ class ModelInfo:
         single: it takes one picture at a time (the number of people varies, so pictures do not stack).
         fixed: its input is always ``size`` x ``size``.
         crop: (height, width) of its input, a crop around one person; () for networks that take whole images.
+        small_crop: (height, width) of smaller crops that it was trained on as well, for people followed in videos; ()
+            where there are none.
     """
 
     name: str
@@ -38,6 +40,7 @@ class ModelInfo:
     single: bool = False
     fixed: bool = False
     crop: tuple[int, ...] = ()
+    small_crop: tuple[int, ...] = ()
 
     @property
     def joints_head(self) -> Head:
@@ -58,7 +61,7 @@ class ModelInfo:
     @classmethod
     def from_json(cls, text: str) -> ModelInfo:
         data = json.loads(text)
-        data["crop"] = tuple(data.get("crop", ()))
+        data |= {key: tuple(data.get(key, ())) for key in ("crop", "small_crop")}
         head = data["head"]
         if "skeleton" not in head:
             return cls(**data | {"head": BoxHead(tuple(head["strides"]))})

@@ -83,9 +83,8 @@ def describe(name: str, net: Network, size: int = 0) -> ModelInfo:
     crop = tuple(getattr(net, "crop", ()))
     size = max(crop) if crop else size or int(getattr(net.config, "size", 512))
     fixed = net.kind == "xy"  # coordinates are shares of a square
-    return ModelInfo(
-        name, net.head, size if fixed else net.multiple, size, single=net.kind == "boxes", fixed=fixed, crop=crop
-    )
+    multiple, small = size if fixed else net.multiple, tuple(getattr(net, "small_crop", ()))
+    return ModelInfo(name, net.head, multiple, size, net.kind == "boxes", fixed, crop, small)
 
 
 class TorchRuntime:

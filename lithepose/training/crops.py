@@ -48,7 +48,7 @@ class CropSamples:
         sources: data sets; a sample is drawn from them by their weights, then one of their people evenly.
         root: folder that they are relative to.
         head: joints.
-        shape: (height, width) of a crop.
+        shapes: (height, width) of crops and the share of batches that has it; all crops of a batch have one.
         config: augmentation.
         seed: of all randomness.
         cache: folder for decoded images.
@@ -63,12 +63,12 @@ class CropSamples:
         sources: Sequence[Source],
         root: Path,
         head: Head,
-        shape: tuple[int, ...],
+        shapes: Sequence[tuple[tuple[int, ...], float]],
         config: AugmentConfig,
         seed: int = 0,
         cache: Path = Path("cache"),
     ) -> None:
-        self.head, self.shape, self.config, self.seed = head, shape, config, seed
+        self.head, self.shapes, self.config, self.seed = head, shapes, config, seed
         self.sets = [_load(source, root, head, cache) for source in sources]
         shares = np.array([source.weight for source in sources], float)
         if shares.min() < 0 or not shares.sum():
@@ -90,35 +90,44 @@ class CropSamples:
         people = self.sets[min(int(np.searchsorted(self.bounds, rng.random())), len(self.sets) - 1)]
         return people, int(rng.integers(len(people.image)))
 
-    def batch(self, numbers: Sequence[int]) -> dict[str, Any]:
-        """The samples of these numbers."""
-        (height, width), k = self.shape, len(self.head.skeleton)
+    def batch(self, numbers: Sequence[int], key: int = 0) -> dict[str, Any]:
+        """The samples of these numbers; ``key`` decides the shape of the crops."""
+        rng, shares = np.random.default_rng((self.seed, key, 1)), np.cumsum([share for _, share in self.shapes])
+        shape = self.shapes[int(np.searchsorted(shares[:-1], rng.random()))][0]
+        (height, width), k = shape, len(self.head.skeleton)
         image = np.empty((len(numbers), height, width, 3), np.uint8)
         joints, visible, weight = (
             np.empty((len(numbers), k, 2), np.float32),
             *np.empty((2, len(numbers), k), np.float32),
         )
         for i, number in enumerate(numbers):
-            image[i], joints[i], visible[i], weight[i] = self._sample(np.random.default_rng((self.seed, number)))
+            image[i], joints[i], visible[i], weight[i] = self._sample(np.random.default_rng((self.seed, number)), shape)
         arrays = {"image": image.transpose(0, 3, 1, 2), "joints": joints, "visible": visible, "weight": weight}
         return {"number": list(numbers)} | {name: torch.from_numpy(array) for name, array in arrays.items()}
 
     def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[dict[str, Any]]:
         """Batches of samples ``first`` to ``end``, made by threads ahead of their use; of several processes a share."""
-        return prefetched(self.batch, range(first + rank, end, world), batch // world)
 
-    def _sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        def make(numbers: Sequence[int]) -> dict[str, Any]:
+            return self.batch(numbers, numbers[0] // batch)  # of all processes the same shape
+
+        return prefetched(make, range(first + rank, end, world), batch // world)
+
+    def _sample(
+        self, rng: np.random.Generator, shape: tuple[int, ...]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         people, person = self._draw(rng)
-        config, (height, width) = self.config, self.shape
+        config, (height, width) = self.config, shape
         pixels, joints = people.cache[people.image[person]], people.joints[person]
         box = self._box(rng, people.boxes[person], joints)
-        matrix = self._matrix(rng, box, augment.random_stretch(rng) if people.source.squashed else 1.0)
+        stretch = augment.random_stretch(rng) if people.source.squashed else 1.0
+        matrix = self._matrix(rng, box, stretch, shape)
         xy = joints[:, :2] @ matrix[:, :2].T + matrix[:, 2]
         labelled, weight = joints[:, 2] > 0, people.weight[person]
         if matrix[0, 0] * matrix[1, 1] - matrix[0, 1] * matrix[1, 0] < 0:
             xy, labelled, weight = xy[self.order], labelled[self.order], weight[self.order]
         inside = (xy > -0.5).all(1) & (xy < (width - 0.5, height - 0.5)).all(1)
-        crop = warp(pixels, matrix, self.shape)
+        crop = warp(pixels, matrix, shape)
         crop = augment.change_colours(rng, config, crop)
         crop = augment.mask_body(rng, config, crop)
         return crop, xy.astype(np.float32), (labelled & inside).astype(np.float32), weight
@@ -135,9 +144,9 @@ class CropSamples:
         middle, size = (low + high) / 2, np.maximum((high - low) * 1.2, 0.15 * box[2:].max())
         return np.concatenate([middle - size / 2, size])
 
-    def _matrix(self, rng: np.random.Generator, box: np.ndarray, stretch: float) -> np.ndarray:
+    def _matrix(self, rng: np.random.Generator, box: np.ndarray, stretch: float, shape: tuple[int, ...]) -> np.ndarray:
         """Affine map (2, 3) from image to crop: stretch, zoom, rotation, shift, mirror."""
-        config, (height, width) = self.config, self.shape
+        config, (height, width) = self.config, shape
         wide, high = math.sqrt(stretch), 1 / math.sqrt(stretch)
         w, h = max(box[2] * wide, 4.0), max(box[3] * high, 4.0)
         zoom = min(width / w, height / h) / CROP_MARGIN

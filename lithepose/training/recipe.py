@@ -28,6 +28,8 @@ class Recipe:
 
     size: int = 256
     crop: tuple[int, ...] = ()  # height and width of person crops; by default those of the network
+    small_crop: tuple[int, ...] = ()  # of some batches: what people followed in videos are run at
+    small_share: float = 0.3  # of the batches, where there are small crops
     sigma: float = 0.0  # of the Gaussians of person crops, in cells; 0 takes the network's
     batch: int = 32  # over all processes
     steps: int = 1000
@@ -85,8 +87,10 @@ class Recipe:
             raise ValueError(f"{path}: not a recipe ({error})") from error
         if not recipe.data or recipe.size % 8 or min(recipe.size, recipe.batch, recipe.steps, recipe.save_every) < 1:
             raise ValueError(f"{path}: needs data, a size that 8 divides, and batch, steps and save_every of 1 or more")
-        if recipe.crop and (len(recipe.crop) != 2 or min(recipe.crop) < 32 or any(side % 32 for side in recipe.crop)):
-            raise ValueError(f"{path}: crop = {list(recipe.crop)}: height and width, multiples of 32")
+        for key in ("crop", "small_crop"):
+            sides = getattr(recipe, key)
+            if sides and (len(sides) != 2 or min(sides) < 32 or any(side % 32 for side in sides)):
+                raise ValueError(f"{path}: {key} = {list(sides)}: height and width, multiples of 32")
         for key, known in CHOICES.items():
             if getattr(recipe, key) not in known:
                 raise ValueError(f"{path}: {key} = {getattr(recipe, key)!r}; there are {', '.join(known)}")

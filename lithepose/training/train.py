@@ -94,7 +94,7 @@ class Trainer:
         torch.manual_seed(recipe.seed)
         net = build(recipe.network, make_head(recipe, root), **recipe.options)
         if isinstance(net, Lithe):
-            net.crop = recipe.crop or net.crop
+            net.crop, net.small_crop = recipe.crop or net.crop, recipe.small_crop
             net.head = replace(net.head, sigma=recipe.sigma or net.head.sigma)
         checkpoint = folder / "checkpoint.pt"
         if recipe.start and not checkpoint.exists():
@@ -130,7 +130,9 @@ class Trainer:
     def _samples(self, sources: Any, augment: Any) -> Samples:
         recipe, net, cache = self.recipe, self.net, self.folder.parent / "cache"
         if isinstance(net, Lithe):
-            return CropSamples(sources, self.root, net.head, net.crop, augment, recipe.seed, cache)
+            shapes = [(net.crop, 1.0 - recipe.small_share * bool(net.small_crop)), (net.small_crop, recipe.small_share)]
+            shapes = [(shape, share) for shape, share in shapes if shape]
+            return CropSamples(sources, self.root, net.head, shapes, augment, recipe.seed, cache)
         if isinstance(net, PersonDetector):
             return DetectionSamples(sources, self.root, recipe.size, augment, recipe.seed, cache)
         return PoseSamples(list(sources), self.root, net.head, recipe.size, augment, recipe.seed, net.kind)

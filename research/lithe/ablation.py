@@ -221,7 +221,7 @@ def main() -> None:
     torch.set_flush_denormal(True)
     cv2.setNumThreads(1)
     shape = tuple(arguments.shape)
-    samples = CropSamples(SOURCES, arguments.data, LITHE_HEAD, shape, AUGMENT, 0, arguments.cache)
+    samples = CropSamples(SOURCES, arguments.data, LITHE_HEAD, [(shape, 1.0)], AUGMENT, 0, arguments.cache)
     print(f"{len(samples)} people", flush=True)
     chosen_on = KeypointSet.open(arguments.data / "coco-full.tar", "val")
     reported = KeypointSet.open(arguments.data / "coco-val.tar", "val")
