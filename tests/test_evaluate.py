@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,13 +14,17 @@ import pytest
 
 from lithepose.annotations import KeypointSet
 from lithepose.cli import main
-from lithepose.decode import DecodeConfig
-from lithepose.evaluate import evaluate
+from lithepose.decode import DecodeConfig, Found
+from lithepose.detector import PersonDetector
+from lithepose.evaluate import evaluate, evaluate_boxes
 from lithepose.formats import open_dataset
+from lithepose.heads.boxes import Boxes
 from lithepose.metrics import oks
 from lithepose.poses import Poses
 from lithepose.predict import Predictor
-from lithepose.skeleton import COCO_17, LSP_14
+from lithepose.runtime.base import ModelInfo
+from lithepose.skeleton import COCO_17, LITHE_HEAD, LSP_14, BoxHead
+from lithepose.topdown import TopDown
 
 
 def perfect(photo, shift: float = 0.0) -> list[dict]:
@@ -180,3 +185,69 @@ def test_a_skeleton_that_names_no_joint_is_told_with_its_file(stick_photos):
     (stick_photos / "odd.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"odd\.json"):
         KeypointSet.open(stick_photos, "odd")
+
+
+class Labels:
+    """A detector's runtime that predicts the labels of a data set, image after image, and ``more`` boxes."""
+
+    info = ModelInfo("labels", BoxHead(), 8, 200)
+
+    def __init__(self, dataset, first=0, more=()):
+        self.people = [[p["bbox"] for p in photo.people if not p.get("iscrowd")][first:] for photo in dataset.photos]
+        self.more, self.calls = list(more), 0
+
+    def __call__(self, images):
+        boxes = np.array([*self.people[self.calls], *self.more], np.float32).reshape(-1, 4)
+        self.calls += 1
+        score = np.linspace(0.9, 0.5, len(boxes)).astype(np.float32)
+        return [Boxes(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1), score)]
+
+
+def test_boxes_that_repeat_the_labels_are_perfect(stick_photos):
+    dataset = KeypointSet.open(stick_photos)
+    scores = evaluate_boxes(PersonDetector(Labels(dataset)), dataset).scores
+    assert scores["AP"] == pytest.approx(1)
+    assert scores["recall, 96 to 192"] == 1
+    assert scores["recall, 24 to 48"] == 1  # the one without keypoints
+    assert scores["false boxes an image"] == 0
+
+
+def test_missing_boxes_and_boxes_of_nobody_are_counted(stick_photos):
+    dataset = KeypointSet.open(stick_photos)
+    scores = evaluate_boxes(PersonDetector(Labels(dataset, first=1, more=[(2, 140, 15, 15)])), dataset).scores
+    assert scores["false boxes an image"] == 1
+    assert scores["recall, 96 to 192"] == pytest.approx(4 / 12)
+    assert 0 < scores["AP"] < 0.6
+    nothing = evaluate_boxes(PersonDetector(Labels(dataset, first=9)), dataset).scores
+    assert nothing["AP"] == 0
+
+
+def test_boxes_in_a_crowd_are_neither_right_nor_wrong(stick_photos):
+    dataset = KeypointSet.open(stick_photos)
+    dataset = replace(dataset, photos=dataset.photos[:1])  # whose crowd is at 150, 0, 40 x 40
+    scores = evaluate_boxes(PersonDetector(Labels(dataset, more=[(150, 0, 40, 40)])), dataset).scores
+    assert scores["false boxes an image"] == 0
+
+
+def test_annotated_boxes_in_place_of_the_detectors(stick_photos):
+    class Middle:
+        """All joints in the middle of the crop."""
+
+        info = ModelInfo("middle", LITHE_HEAD, 32, 256, crop=(256, 192))
+
+        def __call__(self, images):
+            xy = np.full((1, 17, 2), (95.5, 127.5), np.float32)
+            return [Found(xy, np.full((1, 17), 0.9, "f4"), np.full(1, 0.9, "f4"))] * len(images)
+
+    dataset = KeypointSet.open(stick_photos)
+    detector = PersonDetector(Labels(dataset, first=9))  # which finds nobody
+    model = TopDown(Predictor(Middle()), detector)
+    assert evaluate(model, dataset).results == []
+    done = evaluate(model, dataset, crop="boxes")
+    people = [p for photo in dataset.photos for p in photo.people if p["num_keypoints"]]
+    assert len(done.results) == len(people)
+    for result, person in zip(done.results, people, strict=True):
+        x, y, w, h = person["bbox"]
+        assert result["keypoints"][:2] == pytest.approx([x + w / 2, y + h / 2], abs=0.02)
+    with pytest.raises(ValueError, match="behind a person detector"):
+        evaluate(Predictor("lithe_paf"), dataset, crop="boxes")

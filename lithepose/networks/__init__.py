@@ -161,7 +161,8 @@ def load_weights(net: nn.Module, path: str | Path, reinit: tuple[str, ...] = ())
         line = str(error).splitlines()[-1].strip()
         said = f"{path}: weights of other options or joints ({line})"
         raise ValueError(f"{said}; a recipe may reinit what does not fit") from error
-    missing = [name for name in missing if not (name.endswith("num_batches_tracked") or _within(name, reinit))]
+    left_out = "num_batches_tracked", "calibration"  # files of before they were known have none
+    missing = [name for name in missing if not (name.endswith(left_out) or _within(name, reinit))]
     if missing or unknown:
         raise ValueError(f"{path}: weights of another network; lacks {missing[:3]}, has {unknown[:3]}")
 

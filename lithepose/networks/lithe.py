@@ -104,6 +104,9 @@ class Lithe(nn.Module):
         if head.stride != 4 or head.limbs or head.background:
             raise ValueError("lithe has heatmaps alone, at stride 4, without a background")
         self.head = head
+        # Slope and offset of a joint's score in logits: heatmap values -> shares of joints that are right.
+        self.calibration: Tensor
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
         makers = {
             "residual": lambda: ResidualBackbone(config.widths, config.depths, config.block),
             "mobilenet_v1": lambda: MobileNetV1(13),

@@ -54,6 +54,8 @@ class Exported(nn.Module):
         last = self.net(x)[-1]
         if isinstance(self.net, Lithe):
             xy, score = joints_from_heatmaps(last[0], self.net.head.stride, self.net.head.sigma)
+            slope, offset = self.net.calibration
+            score = torch.sigmoid(slope * torch.logit(score, 1e-4) + offset)
             sure = (score > SURE).float()
             return xy[:, None], score[:, None], ((score * sure).sum(1) / sure.sum(1).clamp(min=1))[:, None]
         if self.net.kind == "xy":
