@@ -137,10 +137,7 @@ class MobileNetV1(nn.Module):
         ours: dict[str, Tensor] = {}
         own, kept = self.state_dict(), set[str]()
         for name in own:
-            key = name
-            if name.startswith("blocks."):
-                _, number, rest = name.split(".", 2)
-                key = f"blocks.{int(number) + 1}.{rest}"
+            key = counted_from_one(name)
             if name.endswith("num_batches_tracked"):
                 ours[name] = torch.zeros((), dtype=torch.long)
             elif key in state:
@@ -151,6 +148,14 @@ class MobileNetV1(nn.Module):
                 raise ValueError(f"{start}: no tensor {key!r}; this is no start of a MobileNetV1")
         ours |= {name: own[name] for name in own if name.startswith(tuple(kept))}
         load_front(self, ours, start)
+
+
+def counted_from_one(name: str) -> str:
+    """Name of a tensor whose blocks count from 0 -> that of an ImageNet start, whose blocks count from 1."""
+    if not name.startswith("blocks."):
+        return name
+    _, number, rest = name.split(".", 2)
+    return f"blocks.{int(number) + 1}.{rest}"
 
 
 def _other_eps(state: dict[str, Tensor], eps: float) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .backbones import EPS, load_front, read_start
+from .backbones import EPS, counted_from_one, load_front, read_start
 from .blocks import Depthwise
 
 # Kernel, stride, channels and blocks of the seven groups; the expansion is 1 in the first and 6 in the others.
@@ -82,10 +82,7 @@ class EfficientNetLite0(nn.Module):
         """
         state, ours = read_start(start), dict[str, Tensor]()
         for name in self.state_dict():
-            key = name
-            if name.startswith("blocks."):
-                _, number, rest = name.split(".", 2)
-                key = f"blocks.{int(number) + 1}.{rest}"
+            key = counted_from_one(name)
             if name.endswith("num_batches_tracked"):
                 ours[name] = torch.zeros((), dtype=torch.long)
             elif key in state:

@@ -23,11 +23,12 @@ from safetensors.torch import load_file, save_file
 from lithepose.annotations import KeypointSet
 from lithepose.export import open_weights
 from lithepose.geometry import apply, crop_matrix, invert, warp
+from lithepose.networks.lithe import Lithe
 from lithepose.networks.peaks import joints_from_heatmaps
 from lithepose.skeleton import COCO_17
 
 
-def scores(net: torch.nn.Module, data: KeypointSet, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def scores(net: Lithe, data: KeypointSet, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Heatmap values of all joints, and which of them are right."""
     values, right = [], []
     for photo in data.photos:
@@ -79,6 +80,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     arguments = parser.parse_args()
     net, info = open_weights(arguments.weights)
+    if not isinstance(net, Lithe):
+        raise SystemExit(f"{arguments.weights}: not of lithe")
     values, right = scores(net.eval(), KeypointSet.open(arguments.data / "coco-full.tar", "val"), info.crop)
     slope, offset = fit(values, right)
     print("before:")
