@@ -84,7 +84,7 @@ NETWORKS = [
         if (skip14, skip28, own) != ("add", "concat", True)
     ),
     *(
-        ("004", "keypoint_rcnn", options, (320, 320), None, None, "", "multiply-adds a picture, without heads")
+        ("004", "keypoint_rcnn", options, (320, 320), None, None, "", "multiply-adds an image, without heads")
         for options in ({}, {"conv": "vanilla"}, {"conv": "depthwise"})
     ),
     ("ours", "lithe", {}, (256, 192), None, None, "", "a person"),

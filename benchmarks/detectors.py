@@ -6,9 +6,9 @@
     python benchmarks/detectors.py --data DATA
 
 A row a head: its parameters and multiply-adds a box, and the detector's parameters; COCO's ten figures on validation
-photos; frames a second of the network in torch on one and on two threads, over the same photos in turn, since its time
+images; frames a second of the network in torch on one and on two threads, over the same images in turn, since its time
 depends on how many people it proposes. Heads that have not been trained are left out. Writes
-``results/keypoint-rcnn.csv`` and a picture of the losses.
+``results/keypoint-rcnn.csv`` and an image of the losses.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ HEADS = {
     "depthwise": "keypoint-rcnn-depthwise-mini",
     "expanded depthwise": "keypoint-rcnn-mini",
 }
-PHOTOS = 2  # that are timed
+IMAGES_PER_STEP = 2  # that are timed
 
 
 def main(
     data: Path,
     runs: Path = ROOT / "runs",
     out: Path = ROOT / "results" / "keypoint-rcnn.csv",
-    pictures: Path = ROOT / "docs" / "images",
+    images: Path = ROOT / "docs" / "images",
 ) -> None:
     """Measure all heads that have been trained.
 
@@ -53,14 +53,14 @@ def main(
         data: folder that holds ``data/coco-full.tar``.
         runs: folder of the runs.
         out: table.
-        pictures: folder of the picture.
+        images: folder of the image.
     """
     logging.getLogger("torch").setLevel(logging.ERROR)
     models = {head: runs / name / "weights.safetensors" for head, name in HEADS.items()}
     models = {head: path for head, path in models.items() if path.exists()}
     if "vanilla" not in models:
         raise SystemExit(f"{runs}: no {HEADS['vanilla']}, which the others are compared with; train it first")
-    photos = open_dataset(data / "data" / "coco-full.tar", "val")
+    records = open_dataset(data / "data" / "coco-full.tar", "val")
     rows, runtimes = dict[str, dict[str, object]](), dict[str, TorchRuntime]()
     size = 0
     for head, path in models.items():
@@ -69,7 +69,7 @@ def main(
         parts = measure_parts(copy.deepcopy(net).to("meta"), info.size, info.size)
         key = next(part for name, part in parts.items() if "keypoint head" in name)
         size, last = info.size, read_log(path.parent)[-1]
-        scores = evaluate(Predictor(runtimes[head]), photos, metric="oks").scores
+        scores = evaluate(Predictor(runtimes[head]), records, metric="oks").scores
         rows[head] = {
             "head": head,
             "head_parameters": key.parameters,
@@ -80,17 +80,17 @@ def main(
             "validation_loss": f"{last['validation']:.3f}",
             **{name: f"{score:.4f}" for name, score in scores.items()},
         }
-    _time(runtimes, rows, photos)
+    _time(runtimes, rows, records)
     table = [row | {"input": size, "cpu": machine.cpu()} for row in rows.values()]
     machine.write(out, table)
-    plot_losses({head: read_log(path.parent) for head, path in models.items()}, pictures / "keypoint-rcnn-losses.png")
+    plot_losses({head: read_log(path.parent) for head, path in models.items()}, images / "keypoint-rcnn-losses.png")
     for row in table:
         print(*(f"{k} {v}" for k, v in row.items()), sep="  ")
 
 
-def _time(runtimes: dict[str, TorchRuntime], rows: dict[str, dict[str, object]], photos: KeypointSet) -> None:
+def _time(runtimes: dict[str, TorchRuntime], rows: dict[str, dict[str, object]], records: KeypointSet) -> None:
     fit = Predictor(next(iter(runtimes.values()))).fit
-    images = [fit(photos.files.image(photo.file_name))[0][None] for photo in photos.photos[:PHOTOS]]
+    images = [fit(records.files.image(record.file_name))[0][None] for record in records.records[:IMAGES_PER_STEP]]
     parts: dict[str, Callable[[], object]] = {
         head: lambda r=r: [r(image) for image in images] for head, r in runtimes.items()
     }
@@ -99,7 +99,7 @@ def _time(runtimes: dict[str, TorchRuntime], rows: dict[str, dict[str, object]],
         times = take_turns(parts, 3)
         for head in runtimes:
             rows[head] |= {
-                f"fps_{threads}": f"{1000 * PHOTOS / median(times, head):.2f}",
+                f"fps_{threads}": f"{1000 * IMAGES_PER_STEP / median(times, head):.2f}",
                 f"time_of_vanilla_{threads}": f"{ratio(times, head, 'vanilla'):.3f}",
             }
 

@@ -1,4 +1,4 @@
-"""What binarization costs and brings: the four forms of binary_paf, trained alike, on validation photos.
+"""What binarization costs and brings: the four forms of binary_paf, trained alike, on validation images.
 
     for NAME in openpose binary-paf-float binary-paf binary-paf-7x7; do
         lithepose train recipes/$NAME-mini.toml --data DATA
@@ -10,7 +10,7 @@ They are trained alike, but for the rate of 7x7 float, 3e-4 instead of 1e-3: it 
 Binary forms are packed, float ones exported; floats are stored in fp16. Their times are of the network alone, on one
 and on two threads, in turn; their sizes those of all files that a form needs. Writes ``results/binary-forms.csv``,
 and for the documentation the losses over the steps (after paper 000's figure 5) and the limb fields that each form
-sees in a photo (after figure 6).
+sees in an image (after figure 6).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from lithepose.predict import Predictor
 from lithepose.training.report import plot_losses, read_log
 
 ROOT = Path(__file__).parent.parent
-PICTURES = ROOT / "docs" / "images"
+FIGURES = ROOT / "docs" / "images"
 SAMPLE = ROOT / "lithepose" / "samples" / "astronaut.jpg"
 FORMS = {
     "7x7 float": ("openpose-mini", False),
@@ -43,11 +43,11 @@ FORMS = {
     "multi-scale binary": ("binary-paf-mini", True),
     "7x7 merely binarized": ("binary-paf-7x7-mini", True),
 }
-PHOTO = 368, 368
+SIZE = 368, 368
 
 
 def main(
-    data: Path, runs: Path = ROOT / "runs", out: Path = ROOT / "results" / "binary-forms.csv", pictures: Path = PICTURES
+    data: Path, runs: Path = ROOT / "runs", out: Path = ROOT / "results" / "binary-forms.csv", images: Path = FIGURES
 ) -> None:
     """Measure all forms that have been trained.
 
@@ -55,7 +55,7 @@ def main(
         data: folder that holds ``data/coco-full.tar``.
         runs: folder of the runs.
         out: table.
-        pictures: folder of the pictures.
+        images: folder of the images.
     """
     logging.getLogger("torch").setLevel(logging.ERROR)
     models = {
@@ -73,7 +73,7 @@ def main(
                 pack(weights, path, half=True)  # as exported ones are
             else:
                 export_weights(weights, path)
-        scores = evaluate(Predictor(path, size=max(PHOTO)), data / "data" / "coco-full.tar", "val", "oks").scores
+        scores = evaluate(Predictor(path, size=max(SIZE)), data / "data" / "coco-full.tar", "val", "oks").scores
         files = [path, *path.parent.glob(f"{path.stem}-front.onnx")]
         rows[form] = {
             "form": form,
@@ -84,9 +84,9 @@ def main(
             "megabytes": f"{sum(file.stat().st_size for file in files) / 1e6:.2f}",
         }
     names = {form: FORMS[form][0] for form in models}
-    plot_losses({form: read_log(runs / name) for form, name in names.items()}, pictures / "binary-forms-losses.png")
-    draw_fields(models, pictures / "binary-forms-fields.jpg")
-    image = np.random.default_rng(0).integers(0, 256, (1, *PHOTO, 3), np.uint8)
+    plot_losses({form: read_log(runs / name) for form, name in names.items()}, images / "binary-forms-losses.png")
+    draw_fields(models, images / "binary-forms-fields.jpg")
+    image = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), np.uint8)
     for threads in (1, 2):
         runtimes = {form: Predictor(path, threads=threads).runtime for form, path in models.items()}
         parts: dict[str, Callable[[], object]] = {form: lambda r=r: r(image) for form, r in runtimes.items()}
@@ -96,25 +96,25 @@ def main(
                 f"ms_{threads}": f"{median(times, form):.1f}",
                 f"share_of_7x7_{threads}": f"{ratio(times, form, '7x7 float'):.3f}",
             }
-    table = [row | {"input": "x".join(map(str, PHOTO)), "cpu": machine.cpu()} for row in rows.values()]
+    table = [row | {"input": "x".join(map(str, SIZE)), "cpu": machine.cpu()} for row in rows.values()]
     machine.write(out, table)
     for row in table:
         print(*row.values(), sep="  ")
 
 
 def draw_fields(models: dict[str, Path], out: Path) -> None:
-    """Strength of the strongest limb field over a photo, one picture a form in the order of the table."""
+    """Strength of the strongest limb field over an image, one image a form in the order of the table."""
     image = read_image(SAMPLE)
-    pictures = []
+    images = []
     for path in models.values():
-        predictor = Predictor(path, size=max(PHOTO))
+        predictor = Predictor(path, size=max(SIZE))
         pixels, _ = predictor.fit(image)
         (maps,) = predictor.runtime(pixels[None])
         assert isinstance(maps, Maps)
         strength = np.hypot(maps.fields[::2], maps.fields[1::2]).max(0).clip(0, 1)
         shade = cv2.resize(strength, pixels.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)[..., None]
-        pictures.append(pixels * (0.5 - 0.5 * shade) + np.array([255, 140, 0]) * shade)
-    cv2.imwrite(str(out), np.concatenate(pictures, 1)[..., ::-1].astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 85])
+        images.append(pixels * (0.5 - 0.5 * shade) + np.array([255, 140, 0]) * shade)
+    cv2.imwrite(str(out), np.concatenate(images, 1)[..., ::-1].astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 85])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How many photos a second the loader gives, the network takes, and training does with both.
+"""How many images a second the loader gives, the network takes, and training does with both.
 
     python benchmarks/loader.py --data DATA [--recipe recipes/lithe-paf-long.toml]
 

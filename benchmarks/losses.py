@@ -1,4 +1,4 @@
-"""Losses of training runs over their samples, one behind the other, as one picture (after paper 000's figure 5).
+"""Losses of training runs over their samples, one behind the other, as one image (after paper 000's figure 5).
 
     python benchmarks/losses.py runs/lithe-384 runs/lithe-more runs/lithe-long runs/lithe-fifth \\
         --out docs/images/lithe-losses.png
@@ -25,7 +25,7 @@ def main(runs: tuple[Path, ...], /, out: Path) -> None:
 
     Args:
         runs: folders of runs, each of which went on with the weights of the one before.
-        out: picture to write.
+        out: image to write.
     """
     x, curves, before = {}, {}, 0
     for run in runs:

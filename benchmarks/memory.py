@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py [FRAMES]
 
-Makes a video of 640x480 by panning over an embedded photo, runs the command on it (``--smooth --out``, size 256) and
+Makes a video of 640x480 by panning over an embedded image, runs the command on it (``--smooth --out``, size 256) and
 reads its resident memory twice a second (Linux). Writes ``results/memory-CPU.csv``: memory when frame 500 was done, and
 at every tenth of the run.
 """
@@ -26,13 +26,13 @@ from lithepose.sinks import VideoWriter
 
 
 def pan(path: Path, frames: int) -> None:
-    """A window of 640x480 that wanders over the photo, twice as large."""
-    photo = cv2.resize(read_image(Path(lithepose.__file__).parent / "samples" / "astronaut.jpg"), (1024, 1024))
+    """A window of 640x480 that wanders over the image, twice as large."""
+    sample = cv2.resize(read_image(Path(lithepose.__file__).parent / "samples" / "astronaut.jpg"), (1024, 1024))
     with VideoWriter(path, 30) as video:
         for i in range(frames):
-            x = round((1 + np.sin(i / 40)) / 2 * (photo.shape[1] - 640))
-            y = round((1 + np.cos(i / 55)) / 2 * (photo.shape[0] - 480))
-            video.write(np.ascontiguousarray(photo[y : y + 480, x : x + 640]), i / 30)
+            x = round((1 + np.sin(i / 40)) / 2 * (sample.shape[1] - 640))
+            y = round((1 + np.cos(i / 55)) / 2 * (sample.shape[0] - 480))
+            video.write(np.ascontiguousarray(sample[y : y + 480, x : x + 640]), i / 30)
 
 
 def resident(pid: int) -> float:

@@ -1,4 +1,4 @@
-"""The forms of context_cpm (paper 002) and of split_stream (paper 003), trained alike, on validation photos.
+"""The forms of context_cpm (paper 002) and of split_stream (paper 003), trained alike, on validation images.
 
     for NAME in context-cpm-none context-cpm-pyramid context-cpm-aspp context-cpm; do
         lithepose train recipes/$NAME-mini.toml --data DATA
@@ -8,10 +8,10 @@
 and likewise ``split-stream`` and ``context-cpm-stage`` (second stages alone, all behind one first stage);
 ``COMPARISONS`` below names all runs, and those that are missing are left out. A row a form: PCK@0.2 of the torso, as
 ``lithepose evaluate`` measures it; the mean squared error of the joints' places in shares of the side of what the
-network looks at, on the first photos of the training set and on all of validation (paper 003's table 3 has such a
+network looks at, on the first images of the training set and on all of validation (paper 003's table 3 has such a
 pair; its unit is not said); and the network's time on one and on two threads, in turn. Where stages are compared, the
 loss is that of the last one. Only people with as many labelled joints as the recipe asks for count. Writes
-``results/NAME.csv``, pictures of the losses and, after paper 003's figure 5, of the share of correct joints over the
+``results/NAME.csv``, images of the losses and, after paper 003's figure 5, of the share of correct joints over the
 threshold.
 """
 
@@ -45,9 +45,9 @@ from lithepose.training.report import plot_losses, read_log
 
 ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "lithepose" / "weights"
-PICTURES = ROOT / "docs" / "images"
+FIGURES = ROOT / "docs" / "images"
 IMAGES = "lspet-1.tar", "lspet-2.tar"
-FIRST = 495  # photos of the training set, as many as validation has
+FIRST = 495  # images of the training set, as many as validation has
 COLUMNS = "PCK@0.2", "AUC", "head", "shoulders", "elbows", "wrists", "hips", "knees", "ankles"
 
 
@@ -57,7 +57,7 @@ class Comparison:
 
     Attributes:
         runs: folder of a run by form, the paper's own form last.
-        train: annotations and split, in the folder of the data; none where training photos are not looked at.
+        train: annotations and split, in the folder of the data; none where training images are not looked at.
         validation: likewise.
         crop: of :func:`lithepose.evaluate.evaluate`.
         min_joints: likewise.
@@ -127,7 +127,7 @@ def main(
     data: Path,
     runs: Path = ROOT / "runs",
     out: Path | None = None,
-    pictures: Path = PICTURES,
+    images: Path = FIGURES,
 ) -> None:
     """Measure all forms that have been trained.
 
@@ -136,7 +136,7 @@ def main(
         data: folder that holds ``data/lspet-1.tar`` and its like.
         runs: folder of the runs.
         out: table.
-        pictures: folder of the pictures.
+        images: folder of the images.
     """
     logging.getLogger("torch").setLevel(logging.ERROR)
     compared = COMPARISONS[name]
@@ -162,8 +162,8 @@ def main(
     logs = {form: log for form, path in models.items() if (log := _log(path))}
     if compared.cuts:  # sums over different stages cannot be compared
         logs = {form: [{"step": row["step"], "total": row["heatmaps"]} for row in log] for form, log in logs.items()}
-    plot_losses(logs, pictures / f"{name}-losses.png")
-    lines(pictures / f"{name}-pck.png", *_shares(curves), "threshold, of the torso", "PCK: share of correct joints")
+    plot_losses(logs, images / f"{name}-losses.png")
+    lines(images / f"{name}-pck.png", *_shares(curves), "threshold, of the torso", "PCK: share of correct joints")
     for row in table:
         print(*(f"{k} {v}" for k, v in row.items()), sep="  ")
 
@@ -216,7 +216,7 @@ def _row(
         **_figures(held_back),
     }
     if train:
-        train = replace(train, photos=train.photos[:FIRST])
+        train = replace(train, records=train.records[:FIRST])
         seen = _evaluate(predictor, train, compared)
         row["train_pck"] = f"{seen.scores['PCK@0.2']:.4f}"
         row["train_error"] = f"{squared_error(predictor, seen, train, compared):.3e}"
@@ -235,10 +235,15 @@ def squared_error(predictor: Predictor, done: Evaluation, dataset: KeypointSet, 
     """
     model = predictor.head.output
     order = common_joints(model, dataset.skeleton)
-    people = [(photo, p) for photo in dataset.photos for p in people_to_measure(photo, order, compared.min_joints)]
+    people = [(record, p) for record in dataset.records for p in people_to_measure(record, order, compared.min_joints)]
     errors = []
-    for (photo, person), result in zip(people, done.results, strict=True):
-        box = where_to_look(photo, person, dataset.skeleton, model, compared.crop) or (0, 0, photo.width, photo.height)
+    for (record, person), result in zip(people, done.results, strict=True):
+        box = where_to_look(record, person, dataset.skeleton, model, compared.crop) or (
+            0,
+            0,
+            record.width,
+            record.height,
+        )
         truth, at = (np.array(p["keypoints"], float).reshape(-1, 3) for p in (person, result))
         at[at[:, 2] == 0, :2] = np.array(box[:2]) + np.array(box[2:]) / 2
         asked = (truth[:, 2] > 0) & (np.array(order) >= 0)

@@ -1,10 +1,10 @@
-"""Thirty-two photos by heart: trains, exports and measures by the recipes in ``recipes/overfit``.
+"""Thirty-two images by heart: trains, exports and measures by the recipes in ``recipes/overfit``.
 
     python benchmarks/overfit.py binary-paf --data DATA
 
 Called again it goes on where it stopped, or measures what is there. Writes the losses to
 ``results/overfit/<name>.csv`` and one line of figures to ``results/overfit/scores.csv``: loss of the first and of the
-last twenty steps, and the scores on the thirty-two photos by ``lithepose evaluate``'s metrics.
+last twenty steps, and the scores on the thirty-two images by ``lithepose evaluate``'s metrics.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def main(names: tuple[str, ...], /, data: Path, runs: Path = ROOT / "runs") -> N
             warnings.simplefilter("ignore")
             export_weights(weights, run / "weights.onnx")
         source = recipe.data[0]
-        photos = open_dataset(data / source.data, source.split, tuple(data / i for i in source.images))
-        photos = replace(photos, photos=photos.photos[: source.first])
+        records = open_dataset(data / source.data, source.split, tuple(data / i for i in source.images))
+        records = replace(records, records=records.records[: source.first])
         predictor = Predictor(run / "weights.onnx")
-        joints = evaluate(predictor, photos, metric="pck").scores
-        people = {} if predictor.one_person else evaluate(predictor, photos, metric="oks").scores
+        joints = evaluate(predictor, records, metric="pck").scores
+        people = {} if predictor.one_person else evaluate(predictor, records, metric="oks").scores
         log = read_log(run)
         row = {
             "recipe": name,

@@ -19,9 +19,9 @@ from lithepose.prior import FILE, PosePrior
 from lithepose.skeleton import COCO_17, Skeleton
 
 LABELLED = 6  # joints that a person must have at least
-SPORTS = 3000  # people of the sports photos; all of them would outweigh everyday poses
+SPORTS = 3000  # people of the sports images; all of them would outweigh everyday poses
 RIDGE = 1e-3  # added to variances before they are divided by
-ASPECT = 0.75, 1.35  # of photos that were squashed to squares
+ASPECT = 0.75, 1.35  # of images that were squashed to squares
 
 
 def main(data: Path, out: Path = FILE, rounds: int = 10) -> None:
@@ -45,14 +45,14 @@ def main(data: Path, out: Path = FILE, rounds: int = 10) -> None:
 
 
 def ids(path: Path) -> set[int]:
-    """Photos of a data set, which others hold too."""
-    return {photo.id for split in ("train", "val") for photo in open_dataset(path, split).photos}
+    """Images of a data set, which others hold too."""
+    return {record.id for split in ("train", "val") for record in open_dataset(path, split).records}
 
 
 def people(path: Path, images: tuple[Path, ...] = (), without: Collection[int] = ()) -> np.ndarray:
     """(N, K, 2) joints of everybody who is labelled well enough, NaN where not labelled."""
-    photos = [photo for photo in open_dataset(path, "train", images).photos if photo.id not in without]
-    everybody = (person for photo in photos for person in photo.people)
+    records = [record for record in open_dataset(path, "train", images).records if record.id not in without]
+    everybody = (person for record in records for person in record.people)
     joints = np.array([p["keypoints"] for p in everybody if not p.get("iscrowd")], float).reshape(-1, len(COCO_17), 3)
     joints = joints[(joints[..., 2] > 0).sum(1) >= LABELLED]
     xy = np.where(joints[..., 2:] > 0, joints[..., :2], np.nan)

@@ -2,7 +2,7 @@
 
     python benchmarks/tracking_video.py --data DATA
 
-Ten videos of 640x480 with two to four people each, from the validation photos of Leeds Sports Pose Extended in which
+Ten videos of 640x480 with two to four people each, from the validation images of Leeds Sports Pose Extended in which
 the model finds the person (where it does not there is nothing to follow): their boxes slide to and fro over a plain
 ground, the nearer ones before the others. The model looks at every frame; a pose belongs to the person whose box it
 overlaps most. Once with the tracker as it is, once with one that begins a number for everybody.
@@ -41,17 +41,17 @@ LIKE = 0.3  # least overlap, intersection over union, of a pose's box with a per
 
 @dataclass
 class Walker:
-    """Somebody cut out of a photo, who slides to and fro.
+    """Somebody cut out of an image, who slides to and fro.
 
     Attributes:
-        picture: (h, w, 3).
+        image: (h, w, 3).
         box: (4,) x, y, width, height of the joints in it.
         start: left edge at first.
         top: upper edge.
         speed: pixels a frame.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     box: np.ndarray
     start: float
     top: float
@@ -59,7 +59,7 @@ class Walker:
 
     def left(self, frame: int) -> int:
         """Left edge; it turns back at the sides."""
-        room = WIDTH - self.picture.shape[1]
+        room = WIDTH - self.image.shape[1]
         return round(room - abs((self.start + self.speed * frame) % (2 * room) - room))
 
     def place(self, frame: int) -> np.ndarray:
@@ -79,9 +79,9 @@ def scene_of(walkers: list[Walker], frame: int) -> np.ndarray:
     """A frame; the last is the nearest."""
     scene = np.full((HEIGHT, WIDTH, 3), 114, np.uint8)
     for walker in walkers:
-        h, w = walker.picture.shape[:2]
+        h, w = walker.image.shape[:2]
         x, y = walker.left(frame), round(walker.top)
-        scene[y : y + h, x : x + w] = walker.picture
+        scene[y : y + h, x : x + w] = walker.image
     return scene
 
 
@@ -91,22 +91,22 @@ def cut_outs(
     """Images of people whom the model finds, and the boxes of their joints; all 200 to 300 pixels high."""
     dataset = open_dataset(data / "lspet-1.tar", "val", (data / "lspet-2.tar",))
     rng, found = np.random.default_rng(0), []
-    for photo in dataset.photos:
-        box = np.array(photo.people[0]["bbox"])
+    for record in dataset.records:
+        box = np.array(record.people[0]["bbox"])
         if box[3] < 1.5 * box[2]:  # standing, more or less
             continue
-        image = dataset.files.image(photo.file_name)
+        image = dataset.files.image(record.file_name)
         margin = 0.12 * box[3]
         x0, y0 = np.maximum(box[:2] - margin, 0).astype(int)
         x1, y1 = np.minimum(box[:2] + box[2:] + margin, image.shape[1::-1]).astype(int)
         scale = rng.uniform(200, 300) / (y1 - y0)
-        picture = cv2.resize(image[y0:y1, x0:x1], None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+        image = cv2.resize(image[y0:y1, x0:x1], None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
         box = np.concatenate([(box[:2] - (x0, y0)) * scale, box[2:] * scale])
         scene = np.full((HEIGHT, WIDTH, 3), 114, np.uint8)
-        scene[100 : 100 + picture.shape[0], 200 : 200 + picture.shape[1]] = picture
+        scene[100 : 100 + image.shape[0], 200 : 200 + image.shape[1]] = image
         poses = model(scene)
         if len(poses) and overlap(poses.boxes, (box + np.array([200, 100, 0, 0]))[None]).max() > 0.5:
-            found.append((picture, box))
+            found.append((image, box))
         if len(found) == wanted:
             break
     return found
@@ -158,14 +158,14 @@ def alone(model: lithepose.Predictor, walker: Walker, noise: float) -> tuple[np.
 def smoothing(model: lithepose.Predictor, people: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
     """Medians over people: what is left of the jitter, and lags."""
     left, step_left, lags = [], [], []
-    for picture, box in track(people):
-        found, smooth = alone(model, Walker(picture, box, 300, 100, 0), NOISE)
+    for image, box in track(people):
+        found, smooth = alone(model, Walker(image, box, 300, 100, 0), NOISE)
         steady = np.isfinite(found).all((0, 2))  # joints that are found in every frame
         if steady.any():
             left.append(smooth[:, steady].std(0).mean() / found[:, steady].std(0).mean())
             step_left.append(np.diff(smooth[:, steady], axis=0).std() / np.diff(found[:, steady], axis=0).std())
         speed = 0.3 * box[3] / RATE
-        found, smooth = alone(model, Walker(picture, box, 640, 100, speed), NOISE)
+        found, smooth = alone(model, Walker(image, box, 640, 100, speed), NOISE)
         steady = np.isfinite(found).all((0, 2))
         if steady.any():  # it slides to the left
             lags.append((smooth - found)[:, steady, 0].mean() / speed)
@@ -190,10 +190,10 @@ def main(data: Path, model: str = "lithe_paf", size: int = 384) -> None:
     counts = {name: dict.fromkeys(FIGURES, 0) for name in trackers}
     for number in track(numbers):
         walkers = []
-        for picture, box in (people.pop() for _ in range(min(number, len(people)))):
+        for image, box in (people.pop() for _ in range(min(number, len(people)))):
             speed = rng.uniform(2, 7) * rng.choice([-1, 1])
-            top = HEIGHT - picture.shape[0] - rng.uniform(0, 100)
-            walkers.append(Walker(picture, box, rng.uniform(0, 2 * WIDTH), top, speed))
+            top = HEIGHT - image.shape[0] - rng.uniform(0, 100)
+            walkers.append(Walker(image, box, rng.uniform(0, 2 * WIDTH), top, speed))
         video = [finder(scene_of(walkers, frame)) for frame in range(FRAMES)]
         for name, options in trackers.items():
             follow(Tracker(**options), video, walkers, counts[name])

@@ -50,9 +50,9 @@ def main(data: Path, threads: int = 2, detect_every: int = 0) -> None:
     model.detect_every = detect_every or model.detect_every
     rng = np.random.default_rng(0)
     walkers = []
-    for picture, box in cut_outs(model, data, PEOPLE + 1):
-        top = HEIGHT - picture.shape[0] - rng.uniform(0, 60)
-        walkers.append(Walker(picture, box, rng.uniform(0, 2 * WIDTH), top, rng.uniform(2, 5) * rng.choice([-1, 1])))
+    for image, box in cut_outs(model, data, PEOPLE + 1):
+        top = HEIGHT - image.shape[0] - rng.uniform(0, 60)
+        walkers.append(Walker(image, box, rng.uniform(0, 2 * WIDTH), top, rng.uniform(2, 5) * rng.choice([-1, 1])))
     follow, spent, alike, found_at = BoxFollower(model), {"every": [], "follow": []}, [], FRAMES
     for frame in track(range(FRAMES)):
         here = walkers[: PEOPLE + (frame >= ENTERS)]

@@ -3,7 +3,7 @@
     python benchmarks/warm_stages.py
 
 Paper 000's future work, word for word: the first stage is left out, and the frame before stands for it, moved as the
-picture moved (exactly, as no tracker knows). The front still runs, since only it has seen the new frame. A photo with
+image moved (exactly, as no tracker knows). The front still runs, since only it has seen the new frame. An image with
 noise pans by some pixels a frame; cold and warm take turns. Likeness as in ``warm_start.py``; ``noise`` is that of cold
 runs on two draws of it. Writes ``results/warm-stages-CPU.csv``.
 """
@@ -52,7 +52,7 @@ class Front(nn.Module):
 
 
 def moved(maps: np.ndarray, pixels: float) -> np.ndarray:
-    """(1, H, W, C) maps of a picture that has moved to the left."""
+    """(1, H, W, C) maps of an image that has moved to the left."""
     matrix = np.array([[1, 0, -pixels / STRIDE], [0, 1, 0]])
     parts = [maps[0, ..., c : c + 4] for c in range(0, maps.shape[3], 4)]  # OpenCV warps four channels at once
     size = maps.shape[2], maps.shape[1]
@@ -64,23 +64,23 @@ def measure(model: Predictor, session: Any, speed: int, stages: int) -> dict[str
     runtime, rng = model.runtime, np.random.default_rng(0)
     assert isinstance(runtime, PackedRuntime)
     fields, joints = 2 * len(model.head.limbs), len(model.head.skeleton)
-    photo = cv2.resize(read_image(SAMPLES / "astronaut.jpg"), (800, 800))
+    sample = cv2.resize(read_image(SAMPLES / "astronaut.jpg"), (800, 800))
 
-    def run(output: str, picture: np.ndarray, before: np.ndarray | None, which: list) -> np.ndarray:
-        pixels, _ = model.fit(picture)
+    def run(output: str, image: np.ndarray, before: np.ndarray | None, which: list) -> np.ndarray:
+        pixels, _ = model.fit(image)
         (x,) = session.run([output], {"image": pixels[None]})
         x = np.asarray(x) if before is None else np.concatenate([before, x], 3)
         with one_thread:
             return refine(x, which, runtime._workers)
 
-    def people(maps: np.ndarray, picture: np.ndarray) -> Any:
+    def people(maps: np.ndarray, image: np.ndarray) -> Any:
         one = np.ascontiguousarray(maps.transpose(0, 3, 1, 2))[0]
-        return model.decode(Maps.from_arrays(one[fields : fields + joints], one[:fields], TOP), model.fit(picture)[1])
+        return model.decode(Maps.from_arrays(one[fields : fields + joints], one[:fields], TOP), model.fit(image)[1])
 
     seconds, alike, shaken, last = [0.0, 0.0], [], [], None
     for frame in range(FRAMES):
-        picture = photo[100:640, speed * frame : speed * frame + 540]
-        shot = noisy(picture, rng)
+        image = sample[100:640, speed * frame : speed * frame + 540]
+        shot = noisy(image, rng)
         began = time.perf_counter()
         cold = run("stage", shot, None, runtime.stages)
         between = time.perf_counter()
@@ -89,7 +89,7 @@ def measure(model: Predictor, session: Any, speed: int, stages: int) -> dict[str
             seconds[0] += between - began
             seconds[1] += time.perf_counter() - between
             alike += likeness(people(cold, shot), people(warm, shot))
-            again = noisy(picture, rng)
+            again = noisy(image, rng)
             shaken += likeness(people(cold, shot), people(run("stage", again, None, runtime.stages), again))
             last = warm
         else:

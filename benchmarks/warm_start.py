@@ -2,7 +2,7 @@
 
     python benchmarks/warm_start.py [VIDEO...]
 
-Made-up videos of 960x720 with noise (three levels): a photo that stands still, one of which a part of the face
+Made-up videos of 960x720 with noise (three levels): an image that stands still, one of which a part of the face
 trembles, one that slides over a still background, one that pans; and whatever else is named. Two threads; cold and warm
 take turns frame by frame. Likeness is the mean over the people of both runs of OKS with the most alike of the other; so
 noise alone, which shakes the cold run too, costs some: ``noise`` is the likeness of cold runs on two draws of it.
@@ -40,19 +40,19 @@ def made_up(kind: str) -> Iterator[np.ndarray]:
         if kind == "still":
             yield still
         elif kind == "face":
-            picture, x = still.copy(), 380 + int(9 * np.sin(frame / 2))
-            picture[120:190, x : x + 110] = still[120:190, 380:490]
-            yield picture
+            image, x = still.copy(), 380 + int(9 * np.sin(frame / 2))
+            image[120:190, x : x + 110] = still[120:190, 380:490]
+            yield image
         elif kind == "pan":
             yield large[100:820, 2 * frame : 2 * frame + 960]
         else:
-            picture, x, y = blurred.copy(), 50 + 7 * frame, 200 + int(20 * np.sin(frame / 6))
-            picture[y : y + 346, x : x + 230] = person
-            yield picture
+            image, x, y = blurred.copy(), 50 + 7 * frame, 200 + int(20 * np.sin(frame / 6))
+            image[y : y + 346, x : x + 230] = person
+            yield image
 
 
-def noisy(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.clip(picture + rng.normal(0, 3, picture.shape), 0, 255).astype(np.uint8)
+def noisy(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    return np.clip(image + rng.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
 
 
 def likeness(cold: Poses, warm: Poses) -> list[float]:
@@ -69,11 +69,11 @@ def _found_in(cold: Poses, warm: Poses) -> list[float]:
     return out
 
 
-def measure(model: lithepose.Predictor, name: str, pictures: Iterator[np.ndarray], noise: bool) -> dict[str, object]:
+def measure(model: lithepose.Predictor, name: str, images: Iterator[np.ndarray], noise: bool) -> dict[str, object]:
     warm, rng = WarmStart(model), np.random.default_rng(0)
     seconds, alike, shaken, looked, people = [0.0, 0.0], [], [], [], 0
-    for picture in pictures:
-        frame = noisy(picture, rng) if noise else picture
+    for image in images:
+        frame = noisy(image, rng) if noise else image
         began = time.perf_counter()
         cold = model(frame)
         between = time.perf_counter()
@@ -82,7 +82,7 @@ def measure(model: lithepose.Predictor, name: str, pictures: Iterator[np.ndarray
         seconds[1] += time.perf_counter() - between
         looked.append(warm.looked)
         alike += likeness(cold, found)
-        shaken += likeness(cold, model(noisy(picture, rng))) if noise else []
+        shaken += likeness(cold, model(noisy(image, rng))) if noise else []
         people += len(cold)
     return {
         "model": model.runtime.info.name,
@@ -105,8 +105,8 @@ def main() -> None:
         model = lithepose.Predictor(name, threads=2)
         rows += [measure(model, kind, made_up(kind), True) for kind in ("still", "face", "slide", "pan")]
         for video in sys.argv[1:]:
-            pictures = (f.image for f in frames(expand([video])) if isinstance(f, Frame))
-            rows.append(measure(model, Path(video).name, pictures, False))
+            images = (f.image for f in frames(expand([video])) if isinstance(f, Frame))
+            rows.append(measure(model, Path(video).name, images, False))
     machine.write(machine.table("warm-start"), rows)
     for row in rows:
         print(*row.values(), sep="  ")

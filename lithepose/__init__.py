@@ -2,7 +2,7 @@
 
 import lithepose
 model = lithepose.load()
-poses = model("photo.jpg")
+poses = model("image.jpg")
 poses.xy, poses.score, poses.joints
 """
 

@@ -1,4 +1,4 @@
-"""COCO-keypoint annotations and the photos that they speak of, from a folder or straight from a tar archive."""
+"""COCO-keypoint annotations and the images that they speak of, from a folder or straight from a tar archive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .skeleton import COCO_17, Skeleton
 Place = tuple[Path, int, int]  # file, offset, size (-1: to the end)
 
 
-class Photos:
+class ImageFiles:
     """Files by name, from folders and uncompressed tar archives, read in place.
 
     Args:
@@ -102,7 +102,7 @@ class Photos:
         return -1 if place is None else place[2] if place[2] >= 0 else place[0].stat().st_size
 
     def image(self, name: str) -> np.ndarray:
-        """(H, W, 3) uint8 RGB picture."""
+        """(H, W, 3) uint8 RGB image."""
         try:
             return decode_image(self.read(name))
         except UnreadableImage as error:
@@ -116,8 +116,8 @@ def _ends(name: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Photo:
-    """One annotated photo. ``people`` are COCO annotation dicts, ``num_keypoints`` counted where it is missing."""
+class ImageRecord:
+    """One annotated image. ``people`` are COCO annotation dicts, ``num_keypoints`` counted where it is missing."""
 
     id: int
     file_name: str
@@ -128,15 +128,15 @@ class Photo:
 
 @dataclass(frozen=True)
 class KeypointSet:
-    """A COCO-keypoint data set: its photos, their annotations and the skeleton of its category."""
+    """A COCO-keypoint data set: its images, their annotations and the skeleton of its category."""
 
     name: str
-    photos: tuple[Photo, ...]
+    records: tuple[ImageRecord, ...]
     skeleton: Skeleton
-    files: Photos
+    files: ImageFiles
 
     def __len__(self) -> int:
-        return len(self.photos)
+        return len(self.records)
 
     @classmethod
     def open(cls, data: str | Path, split: str = "val", images: tuple[str | Path, ...] = ()) -> KeypointSet:
@@ -145,7 +145,7 @@ class KeypointSet:
         Args:
             data: where the annotations are.
             split: name of the json in a folder or archive.
-            images: where the photos are, when not beside the json.
+            images: where the images are, when not beside the json.
 
         Raises:
             FileNotFoundError: the path, or the split in it, does not exist.
@@ -154,9 +154,9 @@ class KeypointSet:
         path = Path(data)
         if is_json(path):
             raw, where = path.read_bytes(), str(path)
-            files = Photos(*(images or (path.parent,)), prefer=split)
+            files = ImageFiles(*(images or (path.parent,)), prefer=split)
         else:
-            files = Photos(path, *images, prefer=split)
+            files = ImageFiles(path, *images, prefer=split)
             names = f"{split}.json", f"annotations/person_keypoints_{split}2017.json"
             name = next((name for name in names if name in files), "")
             if not name:
@@ -166,7 +166,7 @@ class KeypointSet:
             raw, where = files.read(name), f"{path}{os.sep}{name}"
         try:
             content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
-            return cls(where, _photos(content), _skeleton(content), files)
+            return cls(where, _records(content), _skeleton(content), files)
         except (ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, zlib.error) as error:
             # Not its repr, which of a file in another code would be the whole file.
             raise ValueError(f"{where}: not a COCO-keypoint json ({type(error).__name__}: {error})") from error
@@ -177,7 +177,7 @@ def is_json(path: Path) -> bool:
     return path.name.endswith((".json", ".json.gz")) and path.is_file()
 
 
-def _photos(content: dict[str, Any]) -> tuple[Photo, ...]:
+def _records(content: dict[str, Any]) -> tuple[ImageRecord, ...]:
     people: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
     category, joints = content["categories"][0].get("id", 1), len(content["categories"][0]["keypoints"])
     if any(not isinstance(number, int) for number in people):
@@ -194,7 +194,7 @@ def _photos(content: dict[str, Any]) -> tuple[Photo, ...]:
             area = 0.53 * annotation["bbox"][2] * annotation["bbox"][3]  # of people's outlines in COCO
             people[annotation["image_id"]].append({"num_keypoints": visible, "area": area} | annotation)
     return tuple(
-        Photo(i["id"], i["file_name"], i["width"], i["height"], tuple(people[i["id"]])) for i in content["images"]
+        ImageRecord(i["id"], i["file_name"], i["width"], i["height"], tuple(people[i["id"]])) for i in content["images"]
     )
 
 

@@ -1,4 +1,4 @@
-"""Test-time augmentation: one picture seen mirrored and at several scales, and what was seen averaged."""
+"""Test-time augmentation: one image seen mirrored and at several scales, and what was seen averaged."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def unmirror(result: Output, head: Head, width: int) -> Maps | Found:
     """What was found in a mirrored input, as it would be in the input itself; left and right change places.
 
     Args:
-        result: of one picture.
+        result: of one image.
         head: what it means.
         width: of the network's input, in pixels.
     """
@@ -34,7 +34,7 @@ def unmirror(result: Output, head: Head, width: int) -> Maps | Found:
 
 
 def average(results: Sequence[tuple[Output, Fit]], head: Head) -> Maps | Found:
-    """Average over views of one picture, on the grid of the first.
+    """Average over views of one image, on the grid of the first.
 
     Args:
         results: of every view, with the fit of its input.
@@ -48,7 +48,7 @@ def average(results: Sequence[tuple[Output, Fit]], head: Head) -> Maps | Found:
         found = [(result, back) for result, back in results if isinstance(result, Found)]
         if any(len(result.person_score) != 1 for result, _ in found):
             raise ValueError("flip and scales need a network with heatmaps or of one person")
-        places = np.stack([fit.to_input(back.to_picture(result.xy)) for result, back in found])
+        places = np.stack([fit.to_input(back.to_image(result.xy)) for result, back in found])
         weight = np.stack([result.score for result, _ in found])[..., None] + 1e-6  # the surer view counts more
         xy = (places * weight).sum(0) / weight.sum(0)
         score = np.mean([result.score for result, _ in found], 0)
@@ -65,12 +65,12 @@ def average(results: Sequence[tuple[Output, Fit]], head: Head) -> Maps | Found:
 
 
 def _resample(maps: np.ndarray, source: Fit, target: Fit, shape: tuple[int, int], stride: int) -> np.ndarray:
-    """(C, h, w) of one input -> (C, *shape) on the grid of another input of the same picture, cubic."""
+    """(C, h, w) of one input -> (C, *shape) on the grid of another input of the same image, cubic."""
     if source == target and maps.shape[1:] == shape:
         return maps
     # Both ways are scalings and shifts: two points of the target grid tell where they lie in the source.
     ends = np.array([[0.0, 0.0], [1.0, 1.0]])
-    there = to_cells(source.to_input(target.to_picture(from_cells(ends, stride))), stride)
+    there = to_cells(source.to_input(target.to_image(from_cells(ends, stride))), stride)
     scale, shift = there[1] - there[0], there[0]
     matrix = np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]]])
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP

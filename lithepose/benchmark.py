@@ -1,4 +1,4 @@
-"""How long a photo takes, stage by stage; and what all benchmarks share: turns, medians, ratios."""
+"""How long an image takes, stage by stage; and what all benchmarks share: turns, medians, ratios."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .drawing import draw
 from .image import read_image
 from .predict import Predictor
 
-PHOTO = Path(__file__).parent / "samples" / "astronaut.jpg"
+SAMPLE = Path(__file__).parent / "samples" / "astronaut.jpg"
 WARMUP = 3
 Times = dict[str, list[float]]
 Row = dict[str, object]
@@ -73,12 +73,12 @@ def ratio(times: Times, name: str, to: str) -> float:
     return statistics.median(a / b for a, b in zip(times[name], times[to], strict=True))
 
 
-def stages(models: Sequence[str], picture: Path | None, size: int, threads: int, rounds: int) -> list[Row]:
-    """Fit, network, decode and drawing of a photo.
+def stages(models: Sequence[str], file: Path | None, size: int, threads: int, rounds: int) -> list[Row]:
+    """Fit, network, decode and drawing of an image.
 
     Args:
         models: names or files.
-        picture: to look at; by default the embedded one.
+        file: image to run on; by default the embedded one.
         size: longer side of the networks' input; 0 is each model's own.
         threads: of the network; 0 takes one a core.
         rounds: of which medians are taken.
@@ -86,7 +86,7 @@ def stages(models: Sequence[str], picture: Path | None, size: int, threads: int,
     Returns:
         a row a model, milliseconds.
     """
-    image, rows = read_image(picture or PHOTO), list[Row]()
+    image, rows = read_image(file or SAMPLE), list[Row]()
     for name in models:
         model = Predictor(name, size=size, threads=threads)
         pixels, back = model.fit(image)
@@ -107,5 +107,5 @@ def stages(models: Sequence[str], picture: Path | None, size: int, threads: int,
         spent = {part: f"{median(times, part):.2f}" for part in parts}
         shape = f"{pixels.shape[0]}x{pixels.shape[1]}"
         fast = f"{1000 / median(times, 'whole'):.1f}"
-        rows.append({"model": name, "input": shape, "people": len(poses), **spent, "photos/s": fast})
+        rows.append({"model": name, "input": shape, "people": len(poses), **spent, "images/s": fast})
     return rows

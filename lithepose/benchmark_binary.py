@@ -30,7 +30,7 @@ from .runtime.stages import Branch, Stage, Workers, refine
 from .runtime.torch import Exported
 
 SIZES = (46, 46), (46, 54), (46, 82)
-PICTURES = (368, 368), (368, 656)
+NETWORK_SIZES = (368, 368), (368, 656)
 BURSTS = 20_000
 LEAST = 3.0  # milliseconds of a turn
 
@@ -187,7 +187,7 @@ def networks(front: str, threads: int, rounds: int) -> list[Row]:
             (x,) = beginning.run(["stage"], {"image": image})
             refine(np.asarray(x), stages, workers)
 
-        for height, width in PICTURES:
+        for height, width in NETWORK_SIZES:
             image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
             parts: dict[str, Callable[[], object]] = {
                 "binary": lambda image=image: packed(image, stages),

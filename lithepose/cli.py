@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 
 def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
-    """Find the person in an embedded photo, print the joints and write the drawn picture: proves the install.
+    """Find the person in an embedded image, print the joints and write the drawn image: proves the install.
 
     Args:
-        out: picture to write.
+        out: image to write.
     """
     from .drawing import draw
     from .image import read_image
     from .models import load
-    from .sinks import write_picture
+    from .sinks import write_image
 
     image = read_image(Path(__file__).parent / "samples" / "astronaut.jpg")
     model = load()
@@ -47,7 +47,7 @@ def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
     poses = model(image)
     milliseconds = (time.perf_counter() - began) * 1000
     if not len(poses):
-        err_console.print("lithepose: no person found in the embedded photo; this install is broken")
+        err_console.print("lithepose: no person found in the embedded image; this install is broken")
         return SOME_FAILED
     table = Table(
         "joint", "x", "y", "score", title=f"the surest of {len(poses)} found, score {poses.person_score[0]:.2f}"
@@ -55,9 +55,9 @@ def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
     for joint, (x, y), score in zip(poses.joints, poses.xy[0], poses.score[0], strict=True):
         if score > 0:
             table.add_row(joint, f"{x:.1f}", f"{y:.1f}", f"{score:.2f}")
-    write_picture(out, draw(image, poses))
+    write_image(out, draw(image, poses))
     out_console.print(table)
-    out_console.print(f"{milliseconds:.0f} ms for a {image.shape[1]}x{image.shape[0]} photo; drawn: {out}")
+    out_console.print(f"{milliseconds:.0f} ms for a {image.shape[1]}x{image.shape[0]} image; drawn: {out}")
     return OK
 
 
@@ -79,13 +79,13 @@ def predict(
     warm_start: bool = False,
     detect_every: int = 15,
 ) -> int:
-    """Find people in pictures, folders, patterns, videos, cameras (a number) and streams (rtsp://...).
+    """Find people in images, folders, patterns, videos, cameras (a number) and streams (rtsp://...).
 
-    Drawn pictures and videos go to OUT, with poses.jsonl beside them; with --json alone nothing is drawn.
+    Drawn images and videos go to OUT, with poses.jsonl beside them; with --json alone nothing is drawn.
 
     Args:
         sources: what to look at.
-        out: folder for drawn pictures and videos. Default: ./out, unless --json is given.
+        out: folder for drawn images and videos. Default: ./out, unless --json is given.
         json: file for the joints; - is standard output. Default: OUT/poses.jsonl.
         format: of that file; openpose makes it a folder of one json a frame. Default: csv if it is called .csv; else
             lithepose, which is one json line a frame, or one json list if it is called .json.
@@ -96,14 +96,14 @@ def predict(
         threshold: lowest score of a joint, above 0 and below 1. Default: 0.18.
         complete: guess the joints of a person that were not found (of COCO's 17); their scores are below half the
             threshold.
-        flip: look at the mirrored picture as well, and average: better, at twice the time.
+        flip: look at the mirrored image as well, and average: better, at twice the time.
         boxes: for networks of one person, where people are: name of a model that finds them (with its own size and
-            threshold), or a .json {"photo.jpg": [[x, y, width, height], ...]}. Default: for lithe the embedded person
-            detector, for others one person who fills the picture.
+            threshold), or a .json {"image.jpg": [[x, y, width, height], ...]}. Default: for lithe the embedded person
+            detector, for others one person who fills the image.
         track: give the people of a video ids that stay with them.
         smooth: track them and steady their joints, which lag by about a frame.
         warm_start: run the network only where a video has changed: faster where camera and most people stand still.
-            For networks with maps of whole pictures, as lithe_paf.
+            For networks with maps of whole images, as lithe_paf.
         detect_every: in a video, run the person detector at least every so many frames; between, boxes follow people
             until somebody is lost or something else moves.
     """
@@ -116,7 +116,7 @@ def predict(
     from .track import Following
 
     if not sources:
-        raise ValueError("nothing to look at; name a picture, video, folder, pattern, camera number or stream")
+        raise ValueError("nothing to look at; name an image, video, folder, pattern, camera number or stream")
     if threshold is not None and not 0 < threshold < 1:
         raise ValueError(f"threshold {threshold}: must be above 0 and below 1")
     inputs, missing = [], {}
@@ -130,7 +130,7 @@ def predict(
     config = DecodeConfig(complete=complete) if threshold is None else DecodeConfig(peak=threshold, complete=complete)
     failures = {source: str(error) for source, error in missing.items()}
     if warm_start and boxes:
-        raise ValueError("--warm-start keeps the maps of whole pictures; leave it or --boxes out")
+        raise ValueError("--warm-start keeps the maps of whole images; leave it or --boxes out")
     if boxes:
         one = Predictor(model, size=size, threads=threads, config=config, flip=flip)
         estimator, steps = _on_boxes(one, boxes, threads, inputs, failures)
@@ -199,13 +199,13 @@ def _predict(
     from .estimator import makes_way, prepared_frames
     from .frames import Failed
     from .pipeline import Behind, ahead
-    from .sinks import PictureSink, ResultFile
+    from .sinks import ImageSink, ResultFile
     from .topdown import BoxError
 
     began, count, people, stopped, unwritten = time.perf_counter(), 0, 0, False, dict[str, str]()
     # The folder first: what is in an earlier result file shall outlive a call that cannot be carried out.
     named = [*(i.source for i in inputs if i.kind != "live"), *failures]
-    pictures = PictureSink(out, named) if out else None
+    images = ImageSink(out, named) if out else None
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn()
     progress = Progress(*columns, console=err_console, disable=not err_console.is_terminal, transient=True)
 
@@ -215,8 +215,8 @@ def _predict(
         count, people = count + 1, people + len(poses)
         try:
             results.write(frame, poses)
-            if pictures and frame.source not in unwritten:
-                pictures.write(frame, draw(frame.image, poses, copy=False))
+            if images and frame.source not in unwritten:
+                images.write(frame, draw(frame.image, poses, copy=False))
         except BrokenPipeError:
             if not stopped:  # an interrupt ends the reader of a pipe too
                 raise
@@ -228,7 +228,7 @@ def _predict(
             results.close()
         except BrokenPipeError:
             raise
-        except OSError as error:  # the drawn pictures and what failed are told all the same
+        except OSError as error:  # the drawn images and what failed are told all the same
             unwritten.setdefault(str(json), str(error))
 
     in_main = threading.current_thread() is threading.main_thread()
@@ -237,8 +237,8 @@ def _predict(
         stack.callback(_on_interrupt, handlers)
         results = ResultFile(json, format, sys.stdout)
         stack.callback(close)
-        if pictures:
-            stack.callback(pictures.close)
+        if images:
+            stack.callback(images.close)
         try:
             task = stack.enter_context(progress).add_task("", total=None)
             writer = stack.enter_context(Behind(write))
@@ -258,7 +258,7 @@ def _predict(
                 writer.put((frame, result))
         except KeyboardInterrupt:  # how a camera is ended; what was written is whole
             stopped = True
-    failures = unwritten | (pictures.failures if pictures else {}) | failures
+    failures = unwritten | (images.failures if images else {}) | failures
     for source, error in failures.items():
         err_console.print(
             error if source in error else f"{source}: {error}", style="red", markup=False, highlight=False
@@ -293,15 +293,15 @@ def _on_interrupt(handlers: dict[signal.Signals, Any]) -> None:
 
 
 def _keep_sources(json: Path, sources: list[str]) -> None:
-    """Refuse to write the results over a picture, be it one to look at or another, or over what else is read.
+    """Refuse to write the results over an image, be it one to look at or another, or over what else is read.
 
     Raises:
         ValueError: names the file.
     """
-    from .frames import PICTURES, VIDEOS
+    from .frames import IMAGES, VIDEOS
 
-    if json.suffix.lower() in PICTURES | VIDEOS:
-        raise ValueError(f"{json}: is the name of a picture or video; name a .json, .jsonl or .csv for the results")
+    if json.suffix.lower() in IMAGES | VIDEOS:
+        raise ValueError(f"{json}: is the name of an image or video; name a .json, .jsonl or .csv for the results")
     if str(json) != "-" and json.exists() and any(os.path.exists(s) and json.samefile(s) for s in sources):
         raise ValueError(f"{json}: is one of the files to read; name another for the results")
 

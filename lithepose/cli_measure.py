@@ -34,27 +34,27 @@ def evaluate(
     json: Path | None = None,
     curve: Path | None = None,
 ) -> int:
-    """Measure a model on annotated photos: OKS average precision and recall, PCK or PCKh; of a detector box precision.
+    """Measure a model on annotated images: OKS average precision and recall, PCK or PCKh; of a detector box precision.
 
     Args:
         model: name of an embedded model, or an .onnx or packed .safetensors file.
         data: folder or .tar of a data set (COCO, LIP, MPII, FLIC, LSP, or any SPLIT.json in COCO-keypoint form with
-            its photos), or such a json.
+            its images), or such a json.
         split: of the data set.
         metric: auto is oks for networks of many people; for those of one pckh where sizes of heads are known, or pck.
         size: longer side of the network's input; 0 is the model's own.
-        flip: look at the mirrored picture as well, and average.
+        flip: look at the mirrored image as well, and average.
         scales: of the size; what is seen at all of them is averaged.
         threads: of the network; 0 takes one a core.
-        images: folders or .tar of the photos, when they are not with the annotations.
-        first: measure only so many photos, from the start; 0 takes all.
+        images: folders or .tar of the images, when they are not with the annotations.
+        first: measure only so many images, from the start; 0 takes all.
         complete: for oks, guess the joints of a person that were not found, as every labelled joint counts.
         crop: what a network of one person is shown. joints: a square around those joints of the person that it has to
-            see. auto: the data set's own box, where it has some; else the whole photo, if the person is alone in it;
+            see. auto: the data set's own box, where it has some; else the whole image, if the person is alone in it;
             else as joints. boxes: for lithe, the annotated boxes in place of the person detector's.
         min_joints: for networks of one person: leave out people with fewer labelled joints, of those that it knows.
         json: file for the COCO results that were measured.
-        curve: picture for the share of correct joints over the threshold (pck, pckh).
+        curve: image for the share of correct joints over the threshold (pck, pckh).
     """
     from .detector import PersonDetector
     from .estimator import Estimator
@@ -92,12 +92,12 @@ def evaluate(
     dataset = open_dataset(data, split, images)
     for path, option in ((json, "--json"), (curve, "--curve")):
         if path:
-            _not_over(path, option, (data, *images), {Path(photo.file_name).name for photo in dataset.photos})
+            _not_over(path, option, (data, *images), {Path(record.file_name).name for record in dataset.records})
     if first:
-        dataset = replace(dataset, photos=dataset.photos[:first])
+        dataset = replace(dataset, records=dataset.records[:first])
 
-    def progress(photos):  # noqa: ANN001, ANN202
-        return track(photos, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
+    def progress(records):  # noqa: ANN001, ANN202
+        return track(records, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
 
     if isinstance(predictor, PersonDetector):
         done = evaluate_boxes(predictor, dataset, progress)
@@ -105,7 +105,7 @@ def evaluate(
         by = "" if metric == "auto" else metric
         done = measure(predictor, dataset, split, by, progress, complete, crop, min_joints)
     table = Table(
-        "metric", "value", title=f"{model} on {len(dataset)} photos of {data} ({split}), longer side {predictor.size}"
+        "metric", "value", title=f"{model} on {len(dataset)} images of {data} ({split}), longer side {predictor.size}"
     )
     for name, value in done.scores.items():
         table.add_row(name, f"{value:.4f}" if value >= 0 else "none of this size")
@@ -119,14 +119,14 @@ def evaluate(
     return OK
 
 
-def _not_over(path: Path, option: str, read: tuple[Path, ...], photos: Set[str] = frozenset()) -> None:
+def _not_over(path: Path, option: str, read: tuple[Path, ...], names: Set[str] = frozenset()) -> None:
     """Refuse to write over what is read.
 
     Args:
         path: to write.
         option: that names it.
-        read: files, and folders in which annotations (a json object; results are a list) and photos are read.
-        photos: their names.
+        read: files, and folders in which annotations (a json object; results are a list) and images are read.
+        names: of these images.
 
     Raises:
         ValueError: it is one of them.
@@ -137,7 +137,7 @@ def _not_over(path: Path, option: str, read: tuple[Path, ...], photos: Set[str] 
     if any(source.is_dir() and source.resolve() in path.resolve().parents for source in there):
         with path.open("rb") as file:
             annotations = file.read(100).lstrip()[:1] == b"{"
-        there += [path] if annotations or path.name in photos else []
+        there += [path] if annotations or path.name in names else []
     if any(path.samefile(source) for source in there):
         raise ValueError(f"{option} {path}: is one of the files to read; name another")
 
@@ -146,21 +146,21 @@ def benchmark(
     models: tuple[str, ...],
     /,
     binary: bool = False,
-    picture: Path | None = None,
+    image: Path | None = None,
     size: int = 0,
     threads: int = 0,
     rounds: int = 50,
     only: Literal["all", "layers", "networks"] = "all",
     out: Path | None = None,
 ) -> int:
-    """Measure what a photo takes, stage by stage; or binary convolution against all that it replaces.
+    """Measure what an image takes, stage by stage; or binary convolution against all that it replaces.
 
     All parts take turns in every round, and the table holds medians.
 
     Args:
         models: names of embedded models, or files. Default: lithe.
         binary: measure binary layers, modules and whole networks instead of models.
-        picture: to look at. Default: the embedded one.
+        image: to look at. Default: the embedded one.
         size: longer side of the network's input; 0 is the model's own.
         threads: of the network; 0 takes one a core. Binary layers and modules are measured on one.
         rounds: of which medians are taken.
@@ -171,11 +171,11 @@ def benchmark(
         raise ValueError(f"{rounds} rounds, {threads} threads: give 1 or more rounds, and 0 or more threads")
     if only != "all" and not binary:
         raise ValueError(f"--only {only}: is for --binary")
-    if binary and (models or picture or size):
-        raise ValueError("--binary measures networks of its own: give no model, picture or size")
+    if binary and (models or image or size):
+        raise ValueError("--binary measures networks of its own: give no model, image or size")
     if out:
         check_output(out, "--out")
-        _not_over(out, "--out", (*map(Path, models), *([picture] if picture else [])))
+        _not_over(out, "--out", (*map(Path, models), *([image] if image else [])))
     if binary:
         try:
             from .benchmark_binary import COLUMNS, about, tables
@@ -190,7 +190,7 @@ def benchmark(
         from .benchmark import about, stages
 
         says = about()
-        rows = stages(models or ("lithe",), picture, size, threads, rounds)
+        rows = stages(models or ("lithe",), image, size, threads, rounds)
         columns = list(rows[0])
     table = Table(*columns, title=f"medians of {rounds} rounds, milliseconds", caption=says)
     for row in rows:

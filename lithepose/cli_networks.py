@@ -165,16 +165,16 @@ def receptive_field(
     seed: int = 0,
     truth: tuple[float, float] | None = None,
 ) -> int:
-    """Draw where a network looks for a joint: noise slides over the picture, and the change of the heatmap is drawn.
+    """Draw where a network looks for a joint: noise slides over the image, and the change of the heatmap is drawn.
 
     Trained weights also mark where they see the joint: blue if it is a right one, else red.
 
     Args:
         model: name of a network with heatmaps.
-        image: picture to look at.
+        image: image to look at.
         joint: name of the joint. Default: the first of the network's.
-        out: picture to write.
-        weights: .safetensors of a training run. Default: random ones, from the seed, with BatchNorm of this picture.
+        out: image to write.
+        weights: .safetensors of a training run. Default: random ones, from the seed, with BatchNorm of this image.
         options: of the network, as json.
         size: longer side of the network's input.
         step: pixels between two places of the 11x11 window of noise.
@@ -195,7 +195,7 @@ def receptive_field(
     import numpy as np
 
     from .image import fit, read_image
-    from .sinks import write_picture
+    from .sinks import write_image
     from .skeleton import Head
 
     torch.manual_seed(seed)
@@ -211,8 +211,8 @@ def receptive_field(
     if not 32 <= size <= 4096:
         raise ValueError(f"--size {size}: the longer side of the network's input must be 32 to 4096 pixels")
     check_output(out, "--out")
-    photo = read_image(image)
-    pixels, transform = fit(photo, size, net.multiple)
+    sample = read_image(image)
+    pixels, transform = fit(sample, size, net.multiple)
 
     if not weights:
         calibrate(net, pixels)
@@ -225,9 +225,9 @@ def receptive_field(
     found = find_joint(net, pixels, index, stage) if weights else None
     marks = None if truth is None else tuple(transform.to_input(np.array(truth)).tolist())
     colour = (0, 0, 255) if names[index].startswith("right") else (255, 0, 0)
-    write_picture(out, draw_field(pixels, change, marks, found, colour))
+    write_image(out, draw_field(pixels, change, marks, found, colour))
     by = "" if weights else ", by random weights"
-    share = f"{covered(change):.1%} of the picture change it by a hundredth of the largest change or more{by}"
+    share = f"{covered(change):.1%} of the image change it by a hundredth of the largest change or more{by}"
     out_console.print(f"{names[index]}: {share}; drawn: {out}")
     return OK
 

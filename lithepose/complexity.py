@@ -113,7 +113,7 @@ def measure_parts(net: Network, height: int, width: int) -> dict[str, Complexity
 
     Returns:
         Complexity by part; ``whole`` alone for the other networks. For keypoint_rcnn, whose cost depends on what is
-        in the picture, ``whole`` has the parameters of all and the multiply-adds of what runs once a picture.
+        in the image, ``whole`` has the parameters of all and the multiply-adds of what runs once an image.
 
     Raises:
         ValueError: a size that the network does not take.
@@ -122,7 +122,7 @@ def measure_parts(net: Network, height: int, width: int) -> dict[str, Complexity
         return {"whole": measure(net, 3, height, width)}
     check_size(torch.empty(1, 3, height, width, device="meta"), net.multiple)
     if max(height, width) != net.config.size:
-        raise ValueError(f"{height}x{width}: the detector brings pictures to {net.config.size}; set its option size")
+        raise ValueError(f"{height}x{width}: the detector brings images to {net.config.size}; set its option size")
     detector: Any = net.detector
     config = net.config
     heads = detector.roi_heads

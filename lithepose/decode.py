@@ -23,7 +23,7 @@ TOP = 64  # peaks kept a joint; also the fewest cells that a map can have (an in
 
 @dataclass(frozen=True)
 class Maps:
-    """What a network says about one picture.
+    """What a network says about one image.
 
     Attributes:
         heatmaps: (K, h, w) float32.
@@ -65,7 +65,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class Found:
-    """What a network without maps says about one picture: people, not evidence for them.
+    """What a network without maps says about one image: people, not evidence for them.
 
     Attributes:
         xy: (N, K, 2) float32, input pixels.
@@ -91,7 +91,7 @@ class DecodeConfig:
     samples: int = 10  # along a limb
     joints: int = 4  # fewest joints of a person; half of them is enough where there are fewer than eight
     person: float = 0.0  # lowest score of a person, as decode returns it
-    by_limb: bool = False  # group limb by limb as OpenPose does, not the best limb of the picture first
+    by_limb: bool = False  # group limb by limb as OpenPose does, not the best limb of the image first
     complete: bool = False  # guess the joints of a person that were not found, for COCO's joints
 
     @property
@@ -192,7 +192,7 @@ def group(
     head: Head,
     by_limb: bool = False,
 ) -> list[list[int]]:
-    """Join candidates into people, the best limb of the whole picture first, as paper 001 groups.
+    """Join candidates into people, the best limb of the whole image first, as paper 001 groups.
 
     Two groups are merged unless both have the same joint. Taking limbs by score, not by kind, lets a sure forearm
     decide before a doubtful neck.
@@ -307,10 +307,10 @@ def best_of_each(joint: np.ndarray) -> list[list[int]]:
 def decode(
     maps: Maps | Found, head: Head, config: DecodeConfig | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Maps of one picture -> its people, best first; a head without limbs is that of one person.
+    """Maps of one image -> its people, best first; a head without limbs is that of one person.
 
     Args:
-        maps: of one picture, or the people that a network without maps found.
+        maps: of one image, or the people that a network without maps found.
         head: what they mean.
         config: thresholds.
 

@@ -71,6 +71,6 @@ class PersonDetector:
         assert isinstance(found, Boxes)
         boxes = decode_boxes(found.xyxy, found.score, self.score, self.overlap)
         # Edges of pixels, not centres: the first pixel of an image begins at 0.
-        xyxy = (back.to_picture(boxes.xyxy.reshape(-1, 2, 2) - 0.5) + 0.5).reshape(-1, 4)
+        xyxy = (back.to_image(boxes.xyxy.reshape(-1, 2, 2) - 0.5) + 0.5).reshape(-1, 4)
         limit = np.array([back.width, back.height] * 2, np.float32)
         return Boxes(np.clip(xyxy, 0, limit).astype(np.float32), boxes.score)

@@ -1,4 +1,4 @@
-"""Poses -> picture."""
+"""Poses -> image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def draw(image: np.ndarray, poses: Poses, *, threshold: float = 0.0, copy: bool 
     """Draw people as limbs and joints, and their ids where they have some.
 
     Args:
-        image: (H, W, 3) uint8 RGB, the picture that the poses were found in.
+        image: (H, W, 3) uint8 RGB, the image that the poses were found in.
         poses: what to draw.
         threshold: joints of a lower score are left out.
         copy: draw on a copy; otherwise on ``image`` itself.

@@ -26,7 +26,7 @@ class _Convertible(Protocol):
     def convert(self, mode: str) -> Any: ...
 
 
-Picture = str | Path | np.ndarray | _Convertible
+ImageInput = str | Path | np.ndarray | _Convertible
 
 
 @dataclass(frozen=True)
@@ -93,14 +93,14 @@ class Estimator(ABC):
         """A call with one image, taken apart; frames of a video may use those before them."""
 
     @overload
-    def __call__(self, picture: Picture) -> Poses: ...
+    def __call__(self, image: ImageInput) -> Poses: ...
     @overload
-    def __call__(self, picture: list[Picture]) -> list[Poses]: ...
-    def __call__(self, picture: Picture | list[Picture]) -> Poses | list[Poses]:
+    def __call__(self, image: list[ImageInput]) -> list[Poses]: ...
+    def __call__(self, image: ImageInput | list[ImageInput]) -> Poses | list[Poses]:
         """Find people.
 
         Args:
-            picture: path, (H, W, 3) uint8 RGB array (or grey, RGBA, uint16, floats in 0..1), PIL image, or a list of
+            image: path, (H, W, 3) uint8 RGB array (or grey, RGBA, uint16, floats in 0..1), PIL image, or a list of
                 them; those of a list that fit into the same input size are run together, up to 16 at once.
 
         Returns:
@@ -109,9 +109,9 @@ class Estimator(ABC):
         Raises:
             UnreadableImage: what is given is no image.
         """
-        if isinstance(picture, list):
-            return self.estimate([open_picture(p) for p in picture])
-        return self.estimate([open_picture(picture)])[0]
+        if isinstance(image, list):
+            return self.estimate([open_image(p) for p in image])
+        return self.estimate([open_image(image)])[0]
 
     def stream(
         self,
@@ -165,10 +165,10 @@ def makes_way(item: tuple[Frame | Failed, Any]) -> bool:
     return isinstance(item[0], Frame) and item[0].live
 
 
-def open_picture(picture: Picture) -> np.ndarray:
+def open_image(image: ImageInput) -> np.ndarray:
     """(H, W, 3) uint8 RGB of whatever :class:`Estimator` takes.
 
     Raises:
         UnreadableImage: it is no image.
     """
-    return read_image(picture) if isinstance(picture, (str, Path)) else as_rgb(picture)
+    return read_image(image) if isinstance(image, (str, Path)) else as_rgb(image)

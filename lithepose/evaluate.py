@@ -1,4 +1,4 @@
-"""A model against annotated photos."""
+"""A model against annotated images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .annotations import KeypointSet, Photo
+from .annotations import ImageRecord, KeypointSet
 from .detector import PersonDetector
 from .estimator import Estimator
 from .formats import open_dataset
@@ -23,7 +23,7 @@ from .prior import PosePrior
 from .skeleton import LIP_16, MPII_16, Skeleton
 from .topdown import TopDown, box_to_see, joints_to_see
 
-Progress = Callable[[tuple[Photo, ...]], Iterable[Photo]]
+Progress = Callable[[tuple[ImageRecord, ...]], Iterable[ImageRecord]]
 
 # Thresholds of the two curves: up to 0.2 as paper 003's figure 5, and MPII's area under the curve.
 THRESHOLDS = {"pck": np.arange(41) / 200, "pckh": np.arange(51) / 100}
@@ -74,7 +74,7 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on a data set.
 
-    A network of many people looks at whole photos. A network of one person looks at every annotated person alone.
+    A network of many people looks at whole images. A network of one person looks at every annotated person alone.
 
     Args:
         predictor: model and input size.
@@ -82,11 +82,11 @@ def evaluate(
         split: of it.
         metric: oks (COCO's ten figures), pckh (in units of heads: MPII, LIP) or pck (of the torso: FLIC, LSP). By
             default oks for networks of many people, for those of one pckh where sizes of heads are known, or pck.
-        progress: wraps the photos, for example ``rich.progress.track``.
+        progress: wraps the images, for example ``rich.progress.track``.
         complete: for oks, guess the joints of a person that were not found, as every labelled joint counts: see
             :mod:`lithepose.prior`. Models of other joints than COCO's answer for those that they find, models of one
             person for all.
-        crop: what a network of one person looks at. auto: the annotation's ``centre_box``, else the whole photo if
+        crop: what a network of one person looks at. auto: the annotation's ``centre_box``, else the whole image if
             nobody else is in it, else as joints: the square around those of the person that the network has to see.
             boxes: for a network behind a person detector, the annotated boxes in place of the detector's.
         min_joints: measure only people with so many labelled joints that a network of one person knows.
@@ -95,7 +95,7 @@ def evaluate(
         ValueError: an unknown metric or crop, or one that model and data cannot be measured by.
     """
     dataset = data if isinstance(data, KeypointSet) else open_dataset(data, split)
-    heads = any("head_size" in person for photo in dataset.photos for person in photo.people)
+    heads = any("head_size" in person for record in dataset.records for person in record.people)
     if not metric and not heads and predictor.one_person and dataset.skeleton in (MPII_16, LIP_16):
         raise ValueError(
             f"{dataset.name}: no sizes of heads, which PCKh is measured in; put gt_valid.mat beside annot/valid.json,"
@@ -110,7 +110,7 @@ def evaluate(
         raise ValueError("crop boxes: is for a network behind a person detector, as lithe")
     if (crop == "joints" or min_joints != 1) and not predictor.one_person:
         raise ValueError(
-            f"crop {crop}, {min_joints} joints: are for networks of one person; this one looks at whole photos"
+            f"crop {crop}, {min_joints} joints: are for networks of one person; this one looks at whole images"
         )
     if metric == "pckh" and not heads:
         raise ValueError(f"{dataset.name}: no sizes of heads, which pckh is measured in (MPII and LIP have them)")
@@ -118,17 +118,17 @@ def evaluate(
     if metric == "oks" and -1 in order:
         lacking = [name for name, i in zip(dataset.skeleton.joints, order, strict=True) if i < 0]
         raise ValueError(f"{dataset.name}: has joints that the model lacks ({', '.join(lacking)}); use pck")
-    if predictor.one_person:  # every joint is somewhere in the picture: the best guess counts, however unsure
+    if predictor.one_person:  # every joint is somewhere in the image: the best guess counts, however unsure
         predictor = predictor.with_config(peak=1e-4, joints=1)
     else:
         guess = complete and metric == "oks" and PosePrior.known(predictor.head.output)
         predictor = predictor.with_config(complete=guess)
     truth, results = [], []
-    for photo in progress(dataset.photos) if progress else dataset.photos:
-        image = dataset.files.image(photo.file_name)
-        people = people_to_measure(photo, order, min_joints)
+    for record in progress(dataset.records) if progress else dataset.records:
+        image = dataset.files.image(record.file_name)
+        people = people_to_measure(record, order, min_joints)
         if isinstance(predictor, Predictor) and predictor.one_person:
-            boxes = [where_to_look(photo, person, dataset.skeleton, predictor.head.output, crop) for person in people]
+            boxes = [where_to_look(record, person, dataset.skeleton, predictor.head.output, crop) for person in people]
             found = [_look_at(predictor, image, box) for box in boxes]
         else:
             if crop == "boxes" and isinstance(predictor, TopDown):
@@ -137,14 +137,15 @@ def evaluate(
                 poses = predictor(image)
             if metric == "oks":
                 results += [
-                    _result(photo, poses.xy[i], poses.score[i], poses.person_score[i], order) for i in range(len(poses))
+                    _result(record, poses.xy[i], poses.score[i], poses.person_score[i], order)
+                    for i in range(len(poses))
                 ]
                 continue
             found = [_nearest(poses, person, order) for person in people]
         truth += people
-        results += [_result(photo, xy, score, float(score.mean()), order) for xy, score in found]
+        results += [_result(record, xy, score, float(score.mean()), order) for xy, score in found]
     if metric == "oks":
-        return Evaluation(metric, oks(dataset.photos, results, dataset.skeleton), results)
+        return Evaluation(metric, oks(dataset.records, results, dataset.skeleton), results)
     where = np.array([person["keypoints"] for person in truth], float).reshape(-1, len(order), 3)
     reference = torso_length(where, dataset.skeleton)
     if metric == "pckh":
@@ -169,15 +170,15 @@ def evaluate_boxes(detector: PersonDetector, dataset: KeypointSet, progress: Pro
     sure, detector = detector.score, copy.copy(detector)
     detector.score = 0.01  # average precision counts what is unsure as well
     results, found, false = list[dict[str, Any]](), dict[str, list[bool]](), 0
-    for photo in progress(dataset.photos) if progress else dataset.photos:
-        image = dataset.files.image(photo.file_name)
+    for record in progress(dataset.records) if progress else dataset.records:
+        image = dataset.files.image(record.file_name)
         boxes = detector(image)
         results += [
-            {"image_id": photo.id, "category_id": 1, "bbox": [float(v) for v in box], "score": float(score)}
+            {"image_id": record.id, "category_id": 1, "bbox": [float(v) for v in box], "score": float(score)}
             for box, score in zip(boxes.xywh, boxes.score, strict=True)
         ]
-        people = np.array([p["bbox"] for p in photo.people if not p.get("iscrowd")], np.float32).reshape(-1, 4)
-        crowd = np.array([p["bbox"] for p in photo.people if p.get("iscrowd")], np.float32).reshape(-1, 4)
+        people = np.array([p["bbox"] for p in record.people if not p.get("iscrowd")], np.float32).reshape(-1, 4)
+        crowd = np.array([p["bbox"] for p in record.people if p.get("iscrowd")], np.float32).reshape(-1, 4)
         corners = [np.concatenate([b[:, :2], b[:, :2] + b[:, 2:]], 1) for b in (people, crowd)]
         overlap, masked = (box_iou(boxes.xyxy[boxes.score >= sure], c) for c in corners)
         false += int(((overlap.max(1, initial=0) < 0.5) & (masked.max(1, initial=0) < 0.1)).sum())
@@ -185,7 +186,7 @@ def evaluate_boxes(detector: PersonDetector, dataset: KeypointSet, progress: Pro
         for tall, hit in zip(height.tolist(), (overlap.max(0, initial=0) >= 0.5).tolist(), strict=True):
             name = next(label for limit, label in HEIGHTS.items() if tall < limit)
             found.setdefault(name, []).append(hit)
-    scores = box_precision(dataset.photos, results, dataset.skeleton)
+    scores = box_precision(dataset.records, results, dataset.skeleton)
     scores |= {f"recall, {name}": float(np.mean(found[name])) for name in HEIGHTS.values() if name in found}
     return Evaluation("boxes", scores | {"false boxes an image": false / len(dataset)}, results)
 
@@ -202,9 +203,9 @@ def common_joints(model: Skeleton, data: Skeleton) -> list[int]:
     return order
 
 
-def people_to_measure(photo: Photo, order: list[int], min_joints: int = 1) -> list[dict[str, Any]]:
-    """Who is annotated in a photo, with at least so many labelled joints that the model knows."""
-    people = [person for person in photo.people if person["num_keypoints"] and not person.get("iscrowd")]
+def people_to_measure(record: ImageRecord, order: list[int], min_joints: int = 1) -> list[dict[str, Any]]:
+    """Who is annotated in an image, with at least so many labelled joints that the model knows."""
+    people = [person for person in record.people if person["num_keypoints"] and not person.get("iscrowd")]
     if min_joints <= 1:
         return people
     known = np.array(order) >= 0
@@ -212,19 +213,19 @@ def people_to_measure(photo: Photo, order: list[int], min_joints: int = 1) -> li
 
 
 def where_to_look(
-    photo: Photo, person: dict[str, Any], skeleton: Skeleton, model: Skeleton, crop: str
+    record: ImageRecord, person: dict[str, Any], skeleton: Skeleton, model: Skeleton, crop: str
 ) -> Sequence[float] | None:
-    """The box that a network of one person gets to see, None for the whole photo: see :func:`evaluate`."""
+    """The box that a network of one person gets to see, None for the whole image: see :func:`evaluate`."""
     if crop == "auto" and person.get("centre_box") is not None:
         return person["centre_box"]
-    if crop == "auto" and len(people_to_measure(photo, [])) == 1:
+    if crop == "auto" and len(people_to_measure(record, [])) == 1:
         return None
     at = np.array(person["keypoints"], float).reshape(-1, 3)
     return square(box_to_see(at[:, :2], (at[:, 2] > 0) & joints_to_see(model, skeleton), person["bbox"]))
 
 
 def _look_at(predictor: Predictor, image: np.ndarray, box: Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:
-    """(K, 2) joints in pixels of the photo, NaN where not found, and (K,) scores."""
+    """(K, 2) joints in pixels of the image, NaN where not found, and (K,) scores."""
     poses = predictor.within(image, [0, 0, image.shape[1], image.shape[0]] if box is None else box)
     if not len(poses):
         return np.full((len(predictor.head.output), 2), np.nan), np.zeros(len(predictor.head.output))
@@ -244,7 +245,9 @@ def _nearest(poses: Poses, person: dict[str, Any], order: list[int]) -> tuple[np
     return poses.xy[best], poses.score[best]
 
 
-def _result(photo: Photo, xy: np.ndarray, score: np.ndarray, person_score: float, order: list[int]) -> dict[str, Any]:
+def _result(
+    record: ImageRecord, xy: np.ndarray, score: np.ndarray, person_score: float, order: list[int]
+) -> dict[str, Any]:
     """COCO's result in the data's order of joints; v is 0 where the joint was not found."""
     keypoints = []
     for i in order:
@@ -252,7 +255,7 @@ def _result(photo: Photo, xy: np.ndarray, score: np.ndarray, person_score: float
         keypoints += (
             [round(float(xy[i, 0]), 2), round(float(xy[i, 1]), 2), round(float(score[i]), 4)] if seen else [0, 0, 0]
         )
-    return {"image_id": photo.id, "category_id": 1, "keypoints": keypoints, "score": round(float(person_score), 4)}
+    return {"image_id": record.id, "category_id": 1, "keypoints": keypoints, "score": round(float(person_score), 4)}
 
 
 def _figures(metric: str, curve: Pck, skeleton: Skeleton) -> tuple[dict[str, float], dict[str, float]]:
@@ -283,7 +286,7 @@ def _counted(metric: str, index: dict[str, int]) -> list[int]:
 
 
 def save_curve(evaluation: Evaluation, skeleton: Skeleton, path: str | Path) -> None:
-    """Write the share of correct joints over the threshold as a picture, one line for all and one a kind of joint.
+    """Write the share of correct joints over the threshold as an image, one line for all and one a kind of joint.
 
     Raises:
         ValueError: OKS has no such curve.

@@ -25,7 +25,7 @@ from .runtime.onnx import OnnxRuntime
 from .runtime.torch import Exported, describe
 
 OPSET = 18
-PHOTO = Path(__file__).parent / "samples" / "astronaut.jpg"
+SAMPLE = Path(__file__).parent / "samples" / "astronaut.jpg"
 WORST = 0.05  # of the largest value; trained networks differ by a thousandth
 
 
@@ -87,7 +87,7 @@ def _trace(wrapped: Exported, info: ModelInfo, path: Path) -> None:
 
 
 def trace(module: nn.Module, names: Sequence[str], multiple: int, path: str | Path, fixed: int = 0) -> None:
-    """Write a graph of pictures (N, H, W, 3) uint8, called image.
+    """Write a graph of images (N, H, W, 3) uint8, called image.
 
     Args:
         module: what takes them.
@@ -151,24 +151,24 @@ def _halve(model: onnx.ModelProto) -> None:
 
 @torch.no_grad()
 def parity(wrapped: Exported, runtime: Runtime) -> float:
-    """Largest difference between torch and a runtime, on an embedded photo and on noise of several sizes.
+    """Largest difference between torch and a runtime, on an embedded image and on noise of several sizes.
 
-    Of networks with binary layers the mean difference over the mean value, and the median over all pictures: where an
+    Of networks with binary layers the mean difference over the mean value, and the median over all images: where an
     input is close to 0 rounding turns its sign, and one sign can change much behind it. These and detectors look at
-    noise alone: where a photo is even, many signs turn at once, and boxes of equal score change places. Of joints from
+    noise alone: where an image is even, many signs turn at once, and boxes of equal score change places. Of joints from
     heatmaps inside the graph the median distance: on noise two cells may be equally high. Of person detectors their
     scores: boxes of equal score change places.
 
     Returns:
-        in shares of the output's largest value on the first picture, or, for coordinates, of the input's longer side.
+        in shares of the output's largest value on the first image, or, for coordinates, of the input's longer side.
     """
     info, rng = runtime.info, np.random.default_rng(0)
     step = info.multiple
     signs = any(isinstance(m, BinaryConv2d) for m in wrapped.modules())
-    photo, _ = fit(read_image(PHOTO), info.size, step)
+    pixels, _ = fit(read_image(SAMPLE), info.size, step)
     boxes = wrapped.net.kind == "boxes"
     batches = (
-        [rng.integers(0, 256, (1, info.size, info.size, 3), np.uint8)] if boxes else [] if signs else [photo[None]]
+        [rng.integers(0, 256, (1, info.size, info.size, 3), np.uint8)] if boxes else [] if signs else [pixels[None]]
     )
     if wrapped.net.kind in ("maps", "people"):
         sizes = (1, step, step), (2, 3 * step, 2 * step), (1, 4 * step, 6 * step)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .annotations import KeypointSet, Photo, Photos, is_json
+from .annotations import ImageFiles, ImageRecord, KeypointSet, is_json
 from .skeleton import FLIC_11, LIP_16, LSP_14, MPII_16, Skeleton
 
 EXPECTED = """COCO   annotations/person_keypoints_<split>2017.json and <split>2017/ (cocodataset.org), or <split>.json
@@ -22,7 +22,7 @@ LSP    joints.mat and images/; LSP extended likewise (sam.johnson.io/research/ls
 
 FLIC_COLUMNS = (0, 1, 2, 3, 4, 5, 6, 9, 12, 13, 16)  # of the 29, the eleven that are labelled, in FLIC_11's order
 FLIC_CROP = 1.5  # square around the joints, in lengths of their box (paper 003 crops loosely)
-LSP_TRAIN = 1000  # of LSP's 2000 photos; the rest is its test set
+LSP_TRAIN = 1000  # of LSP's 2000 images; the rest is its test set
 
 
 def open_dataset(data: str | Path, split: str = "val", images: tuple[str | Path, ...] = ()) -> KeypointSet:
@@ -31,7 +31,7 @@ def open_dataset(data: str | Path, split: str = "val", images: tuple[str | Path,
     Args:
         data: folder or uncompressed tar archive, or a COCO-keypoint json.
         split: train, val or test; what the data set has.
-        images: where the photos are, when not there.
+        images: where the images are, when not there.
 
     Returns:
         the data set. Annotations have COCO's ``keypoints`` and ``bbox``, and where known ``head_size`` (pixels, what
@@ -45,21 +45,21 @@ def open_dataset(data: str | Path, split: str = "val", images: tuple[str | Path,
     path = Path(data)
     if is_json(path):
         return KeypointSet.open(path, split, images)
-    files = Photos(path, *images, prefer=split)
+    files = ImageFiles(path, *images, prefer=split)
     for name in (f"annot/{'valid' if split == 'val' else split}.json", f"lip_{split}_set.csv", *MATS):
         if name not in files:
             continue
         try:
-            photos, skeleton = _reader(name)(files, split)
+            records, skeleton = _reader(name)(files, split)
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, SplitError):
                 raise
             raise ValueError(
                 f"{path}/{name}: not in the data set's format ({type(error).__name__}: {error})"
             ) from error
-        if not photos:
-            raise ValueError(f"{path}/{name}: no annotated photo in split {split!r}")
-        return KeypointSet(f"{path}/{name}", tuple(photos), skeleton, files)
+        if not records:
+            raise ValueError(f"{path}/{name}: no annotated image in split {split!r}")
+        return KeypointSet(f"{path}/{name}", tuple(records), skeleton, files)
     try:
         return KeypointSet.open(path, split, images)
     except FileNotFoundError as error:
@@ -70,7 +70,7 @@ class SplitError(ValueError):
     """A data set does not have the split."""
 
 
-def _reader(name: str) -> Callable[[Photos, str], tuple[list[Photo], Skeleton]]:
+def _reader(name: str) -> Callable[[ImageFiles, str], tuple[list[ImageRecord], Skeleton]]:
     if name.endswith(".csv"):
         return _read_lip
     return _read_mpii_json if name.endswith(".json") else MATS[name]
@@ -92,26 +92,26 @@ def _person(joints: np.ndarray, **more: Any) -> dict[str, Any]:
     } | {k: v for k, v in more.items() if v is not None}
 
 
-def _one_a_photo(people: Iterable[tuple[str, dict[str, Any]]]) -> list[Photo]:
-    """Photos of one person each; their sizes are not in the annotations."""
-    return [Photo(i, name, 0, 0, (person,)) for i, (name, person) in enumerate(people, 1)]
+def _one_an_image(people: Iterable[tuple[str, dict[str, Any]]]) -> list[ImageRecord]:
+    """Images of one person each; their sizes are not in the annotations."""
+    return [ImageRecord(i, name, 0, 0, (person,)) for i, (name, person) in enumerate(people, 1)]
 
 
-def _read_lip(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
-    """One row a photo: its name, then x, y, v of 16 joints; ``nan`` is unlabelled and v = 1 hidden."""
+def _read_lip(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleton]:
+    """One row an image: its name, then x, y, v of 16 joints; ``nan`` is unlabelled and v = 1 hidden."""
     rows = csv.reader(io.StringIO(files.read(f"lip_{split}_set.csv").decode()))
     people = []
     for row in rows:
         raw = np.array([float(v) for v in row[1:49]]).reshape(16, 3)
         unlabelled = np.isnan(raw.sum(1))
         raw[:, 2] = np.where(unlabelled, 0, np.where(raw[:, 2] == 1, 1, 2))
-        # LIP measures by the whole length from neck to head top; without both the photo does not count.
+        # LIP measures by the whole length from neck to head top; without both the image does not count.
         head = None if unlabelled[[8, 9]].any() else float(np.hypot(*(raw[9, :2] - raw[8, :2])))
         people.append((row[0], _person(np.nan_to_num(raw), head_size=head)))
-    return _one_a_photo(people), LIP_16
+    return _one_an_image(people), LIP_16
 
 
-def _loadmat(files: Photos, name: str) -> dict[str, Any]:
+def _loadmat(files: ImageFiles, name: str) -> dict[str, Any]:
     try:
         from scipy.io import loadmat  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -124,8 +124,8 @@ def _list(value: Any) -> list[Any]:
     return [] if getattr(value, "size", 1) == 0 else list(np.atleast_1d(value))
 
 
-def _located(files: Photos, name: str) -> str:
-    """Photos lie in images/; folders beside it may hold others of the same name, as LSP's visualized/."""
+def _located(files: ImageFiles, name: str) -> str:
+    """Images lie in images/; folders beside it may hold others of the same name, as LSP's visualized/."""
     return f"images/{name}" if f"images/{name}" in files else name
 
 
@@ -147,12 +147,12 @@ def _centre_box(x: float | None, y: float | None, scale: float | None) -> list[f
     return [x - 1 - side / 2, y - 1 + 15 * scale - side / 2, side, side]
 
 
-def _read_mpii(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
+def _read_mpii(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleton]:
     """RELEASE.annolist: rectangles of heads with points of joints, x and y from 1."""
     if split != "train":
-        raise SplitError(f"{MPII_MAT}: only its training photos are annotated; name split train, or get annot/*.json")
+        raise SplitError(f"{MPII_MAT}: only its training images are annotated; name split train, or get annot/*.json")
     release = _loadmat(files, MPII_MAT)["RELEASE"]
-    photos = []
+    records = []
     for i, (entry, train) in enumerate(zip(release.annolist, release.img_train, strict=True), 1):
         people = []
         for rect in _list(entry.annorect) if train else []:
@@ -170,11 +170,11 @@ def _read_mpii(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
             box = _centre_box(x, y, _number(getattr(rect, "scale", None)))
             people.append(_person(joints, head_size=head, centre_box=box))
         if people:
-            photos.append(Photo(i, _located(files, str(entry.image.name)), 0, 0, tuple(people)))
-    return photos, MPII_16
+            records.append(ImageRecord(i, _located(files, str(entry.image.name)), 0, 0, tuple(people)))
+    return records, MPII_16
 
 
-def _read_mpii_json(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
+def _read_mpii_json(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleton]:
     """The common json: one person a row with joints from 1; sizes of heads come from gt_valid.mat beside it."""
     name = "valid" if split == "val" else split
     rows = json.loads(files.read(f"annot/{name}.json"))
@@ -182,16 +182,16 @@ def _read_mpii_json(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
     if f"gt_{name}.mat" in files:
         boxes = _loadmat(files, f"gt_{name}.mat")["headboxes_src"].reshape(2, 2, -1)  # (2 corners, x y, N)
         heads = list(0.6 * np.hypot(*(boxes[1] - boxes[0])))
-    photos: dict[str, list[dict[str, Any]]] = {}
+    records: dict[str, list[dict[str, Any]]] = {}
     for row, head in zip(rows, heads, strict=True):
         joints = np.concatenate([np.array(row["joints"]) - 1, 2 * np.array(row["joints_vis"])[:, None]], 1)
         box = _centre_box(row["center"][0], row["center"][1], row["scale"])
         size = None if head is None else float(head)
-        photos.setdefault(row["image"], []).append(_person(joints, head_size=size, centre_box=box))
-    return [Photo(i, _located(files, n), 0, 0, tuple(p)) for i, (n, p) in enumerate(photos.items(), 1)], MPII_16
+        records.setdefault(row["image"], []).append(_person(joints, head_size=size, centre_box=box))
+    return [ImageRecord(i, _located(files, n), 0, 0, tuple(p)) for i, (n, p) in enumerate(records.items(), 1)], MPII_16
 
 
-def _read_flic(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
+def _read_flic(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleton]:
     """``examples``: coords 2x29 from 1, of which eleven are labelled, and flags of the split."""
     flag = "istrain" if split == "train" else "istest"
     people = []
@@ -202,13 +202,13 @@ def _read_flic(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
         visible = np.where(np.isnan(xy).any(1, keepdims=True), 0.0, 2.0)
         joints = np.concatenate([np.nan_to_num(xy), visible], 1)
         low, high = np.nanmin(xy, 0), np.nanmax(xy, 0)
-        side = FLIC_CROP * float((high - low).max())  # the photos are whole frames of films, often with others in them
+        side = FLIC_CROP * float((high - low).max())  # the images are whole frames of films, often with others in them
         box = [*((low + high - side) / 2).tolist(), side, side]
         people.append((_located(files, str(example.filepath)), _person(joints, centre_box=box)))
-    return _one_a_photo(people), FLIC_11
+    return _one_an_image(people), FLIC_11
 
 
-def _read_lsp(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
+def _read_lsp(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleton]:
     """``joints`` from 1: LSP (3, 14, 2000), all labelled and a flag for hidden ones; extended (14, 3, 10000).
 
     The extended set's third value is 1 where the joint is labelled. All of it is for training.
@@ -225,11 +225,11 @@ def _read_lsp(files: Photos, split: str) -> tuple[list[Photo], Skeleton]:
     chosen = range(len(people)) if extended else range(LSP_TRAIN) if split == "train" else range(LSP_TRAIN, len(people))
     digits = 5 if extended else 4
     named = [(_located(files, f"im{i + 1:0{digits}d}.jpg"), _person(people[i])) for i in chosen]
-    return [Photo(i, name, 0, 0, (person,)) for i, (name, person) in zip(chosen, named, strict=True)], LSP_14
+    return [ImageRecord(i, name, 0, 0, (person,)) for i, (name, person) in zip(chosen, named, strict=True)], LSP_14
 
 
 MPII_MAT = "mpii_human_pose_v1_u12_1.mat"
-MATS: dict[str, Callable[[Photos, str], tuple[list[Photo], Skeleton]]] = {
+MATS: dict[str, Callable[[ImageFiles, str], tuple[list[ImageRecord], Skeleton]]] = {
     MPII_MAT: _read_mpii,
     "examples.mat": _read_flic,
     "joints.mat": _read_lsp,

@@ -19,26 +19,26 @@ import numpy as np
 
 from .image import UnreadableImage, decode_image, read_image
 
-PICTURES = frozenset(
+IMAGES = frozenset(
     ".jpg .jpeg .jpe .png .bmp .dib .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .avif .gif"
     " .heic .heif".split()  # of iPhones: OpenCV may not read them, but they shall not be passed over in silence
 )
 VIDEOS = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .vob .wmv .asf .flv .3gp .ogv".split())
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:// is a path
-MAX_PICTURE = 1 << 30  # bytes; a larger file of unknown suffix is no picture
+MAX_IMAGE = 1 << 30  # bytes; a larger file of unknown suffix is no image
 MAX_MISSED = 50  # frames that a camera or stream may fail to give in a row before it counts as gone
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One picture, from wherever.
+    """One image, from wherever.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
         source: path, address or camera number that it came from.
-        index: number of the frame in its video, from 0; None for a picture.
-        time: seconds from the start of the video; None for a picture.
-        rate: frames a second of the video; None for a picture.
+        index: number of the frame in its video, from 0; None for an image.
+        time: seconds from the start of the video; None for an image.
+        rate: frames a second of the video; None for an image.
         live: whether it comes from a camera or a stream without end, and is old when the next one is there.
     """
 
@@ -65,7 +65,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class Input:
-    """One thing to open. ``kind`` is picture, video or live; ``source`` what the user called it."""
+    """One thing to open. ``kind`` is image, video or live; ``source`` what the user called it."""
 
     source: str
     kind: str
@@ -75,7 +75,7 @@ def expand(sources: Sequence[str]) -> list[Input]:
     """Folders and patterns -> the files that they stand for, in natural order (2 before 10).
 
     What exists is a path, whatever it is called. Otherwise a number is a camera, and anything with ``://`` an address:
-    of a picture or video by its suffix, else of a live stream. A folder gives its pictures and videos, by suffix;
+    of an image or video by its suffix, else of a live stream. A folder gives its images and videos, by suffix;
     subfolders and hidden files are left alone (``folder/**`` reaches the former). A file that is named outright is
     tried whatever its suffix.
 
@@ -101,34 +101,34 @@ def expand(sources: Sequence[str]) -> list[Input]:
             found.append(Input(source, "live"))
         elif ADDRESS.match(source):
             suffix = Path(urlsplit(source).path).suffix.lower()
-            file = not source.lower().startswith(("rtsp", "rtmp", "udp")) and suffix in PICTURES | VIDEOS
+            file = not source.lower().startswith(("rtsp", "rtmp", "udp")) and suffix in IMAGES | VIDEOS
             found.append(Input(source, _kind(urlsplit(source).path) if file else "live"))
         elif glob.has_magic(source):
             found += _inside(source, glob.iglob(source, recursive=True), "pattern")
         else:
             raise FileNotFoundError(
-                f"{source}: no such file or folder; give a picture, video, folder, pattern or camera"
+                f"{source}: no such file or folder; give an image, video, folder, pattern or camera"
             )
     return found
 
 
 def _kind(name: str) -> str:
-    return "video" if Path(name).suffix.lower() in VIDEOS else "picture"
+    return "video" if Path(name).suffix.lower() in VIDEOS else "image"
 
 
 def _inside(source: str, paths: Iterator[str], kind: str) -> list[Input]:
-    known = PICTURES | VIDEOS
+    known = IMAGES | VIDEOS
     files = [p for p in paths if _plain(p) and Path(p).suffix.lower() in known and os.path.isfile(p)]
     if not files:
         deeper = f"; {source.rstrip('/')}/** looks into its folders too" if kind == "folder" else ""
         raise FileNotFoundError(
-            f"{source}: {kind} without pictures or videos (by suffix: {' '.join(sorted(known))}){deeper}"
+            f"{source}: {kind} without images or videos (by suffix: {' '.join(sorted(known))}){deeper}"
         )
     return [Input(p, _kind(p)) for p in sorted(files, key=_natural)]
 
 
 def _plain(path: str) -> bool:
-    """Not hidden, as ``._photo.jpg`` is, which macOS leaves on foreign disks and which is no photo."""
+    """Not hidden, as ``._photo.jpg`` is, which macOS leaves on foreign disks and which is no image."""
     return not os.path.basename(path).startswith(".")
 
 
@@ -140,24 +140,24 @@ def frames(inputs: Iterable[Input]) -> Iterator[Frame | Failed]:
     """All frames of what :func:`expand` found, one at a time; what cannot be read comes as :class:`Failed` instead."""
     for item in inputs:
         try:
-            yield from _picture(item) if item.kind == "picture" else _video(item)
+            yield from _image(item) if item.kind == "image" else _video(item)
         except (OSError, ValueError, cv2.error, MemoryError) as error:
             yield Failed(shown(item.source), error)
 
 
-def _picture(item: Input) -> Iterator[Frame]:
+def _image(item: Input) -> Iterator[Frame]:
     if ADDRESS.match(item.source):
         try:
             with urlopen(quote(item.source, safe="%/:=&?~#+!$,;'@()*[]"), timeout=30) as answer:
-                image = decode_image(answer.read(MAX_PICTURE))
+                image = decode_image(answer.read(MAX_IMAGE))
         except (OSError, ValueError, HTTPException) as error:
             reason = getattr(error, "reason", None)  # urllib wraps what the system says
             why = reason if isinstance(reason, Exception) else error
             raise UnreadableImage(f"{shown(item.source)}: cannot be fetched or read ({why})") from error
         yield Frame(image, shown(item.source))
         return
-    known = Path(item.source).suffix.lower() in PICTURES
-    if not known and os.path.getsize(item.source) > MAX_PICTURE:
+    known = Path(item.source).suffix.lower() in IMAGES
+    if not known and os.path.getsize(item.source) > MAX_IMAGE:
         yield from _video(item)
         return
     try:

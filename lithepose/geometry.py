@@ -45,7 +45,7 @@ class PersonCrop:
         """(..., 2) image pixels -> input pixels."""
         return xy * self.matrix[[0, 1], [0, 1]] + self.matrix[:, 2]
 
-    def to_picture(self, xy: np.ndarray) -> np.ndarray:
+    def to_image(self, xy: np.ndarray) -> np.ndarray:
         """(..., 2) input pixels -> image pixels; the inverse of :meth:`to_input`."""
         return (xy - self.matrix[:, 2]) / self.matrix[[0, 1], [0, 1]]
 

@@ -1,4 +1,4 @@
-"""Pictures in, and the way between their pixels and a network's map cells.
+"""Images in, and the way between their pixels and a network's map cells.
 
 Coordinates: the centre of the top left pixel is (0, 0), as everywhere in this package. A resize by s therefore maps
 x to (x + 0.5) * s - 0.5.
@@ -20,14 +20,14 @@ GREY = 127  # padding: zero after the networks' x / 127.5 - 1
 
 
 class UnreadableImage(ValueError):  # noqa: N818
-    """A file or array that is no picture we can use; the message says what is wrong and what to do."""
+    """A file or array that is no image we can use; the message says what is wrong and what to do."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Read a picture file as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
+    """Read an image file as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
 
     Raises:
-        UnreadableImage: the file is missing, empty, not a picture, cut off or too large.
+        UnreadableImage: the file is missing, empty, not an image, cut off or too large.
     """
     path = Path(path)
     try:
@@ -41,9 +41,9 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def decode_image(data: bytes) -> np.ndarray:
-    """Decode an encoded picture to (H, W, 3) uint8 RGB; grey, alpha, 16-bit and CMYK are converted.
+    """Decode an encoded image to (H, W, 3) uint8 RGB; grey, alpha, 16-bit and CMYK are converted.
 
-    Transparent parts are laid over white; of an animation the first picture is taken. A JPEG damaged in its middle is
+    Transparent parts are laid over white; of an animation the first image is taken. A JPEG damaged in its middle is
     decoded as far as libjpeg can, which is what every viewer shows of it.
     """
     if not data:
@@ -55,7 +55,7 @@ def decode_image(data: bytes) -> np.ndarray:
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
         if image is not None and not jpeg:
-            # OpenCV turns a picture by its EXIF orientation, but not when it is asked to keep the alpha channel.
+            # OpenCV turns an image by its EXIF orientation, but not when it is asked to keep the alpha channel.
             raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
             if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
                 turned = turn(raw, _orientation(data))
@@ -64,7 +64,7 @@ def decode_image(data: bytes) -> np.ndarray:
     except cv2.error as error:
         raise UnreadableImage(f"OpenCV refuses it ({error.err}); shrink or convert it") from error
     if image is None:
-        raise UnreadableImage("not a picture that OpenCV can decode; convert it to JPEG or PNG")
+        raise UnreadableImage("not an image that OpenCV can decode; convert it to JPEG or PNG")
     return as_rgb(image)
 
 
@@ -102,7 +102,7 @@ def _orientation(data: bytes) -> int:
 
 
 def turn(image: np.ndarray, orientation: int) -> np.ndarray:
-    """Bring a picture upright that was stored in one of EXIF's eight orientations; others are left as they are."""
+    """Bring an image upright that was stored in one of EXIF's eight orientations; others are left as they are."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -126,7 +126,7 @@ def as_rgb(image: object) -> np.ndarray:
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise UnreadableImage(f"array of shape {array.shape} is no picture; give (H, W), (H, W, 3) or (H, W, 4)")
+        raise UnreadableImage(f"array of shape {array.shape} is no image; give (H, W), (H, W, 3) or (H, W, 4)")
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise UnreadableImage(f"{array.shape[1]}x{array.shape[0]} pixels are over the limit of 268 million; shrink it")
     array = _as_uint8(array)
@@ -160,17 +160,17 @@ def _as_uint8(array: np.ndarray) -> np.ndarray:
     if np.issubdtype(array.dtype, np.floating):
         low, high = float(np.min(array)), float(np.max(array))
         if not (low >= 0.0 and high <= 1.0):  # a NaN fails here too
-            raise UnreadableImage(f"float picture with values from {low:g} to {high:g}; scale it to 0..1 or use uint8")
+            raise UnreadableImage(f"float image with values from {low:g} to {high:g}; scale it to 0..1 or use uint8")
         return (array * 255 + 0.5).astype(np.uint8)
-    raise UnreadableImage(f"picture of type {array.dtype}; use uint8, uint16, bool or floats in 0..1")
+    raise UnreadableImage(f"image of type {array.dtype}; use uint8, uint16, bool or floats in 0..1")
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A picture fitted into a network's input, and the way back.
+    """An image fitted into a network's input, and the way back.
 
     Attributes:
-        width: of the original picture.
+        width: of the original image.
         height: likewise.
         scale_x: input pixels an original pixel, across; up to rounding to whole pixels the same as ``scale_y``.
         scale_y: likewise, down.
@@ -186,7 +186,7 @@ class Fit:
         scale = np.array([self.scale_x, self.scale_y])
         return (xy + 0.5) * scale - 0.5
 
-    def to_picture(self, xy: np.ndarray) -> np.ndarray:
+    def to_image(self, xy: np.ndarray) -> np.ndarray:
         """(..., 2) input pixels -> original pixels; the inverse of :meth:`to_input`."""
         scale = np.array([self.scale_x, self.scale_y])
         return (xy + 0.5) / scale - 0.5
@@ -197,7 +197,7 @@ def fit(image: np.ndarray, size: int, multiple: int) -> tuple[np.ndarray, Fit]:
 
     Args:
         image: (H, W, 3) uint8.
-        size: longer side of the resized picture.
+        size: longer side of the resized image.
         multiple: what the network divides its input by.
 
     Returns:
@@ -206,7 +206,7 @@ def fit(image: np.ndarray, size: int, multiple: int) -> tuple[np.ndarray, Fit]:
     height, width = image.shape[:2]
     scale = size / max(height, width)
     w, h = max(1, round(width * scale)), max(1, round(height * scale))
-    # Area averaging when shrinking: plain bilinear would skip pixels of a large photo.
+    # Area averaging when shrinking: plain bilinear would skip pixels of a large image.
     resized = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     padded = np.full((-(-h // multiple) * multiple, -(-w // multiple) * multiple, 3), GREY, np.uint8)
     padded[:h, :w] = resized
@@ -228,14 +228,14 @@ def square(box: Sequence[float]) -> list[float]:
 
 
 def cut(image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a box out of a picture, with grey where it reaches beyond.
+    """Cut a box out of an image, with grey where it reaches beyond.
 
     Args:
         image: (H, W, 3) uint8.
         box: x, y, width, height in pixels; rounded to whole ones.
 
     Returns:
-        ((h, w, 3) uint8, (2,) x and y of its corner in the picture: what is to be added to joints found in it).
+        ((h, w, 3) uint8, (2,) x and y of its corner in the image: what is to be added to joints found in it).
     """
     x, y = round(box[0]), round(box[1])
     w, h = max(1, round(box[2])), max(1, round(box[3]))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .annotations import Photo
+from .annotations import ImageRecord
 from .skeleton import COCO_17, Skeleton
 
 NAMES = ("AP", "AP50", "AP75", "AP medium", "AP large", "AR", "AR50", "AR75", "AR medium", "AR large")
@@ -17,14 +17,16 @@ NAMES = ("AP", "AP50", "AP75", "AP medium", "AP large", "AR", "AR50", "AR75", "A
 BOX_NAMES = {"AP": 0, "AP50": 1, "AP75": 2, "AP small": 3, "AP medium": 4, "AP large": 5, "AR": 8}
 
 
-def oks(photos: tuple[Photo, ...], results: list[dict[str, Any]], skeleton: Skeleton = COCO_17) -> dict[str, float]:
+def oks(
+    records: tuple[ImageRecord, ...], results: list[dict[str, Any]], skeleton: Skeleton = COCO_17
+) -> dict[str, float]:
     """Average precision and recall under object keypoint similarity (COCO's keypoint challenge).
 
     Crowds and people without keypoints are ignored regions, as there.
 
     Args:
-        photos: annotated photos.
-        results: COCO keypoint results with their ``image_id``; at most 20 a photo count.
+        images: annotated images.
+        results: COCO keypoint results with their ``image_id``; at most 20 an image count.
         skeleton: its sigmas weigh the joints.
 
     Returns:
@@ -42,15 +44,17 @@ def oks(photos: tuple[Photo, ...], results: list[dict[str, Any]], skeleton: Skel
     # decides medium and large.
     results = [{k: v for k, v in r.items() if k != "bbox"} for r in results]
     options = {"kpt_oks_sigmas": list(skeleton.sigmas)}
-    return dict(zip(NAMES, _coco(photos, results, skeleton, "keypoints", options), strict=False))
+    return dict(zip(NAMES, _coco(records, results, skeleton, "keypoints", options), strict=False))
 
 
-def box_precision(photos: tuple[Photo, ...], results: list[dict[str, Any]], skeleton: Skeleton) -> dict[str, float]:
+def box_precision(
+    records: tuple[ImageRecord, ...], results: list[dict[str, Any]], skeleton: Skeleton
+) -> dict[str, float]:
     """Average precision and recall of people's boxes (COCO's detection challenge), people without keypoints included.
 
     Args:
-        photos: annotated photos; crowds are ignored regions.
-        results: COCO detection results: ``image_id``, ``bbox``, ``score``; at most 100 a photo count.
+        images: annotated images; crowds are ignored regions.
+        results: COCO detection results: ``image_id``, ``bbox``, ``score``; at most 100 an image count.
         skeleton: of the annotations.
 
     Returns:
@@ -59,12 +63,12 @@ def box_precision(photos: tuple[Photo, ...], results: list[dict[str, Any]], skel
     Raises:
         ImportError: faster-coco-eval is not installed.
     """
-    stats = _coco(photos, results, skeleton, "bbox", {})
+    stats = _coco(records, results, skeleton, "bbox", {})
     return {name: stats[i] for name, i in BOX_NAMES.items() if i < len(stats)}
 
 
 def _coco(
-    photos: tuple[Photo, ...],
+    records: tuple[ImageRecord, ...],
     results: list[dict[str, Any]],
     skeleton: Skeleton,
     kind: Literal["keypoints", "bbox"],
@@ -78,10 +82,10 @@ def _coco(
     if not results:
         return [0.0] * 12
     truth = {
-        "images": [{"id": p.id, "width": p.width, "height": p.height} for p in photos],
+        "images": [{"id": p.id, "width": p.width, "height": p.height} for p in records],
         "annotations": [
             {**a, "id": i, "image_id": p.id, "category_id": 1, "iscrowd": a.get("iscrowd", 0)}
-            for i, (p, a) in enumerate(((p, a) for p in photos for a in p.people), 1)
+            for i, (p, a) in enumerate(((p, a) for p in records for a in p.people), 1)
         ],
         "categories": [{"id": 1, "name": "person", "keypoints": list(skeleton.joints)}],
     }

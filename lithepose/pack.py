@@ -161,7 +161,7 @@ def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | 
         size: default longer side of the input; without one that which the network was trained at.
 
     Returns:
-        The difference from torch: the median over pictures of noise of the mean difference over the mean value. A sign
+        The difference from torch: the median over images of noise of the mean difference over the mean value. A sign
         that is turned by rounding in the front turns others behind it.
 
     Raises:

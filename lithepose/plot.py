@@ -1,4 +1,4 @@
-"""Curves as pictures, by matplotlib."""
+"""Curves as images, by matplotlib."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def lines(
     y_label: str,
     log: bool = False,
 ) -> None:
-    """Write named curves as one picture.
+    """Write named curves as one image.
 
     Args:
-        path: of the picture; its suffix decides the format (png, svg, pdf).
+        path: of the image; its suffix decides the format (png, svg, pdf).
         x: shared by all curves, or by name.
         curves: values by name.
         x_label: of the axis.
@@ -29,7 +29,7 @@ def lines(
 
     Raises:
         ImportError: matplotlib is missing.
-        ValueError: a suffix that is no picture's.
+        ValueError: a suffix that is no image's.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyright: ignore[reportMissingImports]

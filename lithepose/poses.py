@@ -18,15 +18,15 @@ CSV_COLUMNS = ("source", "frame", "time", "person", "person_score", "joint", "x"
 
 @dataclass(frozen=True, eq=False)
 class Poses:
-    """The people of one picture, best first.
+    """The people of one image, best first.
 
     Attributes:
-        xy: (N, K, 2) float32 joints in pixels of the picture, the centre of the top left pixel being (0, 0);
+        xy: (N, K, 2) float32 joints in pixels of the image, the centre of the top left pixel being (0, 0);
             NaN where a joint was not found.
         score: (N, K) float32 in [0, 1]; 0 where a joint was not found.
         person_score: (N,) float32 in [0, 1].
         skeleton: names and order of the K joints, and how they are joined.
-        size: (width, height) of the picture.
+        size: (width, height) of the image.
         id: (N,) int64, the same number for the same person in all frames of a video, -1 where that is not known; None
             where nobody was followed.
         box: (N, 4) float32 x, y, width, height that a person detector found each person in; None where there was none.
@@ -53,7 +53,7 @@ class Poses:
 
     @classmethod
     def nobody(cls, skeleton: Skeleton, size: tuple[int, int]) -> Poses:
-        """The result of a picture without people."""
+        """The result of an image without people."""
         k = len(skeleton)
         return cls(
             np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32), np.zeros(0, np.float32), skeleton, size
@@ -174,7 +174,7 @@ class Poses:
 
     @classmethod
     def from_coco(cls, results: list[dict[str, Any]], size: tuple[int, int]) -> Poses:
-        """Read the COCO keypoint results of one picture; (0, 0, 0) means not found."""
+        """Read the COCO keypoint results of one image; (0, 0, 0) means not found."""
         flat = np.array([r["keypoints"] for r in results], np.float32).reshape(len(results), 17, 3)
         xy = np.where(flat[..., 2:] > 0, flat[..., :2], np.nan).astype(np.float32)
         ids = [r.get("track_id") for r in results]
@@ -182,7 +182,7 @@ class Poses:
         return cls(xy, flat[..., 2], np.array([r["score"] for r in results], np.float32), COCO_17, size, known)
 
     def to_openpose(self) -> dict[str, Any]:
-        """OpenPose's json of one picture: its 18 joints with the neck, named in ``joints``, zeros where not found."""
+        """OpenPose's json of one image: its 18 joints with the neck, named in ``joints``, zeros where not found."""
         poses = self if self.skeleton == OPENPOSE_18 else self.to_skeleton(OPENPOSE_18)
         flat = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], 2)).reshape(
             len(self), 3 * len(poses.skeleton)

@@ -33,11 +33,11 @@ class Predictor(Estimator):
     Args:
         model: name of an embedded model, path of an ``.onnx`` file that ``lithepose export`` wrote or of a
             ``.safetensors`` file that ``lithepose pack`` wrote, or what runs one.
-        size: longer side of the picture in the network's input, in pixels, padded to what the network divides by; by
+        size: longer side of the image in the network's input, in pixels, padded to what the network divides by; by
             default the one that the model's scores were measured at. Larger finds smaller people and takes longer.
         threads: of the network; 0 takes one a core.
         config: thresholds of the decoder.
-        flip: look at the mirrored picture too and average (slower, a little better).
+        flip: look at the mirrored image too and average (slower, a little better).
         scales: of the size, to look at and average.
 
     Raises:
@@ -220,7 +220,7 @@ class Predictor(Estimator):
         """Step 3: what the network predicts -> people, in pixels of the image."""
         assert isinstance(maps, (Maps, Found))
         xy, score, person_score = decode(maps, self.head, self.config)
-        xy, limit = back.to_picture(xy), np.array([back.width - 1, back.height - 1])
+        xy, limit = back.to_image(xy), np.array([back.width - 1, back.height - 1])
         if self.config.complete:
             # A guess may lie anywhere; one near the edge may come out a fraction of a cell beyond it, in the padding.
             cell = self.head.stride / np.array([back.scale_x, back.scale_y])

@@ -95,7 +95,7 @@ def complete(
     Args:
         xy: (N, K, 2) input pixels, NaN where not found.
         score: (N, K), 0 where not found.
-        heatmaps: (K', h, w) of the picture, K' in the order of ``head.skeleton`` (and a background).
+        heatmaps: (K', h, w) of the image, K' in the order of ``head.skeleton`` (and a background).
         head: what they mean.
         least: score of a found joint.
 

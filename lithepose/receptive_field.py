@@ -1,6 +1,6 @@
 """Empirical receptive field of one joint (paper 002, figures 6 to 8).
 
-A window of noise slides over the picture; where it changes the joint's heatmap, the network has looked.
+A window of noise slides over the image; where it changes the joint's heatmap, the network has looked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .skeleton import Head
 
 @torch.no_grad()
 def calibrate(net: Network, image: np.ndarray) -> None:
-    """Give the BatchNorm of an untrained network the averages of one picture.
+    """Give the BatchNorm of an untrained network the averages of one image.
 
     Without them every layer shrinks its input a little, and what the last one says is its bias and rounding.
 
@@ -30,7 +30,7 @@ def calibrate(net: Network, image: np.ndarray) -> None:
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 1.0
-    both = torch.from_numpy(np.stack([image, image[:, ::-1]]))  # one picture alone may leave one value a channel
+    both = torch.from_numpy(np.stack([image, image[:, ::-1]]))  # one image alone may leave one value a channel
     net.train()(Scaled(net)(both.permute(0, 3, 1, 2)))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
@@ -51,7 +51,7 @@ def receptive_field(
     seed: int = 0,
     progress: Callable[[range], Iterable[int]] | None = None,
 ) -> np.ndarray:
-    """How much the heatmap of a joint changes when a part of the picture is replaced by noise.
+    """How much the heatmap of a joint changes when a part of the image is replaced by noise.
 
     Args:
         net: with heatmaps; put into evaluation mode.
@@ -61,9 +61,9 @@ def receptive_field(
         step: pixels between two places of the window.
         stage: whose heatmap; the last by default.
         at: what change is measured: of the whole "map", as in the paper; or of one cell, that of the highest value
-            ("peak") or the "centre". The map's covers every picture, because each place changes the cells above it:
+            ("peak") or the "centre". The map's covers every image, because each place changes the cells above it:
             compare how far networks see at one cell.
-        batch: pictures at once.
+        batch: images at once.
         seed: of the noise.
         progress: wraps the range of batches, for example ``rich.progress.track``.
 
@@ -72,7 +72,7 @@ def receptive_field(
         centred at pixels (row * step, column * step).
 
     Raises:
-        ValueError: the joint, stage or window do not exist, or the picture has a wrong size; or the heatmap changes by
+        ValueError: the joint, stage or window do not exist, or the image has a wrong size; or the heatmap changes by
             no more than rounding, as in an untrained network without :func:`calibrate`.
     """
     joints = len(net.head.skeleton) if net.kind == "maps" and isinstance(net.head, Head) else 0
@@ -88,8 +88,8 @@ def receptive_field(
     device = next(net.parameters()).device
     scale = Scaled(net).to(device)
 
-    def heatmaps(pictures: np.ndarray) -> torch.Tensor:
-        stages = net(scale(torch.from_numpy(pictures).to(device).permute(0, 3, 1, 2)))
+    def heatmaps(images: np.ndarray) -> torch.Tensor:
+        stages = net(scale(torch.from_numpy(images).to(device).permute(0, 3, 1, 2)))
         try:
             return stages[stage][0][:, joint]
         except IndexError:
@@ -105,14 +105,14 @@ def receptive_field(
     starts = range(0, len(places), batch)
     for start in progress(starts) if progress else starts:
         part = places[start : start + batch]
-        pictures = np.repeat(image[None], len(part), 0)
-        for picture, (y, x) in zip(pictures, part, strict=True):
+        images = np.repeat(image[None], len(part), 0)
+        for masked, (y, x) in zip(images, part, strict=True):
             top, left = max(y - reach, 0), max(x - reach, 0)
             bottom, right = min(y + reach + 1, height), min(x + reach + 1, width)
-            picture[top:bottom, left:right] = noise[
+            masked[top:bottom, left:right] = noise[
                 top - y + reach : bottom - y + reach, left - x + reach : right - x + reach
             ]
-        differences = (heatmaps(pictures) - expected).abs().flatten(1)
+        differences = (heatmaps(images) - expected).abs().flatten(1)
         change[start : start + len(part)] = (differences.sum(1) if cell is None else differences[:, cell]).cpu().numpy()
     rounding = 100 * torch.finfo(torch.float32).eps * float(expected.abs().max()) * (1 if cell is not None else rows)
     if 0 < change.max() < rounding:
@@ -135,7 +135,7 @@ def find_joint(net: Network, image: np.ndarray, joint: int, stage: int = -1) -> 
 
 
 def covered(change: np.ndarray, share: float = 0.01) -> float:
-    """Share of the picture whose change is at least ``share`` of the largest; 0 where nothing changes."""
+    """Share of the image whose change is at least ``share`` of the largest; 0 where nothing changes."""
     largest = float(change.max())
     return float((change >= share * largest).mean()) if largest > 0 else 0.0
 
@@ -147,7 +147,7 @@ def draw_field(
     found: tuple[float, float] | None = None,
     colour: tuple[int, int, int] = (255, 0, 0),
 ) -> np.ndarray:
-    """The picture in grey with the receptive field in green over it, the stronger the more it matters.
+    """The image in grey with the receptive field in green over it, the stronger the more it matters.
 
     Args:
         image: (H, W, 3) uint8 RGB.

@@ -1,4 +1,4 @@
-"""Results -> pictures, videos and files."""
+"""Results -> images, videos and files."""
 
 from __future__ import annotations
 
@@ -91,8 +91,8 @@ class VideoWriter:
         self.close()
 
 
-class PictureSink:
-    """Drawn frames into a folder: pictures under their own names, videos as ``.mp4`` (without sound).
+class ImageSink:
+    """Drawn frames into a folder: images under their own names, videos as ``.mp4`` (without sound).
 
     Files of the same name from different folders are numbered.
 
@@ -126,19 +126,19 @@ class PictureSink:
             the file that it went to.
 
         Raises:
-            OSError: it cannot be written: the disk is full, or the picture larger than its format allows.
+            OSError: it cannot be written: the disk is full, or the image larger than its format allows.
         """
         try:
-            return self._write_picture(frame, drawn) if frame.index is None else self._write_frame(frame, drawn)
+            return self._write_image(frame, drawn) if frame.index is None else self._write_frame(frame, drawn)
         except UnwritableError as error:
             raise OSError(f"{frame.source}: drawn, but {error}") from error
         except (cv2.error, FFmpegError, OSError) as error:
             raise OSError(f"{frame.source}: drawn, but cannot be written to {self.folder} ({error})") from error
 
-    def _write_picture(self, frame: Frame, drawn: np.ndarray) -> Path:
+    def _write_image(self, frame: Frame, drawn: np.ndarray) -> Path:
         suffix = Path(frame.source).suffix.lower()
         path = self._free(frame.source, suffix if suffix in (".png", ".webp", ".bmp") else ".jpg")
-        write_picture(path, drawn)
+        write_image(path, drawn)
         return path
 
     def _write_frame(self, frame: Frame, drawn: np.ndarray) -> Path:
@@ -181,16 +181,16 @@ def _stem(source: str) -> str:
     return f"camera-{source}" if source.isdigit() else Path(source).stem or "stream"
 
 
-def write_picture(path: Path, image: np.ndarray) -> None:
+def write_image(path: Path, image: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB, by the suffix of ``path``.
 
     Raises:
-        ValueError: the suffix is no picture's.
+        ValueError: the suffix is no image's.
         OSError: the format cannot hold it; no such folder, no room, no permission.
     """
     if not cv2.haveImageWriter(path.name):
-        raise ValueError(f"{path}: cannot write this kind of picture; use .jpg or .png")
-    said = f"{path}: no {path.suffix} can hold a colour picture of {image.shape[1]}x{image.shape[0]} pixels"
+        raise ValueError(f"{path}: cannot write this kind of image; use .jpg or .png")
+    said = f"{path}: no {path.suffix} can hold a colour image of {image.shape[1]}x{image.shape[0]} pixels"
     try:
         ok, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     except cv2.error as error:
@@ -227,7 +227,7 @@ class ResultFile:
         coco: one json list of COCO keypoint results. ``image_id`` is the file's name where that is a number (as COCO's
             are), otherwise the running number of the frame, moved on if taken; ``file_name`` says which it was, and
             ``keypoint_names`` the order of the joints.
-        openpose: a folder of one ``NAME_keypoints.json`` a picture, ``NAME_000000000012_keypoints.json`` a video frame.
+        openpose: a folder of one ``NAME_keypoints.json`` an image, ``NAME_000000000012_keypoints.json`` a video frame.
         csv: one row a person and joint.
 
     Args:
@@ -319,7 +319,7 @@ class ResultFile:
                 path.write_text(json.dumps(poses.to_openpose()), encoding="utf-8")
 
     def _image_id(self, frame: Frame) -> int:
-        """COCO's number of a picture, which its file is called by; otherwise ours."""
+        """COCO's number of an image, which its file is called by; otherwise ours."""
         stem = Path(frame.source).stem
         own = frame.index is None and stem.isascii() and stem.isdigit()
         image_id = int(stem) if own else max(self._counted + 1, self._count)
@@ -333,7 +333,7 @@ class ResultFile:
         return image_id
 
     def _openpose_name(self, frame: Frame) -> str:
-        """``NAME`` of a picture, ``NAME_000000000012`` of a video's frame; the files of an earlier run make way."""
+        """``NAME`` of an image, ``NAME_000000000012`` of a video's frame; the files of an earlier run make way."""
         if frame.index is not None and frame.index > 0 and self._video[0] == frame.source:
             return f"{self._video[1]}_{frame.index:012d}"
         stem = next(name for name in _numbered(_stem(frame.source)) if name.casefold() not in self._names)

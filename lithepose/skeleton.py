@@ -25,7 +25,7 @@ class Skeleton:
         name: identifier, for example ``coco17``.
         joints: K joint names, in the order of every array that has a joint axis.
         edges: pairs of joint indices to draw.
-        flip_pairs: pairs of joint indices that change places when a picture is mirrored.
+        flip_pairs: pairs of joint indices that change places when an image is mirrored.
         sigmas: K per-joint constants of object keypoint similarity, or () where none are published.
     """
 
@@ -49,7 +49,7 @@ class Skeleton:
 
     @cached_property
     def flip_order(self) -> tuple[int, ...]:
-        """Index i of the mirrored picture's joints is index ``flip_order[i]`` of the original's."""
+        """Index i of the mirrored image's joints is index ``flip_order[i]`` of the original's."""
         order = list(range(len(self.joints)))
         for a, b in self.flip_pairs:
             order[a], order[b] = b, a
@@ -130,7 +130,7 @@ class Head:
 
     @cached_property
     def limb_flip_order(self) -> tuple[int, ...]:
-        """Limb i of the mirrored picture is limb ``limb_flip_order[i]`` of the original, up to its direction.
+        """Limb i of the mirrored image is limb ``limb_flip_order[i]`` of the original, up to its direction.
 
         Raises:
             ValueError: a limb has no mirror image among the limbs; names it.
@@ -145,7 +145,7 @@ class Head:
 
     @cached_property
     def limb_flip_sign(self) -> tuple[int, ...]:
-        """-1 where limb i of the mirrored picture runs against limb ``limb_flip_order[i]`` of the original, else 1.
+        """-1 where limb i of the mirrored image runs against limb ``limb_flip_order[i]`` of the original, else 1.
 
         So does a limb from a left joint to its right one.
         """

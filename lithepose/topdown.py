@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 
 from .detector import DETECTOR, PersonDetector
-from .estimator import Estimator, Picture, Steps, open_picture
+from .estimator import Estimator, ImageInput, Steps, open_image
 from .heads.boxes import pose_likeness, suppress
 from .image import square
 from .poses import Poses
@@ -25,9 +25,9 @@ from .topdown_video import BoxFollower
 
 Finder = Predictor | PersonDetector
 Box = Sequence[float]
-WANTED = 'it must read {"photo.jpg": [[x, y, width, height], ...], ...}'
+WANTED = 'it must read {"image.jpg": [[x, y, width, height], ...], ...}'
 LEAST = 0.1  # of a person's box: the shortest side of the square around some of the joints that says where they are
-FAR = 3  # times the picture: as far as a box, enlarged, may reach, so that a slip does not fill the memory
+FAR = 3  # times the image: as far as a box, enlarged, may reach, so that a slip does not fill the memory
 
 
 class BoxError(ValueError):
@@ -112,14 +112,14 @@ class TopDown(Estimator):
         return other
 
     @overload
-    def __call__(self, picture: Picture, boxes: Iterable[Box] | None = None) -> Poses: ...
+    def __call__(self, image: ImageInput, boxes: Iterable[Box] | None = None) -> Poses: ...
     @overload
-    def __call__(self, picture: list[Picture], boxes: None = None) -> list[Poses]: ...
-    def __call__(self, picture: Picture | list[Picture], boxes: Iterable[Box] | None = None) -> Poses | list[Poses]:
+    def __call__(self, image: list[ImageInput], boxes: None = None) -> list[Poses]: ...
+    def __call__(self, image: ImageInput | list[ImageInput], boxes: Iterable[Box] | None = None) -> Poses | list[Poses]:
         """Find people.
 
         Args:
-            picture: as of :meth:`lithepose.estimator.Estimator.__call__`.
+            image: as of :meth:`lithepose.estimator.Estimator.__call__`.
             boxes: (N, 4) x, y, width, height around the people of one image, in pixels; by default the finder's.
 
         Returns:
@@ -130,10 +130,10 @@ class TopDown(Estimator):
             UnreadableImage: what is given is no image.
         """
         if boxes is None:
-            return super().__call__(picture)
-        if isinstance(picture, list):
+            return super().__call__(image)
+        if isinstance(image, list):
             raise ValueError("boxes are of one image; call with one image at a time")
-        image = open_picture(picture)
+        image = open_image(image)
         checked = [_checked(box, (image.shape[1], image.shape[0])) for box in boxes]
         return self.on_boxes(image, np.array(checked, np.float32).reshape(-1, 4), np.ones(len(checked), np.float32))[0]
 
@@ -230,7 +230,7 @@ def _checked(box: Any, size: tuple[int, int] | None = None) -> list[float]:
 
     Args:
         box: x, y, width, height.
-        size: (width, height) of the picture that it must meet, if that is known.
+        size: (width, height) of the image that it must meet, if that is known.
 
     Raises:
         BoxError: names the box and what is wrong with it.
@@ -244,12 +244,12 @@ def _checked(box: Any, size: tuple[int, int] | None = None) -> list[float]:
     if size:
         x, y, w, h = numbers
         if x + w <= 0 or y + h <= 0 or x >= size[0] or y >= size[1] or square(numbers)[2] > FAR * max(size):
-            raise BoxError(f"box {numbers}: beside the picture of {size[0]}x{size[1]} pixels, or far larger than it")
+            raise BoxError(f"box {numbers}: beside the image of {size[0]}x{size[1]} pixels, or far larger than it")
     return numbers
 
 
 def read_boxes(path: str | Path) -> dict[str, list[Box]]:
-    """Boxes by picture, from a json ``{"photo.jpg": [[x, y, width, height], ...]}``; a video's are for all its frames.
+    """Boxes by image, from a json ``{"image.jpg": [[x, y, width, height], ...]}``; a video's are for all its frames.
 
     Raises:
         FileNotFoundError: no such file.
@@ -262,7 +262,7 @@ def read_boxes(path: str | Path) -> dict[str, list[Box]]:
     except ValueError as error:
         raise ValueError(f"{path}: no json ({error}); {WANTED}") from error
     if not isinstance(boxes, dict) or not all(isinstance(some, list) for some in boxes.values()):
-        raise ValueError(f"{path}: not a list of boxes for every picture; {WANTED}")
+        raise ValueError(f"{path}: not a list of boxes for every image; {WANTED}")
     checked: dict[str, list[Box]] = {}
     for name, some in boxes.items():
         try:
@@ -273,5 +273,5 @@ def read_boxes(path: str | Path) -> dict[str, list[Box]]:
 
 
 def boxes_of(boxes: dict[str, list[Box]], source: str) -> list[Box] | None:
-    """Those of one picture, named by its path or its file's name alone; None if it is not there."""
+    """Those of one image, named by its path or its file's name alone; None if it is not there."""
     return boxes.get(source, boxes.get(os.path.basename(source)))

@@ -130,7 +130,7 @@ def _boxes(xy: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Following:
-    """Ids, and smoothing if wanted, over all frames of a call; every video begins anew, pictures are left alone.
+    """Ids, and smoothing if wanted, over all frames of a call; every video begins anew, images are left alone.
 
     Args:
         smooth: whether joints are smoothed too.

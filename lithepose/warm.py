@@ -1,4 +1,4 @@
-"""Looking again only where a video's picture has changed: the maps of the frame before stand for the rest.
+"""Looking again only where a video's image has changed: the maps of the frame before stand for the rest.
 
 Paper 000 leaves it as future work: "when the pose estimation is done with a video, it seems redundant to compute from
 scratch for every new image".
@@ -29,26 +29,26 @@ class WarmStart:
     The network's input is compared with what it saw before, cell by cell (the mean over 8x8 pixels: noise of single
     pixels averages out). It runs on the rectangle around all cells that changed, with a margin for what their
     surroundings tell, and that part of the maps is replaced. Every ``every`` frames, at a cut and where most of the
-    picture has changed it runs on the whole.
+    image has changed it runs on the whole.
 
     Args:
         predictor: of a network with maps, that looks once (no flip, no further scales).
         every: frames after which the whole is looked at.
         change: difference of a cell's mean colour, of 255, that counts as a change.
-        most: share of the picture from which on the whole is looked at.
+        most: share of the image from which on the whole is looked at.
 
     Attributes:
         looked: share of the input that the network ran on, for the last frame.
 
     Raises:
-        ValueError: the predictor looks several times, or its network takes pictures of one size alone.
+        ValueError: the predictor looks several times, or its network takes images of one size alone.
     """
 
     def __init__(self, predictor: Predictor, every: int = 15, change: float = 5.0, most: float = 0.7) -> None:
         if predictor.flip or len(predictor.scales) > 1:
             raise ValueError("a warm start looks once; leave flip and scales out")
         if predictor.runtime.info.fixed:
-            raise ValueError(f"{predictor.runtime.info.name} takes pictures of one size alone, not parts of them")
+            raise ValueError(f"{predictor.runtime.info.name} takes images of one size alone, not parts of them")
         self.predictor, self.every, self.change, self.most = predictor, every, change, most
         self.looked = 0.0
         self._seen: np.ndarray | None = None  # (h, w, 3) float32 mean colours of the cells when last looked at
@@ -57,7 +57,7 @@ class WarmStart:
         self._source = ""
 
     def look(self, frame: Frame) -> Poses:
-        """The next frame of a call: every video begins anew, pictures are looked at as ever; as :meth:`__call__`."""
+        """The next frame of a call: every video begins anew, images are looked at as ever; as :meth:`__call__`."""
         if frame.index is None:
             return self.predictor(frame.image)
         if frame.index == 0 or frame.source != self._source:
@@ -71,7 +71,7 @@ class WarmStart:
             image: (H, W, 3) uint8 RGB.
 
         Returns:
-            People of the whole picture.
+            People of the whole image.
 
         Raises:
             ValueError: the network gives people instead of maps.

@@ -41,19 +41,19 @@ def figure(x: float, y: float, height: float) -> np.ndarray:
 
 
 @pytest.fixture
-def stick_photos(tmp_path: Path) -> Path:
-    """A data set in COCO form: eight pictures of stick figures on noise, one crowd and one unlabelled person."""
+def stick_images(tmp_path: Path) -> Path:
+    """A data set in COCO form: eight images of stick figures on noise, one crowd and one unlabelled person."""
     rng = np.random.default_rng(0)
     folder = tmp_path / "sticks"
     (folder / "images").mkdir(parents=True)
     images, annotations = [], []
     for i in range(8):
-        picture = rng.integers(90, 160, (160, 200, 3)).astype(np.uint8)
+        image = rng.integers(90, 160, (160, 200, 3)).astype(np.uint8)
         for x in (10, 100)[: 1 + i % 2]:
             joints = figure(x, 10, 130)
             for a, b in COCO_17.edges:
                 start, end = joints[a, :2].round().astype(int), joints[b, :2].round().astype(int)
-                cv2.line(picture, start.tolist(), end.tolist(), (255, 255, 255), 3)
+                cv2.line(image, start.tolist(), end.tolist(), (255, 255, 255), 3)
             low, high = joints[:, :2].min(0), joints[:, :2].max(0)
             annotations.append(
                 {
@@ -68,7 +68,7 @@ def stick_photos(tmp_path: Path) -> Path:
                 }
             )
         images.append({"id": i, "file_name": f"{i}.png", "width": 200, "height": 160})
-        cv2.imwrite(str(folder / "images" / f"{i}.png"), picture)
+        cv2.imwrite(str(folder / "images" / f"{i}.png"), image)
     nothing = {"category_id": 1, "keypoints": [0] * 51, "num_keypoints": 0, "bbox": [150, 0, 40, 40], "area": 1600}
     annotations.append({"id": 100, "image_id": 0, "iscrowd": 1, **nothing})
     annotations.append({"id": 101, "image_id": 2, "iscrowd": 0, **nothing})

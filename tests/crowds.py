@@ -40,7 +40,7 @@ def people_of(n: int, seed: int, height: int = 46, width: int = 54) -> np.ndarra
 
 
 def walkers(seed: int, frames: int = 150, rate: float = 30.0) -> list[tuple[float, np.ndarray, Poses]]:
-    """Two to five people who walk past each other through a picture of 640x480, as a network might find them.
+    """Two to five people who walk past each other through an image of 640x480, as a network might find them.
 
     Near people hide those behind; joints are off by a hundredth of the height and one in twelve is missed; who shows
     fewer than four joints is not found.
@@ -78,6 +78,6 @@ def walkers(seed: int, frames: int = 150, rate: float = 30.0) -> list[tuple[floa
 
 
 def poses_of(xy: np.ndarray, score: np.ndarray, id: np.ndarray | None = None) -> Poses:
-    """COCO-17 people in a picture of 640x480."""
+    """COCO-17 people in an image of 640x480."""
     person = np.sqrt((score**2).mean(1)).astype(np.float32)
     return Poses(xy.astype(np.float32), score.astype(np.float32), person, COCO_17, (640, 480), id)

@@ -28,7 +28,7 @@ class NetworkTester:
     options: ClassVar[dict[str, Any]] = {}
     sizes: ClassVar[list[tuple[int, int, int]]] = [(1, 64, 64), (2, 64, 128)]
     stages: ClassVar[int] = 1
-    alive: ClassVar[tuple[int, int]] = (128, 128)  # size of the pictures that layers are scaled by
+    alive: ClassVar[tuple[int, int]] = (128, 128)  # size of the images that layers are scaled by
 
     def make(self) -> Network:
         """A network of the class's options that is the test's own."""
@@ -40,7 +40,7 @@ class NetworkTester:
         enliven(net, torch.rand(4, 3, *self.alive, generator=torch.Generator().manual_seed(2)) * 2 - 1)
         return net
 
-    def picture(self, size: int = 0) -> torch.Tensor:
+    def image(self, size: int = 0) -> torch.Tensor:
         n, h, w = self.sizes[size]
         return torch.randn(n, 3, h, w, generator=torch.Generator().manual_seed(1))
 
@@ -51,7 +51,7 @@ class NetworkTester:
 
     def loss(self, net: Network) -> torch.Tensor:
         """Something that depends on every output."""
-        stages = net.train()(self.picture(-1))
+        stages = net.train()(self.image(-1))
         return sum((maps - 0.5).square().mean() for stage in stages for maps in stage)
 
     def shapes(self, net: Network, n: int, h: int, w: int) -> list[tuple[int, ...]]:
@@ -62,7 +62,7 @@ class NetworkTester:
     def test_shapes(self):
         net = self.make()
         for i, size in enumerate(self.sizes):
-            outputs = self.outputs(net, self.picture(i))
+            outputs = self.outputs(net, self.image(i))
             assert all(t.std() > 0.1 for t in outputs)  # what the other tests compare is not nothing
             expected = self.shapes(net, *size)
             assert [tuple(t.shape) for t in outputs] == expected * self.stages
@@ -83,21 +83,21 @@ class NetworkTester:
     def test_weights_go_through_a_file(self, tmp_path):
         net, other = self.make(), self.fresh(1)
         save_file({k: v.contiguous() for k, v in net.state_dict().items()}, tmp_path / "w.safetensors")
-        before = self.outputs(other, self.picture())
+        before = self.outputs(other, self.image())
         other.load_state_dict(load_file(tmp_path / "w.safetensors"))
-        expected, after = self.outputs(net, self.picture()), self.outputs(other, self.picture())
+        expected, after = self.outputs(net, self.image()), self.outputs(other, self.image())
         assert all(torch.equal(a, b) for a, b in zip(expected, after, strict=True))
         assert not all(a.shape == b.shape and torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
     def test_the_same_seed_gives_the_same_network(self):
-        one, two = (self.outputs(self.fresh(3), self.picture()) for _ in range(2))
+        one, two = (self.outputs(self.fresh(3), self.image()) for _ in range(2))
         assert all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
 
     def test_channels_last_changes_nothing(self):
         net = self.make()
-        expected = self.outputs(net, self.picture())
+        expected = self.outputs(net, self.image())
         net = net.to(memory_format=torch.channels_last)
-        x = self.picture().contiguous(memory_format=torch.channels_last)
+        x = self.image().contiguous(memory_format=torch.channels_last)
         for a, b in zip(expected, self.outputs(net, x), strict=True):
             assert torch.allclose(a, b, atol=1e-3, rtol=1e-3)
 

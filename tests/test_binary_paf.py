@@ -70,7 +70,7 @@ def test_sign_of_zero_is_plus_one_and_the_gradient_passes_inside_one():
 
 
 def test_binary_convolution_counts_signs():
-    """alpha times a sum of +1 and -1; outside the picture counts nothing."""
+    """alpha times a sum of +1 and -1; outside the image counts nothing."""
     layer = BinaryConv2d(4, 3)
     x = torch.randn(2, 4, 5, 5)
     y = layer(x)

@@ -34,7 +34,7 @@ def packed(layer):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("c_in", CHANNELS)
 def test_every_backend_is_the_float_convolution(backend, c_in):
-    """Every size and border, one picture and two: the same bits as the layer that was trained."""
+    """Every size and border, one image and two: the same bits as the layer that was trained."""
     torch.manual_seed(c_in)
     layer = BinaryConv2d(c_in, CHANNELS[-1 - CHANNELS.index(c_in)])
     fast = PackedConv2d(layer, backend)

@@ -51,7 +51,7 @@ def test_the_main_job_loads_no_torch(tmp_path):
     subprocess.run([sys.executable, "-c", light], check=True, timeout=60)
 
 
-def test_pictures_to_drawings_and_json(tmp_path):
+def test_images_to_drawings_and_json(tmp_path):
     done = lithepose("predict", SAMPLES / "astronaut.jpg", SAMPLES / "camera.jpg", "--out", "drawn", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "2 frames" in done.stderr
@@ -65,7 +65,7 @@ def test_pictures_to_drawings_and_json(tmp_path):
         assert cv2.imread(str(tmp_path / "drawn" / name)).shape == (512, 512, 3)
 
 
-def test_without_out_pictures_go_to_out_and_json_alone_draws_nothing(tmp_path):
+def test_without_out_images_go_to_out_and_json_alone_draws_nothing(tmp_path):
     assert lithepose("predict", SAMPLES / "astronaut.jpg", cwd=tmp_path).returncode == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["astronaut.jpg", "poses.jsonl"]
     alone = tmp_path / "alone"
@@ -178,14 +178,14 @@ def test_a_cut_off_video_is_drawn_to_its_end(tmp_path, monkeypatch):
 
 @pytest.fixture
 def bad_folder(tmp_path) -> tuple[Path, set[str]]:
-    """Every kind of picture that people have; returns the folder and the names that cannot be read."""
-    folder = tmp_path / "photos"
+    """Every kind of image that people have; returns the folder and the names that cannot be read."""
+    folder = tmp_path / "images"
     folder.mkdir()
-    photo = Image.open(SAMPLES / "astronaut.jpg")
-    small = photo.resize((96, 96))
+    sample = Image.open(SAMPLES / "astronaut.jpg")
+    small = sample.resize((96, 96))
     exif = Image.Exif()
     exif[0x0112] = 6
-    photo.crop((0, 0, 512, 400)).save(folder / "turned.jpg", exif=exif)
+    sample.crop((0, 0, 512, 400)).save(folder / "turned.jpg", exif=exif)
     small.convert("L").save(folder / "grey.png")
     small.convert("RGBA").save(folder / "alpha.png")
     small.convert("CMYK").save(folder / "cmyk.jpg")
@@ -193,20 +193,20 @@ def bad_folder(tmp_path) -> tuple[Path, set[str]]:
     Image.fromarray(np.asarray(small.convert("L")).astype(np.uint16) * 257).save(folder / "deep.png")
     Image.new("RGB", (1, 1), (9, 9, 9)).save(folder / "tiny.png")
     Image.new("RGB", (3000, 1)).save(folder / "line.png")
-    photo.resize((6000, 5000)).save(folder / "large.jpg")
+    sample.resize((6000, 5000)).save(folder / "large.jpg")
     whole = (SAMPLES / "astronaut.jpg").read_bytes()
     (folder / "cut.jpg").write_bytes(whole[: len(whole) // 3])
     png = (folder / "grey.png").read_bytes()
     (folder / "cut.png").write_bytes(png[: len(png) // 3])
     (folder / "empty.jpg").write_bytes(b"")
-    (folder / "text.jpg").write_text("I am not a picture")
+    (folder / "text.jpg").write_text("I am not an image")
     header = struct.pack(">I4sIIBBBBB", 13, b"IHDR", 90000, 90000, 8, 2, 0, 0, 0)
     (folder / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + b"\0" * 64)
     (folder / "broken.mp4").write_bytes(b"\0" * 100)
     return folder, {"cut.jpg", "cut.png", "empty.jpg", "text.jpg", "huge.png", "broken.mp4"}
 
 
-def test_bad_pictures_are_named_and_the_others_done(bad_folder, tmp_path):
+def test_bad_images_are_named_and_the_others_done(bad_folder, tmp_path):
     folder, bad = bad_folder
     done = lithepose("predict", folder, "--out", tmp_path / "drawn")
     assert done.returncode == 1, done.stderr
@@ -252,7 +252,7 @@ def test_one_missing_file_does_not_stop_the_others(tmp_path):
         (["export", SAMPLES / "camera.jpg", "--options", "{3}"], "{3}"),
         (["export", SAMPLES / "camera.jpg"], "camera.jpg"),
         (["export", SAMPLES / "camera.jpg", "--network", "lithium"], "lithium"),
-        (["demo", "--out", "picture.docx"], "picture.docx"),
+        (["demo", "--out", "image.docx"], "image.docx"),
         (["dance"], "dance"),
         ([], "subcommand"),
     ],
@@ -266,21 +266,21 @@ def test_unusable_calls_exit_with_2_and_say_why(tmp_path, arguments, says):
 
 
 def test_what_is_there_already_is_not_lost(tmp_path):
-    photo = tmp_path / "own.jpg"
-    photo.write_bytes((SAMPLES / "camera.jpg").read_bytes())
-    (tmp_path / "own.tif").write_bytes(photo.read_bytes())
+    sample = tmp_path / "own.jpg"
+    sample.write_bytes((SAMPLES / "camera.jpg").read_bytes())
+    (tmp_path / "own.tif").write_bytes(sample.read_bytes())
     (tmp_path / "prev.jsonl").write_text("earlier\n")
-    before = photo.read_bytes()
+    before = sample.read_bytes()
     done = lithepose("predict", "own.jpg", "--json", "own.jpg", cwd=tmp_path)
     assert done.returncode == 2
     assert "own.jpg" in done.stderr
     assert lithepose("predict", "own.jpg", "--out", "own.jpg", "--json", "prev.jsonl", cwd=tmp_path).returncode == 2
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     assert lithepose("predict", "text.jpg", "--json", "prev.jsonl", cwd=tmp_path).returncode == 1
     assert (tmp_path / "prev.jsonl").read_text() == "earlier\n"
     assert lithepose("predict", "own.tif", "--json", "text.jpg", cwd=tmp_path).returncode == 2
     assert lithepose("predict", "own.tif", "--out", ".", cwd=tmp_path).returncode == 0
-    assert photo.read_bytes() == before
+    assert sample.read_bytes() == before
     assert (tmp_path / "own-2.jpg").exists()
 
 
@@ -294,8 +294,8 @@ def test_names_of_any_kind(tmp_path):
     assert {r["source"] for r in rows} == set(names)
 
 
-def test_evaluate_prints_what_the_results_file_gives(stick_photos, tmp_path):
-    data = stick_photos.parent / "sticks"
+def test_evaluate_prints_what_the_results_file_gives(stick_images, tmp_path):
+    data = stick_images.parent / "sticks"
     done = lithepose("evaluate", "lithe_paf", "--data", data, "--split", "train", "--json", tmp_path / "r.json")
     assert done.returncode == 0, done.stderr
     assert "AP50" in done.stdout
@@ -382,7 +382,7 @@ def test_benchmark_measures_stage_by_stage(tmp_path):
     (row,) = csv.DictReader(table.read_text().splitlines())
     assert (row["model"], row["input"]) == ("lithe_paf", "128x128")
     assert all(float(row[part]) > 0 for part in ("fit", "network", "decode", "draw", "whole"))
-    assert "photos/s" in done.stdout
+    assert "images/s" in done.stdout
     for arguments, says in (
         (("--rounds", 0), "1 or more rounds"),
         (("lithe_paf", "--binary"), "no model"),

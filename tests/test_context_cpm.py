@@ -72,7 +72,7 @@ def test_modules_are_close_to_those_of_the_paper(context, column, millions, bill
     assert abs(billions - paper) <= 0.01 + 1e-9
 
 
-def test_context_sees_the_whole_picture_and_the_baseline_does_not():
+def test_context_sees_the_whole_image_and_the_baseline_does_not():
     """The gradient of one cell of the second stage's map, over the first stage's features."""
     reach = {}
     for context in ("none", "unet"):

@@ -28,10 +28,10 @@ def crops(folder, config=STILL, **options):
 
 
 @pytest.mark.parametrize("config", [STILL, LIVELY])
-def test_joints_lie_on_the_drawn_figure(stick_photos, config):
+def test_joints_lie_on_the_drawn_figure(stick_images, config):
     """Stick figures are white lines on grey noise: at labelled joints the crop is bright."""
     config = replace(config, colour=0.0, grey=0.0, blur=0.0, mask_body=0.0)
-    samples = crops(stick_photos.parent, config)
+    samples = crops(stick_images.parent, config)
     batch = samples.batch(range(24))
     assert batch["image"].shape == (24, 3, 128, 96)
     seen = batch["visible"] > 0
@@ -42,26 +42,26 @@ def test_joints_lie_on_the_drawn_figure(stick_photos, config):
     assert (bright[number, at[:, 1], at[:, 0]] > 175).float().mean() > 0.95
 
 
-def test_a_sample_depends_on_its_number_alone(stick_photos):
-    one, two = crops(stick_photos.parent, LIVELY), crops(stick_photos.parent, LIVELY)
+def test_a_sample_depends_on_its_number_alone(stick_images):
+    one, two = crops(stick_images.parent, LIVELY), crops(stick_images.parent, LIVELY)
     a, b = one.batch([5, 6, 7]), two.batch([7])
     for name in ("image", "joints", "visible", "weight"):
         assert torch.equal(a[name][2], b[name][0]), name
     assert not torch.equal(a["image"][0], a["image"][1])
 
 
-def test_batches_come_in_order_and_are_split_between_processes(stick_photos):
-    samples = crops(stick_photos.parent)
+def test_batches_come_in_order_and_are_split_between_processes(stick_images):
+    samples = crops(stick_images.parent)
     numbers = [batch["number"] for batch in samples.batches(0, 10, 4)]
     assert numbers == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
     shares = [[batch["number"] for batch in samples.batches(0, 8, 4, rank, 2)] for rank in (0, 1)]
     assert shares == [[[0, 2], [4, 6]], [[1, 3], [5, 7]]]
 
 
-def test_some_batches_have_smaller_crops_and_processes_agree_on_them(stick_photos):
+def test_some_batches_have_smaller_crops_and_processes_agree_on_them(stick_images):
     shapes = [((128, 96), 0.5), ((96, 64), 0.5)]
     source = [Source("sticks")]
-    samples = CropSamples(source, stick_photos.parent, LITHE_HEAD, shapes, STILL, 3, stick_photos.parent / "cache")
+    samples = CropSamples(source, stick_images.parent, LITHE_HEAD, shapes, STILL, 3, stick_images.parent / "cache")
     sides = [[tuple(b["image"].shape[2:]) for b in samples.batches(0, 40, 4, rank, 2)] for rank in (0, 1)]
     assert sides[0] == sides[1]
     assert set(sides[0]) == {(128, 96), (96, 64)}
@@ -94,49 +94,49 @@ def test_weights_of_joints():
     assert joint_weights({}, joints, none, COCO_17.joints, LITHE_HEAD)[3:].tolist() == [0.0] * 14
 
 
-def test_images_are_decoded_once(stick_photos, monkeypatch):
-    first = crops(stick_photos.parent)
+def test_images_are_decoded_once(stick_images, monkeypatch):
+    first = crops(stick_images.parent)
 
     def refuse(*_):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("lithepose.annotations.Photos.image", refuse)
-    again = crops(stick_photos.parent)
+    monkeypatch.setattr("lithepose.annotations.Images.image", refuse)
+    again = crops(stick_images.parent)
     assert torch.equal(first.batch([1])["image"], again.batch([1])["image"])
 
 
-def test_large_images_are_cached_smaller_and_joints_move_along(stick_photos, monkeypatch):
-    whole = crops(stick_photos.parent).batch(range(8))
+def test_large_images_are_cached_smaller_and_joints_move_along(stick_images, monkeypatch):
+    whole = crops(stick_images.parent).batch(range(8))
     monkeypatch.setattr("lithepose.training.image_cache.LONGEST", 100)
-    small = crops(stick_photos.parent)
+    small = crops(stick_images.parent)
     assert small.sets[0].cache[0].shape == (80, 100, 3)
     assert small.sets[0].cache.original_size(0) == (200, 160)
     assert torch.allclose(small.batch(range(8))["joints"], whole["joints"], atol=0.05)
 
 
-def test_a_cut_cache_is_written_anew(stick_photos):
-    expected = crops(stick_photos.parent).batch([0])["image"]
-    (pixels,) = (stick_photos.parent / "cache").glob("*.bin")
+def test_a_cut_cache_is_written_anew(stick_images):
+    expected = crops(stick_images.parent).batch([0])["image"]
+    (pixels,) = (stick_images.parent / "cache").glob("*.bin")
     cut = pixels.read_bytes()[:-1]
     pixels.unlink()  # what is mapped into memory must not shrink
     pixels.write_bytes(cut)
-    assert torch.equal(crops(stick_photos.parent).batch([0])["image"], expected)
-    (index,) = (stick_photos.parent / "cache").glob("*.json")
+    assert torch.equal(crops(stick_images.parent).batch([0])["image"], expected)
+    (index,) = (stick_images.parent / "cache").glob("*.json")
     index.write_text("[")
-    assert torch.equal(crops(stick_photos.parent).batch([0])["image"], expected)
+    assert torch.equal(crops(stick_images.parent).batch([0])["image"], expected)
 
 
-def test_a_size_that_disagrees_is_named(stick_photos):
-    content = json.loads((stick_photos / "train.json").read_text())
+def test_a_size_that_disagrees_is_named(stick_images):
+    content = json.loads((stick_images / "train.json").read_text())
     content["images"][0] |= {"width": 160, "height": 200}
-    (stick_photos / "train.json").write_text(json.dumps(content))
+    (stick_images / "train.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"0\.png: has 200x160 pixels, but 160x200"):
-        crops(stick_photos.parent)
+        crops(stick_images.parent)
 
 
-def test_sources_without_people_are_named(stick_photos):
+def test_sources_without_people_are_named(stick_images):
     with pytest.raises(ValueError, match="nobody has what the recipe asks for"):
-        crops(stick_photos.parent, joints=18)
+        crops(stick_images.parent, joints=18)
 
 
 def detection(folder, config, **options):
@@ -145,9 +145,9 @@ def detection(folder, config, **options):
 
 
 @pytest.mark.parametrize("mosaic", [0.0, 1.0])
-def test_boxes_lie_around_the_drawn_figures(stick_photos, mosaic):
+def test_boxes_lie_around_the_drawn_figures(stick_images, mosaic):
     config = replace(AugmentConfig(), mosaic=mosaic, colour=0.0, grey=0.0, blur=0.0, whole_zoom=(0.7, 1.3))
-    batch = detection(stick_photos.parent, config).batch(range(16))
+    batch = detection(stick_images.parent, config).batch(range(16))
     assert batch["image"].shape == (16, 3, 128, 128)
     assert batch["count"].sum() > 10
     white = (batch["image"] > 225).all(1)
@@ -163,26 +163,26 @@ def test_boxes_lie_around_the_drawn_figures(stick_photos, mosaic):
     assert (white & ~inside).sum() == 0
 
 
-def test_crowds_are_masked_and_people_without_keypoints_are_not(stick_photos):
-    samples = detection(stick_photos.parent, STILL)
+def test_crowds_are_masked_and_people_without_keypoints_are_not(stick_images):
+    samples = detection(stick_images.parent, STILL)
     assert [len(p) for p in samples.sets[0].people] == [1, 2, 2, 2, 1, 2, 1, 2]
     assert [len(r) for r in samples.sets[0].ignore] == [1, 0, 0, 0, 0, 0, 0, 0]
 
 
-def test_people_whom_annotations_leave_out_are_masked(stick_photos):
+def test_people_whom_annotations_leave_out_are_masked(stick_images):
     left_out = {"sticks/train.json": [{"image_id": 3, "bbox": [1, 2, 3, 4], "score": s} for s in (0.9, 0.1)]}
-    (stick_photos.parent / "more.json").write_text(json.dumps(left_out))
-    samples = detection(stick_photos.parent, STILL, ignore="more.json")
+    (stick_images.parent / "more.json").write_text(json.dumps(left_out))
+    samples = detection(stick_images.parent, STILL, ignore="more.json")
     assert samples.sets[0].ignore[3].tolist() == [[1, 2, 3, 4]]
-    (stick_photos.parent / "more.json").write_text("{}")
+    (stick_images.parent / "more.json").write_text("{}")
     with pytest.raises(ValueError, match=r"no boxes for sticks/train\.json"):
-        detection(stick_photos.parent, STILL, ignore="more.json")
+        detection(stick_images.parent, STILL, ignore="more.json")
 
 
-def test_the_cache_reads_names_in_order(stick_photos):
-    from lithepose.annotations import Photos
+def test_the_cache_reads_names_in_order(stick_images):
+    from lithepose.annotations import ImageFiles
 
-    files = Photos(stick_photos)
-    cache = ImageCache(files, ["5.png", "2.png"], stick_photos / "cache")
+    files = ImageFiles(stick_images)
+    cache = ImageCache(files, ["5.png", "2.png"], stick_images / "cache")
     assert np.array_equal(cache[0], files.image("5.png"))
     assert np.array_equal(cache[1], files.image("2.png"))

@@ -20,7 +20,7 @@ EXTREMES = [COCO_17.joints.index(n) for n in ("left_ear", "left_wrist", "right_w
 
 @st.composite
 def crowds(draw) -> np.ndarray:
-    """One to four people in quarters of the picture, with joints anywhere in their quarter, some ends unseen."""
+    """One to four people in quarters of the image, with joints anywhere in their quarter, some ends unseen."""
     rng = np.random.default_rng(draw(st.integers(0, 1 << 32)))
     limbs = np.array([limb for limb in COCO_HEAD.limbs if max(limb) < 17])
     people = []

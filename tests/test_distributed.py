@@ -45,12 +45,12 @@ def torchrun(processes: int, *arguments: object) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_two_processes_train_as_one(stick_photos):
+def test_two_processes_train_as_one(stick_images):
     """Same samples, averaged gradients: the loss of ten steps is that of one process.
 
     With a network without BatchNorm, which in a fresh network of few samples enlarges rounding from step to step.
     """
-    folder = stick_photos.parent
+    folder = stick_images.parent
     (folder / "mine.toml").write_text(RECIPE)
     for processes in (1, 2):
         arguments = "train", folder / "mine.toml", "--data", folder, "--run", folder / f"run{processes}"

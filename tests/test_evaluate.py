@@ -27,42 +27,42 @@ from lithepose.skeleton import COCO_17, LITHE_HEAD, LSP_14, BoxHead
 from lithepose.topdown import TopDown
 
 
-def perfect(photo, shift: float = 0.0) -> list[dict]:
+def perfect(record, shift: float = 0.0) -> list[dict]:
     """Results that repeat the labels, moved by ``shift`` pixels."""
-    people = [a for a in photo.people if a["num_keypoints"]]
+    people = [a for a in record.people if a["num_keypoints"]]
     joints = np.array([a["keypoints"] for a in people], np.float32).reshape(-1, 17, 3)
     xy = joints[..., :2] + np.float32([shift, 0])
     n = len(people)
-    return Poses(xy, np.ones((n, 17), "f4"), np.full(n, 0.9, "f4"), COCO_17, (200, 160)).to_coco(photo.id)
+    return Poses(xy, np.ones((n, 17), "f4"), np.full(n, 0.9, "f4"), COCO_17, (200, 160)).to_coco(record.id)
 
 
-def test_perfect_results_have_ap_1_and_shifted_ones_the_ap_of_their_oks(stick_photos):
-    photos = KeypointSet.open(stick_photos).photos
-    scores = oks(photos, [r for p in photos for r in perfect(p)])
+def test_perfect_results_have_ap_1_and_shifted_ones_the_ap_of_their_oks(stick_images):
+    records = KeypointSet.open(stick_images).records
+    scores = oks(records, [r for p in records for r in perfect(p)])
     assert scores["AP"] == pytest.approx(1)
     assert scores["AR"] == pytest.approx(1)
     shift = 6.0
-    a = photos[0].people[0]
+    a = records[0].people[0]
     # Lin et al., COCO keypoint evaluation: mean of exp(-d^2 / (2 area (2 sigma)^2)).
     sigmas = np.array(COCO_17.sigmas)
     similarity = np.exp(-(shift**2) / (2 * a["area"] * (2 * sigmas) ** 2)).mean()
-    shifted = oks(photos, [r for p in photos for r in perfect(p, shift)])
+    shifted = oks(records, [r for p in records for r in perfect(p, shift)])
     passed = (np.arange(0.5, 1, 0.05) <= similarity).mean()
     assert 0 < passed < 1
     assert shifted["AP"] == pytest.approx(passed, abs=0.01)
 
 
 @pytest.mark.parametrize("noise", [0.0, 2.0, 6.0])
-def test_oks_is_that_of_pycocotools(stick_photos, noise):
+def test_oks_is_that_of_pycocotools(stick_images, noise):
     coco, cocoeval = pytest.importorskip("pycocotools.coco"), pytest.importorskip("pycocotools.cocoeval")
-    photos, rng = KeypointSet.open(stick_photos).photos, np.random.default_rng(0)
-    results = [r for p in photos for r in perfect(p)] * 2
+    records, rng = KeypointSet.open(stick_images).records, np.random.default_rng(0)
+    results = [r for p in records for r in perfect(p)] * 2
     for i, result in enumerate(results):
         joints = np.array(result["keypoints"]).reshape(17, 3)
         joints[:, :2] += rng.normal(0, noise, (17, 2))
         results[i] = result | {"keypoints": joints.ravel().tolist(), "score": float(rng.random())}
     truth = coco.COCO()
-    truth.dataset = json.loads((stick_photos / "val.json").read_text())
+    truth.dataset = json.loads((stick_images / "val.json").read_text())
     with contextlib.redirect_stdout(io.StringIO()):
         truth.createIndex()
         found = truth.loadRes([{k: v for k, v in r.items() if k != "bbox"} for r in results])
@@ -70,121 +70,121 @@ def test_oks_is_that_of_pycocotools(stick_photos, noise):
         oracle.evaluate()
         oracle.accumulate()
         oracle.summarize()
-    assert list(oks(photos, results).values()) == pytest.approx(oracle.stats.tolist(), abs=1e-6)
+    assert list(oks(records, results).values()) == pytest.approx(oracle.stats.tolist(), abs=1e-6)
     assert 0.01 < oracle.stats[0] < 1
 
 
-def test_nothing_found_scores_zero_and_sigmas_are_needed(stick_photos):
-    photos = KeypointSet.open(stick_photos).photos
-    assert set(oks(photos, []).values()) == {0.0}
+def test_nothing_found_scores_zero_and_sigmas_are_needed(stick_images):
+    records = KeypointSet.open(stick_images).records
+    assert set(oks(records, []).values()) == {0.0}
     with pytest.raises(ValueError, match="lsp14"):
-        oks(photos, [], LSP_14)
+        oks(records, [], LSP_14)
 
 
-def test_evaluate_reads_folders_and_archives_alike(stick_photos, tmp_path):
+def test_evaluate_reads_folders_and_archives_alike(stick_images, tmp_path):
     # Stick figures are hardly people: whatever looks a little like a joint shall do.
     model = Predictor("lithe_paf", threads=2, config=DecodeConfig(peak=0.02, joints=2))
     archive = tmp_path / "sticks.tar"
     with tarfile.open(archive, "w") as tar:
-        tar.add(stick_photos, "sticks")
-    one, two = evaluate(model, stick_photos), evaluate(model, archive)
+        tar.add(stick_images, "sticks")
+    one, two = evaluate(model, stick_images), evaluate(model, archive)
     assert one.scores == two.scores
     assert one.results == two.results
     assert one.results, "nobody is found, so nothing is compared"
     with tarfile.open(tmp_path / "packed.tar.gz", "w:gz") as tar:
-        tar.add(stick_photos, "sticks")
+        tar.add(stick_images, "sticks")
     with pytest.raises((ValueError, FileNotFoundError), match="packed"):
         KeypointSet.open(tmp_path / "packed.tar.gz")
 
 
-def test_wrong_data_sets_are_named(stick_photos, model):
+def test_wrong_data_sets_are_named(stick_images, model):
     with pytest.raises(FileNotFoundError, match=r"test\.json"):
-        KeypointSet.open(stick_photos, "test")
-    content = json.loads((stick_photos / "val.json").read_text())
+        KeypointSet.open(stick_images, "test")
+    content = json.loads((stick_images / "val.json").read_text())
     content["categories"][0]["keypoints"] = list(LSP_14.joints)
     for annotation in content["annotations"]:
         annotation["keypoints"] = annotation["keypoints"][: 3 * 14]
-    (stick_photos / "lsp.json").write_text(json.dumps(content))
+    (stick_images / "lsp.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="neck, head_top"):
-        evaluate(model, stick_photos, "lsp", "oks")
-    (stick_photos / "bad.json").write_text('{"images": []}')
+        evaluate(model, stick_images, "lsp", "oks")
+    (stick_images / "bad.json").write_text('{"images": []}')
     with pytest.raises(ValueError, match=r"bad\.json"):
-        KeypointSet.open(stick_photos, "bad")
-    whole = gzip.compress((stick_photos / "val.json").read_bytes())
-    (stick_photos / "cut.json.gz").write_bytes(whole[: len(whole) // 2])
+        KeypointSet.open(stick_images, "bad")
+    whole = gzip.compress((stick_images / "val.json").read_bytes())
+    (stick_images / "cut.json.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=r"cut\.json\.gz: not a COCO-keypoint json \(EOFError"):
-        KeypointSet.open(stick_photos / "cut.json.gz")
-    (stick_photos / "latin.json").write_bytes(b'{"images": "M\xfcller' + b" " * 10000 + b'"}')
+        KeypointSet.open(stick_images / "cut.json.gz")
+    (stick_images / "latin.json").write_bytes(b'{"images": "M\xfcller' + b" " * 10000 + b'"}')
     with pytest.raises(ValueError, match=r"latin\.json") as caught:
-        KeypointSet.open(stick_photos, "latin")
+        KeypointSet.open(stick_images, "latin")
     assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize("keypoints", [[1, 2, 2] * 16, [1, 2, None] * 17])
-def test_annotations_with_wrong_keypoints_are_named(stick_photos, keypoints):
-    content = json.loads((stick_photos / "val.json").read_text())
+def test_annotations_with_wrong_keypoints_are_named(stick_images, keypoints):
+    content = json.loads((stick_images / "val.json").read_text())
     content["annotations"][3]["keypoints"] = keypoints
-    (stick_photos / "odd.json").write_text(json.dumps(content))
+    (stick_images / "odd.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=rf"odd\.json.*annotation {content['annotations'][3]['id']}: .* 51 numbers"):
-        KeypointSet.open(stick_photos, "odd")
+        KeypointSet.open(stick_images, "odd")
 
 
-def test_an_archive_that_is_cut_off_is_told_from_a_packed_one(stick_photos, tmp_path):
+def test_an_archive_that_is_cut_off_is_told_from_a_packed_one(stick_images, tmp_path):
     archive = tmp_path / "sticks.tar"
     with tarfile.open(archive, "w") as tar:
-        tar.add(stick_photos, "sticks")
+        tar.add(stick_images, "sticks")
     archive.write_bytes(archive.read_bytes()[:-20000])
     with pytest.raises(ValueError, match="cut off"):
         KeypointSet.open(archive)
     with tarfile.open(tmp_path / "sticks.tar.gz", "w:gz") as tar:
-        tar.add(stick_photos, "sticks")
+        tar.add(stick_images, "sticks")
     with pytest.raises(ValueError, match=r"sticks\.tar\.gz: compressed archive"):
         open_dataset(tmp_path / "sticks.tar.gz")
 
 
-@pytest.mark.parametrize(("option", "name"), [("--json", "val.json"), ("--curve", "photo")])
-def test_evaluate_writes_over_nothing_that_it_reads(stick_photos, capsys, option, name):
-    photo = open_dataset(stick_photos).photos[0].file_name
-    path = next(stick_photos.rglob(photo)) if name == "photo" else stick_photos / name
+@pytest.mark.parametrize(("option", "name"), [("--json", "val.json"), ("--curve", "image")])
+def test_evaluate_writes_over_nothing_that_it_reads(stick_images, capsys, option, name):
+    sample = open_dataset(stick_images).records[0].file_name
+    path = next(stick_images.rglob(sample)) if name == "image" else stick_images / name
     before = path.read_bytes()
-    call = ["evaluate", "lithe_paf", "--data", str(stick_photos), "--metric", "pck", option, str(path)]
+    call = ["evaluate", "lithe_paf", "--data", str(stick_images), "--metric", "pck", option, str(path)]
     assert main(call) == 2
     assert "is one of the files to read" in capsys.readouterr().err
     assert path.read_bytes() == before
 
 
-def test_the_split_decides_between_photos_of_the_same_name(stick_photos):
-    content = json.loads((stick_photos / "val.json").read_text())
+def test_the_split_decides_between_images_of_the_same_name(stick_images):
+    content = json.loads((stick_images / "val.json").read_text())
     name = Path(content["images"][0]["file_name"]).name
     content["images"][0]["file_name"] = name
-    (stick_photos / "other.json").write_text(json.dumps(content))
+    (stick_images / "other.json").write_text(json.dumps(content))
     for split, grey in (("train", 10), ("other", 200)):
-        (stick_photos / split).mkdir()
-        cv2.imwrite(str(stick_photos / split / name), np.full((8, 8, 3), grey, np.uint8))
-    files = KeypointSet.open(stick_photos, "other").files
+        (stick_images / split).mkdir()
+        cv2.imwrite(str(stick_images / split / name), np.full((8, 8, 3), grey, np.uint8))
+    files = KeypointSet.open(stick_images, "other").files
     assert (files.image(name) == 200).all()
-    (stick_photos / "third.json").write_text(json.dumps(content))
+    (stick_images / "third.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=name):
-        KeypointSet.open(stick_photos, "third").files.read(name)
+        KeypointSet.open(stick_images, "third").files.read(name)
 
 
-def test_keypoints_are_counted_where_the_number_is_missing(stick_photos):
-    content = json.loads((stick_photos / "val.json").read_text())
+def test_keypoints_are_counted_where_the_number_is_missing(stick_images):
+    content = json.loads((stick_images / "val.json").read_text())
     for annotation in content["annotations"]:
         del annotation["num_keypoints"]
-    (stick_photos / "bare.json").write_text(json.dumps(content))
-    counted, said = (KeypointSet.open(stick_photos, s).photos for s in ("bare", "val"))
+    (stick_images / "bare.json").write_text(json.dumps(content))
+    counted, said = (KeypointSet.open(stick_images, s).records for s in ("bare", "val"))
     assert [[a["num_keypoints"] for a in p.people] for p in counted] == [
         [a["num_keypoints"] for a in p.people] for p in said
     ]
 
 
-def test_a_skeleton_that_names_no_joint_is_told_with_its_file(stick_photos):
-    content = json.loads((stick_photos / "val.json").read_text())
+def test_a_skeleton_that_names_no_joint_is_told_with_its_file(stick_images):
+    content = json.loads((stick_images / "val.json").read_text())
     content["categories"][0]["skeleton"] = [[1, 99]]
-    (stick_photos / "odd.json").write_text(json.dumps(content))
+    (stick_images / "odd.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"odd\.json"):
-        KeypointSet.open(stick_photos, "odd")
+        KeypointSet.open(stick_images, "odd")
 
 
 class Labels:
@@ -193,7 +193,7 @@ class Labels:
     info = ModelInfo("labels", BoxHead(), 8, 200)
 
     def __init__(self, dataset, first=0, more=()):
-        self.people = [[p["bbox"] for p in photo.people if not p.get("iscrowd")][first:] for photo in dataset.photos]
+        self.people = [[p["bbox"] for p in record.people if not p.get("iscrowd")][first:] for record in dataset.records]
         self.more, self.calls = list(more), 0
 
     def __call__(self, images):
@@ -203,8 +203,8 @@ class Labels:
         return [Boxes(np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1), score)]
 
 
-def test_boxes_that_repeat_the_labels_are_perfect(stick_photos):
-    dataset = KeypointSet.open(stick_photos)
+def test_boxes_that_repeat_the_labels_are_perfect(stick_images):
+    dataset = KeypointSet.open(stick_images)
     scores = evaluate_boxes(PersonDetector(Labels(dataset)), dataset).scores
     assert scores["AP"] == pytest.approx(1)
     assert scores["recall, 96 to 192"] == 1
@@ -212,8 +212,8 @@ def test_boxes_that_repeat_the_labels_are_perfect(stick_photos):
     assert scores["false boxes an image"] == 0
 
 
-def test_missing_boxes_and_boxes_of_nobody_are_counted(stick_photos):
-    dataset = KeypointSet.open(stick_photos)
+def test_missing_boxes_and_boxes_of_nobody_are_counted(stick_images):
+    dataset = KeypointSet.open(stick_images)
     scores = evaluate_boxes(PersonDetector(Labels(dataset, first=1, more=[(2, 140, 15, 15)])), dataset).scores
     assert scores["false boxes an image"] == 1
     assert scores["recall, 96 to 192"] == pytest.approx(4 / 12)
@@ -222,14 +222,14 @@ def test_missing_boxes_and_boxes_of_nobody_are_counted(stick_photos):
     assert nothing["AP"] == 0
 
 
-def test_boxes_in_a_crowd_are_neither_right_nor_wrong(stick_photos):
-    dataset = KeypointSet.open(stick_photos)
-    dataset = replace(dataset, photos=dataset.photos[:1])  # whose crowd is at 150, 0, 40 x 40
+def test_boxes_in_a_crowd_are_neither_right_nor_wrong(stick_images):
+    dataset = KeypointSet.open(stick_images)
+    dataset = replace(dataset, records=dataset.records[:1])  # whose crowd is at 150, 0, 40 x 40
     scores = evaluate_boxes(PersonDetector(Labels(dataset, more=[(150, 0, 40, 40)])), dataset).scores
     assert scores["false boxes an image"] == 0
 
 
-def test_annotated_boxes_in_place_of_the_detectors(stick_photos):
+def test_annotated_boxes_in_place_of_the_detectors(stick_images):
     class Middle:
         """All joints in the middle of the crop."""
 
@@ -239,12 +239,12 @@ def test_annotated_boxes_in_place_of_the_detectors(stick_photos):
             xy = np.full((1, 17, 2), (95.5, 127.5), np.float32)
             return [Found(xy, np.full((1, 17), 0.9, "f4"), np.full(1, 0.9, "f4"))] * len(images)
 
-    dataset = KeypointSet.open(stick_photos)
+    dataset = KeypointSet.open(stick_images)
     detector = PersonDetector(Labels(dataset, first=9))  # which finds nobody
     model = TopDown(Predictor(Middle()), detector)
     assert evaluate(model, dataset).results == []
     done = evaluate(model, dataset, crop="boxes")
-    people = [p for photo in dataset.photos for p in photo.people if p["num_keypoints"]]
+    people = [p for record in dataset.records for p in record.people if p["num_keypoints"]]
     assert len(done.results) == len(people)
     for result, person in zip(done.results, people, strict=True):
         x, y, w, h = person["bbox"]

@@ -17,7 +17,7 @@ from lithepose.cli_networks import check_output
 from lithepose.estimator import makes_way
 from lithepose.frames import Failed, Frame, Input, expand, frames, shown
 from lithepose.poses import Poses
-from lithepose.sinks import PictureSink, ResultFile, VideoWriter
+from lithepose.sinks import ImageSink, ResultFile, VideoWriter
 from lithepose.skeleton import COCO_17
 
 SIZE = (64, 48)
@@ -36,7 +36,7 @@ def levels(path) -> list[int]:
 def folder(tmp_path):
     for name in ("b10.png", "b2.png", "a.JPG"):
         cv2.imwrite(str(tmp_path / name), np.zeros((4, 4, 3), np.uint8))
-    (tmp_path / "notes.txt").write_text("not a picture")
+    (tmp_path / "notes.txt").write_text("not an image")
     (tmp_path / "sub").mkdir()
     cv2.imwrite(str(tmp_path / "sub" / "c.png"), np.zeros((4, 4, 3), np.uint8))
     return tmp_path
@@ -50,7 +50,7 @@ def test_folders_and_patterns_in_natural_order(folder):
 
 def test_kinds_of_sources(folder):
     kinds = [i.kind for i in expand(["0", "rtsp://host/stream", str(folder / "b2.png")])]
-    assert kinds == ["live", "live", "picture"]
+    assert kinds == ["live", "live", "image"]
     for missing in ("gone.jpg", "gone*.jpg", "sub/*.jpg"):
         with pytest.raises(FileNotFoundError, match=r"gone|sub"):
             expand([str(folder / missing)])
@@ -90,7 +90,7 @@ def test_a_stream_by_its_address(tmp_path):
     assert [f.index for f in seen] == list(range(6))
     times = [f.time for f in seen]
     assert times == sorted(times)
-    sink = PictureSink(tmp_path / "drawn")
+    sink = ImageSink(tmp_path / "drawn")
     for frame in seen:
         name = sink.write(frame, frame.image).name
     sink.close()
@@ -129,8 +129,8 @@ def test_what_exists_is_a_path_whatever_its_name(folder, monkeypatch):
     (folder / "2024" / "._x.png").write_bytes(b"left by macOS")
     (folder / "8").write_bytes((folder / "b2.png").read_bytes())
     assert [(i.kind, i.source) for i in expand(["2024", "8", "9"])] == [
-        ("picture", str(Path("2024", "x.png"))),
-        ("picture", "8"),
+        ("image", str(Path("2024", "x.png"))),
+        ("image", "8"),
         ("live", "9"),
     ]
     for path in ("C://x.jpg", "12345"):
@@ -145,7 +145,7 @@ def test_a_file_of_unknown_suffix_is_tried_as_both(tmp_path):
     (tmp_path / "notes").write_text("neither")
     (failed,) = frames(expand([str(tmp_path / "notes")]))
     assert isinstance(failed, Failed)
-    assert "not a picture" in str(failed.error)
+    assert "not an image" in str(failed.error)
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "ts", "mp4"])
@@ -156,8 +156,8 @@ def test_sound_longer_than_the_video_is_no_damage(tmp_path, suffix):
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
         audio = container.add_stream("aac", rate=16000, layout="mono")
         for i in range(10):
-            picture = np.full((48, 64, 3), 20 * i, np.uint8)
-            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            image = np.full((48, 64, 3), 20 * i, np.uint8)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         for i in range(60):
             samples = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.float32), format="fltp", layout="mono")
             samples.sample_rate, samples.pts = 16000, 1600 * i
@@ -189,7 +189,7 @@ def test_a_stream_that_ends_by_itself_is_named(monkeypatch):
 
 
 def test_a_video_that_cannot_be_finished_is_kept_as_a_failure(tmp_path, monkeypatch):
-    sink, image = PictureSink(tmp_path), np.zeros((48, 64, 3), np.uint8)
+    sink, image = ImageSink(tmp_path), np.zeros((48, 64, 3), np.uint8)
     sink.write(Frame(image, "v.mp4", 0, 0.0, 10.0), image)
 
     def full(self):
@@ -201,7 +201,7 @@ def test_a_video_that_cannot_be_finished_is_kept_as_a_failure(tmp_path, monkeypa
 
 
 def test_names_that_differ_in_case_alone_are_numbered(tmp_path):
-    sink, image = PictureSink(tmp_path), np.zeros((4, 4, 3), np.uint8)
+    sink, image = ImageSink(tmp_path), np.zeros((4, 4, 3), np.uint8)
     assert [sink.write(Frame(image, s), image).name for s in ("a/X.png", "b/x.png")] == ["X.png", "x-2.png"]
 
 
@@ -305,10 +305,10 @@ def test_where_results_may_go_is_found_out_without_a_trace(tmp_path):
         check_output(tmp_path / "none" / "x.json", "--json")
 
 
-def test_a_picture_too_long_for_its_format_is_named(tmp_path):
+def test_a_image_too_long_for_its_format_is_named(tmp_path):
     frame = Frame(np.zeros((1, 70000, 3), np.uint8), "long.jpg")
     with pytest.raises(OSError, match=r"long\.jpg"):
-        PictureSink(tmp_path).write(frame, frame.image)
+        ImageSink(tmp_path).write(frame, frame.image)
 
 
 def test_uneven_frame_times_are_kept(tmp_path):
@@ -337,19 +337,19 @@ def test_a_damaged_video_gives_what_it_has_and_is_named(tmp_path):
     assert "text.mp4" in str(failed.error)
 
 
-def test_pictures_of_one_name_are_numbered_and_sources_kept(tmp_path):
+def test_images_of_one_name_are_numbered_and_sources_kept(tmp_path):
     image = np.zeros((8, 8, 3), np.uint8)
     source = tmp_path / "x.png"
     cv2.imwrite(str(source), image)
     before = source.read_bytes()
-    sink = PictureSink(tmp_path, [source])
+    sink = ImageSink(tmp_path, [source])
     names = [sink.write(Frame(image, s), image).name for s in (str(source), "other/x.png", "x.tif")]
     assert names == ["x-2.png", "x-3.png", "x.jpg"]
     assert source.read_bytes() == before
 
 
 def test_two_videos_become_two_files(tmp_path):
-    sink = PictureSink(tmp_path)
+    sink = ImageSink(tmp_path)
     image = np.zeros((48, 64, 3), np.uint8)
     for source in ("a/v.mp4", "b/v.mp4"):
         for i in range(3):
@@ -374,7 +374,7 @@ def test_a_film_at_an_address_loses_no_frames_and_a_camera_its_old_ones(tmp_path
 
 
 @pytest.mark.parametrize(
-    "address", ["http://localhost:x/p.jpg", "http://localhost:9/my photo.jpg", "http://localhost:9/ü.jpg"]
+    "address", ["http://localhost:x/p.jpg", "http://localhost:9/my image.jpg", "http://localhost:9/ü.jpg"]
 )
 def test_an_odd_address_is_a_failure_like_others(address):
     (failed,) = frames(expand([address]))

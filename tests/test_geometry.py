@@ -20,7 +20,7 @@ SHAPE = (64, 48)
 def test_points_come_back(box, point):
     crop = PersonCrop(640, 480, crop_matrix(box, SHAPE))
     xy = np.array(point)
-    assert np.allclose(crop.to_picture(crop.to_input(xy)), xy, atol=1e-6)
+    assert np.allclose(crop.to_image(crop.to_input(xy)), xy, atol=1e-6)
     assert np.allclose(crop.to_input(xy), apply(crop.matrix, xy))
     assert np.allclose(apply(invert(crop.matrix), apply(crop.matrix, xy)), xy, atol=1e-6)
 

@@ -22,9 +22,9 @@ def test_fit_and_back_is_the_identity(width, height, size, data):
     assert pixels.shape[0] % 64 == pixels.shape[1] % 64 == 0
     assert max(pixels.shape) < size + 64
     xy = np.array([data.draw(st.floats(-0.5, width - 0.5)), data.draw(st.floats(-0.5, height - 0.5))])
-    assert np.abs(back.to_picture(back.to_input(xy)) - xy).max() < 1e-6
+    assert np.abs(back.to_image(back.to_input(xy)) - xy).max() < 1e-6
     cells = to_cells(back.to_input(xy), 8)
-    assert np.abs(back.to_picture(from_cells(cells, 8)) - xy).max() < 1e-6
+    assert np.abs(back.to_image(from_cells(cells, 8)) - xy).max() < 1e-6
     assert (cells >= -0.5 - 1e-6).all()
     assert (cells <= np.array(pixels.shape[1::-1]) / 8 - 0.5 + 1e-6).all()
 
@@ -41,7 +41,7 @@ def test_fit_says_where_a_mark_went(width, height, x, y):
     weight = pixels[:h, :w, 0].astype(float) ** 2
     rows, columns = np.mgrid[:h, :w]
     found = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
-    assert np.abs(back.to_picture(found) - centre).max() < 0.5
+    assert np.abs(back.to_image(found) - centre).max() < 0.5
     assert (pixels[h:] == GREY).all()
     assert (pixels[:, w:] == GREY).all()
 
@@ -52,7 +52,7 @@ def encode(array: np.ndarray, suffix: str) -> bytes:
     return data.tobytes()
 
 
-def test_kinds_of_pictures_become_rgb():
+def test_kinds_of_images_become_rgb():
     rgb = np.zeros((4, 6, 3), np.uint8)
     rgb[..., 0] = 200
     assert (decode_image(encode(rgb[..., ::-1], ".png")) == rgb).all()
@@ -116,7 +116,7 @@ def test_arrays_of_every_kind():
         (np.broadcast_to(np.uint8(0), (20000, 20000, 3)), "20000x20000"),
     ],
 )
-def test_what_is_no_picture_is_refused(array, says):
+def test_what_is_no_image_is_refused(array, says):
     with pytest.raises(UnreadableImage, match=says):
         as_rgb(array)
 
@@ -124,7 +124,7 @@ def test_what_is_no_picture_is_refused(array, says):
 def test_broken_files_are_named(tmp_path):
     good = encode(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8), ".jpg")
     huge = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sIIBBBBB", 13, b"IHDR", 90000, 90000, 8, 2, 0, 0, 0) + b"\0" * 64
-    cases = {"empty.jpg": b"", "text.png": b"no picture", "cut.jpg": good[: len(good) // 2], "huge.png": huge}
+    cases = {"empty.jpg": b"", "text.png": b"no image", "cut.jpg": good[: len(good) // 2], "huge.png": huge}
     for name, data in cases.items():
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UnreadableImage, match=name):
@@ -135,12 +135,12 @@ def test_broken_files_are_named(tmp_path):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["png", "webp"])
-def test_transparency_turns_with_the_picture(tmp_path, orientation, suffix):
+def test_transparency_turns_with_the_image(tmp_path, orientation, suffix):
     """Upright: red, with the upper left quarter transparent; stored in each of EXIF's orientations."""
     upright = np.zeros((8, 12, 4), np.uint8)
     upright[..., 0] = upright[..., 3] = 255
     upright[:4, :6, 3] = 0
-    # What a viewer does to the stored picture, undone: 6 and 8 undo each other.
+    # What a viewer does to the stored image, undone: 6 and 8 undo each other.
     stored = turn(upright, {6: 8, 8: 6}.get(orientation, orientation))
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -162,12 +162,12 @@ def test_pil_images_of_any_mode(tmp_path):
 
 
 def test_a_jpeg_may_have_more_behind_it_but_must_have_its_end(tmp_path):
-    photo = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
+    sample = Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8))
     thumbnail = tmp_path / "small.jpg"
-    photo.resize((16, 16)).save(thumbnail)
-    exif = b"Exif\0\0" + thumbnail.read_bytes()  # its end marker is not the photo's
-    photo.save(tmp_path / "photo.jpg", exif=exif)
-    data = (tmp_path / "photo.jpg").read_bytes()
+    sample.resize((16, 16)).save(thumbnail)
+    exif = b"Exif\0\0" + thumbnail.read_bytes()  # its end marker is not the image's
+    sample.save(tmp_path / "image.jpg", exif=exif)
+    data = (tmp_path / "image.jpg").read_bytes()
     expected = decode_image(data)
     assert (decode_image(data + bytes(2 * len(data))) == expected).all()
     with pytest.raises(UnreadableImage, match="ends early"):

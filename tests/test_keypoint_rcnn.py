@@ -18,7 +18,7 @@ torchvision = pytest.importorskip("torchvision")
 
 
 def targets(n: int, h: int, w: int) -> list[dict[str, torch.Tensor]]:
-    """One large person a picture, all joints visible, on a diagonal."""
+    """One large person an image, all joints visible, on a diagonal."""
     box = torch.tensor([[4.0, 4.0, w - 4, h - 4]])
     step = torch.linspace(0.1, 0.9, 17)[:, None]
     joints = torch.cat([box[0, :2] + step * (box[0, 2:] - box[0, :2]), torch.full((17, 1), 2.0)], 1)
@@ -42,7 +42,7 @@ class TestExpanded(NetworkTester):
 
     def loss(self, net):
         torch.manual_seed(0)
-        return sum(net.train()(self.picture(-1), targets(*self.sizes[-1])).values())
+        return sum(net.train()(self.image(-1), targets(*self.sizes[-1])).values())
 
     def shapes(self, net, n, h, w):
         return [(5, 4), (5, 17, 3)] * n
@@ -143,7 +143,7 @@ def test_predictor_takes_its_people(tmp_path):
     net = build("keypoint_rcnn", **options)
     save_weights(tmp_path / "w.safetensors", Average(net, 0.9))
     export_weights(tmp_path / "w.safetensors", tmp_path / "w.onnx", "keypoint_rcnn", options)
-    pictures = [np.random.default_rng(i).integers(0, 255, (50, 70, 3), np.uint8) for i in range(2)]
-    for poses in Predictor(tmp_path / "w.onnx")(pictures):
+    images = [np.random.default_rng(i).integers(0, 255, (50, 70, 3), np.uint8) for i in range(2)]
+    for poses in Predictor(tmp_path / "w.onnx")(images):
         assert len(poses) <= 3
         assert (poses.xy[poses.found] <= (69, 49)).all()

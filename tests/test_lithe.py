@@ -75,11 +75,11 @@ def test_a_drawn_joint_comes_back_within_a_tenth_of_a_pixel_of_the_image(sigma):
         crop = PersonCrop(640, 480, crop_matrix(box, (256, 192)))
         inside = rng.uniform((0, 0), (191, 255), (17, 2))
         inside[:4] = (0, 0), (191, 255), (0.3, 254.6), (95.5, 127.5)  # corners, and between cells
-        image = crop.to_picture(inside)
+        image = crop.to_image(inside)
         joints = torch.from_numpy(crop.to_input(image)[None]).float()
         maps = gaussian_targets(joints, torch.ones(1, 17), head, (64, 48))
         xy, score = joints_from_heatmaps(maps, 4, sigma)
-        found = crop.to_picture(xy[0].numpy())
+        found = crop.to_image(xy[0].numpy())
         # A pixel of the crop where that is larger than one of the image.
         assert np.abs(found - image).max() < 0.1 / min(crop.scale_x, 1.0)
         assert score.min() > 0.85

@@ -1,4 +1,4 @@
-"""The worked example of docs/own-data.md, on generated pictures: its recipe and its commands, as they stand there."""
+"""The worked example of docs/own-data.md, on generated images: its recipe and its commands, as they stand there."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def block(language: str) -> str:
 
 def star(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """A core and four limbs, each with a dot of its own colour, on noise."""
-    picture = rng.integers(60, 110, (120, 160, 3)).astype(np.uint8)
+    image = rng.integers(60, 110, (120, 160, 3)).astype(np.uint8)
     core = rng.uniform((50, 45), (110, 75))
     spread = rng.uniform(0.8, 1.1, (4, 1)) * 34
     angles = np.radians([-45, -135, 45, 135]) + rng.normal(0, 0.15, 4)
     tips = core + spread * np.stack([np.cos(angles), np.sin(angles)], 1)
     joints = np.concatenate([core[None], tips])
     for tip in tips:
-        cv2.line(picture, core.astype(int).tolist(), tip.astype(int).tolist(), (150, 150, 150), 3)
+        cv2.line(image, core.astype(int).tolist(), tip.astype(int).tolist(), (150, 150, 150), 3)
     for joint, colour in zip(joints, COLOURS, strict=True):
-        cv2.circle(picture, joint.astype(int).tolist(), 5, colour, -1)
-    return picture, joints
+        cv2.circle(image, joint.astype(int).tolist(), 5, colour, -1)
+    return image, joints
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def mine(tmp_path: Path) -> Path:
     for split, count in (("train", 60), ("val", 20)):
         images, annotations = [], []
         for i in range(count):
-            picture, joints = star(rng)
+            image, joints = star(rng)
             name = f"{split}-{i}.png"
             (tmp_path / "mine").mkdir(exist_ok=True)
-            cv2.imwrite(str(tmp_path / "mine" / name), picture)
+            cv2.imwrite(str(tmp_path / "mine" / name), image)
             low, high = joints.min(0) - 5, joints.max(0) + 5
             images.append({"id": i, "file_name": name, "width": 160, "height": 120})
             annotations.append(
@@ -80,8 +80,8 @@ def test_the_worked_example(mine):
     found = [person for row in rows for person in row["people"]]
     assert len(found) > 60
     assert len(list((mine / "drawn").glob("*.png"))) + len(list((mine / "drawn").glob("*.jpg"))) == 80
-    picture = cv2.imread(str(next((mine / "drawn").glob("val-0.*"))))
-    assert np.abs(picture.astype(int) - cv2.imread(str(mine / "mine" / "val-0.png"))).sum() > 1000
+    image = cv2.imread(str(next((mine / "drawn").glob("val-0.*"))))
+    assert np.abs(image.astype(int) - cv2.imread(str(mine / "mine" / "val-0.png"))).sum() > 1000
     predict = [sys.executable, "-m", "lithepose", "predict", "mine/val-0.png", "--model", "mine.onnx"]
     assert subprocess.run([*predict, "--flip"], cwd=mine, capture_output=True, timeout=100, check=False).returncode == 0
     done = subprocess.run([*predict, "--format", "coco"], cwd=mine, capture_output=True, timeout=100, check=False)

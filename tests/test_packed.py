@@ -134,11 +134,11 @@ def margin(net: BinaryPaf, image: np.ndarray) -> float:
 
 
 def test_the_whole_network_is_torchs(packed):
-    """Rounding in the float front turns a sign now and then, so look at the picture where none is near to turning."""
+    """Rounding in the float front turns a sign now and then, so look at the image where none is near to turning."""
     path, net, info, difference = packed
     assert difference < 1e-5
-    pictures = [np.random.default_rng(i).integers(0, 256, (1, 64, 64, 3), np.uint8) for i in range(24)]
-    image = max(pictures, key=lambda picture: margin(net, picture))
+    images = [np.random.default_rng(i).integers(0, 256, (1, 64, 64, 3), np.uint8) for i in range(24)]
+    image = max(images, key=lambda image: margin(net, image))
     (expected,) = TorchRuntime(net, info)(image)
     assert 0.1 < np.abs(expected.heatmaps).max() < 2
     for threads in (1, 2):
@@ -149,7 +149,7 @@ def test_the_whole_network_is_torchs(packed):
         assert np.array_equal(got.peak_cell[sure], expected.peak_cell[sure])
 
 
-def test_a_batch_is_its_pictures(packed):
+def test_a_batch_is_its_images(packed):
     runtime = PackedRuntime(packed[0], 3)
     images = np.random.default_rng(0).integers(0, 256, (2, 64, 96, 3), np.uint8)
     for one, alone in zip(runtime(images), [runtime(image[None])[0] for image in images], strict=True):
@@ -202,22 +202,22 @@ def test_wrong_files_are_told(packed, tmp_path, capsys):
     path = packed[0]
     copy = tmp_path / "copy.safetensors"
     shutil.copy(path, copy)
-    picture = str(SAMPLES / "astronaut.jpg")
+    image = str(SAMPLES / "astronaut.jpg")
 
     def says(*arguments: object) -> str:
         assert main([str(a) for a in arguments]) == 2
         return capsys.readouterr().err.replace("\n", " ")
 
     weights = path.with_name("weights.safetensors")
-    assert "no such file; copy.safetensors needs it" in says("predict", picture, "--model", copy)
+    assert "no such file; copy.safetensors needs it" in says("predict", image, "--model", copy)
     (tmp_path / "small-front.onnx").write_bytes(b"another")
-    assert "of another network" in says("predict", picture, "--model", copy)
-    assert "`lithepose pack` makes one" in says("predict", picture, "--model", weights)
+    assert "of another network" in says("predict", image, "--model", copy)
+    assert "`lithepose pack` makes one" in says("predict", image, "--model", weights)
     copy.write_bytes(b"no safetensors")
-    assert "not a safetensors file" in says("predict", picture, "--model", copy)
-    assert "no such model file" in says("predict", picture, "--model", tmp_path / "none.safetensors")
+    assert "not a safetensors file" in says("predict", image, "--model", copy)
+    assert "no such model file" in says("predict", image, "--model", tmp_path / "none.safetensors")
     save_arrays({}, copy, {"lithepose-packed": json.dumps({"format": 0})})
-    assert "form 0 instead of 2" in says("predict", picture, "--model", copy)
+    assert "form 0 instead of 2" in says("predict", image, "--model", copy)
     assert "another .safetensors" in says("pack", weights, "--out", weights)
     assert "another .safetensors" in says("pack", weights, "--out", tmp_path / "x.onnx")
     assert "no such weights" in says("pack", tmp_path / "none.safetensors")

@@ -61,13 +61,13 @@ class Fixed:
 
 @pytest.fixture
 def marked(tmp_path: Path) -> Path:
-    """Photos of one or two people; each person's left joints lie at one red dot and the right ones at a green dot."""
+    """Images of one or two people; each person's left joints lie at one red dot and the right ones at a green dot."""
     images, annotations = [], []
     for i, corners in enumerate(([(8, 8)], [(8, 8), (70, 8)])):
-        photo = np.zeros((64, 64 * len(corners), 3), np.uint8)
+        sample = np.zeros((64, 64 * len(corners), 3), np.uint8)
         for x, y in corners:
             red, green = (x + 30, y + 10), (x + 8, y + 36)
-            photo[red[1], red[0], 2], photo[green[1], green[0], 1] = 255, 255  # BGR
+            sample[red[1], red[0], 2], sample[green[1], green[0], 1] = 255, 255  # BGR
             joints = [(*(green if "right" in name else red), 2) for name in FLIC_11.joints]
             low, high = np.minimum(red, green), np.maximum(red, green)
             annotations.append(
@@ -79,8 +79,8 @@ def marked(tmp_path: Path) -> Path:
                     "area": 500,
                 }
             )
-        cv2.imwrite(str(tmp_path / f"{i}.png"), photo)
-        images.append({"id": i, "file_name": f"{i}.png", "width": photo.shape[1], "height": 64})
+        cv2.imwrite(str(tmp_path / f"{i}.png"), sample)
+        images.append({"id": i, "file_name": f"{i}.png", "width": sample.shape[1], "height": 64})
     content = {
         "images": images,
         "annotations": annotations,
@@ -119,7 +119,7 @@ def test_the_crop_around_joints_leaves_out_those_that_the_network_lacks(marked):
     assert sides == [pytest.approx(26 * MARGIN)] * 3  # from the red dot to the green one
     sides.clear()
     evaluate(Looking(Fixed()), marked)
-    assert sides == [64, *[pytest.approx(26 * MARGIN)] * 2]  # the one who is alone in the photo: all of it
+    assert sides == [64, *[pytest.approx(26 * MARGIN)] * 2]  # the one who is alone in the image: all of it
     with pytest.raises(ValueError, match="crop 'whole'"):
         evaluate(Looking(Fixed()), marked, crop="whole")
     with pytest.raises(ValueError, match="one person"):
@@ -163,7 +163,7 @@ def test_many_person_networks_are_measured_by_the_nearest(marked):
         info = ModelInfo("everybody", COCO_HEAD, 64, 64, single=True)
 
         def __call__(self, images: np.ndarray) -> list[Found]:
-            truth = [p for photo in open_dataset(marked).photos for p in photo.people]
+            truth = [p for record in open_dataset(marked).records for p in record.people]
             xy = np.zeros((len(truth), 17, 2), np.float32)
             for row, person in zip(xy, truth, strict=True):
                 joints = np.array(person["keypoints"]).reshape(-1, 3)[:, :2]
@@ -173,7 +173,7 @@ def test_many_person_networks_are_measured_by_the_nearest(marked):
             return [Found(xy, score, score[:, 0])]
 
     done = evaluate(Predictor(Everybody(), size=128), marked, metric="pck")
-    assert done.scores["PCK@0.2"] > 0.6  # the first photo, half as wide, is enlarged and so are its joints
+    assert done.scores["PCK@0.2"] > 0.6  # the first image, half as wide, is enlarged and so are its joints
 
 
 def test_mirrored_maps_are_the_maps_of_the_mirror_image():
@@ -233,12 +233,12 @@ def test_mirrored_coordinates():
 
 
 def test_scales_are_averaged_where_they_lie():
-    """A Gaussian seen at three sizes of the input keeps its place in the picture."""
-    photo = np.zeros((96, 128, 3), np.uint8)
+    """A Gaussian seen at three sizes of the input keeps its place in the image."""
+    sample = np.zeros((96, 128, 3), np.uint8)
     at = np.array([70.3, 41.8])
     results = []
     for size in (128, 96, 192):
-        pixels, back = fit(photo, size, 16)
+        pixels, back = fit(sample, size, 16)
         h, w = pixels.shape[0] // 4, pixels.shape[1] // 4
         cells = (back.to_input(at) - 1.5) / 4
         rows, columns = np.mgrid[:h, :w]
@@ -250,7 +250,7 @@ def test_scales_are_averaged_where_they_lie():
     weight = np.maximum(merged.heatmaps[0] - 0.3, 0)
     rows, columns = np.mgrid[: weight.shape[0], : weight.shape[1]]
     centre = np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
-    assert results[0][1].to_picture(centre * 4 + 1.5) == pytest.approx(at, abs=0.4)
+    assert results[0][1].to_image(centre * 4 + 1.5) == pytest.approx(at, abs=0.4)
 
 
 def test_flip_test_of_the_default_network_helps_or_does_little(astronaut):

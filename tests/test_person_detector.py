@@ -28,7 +28,7 @@ class TestPersonDetector(NetworkTester):
             return list(net.eval()(x))
 
     def loss(self, net):
-        logits, boxes = net.train()(self.picture(-1))
+        logits, boxes = net.train()(self.image(-1))
         return logits.square().mean() + boxes.square().mean()
 
     def shapes(self, net, n, h, w):

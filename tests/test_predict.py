@@ -17,7 +17,7 @@ def test_the_embedded_model_finds_the_astronaut(model, astronaut):
     poses = model(astronaut)
     assert poses.joints == COCO_17.joints
     assert poses.size == (512, 512)
-    # Read off the photo by eye.
+    # Read off the image by eye.
     for joint, place in {"nose": (226, 122), "left_eye": (247, 102), "right_eye": (204, 102)}.items():
         assert np.hypot(*(poses.xy[0, COCO_17.joints.index(joint)] - place)) < 20, joint
 
@@ -25,25 +25,25 @@ def test_the_embedded_model_finds_the_astronaut(model, astronaut):
 def test_paths_arrays_and_pil_images_agree(model, astronaut):
     path = SAMPLES / "astronaut.jpg"
     expected = model(astronaut)
-    for picture in (
+    for image in (
         path,
         str(path),
         Image.fromarray(astronaut),
         np.dstack([astronaut, np.full((512, 512), 255, "u1")]),
     ):
-        assert np.array_equal(model(picture).xy, expected.xy, equal_nan=True)
+        assert np.array_equal(model(image).xy, expected.xy, equal_nan=True)
 
 
 def test_a_batch_is_as_one_by_one(model, astronaut):
-    pictures = [astronaut, astronaut[:, :300], astronaut[::-1].copy()]
-    for one, many in zip(map(model, pictures), model(pictures), strict=True):
+    images = [astronaut, astronaut[:, :300], astronaut[::-1].copy()]
+    for one, many in zip(map(model, images), model(images), strict=True):
         assert len(one) == len(many)
         assert np.allclose(one.xy, many.xy, atol=0.05, equal_nan=True)
     assert model([]) == []
 
 
 def test_size_does_not_change_the_answer(model, astronaut):
-    """Pixels of the picture are meant: a photo twice as large has its joints twice as far."""
+    """Pixels of the image are meant: an image twice as large has its joints twice as far."""
     large = np.asarray(Image.fromarray(astronaut).resize((1024, 1024), Image.Resampling.BICUBIC))
     small, big = model(astronaut), model(large)
     ratio = (big.xy[0, NOSE] + 0.5) / (small.xy[0, NOSE] + 0.5)
@@ -100,7 +100,7 @@ def test_stream(model, tmp_path):
         list(model.stream(tmp_path / "bad.jpg"))
 
 
-def test_what_is_no_picture(model):
+def test_what_is_no_image(model):
     with pytest.raises(UnreadableImage, match="shape"):
         model(np.zeros((3, 3, 7), np.uint8))
     with pytest.raises(ValueError, match="nonsense"):
@@ -115,7 +115,7 @@ def test_drawing():
         xy[0, COCO_17.joints.index(joint)], score[0, COCO_17.joints.index(joint)] = place, 0.5
     poses = Poses(xy, score, np.ones(1, np.float32), COCO_17, (100, 100))
     drawn = lithepose.draw(image, poses)
-    assert not image.any(), "the picture that was given stays as it was"
+    assert not image.any(), "the image that was given stays as it was"
     red, _, blue = drawn[20, 50].astype(int)
     assert red > blue + 50, "a left limb is warm"
     assert drawn[50, 80].any()

@@ -126,18 +126,18 @@ def test_completed_people_are_the_same_people(model, astronaut):
     more = guessed.found & ~found.found
     assert more.any()
     assert guessed.score[more].max() < DecodeConfig().peak / 2 + 1e-6
-    # She is seen to the waist: her feet would be below the picture, and are not drawn on its edge.
+    # She is seen to the waist: her feet would be below the image, and are not drawn on its edge.
     assert (guessed.xy[more][:, 1] < astronaut.shape[0] - 1).any()
     feet = guessed.found[0, [JOINTS["left_ankle"], JOINTS["right_ankle"]]]
     assert not feet.any()
     assert not model.config.complete, "the first predictor was changed"
 
 
-def test_guesses_count_in_evaluation_unless_told_otherwise(stick_photos):
+def test_guesses_count_in_evaluation_unless_told_otherwise(stick_images):
     model = Predictor("lithe_paf", threads=1, config=DecodeConfig(peak=0.02, joints=2, complete=True))
 
     def joints(complete: bool) -> np.ndarray:
-        done = evaluate(model, stick_photos, complete=complete)
+        done = evaluate(model, stick_images, complete=complete)
         return np.array([result["keypoints"] for result in done.results]).reshape(-1, 17, 3)
 
     plain, full = joints(False), joints(True)

@@ -72,9 +72,9 @@ def test_marks():
     assert (drawn[30, 17] == 255).all()
     assert (drawn[30, 42] == (0, 0, 255)).all()
     assert (drawn[10, 10] == 90).all()
-    photo = np.zeros((80, 96, 3), np.uint8)
-    photo[40:48, 16:24] = 255
-    assert find_joint(Known(), photo, 0) == (19.5, 43.5)
+    sample = np.zeros((80, 96, 3), np.uint8)
+    sample[40:48, 16:24] = 255
+    assert find_joint(Known(), sample, 0) == (19.5, 43.5)
 
 
 def test_drawn_where_the_windows_were():

@@ -54,7 +54,7 @@ def test_mirroring_twice_is_the_identity(seed):
 
 @settings(max_examples=60)
 @given(seed=st.integers(0, 1 << 32), stretch=st.floats(0.7, 1.5))
-def test_picture_and_joints_move_together(seed, stretch):
+def test_image_and_joints_move_together(seed, stretch):
     """A bright dot under a joint is under it still after any placement."""
     rng = np.random.default_rng(seed)
     place = rng.uniform(30, 90, 2)
@@ -66,15 +66,15 @@ def test_picture_and_joints_move_together(seed, stretch):
     assert 0 < x < 127
     assert 0 < y < 127
     weight = np.abs(augment.warp(image, matrix, (128, 128))[..., 0].astype(float)) ** 3
-    weight[weight < 160**3] = 0  # the grey beside the photo
+    weight[weight < 160**3] = 0  # the grey beside the image
     if weight.any():
         rows, columns = np.mgrid[:128, :128]
         found = (columns * weight).sum() / weight.sum(), (rows * weight).sum() / weight.sum()
         assert np.hypot(found[0] - x, found[1] - y) < 1
 
 
-def test_samples_depend_on_their_number_alone(stick_photos):
-    one, two = samples(stick_photos), samples(stick_photos)
+def test_samples_depend_on_their_number_alone(stick_images):
+    one, two = samples(stick_images), samples(stick_images)
     first, again = one[3], two[3]
     assert first.keys() == again.keys()
     assert all(torch.equal(first[k], again[k]) for k in first if k != "number")
@@ -83,9 +83,9 @@ def test_samples_depend_on_their_number_alone(stick_photos):
     assert shapes == [(3, 128, 128), (18, 16, 16), (38, 16, 16), (18, 16, 16), (19, 16, 16)]
 
 
-def test_samples_decode_to_people_in_the_picture(stick_photos):
+def test_samples_decode_to_people_in_the_image(stick_images):
     """Through placement, mirroring and maps: what decode finds lies on the white figures."""
-    data = samples(stick_photos, mosaic=0, mask_body=0, colour=0, blur=0, grey=0, rotate_share=0, whole=1)
+    data = samples(stick_images, mosaic=0, mask_body=0, colour=0, blur=0, grey=0, rotate_share=0, whole=1)
     hits, people = [], 0
     for i in range(12):
         item = data[i]
@@ -152,31 +152,31 @@ def test_masked_cells_and_channels_do_not_count():
     assert (gradient[:, 2:] != 0).all()
 
 
-def test_one_person_samples_show_one_person(stick_photos):
+def test_one_person_samples_show_one_person(stick_images):
     head = head_of("split_stream", COCO_17)
     config = AugmentConfig(
         whole=0, person=(90.0, 90.0), jitter=0, flip=0, rotate_share=0, colour=0, mask_body=0, blur=0
     )
-    data = PoseSamples([Source("sticks")], stick_photos.parent, head, 128, config, 3)
+    data = PoseSamples([Source("sticks")], stick_images.parent, head, 128, config, 3)
     for i in range(8):
         item = data[i]
         assert item["fields"].shape == (0, 32, 32)
         for heatmap in item["heatmaps"]:
             _, blobs = cv2.connectedComponents((heatmap.numpy() > 0.1).astype(np.uint8))
             assert blobs.max() == 1
-    coordinates = PoseSamples([Source("sticks")], stick_photos.parent, head, 128, config, 3, "xy")
+    coordinates = PoseSamples([Source("sticks")], stick_images.parent, head, 128, config, 3, "xy")
     item, maps = coordinates[5], data[5]
     y, x = divmod(int(maps["heatmaps"][0].argmax()), 32)
     assert (item["xy"][0] * 32 - 0.5).tolist() == pytest.approx([x, y], abs=0.51)
     assert item["visible"].all()
 
 
-def test_boxes_of_a_detector(stick_photos):
+def test_boxes_of_a_detector(stick_images):
     config = AugmentConfig(whole=1).still()
-    data = PoseSamples([Source("sticks")], stick_photos.parent, COCO_HEAD, 192, config, 1, "boxes")
-    items = {data.photos(i)[0]: data[i] for i in range(40)}
+    data = PoseSamples([Source("sticks")], stick_images.parent, COCO_HEAD, 192, config, 1, "boxes")
+    items = {data.image_names(i)[0]: data[i] for i in range(40)}
     assert {len(item["boxes"]) for item in items.values()} == {1, 2}
-    # Photo 2 has one person with and one without keypoints; photo 0's second box is a crowd.
+    # Image 2 has one person with and one without keypoints; image 0's second box is a crowd.
     assert (items["2.png"]["keypoints"][..., 2] > 0).any(1).tolist() == [True, False]
     assert len(items["0.png"]["boxes"]) == 1
     item = items["1.png"]
@@ -186,16 +186,16 @@ def test_boxes_of_a_detector(stick_photos):
         assert (joints[:17, :2] <= box[2:] + 0.6).all()
 
 
-def test_validation_looks_as_prediction_does(stick_photos):
-    """Without chance a whole photo lies where lithepose.image.fit lays it."""
+def test_validation_looks_as_prediction_does(stick_images):
+    """Without chance a whole image lies where lithepose.image.fit lays it."""
     config = AugmentConfig(whole=1.0).still()
-    data = PoseSamples([Source("sticks")], stick_photos.parent, COCO_HEAD, 192, config, 0)
-    photo = read_image(stick_photos / "images" / data.photos(2)[0].split("/")[-1])
-    fitted, _ = fit(photo, 192, 64)
+    data = PoseSamples([Source("sticks")], stick_images.parent, COCO_HEAD, 192, config, 0)
+    sample = read_image(stick_images / "images" / data.image_names(2)[0].split("/")[-1])
+    fitted, _ = fit(sample, 192, 64)
     sample = data[2]["image"].permute(1, 2, 0).numpy()
     assert np.abs(sample[: fitted.shape[0]].astype(float) - fitted)[2:150, 2:190].mean() < 12
     joints = torch.from_numpy(data._view(np.random.default_rng((0, 2)))[1].joints)
-    truth = next(p for p in KeypointSet.open(stick_photos).photos if p.file_name == data.photos(2)[0]).people[0]
+    truth = next(p for p in KeypointSet.open(stick_images).records if p.file_name == data.image_names(2)[0]).people[0]
     expected = (np.array(truth["keypoints"]).reshape(-1, 3)[:, :2] + 0.5) * (192 / 200) - 0.5
     assert np.allclose(joints[0, :17, :2], expected, atol=1e-3)
 
@@ -212,35 +212,35 @@ def test_masked_joints_and_permuted_channels():
     assert orders == set(itertools.permutations((10, 20, 30)))
 
 
-def test_joints_that_nobody_shares_are_told(stick_photos):
+def test_joints_that_nobody_shares_are_told(stick_images):
     head = head_of("context_cpm", Skeleton("star", ("core", "left_arm", "right_arm")))
     with pytest.raises(ValueError, match='skeleton = "data"'):
-        PoseSamples([Source("sticks")], stick_photos.parent, head, 128, AugmentConfig())
+        PoseSamples([Source("sticks")], stick_images.parent, head, 128, AugmentConfig())
 
 
-def test_photos_that_are_not_there_or_of_another_size_are_named(stick_photos):
-    photos = sorted(stick_photos.rglob("*.png"))
-    image = cv2.imread(str(photos[0]))
-    for photo in photos:
-        cv2.imwrite(str(photo), image[::2, ::2])
+def test_images_that_are_not_there_or_of_another_size_are_named(stick_images):
+    records = sorted(stick_images.rglob("*.png"))
+    image = cv2.imread(str(records[0]))
+    for record in records:
+        cv2.imwrite(str(record), image[::2, ::2])
     with pytest.raises(ValueError, match=rf"png: has .*, but {image.shape[1]}x{image.shape[0]} in sticks"):
-        _ = samples(stick_photos)[0]
-    for photo in photos[2:]:
-        photo.unlink()
-    with pytest.raises(FileNotFoundError, match=r"photos are not there, as .*images"):
-        samples(stick_photos)
+        _ = samples(stick_images)[0]
+    for record in records[2:]:
+        record.unlink()
+    with pytest.raises(FileNotFoundError, match=r"images are not there, as .*images"):
+        samples(stick_images)
 
 
-def test_weights_of_sources_that_are_none(stick_photos):
+def test_weights_of_sources_that_are_none(stick_images):
     with pytest.raises(ValueError, match="weight = 0, 0: 0 or more"):
-        PoseSamples([Source("sticks", weight=0)] * 2, stick_photos.parent, COCO_HEAD, 128, AugmentConfig())
+        PoseSamples([Source("sticks", weight=0)] * 2, stick_images.parent, COCO_HEAD, 128, AugmentConfig())
 
 
-def test_a_mosaic_keeps_everybody_to_their_tile(stick_photos):
-    """A box that reached over another photo would teach a detector people who are not there."""
+def test_a_mosaic_keeps_everybody_to_their_tile(stick_images):
+    """A box that reached over another image would teach a detector people who are not there."""
     some = PoseSamples(
-        [Source(stick_photos.name)],
-        stick_photos.parent,
+        [Source(stick_images.name)],
+        stick_images.parent,
         COCO_HEAD,
         128,
         AugmentConfig(person=(90.0, 200.0)),
@@ -270,10 +270,10 @@ def test_a_detector_learns_peoples_own_boxes():
     assert boxes == [[0, 0, 500, 500], pytest.approx(one["bbox"])]
 
 
-def test_sources_choose_photos_and_people(stick_photos):
+def test_sources_choose_images_and_people(stick_images):
     def names(**options: object) -> list[str]:
         return (
-            PoseSamples([Source("sticks", **options)], stick_photos.parent, COCO_HEAD, 128, AugmentConfig())
+            PoseSamples([Source("sticks", **options)], stick_images.parent, COCO_HEAD, 128, AugmentConfig())
             .sets[0]
             .names
         )
@@ -282,5 +282,5 @@ def test_sources_choose_photos_and_people(stick_photos):
     assert names(first=3) == ["0.png", "1.png", "2.png"]
     assert len(names(people=True, joints=18)) == 8  # with the neck
     for nobody in ({"people": True, "joints": 19}, {"people": True, "large": 0.9}):
-        with pytest.raises(ValueError, match="no photo"):
+        with pytest.raises(ValueError, match="no image"):
             names(**nobody)

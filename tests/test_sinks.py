@@ -13,46 +13,56 @@ import pytest
 import lithepose
 from lithepose.cli import main
 from lithepose.frames import Frame, expand, frames
-from lithepose.sinks import VideoWriter, write_picture
+from lithepose.sinks import VideoWriter, write_image
 
 SAMPLES = Path(lithepose.__file__).parent / "samples"
 links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets only administrators make links")
 
 
 @pytest.fixture
-def photo(tmp_path) -> Path:
-    (tmp_path / "photos").mkdir()
-    return Path(shutil.copy(SAMPLES / "astronaut.jpg", tmp_path / "photos" / "a.jpg"))
+def record(tmp_path) -> Path:
+    (tmp_path / "images").mkdir()
+    return Path(shutil.copy(SAMPLES / "astronaut.jpg", tmp_path / "images" / "a.jpg"))
 
 
 @links
 @pytest.mark.parametrize("link", [os.symlink, os.link])
-@pytest.mark.parametrize("looked_at", ["the photo", "the link"])
-def test_a_photo_is_not_written_over_through_a_link(photo, tmp_path, link, looked_at):
+@pytest.mark.parametrize("looked_at", ["the image", "the link"])
+def test_a_image_is_not_written_over_through_a_link(record, tmp_path, link, looked_at):
     out = tmp_path / "out"
     out.mkdir()
-    link(photo, out / "a.jpg")
-    before = photo.read_bytes()
-    source = photo if looked_at == "the photo" else out / "a.jpg"
+    link(record, out / "a.jpg")
+    before = record.read_bytes()
+    source = record if looked_at == "the image" else out / "a.jpg"
     assert main(["predict", str(source), "--out", str(out), "--size", "128"]) == 0
-    assert photo.read_bytes() == before
+    assert record.read_bytes() == before
     assert (out / "a-2.jpg").exists()
 
 
-def test_photos_without_boxes_are_not_written_over(photo, tmp_path):
+def test_images_without_boxes_are_not_written_over(record, tmp_path):
     (tmp_path / "other").mkdir()
     other = shutil.copy(SAMPLES / "camera.jpg", tmp_path / "other" / "a.jpg")
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({str(other): []}))
-    before = photo.read_bytes()
-    call = ["predict", str(photo), str(other), "--model", "split_stream", "--boxes", str(boxes), "--out", photo.parent]
+    before = record.read_bytes()
+    call = [
+        "predict",
+        str(record),
+        str(other),
+        "--model",
+        "split_stream",
+        "--boxes",
+        str(boxes),
+        "--out",
+        record.parent,
+    ]
     assert main(list(map(str, call))) == 1
-    assert photo.read_bytes() == before
+    assert record.read_bytes() == before
 
 
 def test_a_format_without_colours_is_refused(tmp_path):
-    with pytest.raises(OSError, match=r"x\.pbm: no \.pbm can hold a colour picture of 8x6 pixels"):
-        write_picture(tmp_path / "x.pbm", np.zeros((6, 8, 3), np.uint8))
+    with pytest.raises(OSError, match=r"x\.pbm: no \.pbm can hold a colour image of 8x6 pixels"):
+        write_image(tmp_path / "x.pbm", np.zeros((6, 8, 3), np.uint8))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no colons in names there")

@@ -107,7 +107,7 @@ def test_streams_that_do_not_fit():
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
-def test_exported_regression_takes_photos_of_any_shape(tmp_path):
+def test_exported_regression_takes_images_of_any_shape(tmp_path):
     torch.manual_seed(0)
     net = build("joint_regression", size=64)
     enliven(net, torch.rand(4, 3, 64, 64) * 2 - 1)

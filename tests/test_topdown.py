@@ -14,7 +14,7 @@ from lithepose.runtime.base import ModelInfo
 from lithepose.skeleton import COCO_BOXES_HEAD, FLIC_11, FLIC_HEAD, LSP_14, Head, Skeleton
 from lithepose.topdown import FAR, TopDown
 
-PEOPLE = [(40, 30, 60, 100), (150, 60, 40, 40), (-20, 200, 50, 60)]  # the last reaches beyond the picture
+PEOPLE = [(40, 30, 60, 100), (150, 60, 40, 40), (-20, 200, 50, 60)]  # the last reaches beyond the image
 
 
 class Spot:
@@ -54,7 +54,7 @@ def scene(spots: list[tuple[int, int]]) -> np.ndarray:
     return image
 
 
-def test_joints_come_back_where_they_are_in_the_picture():
+def test_joints_come_back_where_they_are_in_the_image():
     spots = [(70, 90), (170, 75), (10, 230)]
     one = TopDown(Predictor(Spot()))
     poses = one(scene(spots), PEOPLE)
@@ -112,7 +112,7 @@ def test_a_finder_tells_of_whole_people_where_it_sees_faces():
     assert around is not None
     image = scene([])
     whole = Predictor(Finder())(image).boxes
-    assert np.abs(around(image).boxes[:2] - whole[:2]).max() < 1e-3  # the third reaches beyond the picture
+    assert np.abs(around(image).boxes[:2] - whole[:2]).max() < 1e-3  # the third reaches beyond the image
     assert (around(image).boxes[:, 3] > faces(image).boxes[:, 3]).all()
 
 
@@ -160,7 +160,7 @@ def test_one_joint_is_enough_where_somebody_is_said_to_be():
     assert poses.found.sum() == 1
 
 
-def test_joints_beyond_the_picture_come_to_its_edge():
+def test_joints_beyond_the_image_come_to_its_edge():
     class Corner(Spot):
         def __call__(self, images: np.ndarray) -> list[Found]:
             found = super().__call__(images)

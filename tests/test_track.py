@@ -141,7 +141,7 @@ def test_smoothing_without_ids_says_what_is_missing():
         Smoother()(people((0, 0)), 0.0)
 
 
-def test_every_video_begins_anew_and_pictures_are_left_alone():
+def test_every_video_begins_anew_and_images_are_left_alone():
     following = Following()
     image = np.zeros((480, 640, 3), np.uint8)
     for _ in range(2):

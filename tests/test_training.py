@@ -63,8 +63,8 @@ def finish(folder: Path, recipe: Path, run: str, code: int = 0) -> str:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot kill so")
-def test_a_killed_run_ends_with_the_same_weights(stick_photos):
-    folder = stick_photos.parent
+def test_a_killed_run_ends_with_the_same_weights(stick_images):
+    folder = stick_images.parent
     recipe = folder / "mine.toml"
     recipe.write_text(RECIPE.format(steps=24))
     finish(folder, recipe, "whole")
@@ -84,8 +84,8 @@ def test_a_killed_run_ends_with_the_same_weights(stick_photos):
     assert [line["step"] for line in log] == [20, 24]
 
 
-def test_frozen_blocks_keep_their_weights_and_the_others_learn(stick_photos):
-    root = stick_photos.parent
+def test_frozen_blocks_keep_their_weights_and_the_others_learn(stick_images):
+    root = stick_images.parent
     small = {"width": 16, "context": 16, "blocks": (1, 1)}
     common = {"data": (Source("sticks"),), "size": 128, "batch": 2, "options": small, "warmup": 1, "rate": 1e-2}
     for frozen, options in (
@@ -103,12 +103,12 @@ def test_frozen_blocks_keep_their_weights_and_the_others_learn(stick_photos):
         assert {n for n in state if torch.equal(state[n], before[n])} == {n for n in state if n.startswith(frozen)}
 
 
-def test_sgd_takes_up_a_front_that_wakes_in_the_middle_of_its_group(stick_photos):
+def test_sgd_takes_up_a_front_that_wakes_in_the_middle_of_its_group(stick_images):
     small = {"width": 16, "context": 16, "blocks": (1, 1)}
     with World() as world:
         common = {"data": (Source("sticks"),), "size": 128, "batch": 2, "options": small, "optimizer": "sgd"}
         recipe = Recipe("lithe_paf", **common, rate=0.1, front_rate=1.0, frozen_steps=1, steps=3, warmup=1)
-        trainer = Trainer(recipe, stick_photos.parent, stick_photos, world)
+        trainer = Trainer(recipe, stick_images.parent, stick_images, world)
         for group in trainer.optimizer.param_groups:
             group["foreach"] = True  # as on a GPU
         before = trainer.net.front.stem[0].weight.clone()
@@ -135,8 +135,8 @@ def test_an_optimizer_goes_on_as_the_machine_at_hand_has_it(tmp_path, before):
     assert all(torch.allclose(a, b) for a, b in zip(nets[0].parameters(), nets[1].parameters(), strict=True))
 
 
-def test_a_run_goes_on_only_by_its_own_recipe_and_its_log_is_of_its_steps(stick_photos):
-    folder = stick_photos.parent
+def test_a_run_goes_on_only_by_its_own_recipe_and_its_log_is_of_its_steps(stick_images):
+    folder = stick_images.parent
     recipe = folder / "mine.toml"
     recipe.write_text(RECIPE.format(steps=10))
     finish(folder, recipe, "run")
@@ -163,12 +163,12 @@ def test_two_processes_do_not_share_a_run(tmp_path):
         pass
 
 
-def test_weights_of_another_network_are_refused(stick_photos):
-    save_file({"other.weight": torch.zeros(3)}, stick_photos.parent / "other.safetensors")
-    other = str(stick_photos.parent / "other.safetensors")
+def test_weights_of_another_network_are_refused(stick_images):
+    save_file({"other.weight": torch.zeros(3)}, stick_images.parent / "other.safetensors")
+    other = str(stick_images.parent / "other.safetensors")
     recipe = Recipe("lithe_paf", (Source("sticks"),), resume_weights=other)
     with pytest.raises(ValueError, match=r"other\.safetensors"):
-        train(recipe, stick_photos.parent, stick_photos.parent / "run")
+        train(recipe, stick_images.parent, stick_images.parent / "run")
 
 
 def pretrained(folder: Path, blocks: tuple[int, ...] = (1, 1)) -> Recipe:
@@ -180,8 +180,8 @@ def pretrained(folder: Path, blocks: tuple[int, ...] = (1, 1)) -> Recipe:
     return replace(recipe, resume_weights=str(folder / "weights.safetensors"), skeleton="lsp14", reinit=("stages",))
 
 
-def test_modules_keep_their_weights_and_others_begin_anew(stick_photos):
-    folder = stick_photos.parent
+def test_modules_keep_their_weights_and_others_begin_anew(stick_images):
+    folder = stick_images.parent
     recipe = replace(pretrained(folder), reinit=("stages", "merge"), frozen=("front", "context"))
     recipe = replace(recipe, validation=(Source("sticks", "val"),), validation_samples=4, validate_every=1)
     file = load_file(folder / "weights.safetensors")
@@ -220,25 +220,25 @@ def test_modules_keep_their_weights_and_others_begin_anew(stick_photos):
         ({"reinit": ("stages.0",), "skeleton": ""}, r"lacks \['stages\.1\."),
     ],
 )
-def test_modules_that_are_not_there_are_named(stick_photos, changes, message):
-    folder = stick_photos.parent
+def test_modules_that_are_not_there_are_named(stick_images, changes, message):
+    folder = stick_images.parent
     recipe = pretrained(folder, (1,) if "skeleton" in changes else (1, 1))
     with pytest.raises(ValueError, match=message):
         train(replace(recipe, **changes), folder, folder / "run", quiet=True)
 
 
-def test_a_photo_of_another_size_is_named_in_a_line(stick_photos):
-    folder = stick_photos.parent
-    for photo in stick_photos.rglob("*.png"):
-        cv2.imwrite(str(photo), cv2.imread(str(photo))[::2, ::2])
+def test_a_image_of_another_size_is_named_in_a_line(stick_images):
+    folder = stick_images.parent
+    for record in stick_images.rglob("*.png"):
+        cv2.imwrite(str(record), cv2.imread(str(record))[::2, ::2])
     (folder / "mine.toml").write_text(RECIPE.format(steps=2))
     said = finish(folder, folder / "mine.toml", "run", code=2)
     assert "png: has 100x80 pixels, but 200x160 in sticks" in said
     assert "Traceback" not in said
 
 
-def test_a_damaged_checkpoint_is_named(stick_photos):
-    folder = stick_photos.parent
+def test_a_damaged_checkpoint_is_named(stick_images):
+    folder = stick_images.parent
     recipe = folder / "mine.toml"
     recipe.write_text(RECIPE.format(steps=24))
     (folder / "run").mkdir()
@@ -246,8 +246,8 @@ def test_a_damaged_checkpoint_is_named(stick_photos):
     assert "checkpoint.pt" in finish(folder, recipe, "run", code=2)
 
 
-def test_training_learns(stick_photos):
-    folder = stick_photos.parent
+def test_training_learns(stick_images):
+    folder = stick_images.parent
     recipe = folder / "mine.toml"
     recipe.write_text(RECIPE.format(steps=100))
     finish(folder, recipe, "run")
@@ -255,8 +255,8 @@ def test_training_learns(stick_photos):
     assert totals[-1] < 0.75 * totals[0]
 
 
-def test_validation_and_what_a_run_leaves(stick_photos):
-    folder = stick_photos.parent
+def test_validation_and_what_a_run_leaves(stick_images):
+    folder = stick_images.parent
     text = RECIPE.format(steps=12).replace("[[data]]", '[[validation]]\ndata = "sticks"\nsplit = "val"\n[[data]]')
     (folder / "mine.toml").write_text("validate_every = 6\nvalidation_samples = 8\nschedule = 'plateau'\n" + text)
     run = folder / "run"
@@ -265,8 +265,8 @@ def test_validation_and_what_a_run_leaves(stick_photos):
     assert [line["step"] for line in log if "validation" in line] == [6, 12]
     rows = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
     assert float(rows[-1]["validation"]) == log[-1]["validation"]
-    for picture in (run / "losses.png", run / "pictures" / "0000012.jpg"):
-        assert cv2.imread(str(picture)).std() > 5
+    for image in (run / "losses.png", run / "images" / "0000012.jpg"):
+        assert cv2.imread(str(image)).std() > 5
     net, info = open_weights(run / "weights.safetensors")
     assert (info.size, net.config.width) == (128, 16)
 
@@ -279,9 +279,9 @@ def test_validation_and_what_a_run_leaves(stick_photos):
         ("keypoint_rcnn", "conv = 'depthwise'\nlayers = 1\nwidth = 8\nsize = 128", "precision = 'fp32'"),
     ],
 )
-def test_other_kinds_of_networks_train_and_resume(stick_photos, network, options, more):
+def test_other_kinds_of_networks_train_and_resume(stick_images, network, options, more):
     """One person's heatmaps, coordinates, boxes: the loss is finite and a run that goes on ends the same."""
-    folder = stick_photos.parent
+    folder = stick_images.parent
     path = folder / "mine.toml"
     text = f"network = '{network}'\nsize = 128\nbatch = 2\nwarmup = 1\nrate = 1e-4\nsave_every = 2\n{more}\n"
     path.write_text(text + f"schedule = 'constant'\nsteps = 4\n[options]\n{options}\n[[data]]\ndata = 'sticks'\n")
@@ -294,16 +294,16 @@ def test_other_kinds_of_networks_train_and_resume(stick_photos, network, options
     assert np.isfinite([line["total"] for line in log]).all()
 
 
-def test_a_loss_that_is_no_number_names_the_photos(stick_photos):
-    folder = stick_photos.parent
+def test_a_loss_that_is_no_number_names_the_images(stick_images):
+    folder = stick_images.parent
     (folder / "mine.toml").write_text(RECIPE.format(steps=50).replace("4e-3", "1e30"))
     with pytest.raises(FloatingPointError, match=r"samples \d+ to \d+ \(.*\.png") as caught:
         train(Recipe.read(folder / "mine.toml"), folder, folder / "run", quiet=True)
     assert "checkpoint" in str(caught.value)
 
 
-def test_a_plateau_is_not_looked_for_while_the_front_is_frozen(stick_photos):
-    folder = stick_photos.parent
+def test_a_plateau_is_not_looked_for_while_the_front_is_frozen(stick_images):
+    folder = stick_images.parent
     text = RECIPE.format(steps=9).replace("[[data]]", '[[validation]]\ndata = "sticks"\nsplit = "val"\n[[data]]')
     more = "schedule = 'plateau'\npatience = 0\ngain = 0.99\nvalidate_every = 2\nvalidation_samples = 4\n"
     (folder / "mine.toml").write_text(more + "frozen_steps = 6\nfrozen_rate = 1e-3\n" + text)

@@ -20,7 +20,7 @@ ONE = Head(Skeleton("three", ("red", "green", "blue")), Skeleton("three", ("red"
 
 
 class Colours:
-    """A network of one person whose joints are where the picture is reddest, greenest and bluest, cell by cell."""
+    """A network of one person whose joints are where the image is reddest, greenest and bluest, cell by cell."""
 
     def __init__(self) -> None:
         self.info = ModelInfo("colours", ONE, 32, 512)
@@ -45,7 +45,7 @@ class Blurred(Colours):
         return out
 
 
-def picture(*places: tuple[int, int], size: int = 512) -> np.ndarray:
+def image(*places: tuple[int, int], size: int = 512) -> np.ndarray:
     image = np.full((size, size, 3), 20, np.uint8)
     for channel, (x, y) in enumerate(places):
         image[y : y + 8, x : x + 8, channel] = 250
@@ -65,9 +65,9 @@ def test_of_a_local_network_the_result_is_that_of_the_whole(network):
     for _ in range(14):
         which = rng.integers(3)
         places[which] = tuple(np.clip(places[which] + 8 * rng.integers(-4, 5, 2), 0, 504).tolist())
-        image = picture(*places)
-        start(image)
-        (whole,) = network()(image[None])
+        current = image(*places)
+        start(current)
+        (whole,) = network()(current[None])
         assert start._maps is not None
         assert np.allclose(start._maps.heatmaps, whole.heatmaps, atol=1e-5)
         assert np.allclose(start._maps.peak_score, whole.peak_score, atol=1e-5)
@@ -78,20 +78,20 @@ def test_of_a_local_network_the_result_is_that_of_the_whole(network):
 
 def test_only_what_has_changed_is_looked_at():
     start, runtime = warm()
-    still = picture((40, 40), (200, 40), (120, 200))
+    still = image((40, 40), (200, 40), (120, 200))
     first = start(still)
     assert start.looked == 1
     assert start(still).xy.tolist() == first.xy.tolist()
     assert start.looked == 0
     assert len(runtime.shapes) == 1
-    start(picture((40, 40), (200, 40), (128, 208)))
+    start(image((40, 40), (200, 40), (128, 208)))
     assert 0 < start.looked < 0.4
 
 
 def test_noise_is_no_change_and_slow_change_is_one_in_time():
     start, runtime = warm(every=1000)
     rng = np.random.default_rng(0)
-    still = picture((40, 40), (200, 40), (120, 200)).astype(float)
+    still = image((40, 40), (200, 40), (120, 200)).astype(float)
     for _ in range(20):
         start(np.clip(still + rng.normal(0, 6, still.shape), 0, 255).astype(np.uint8))
     assert len(runtime.shapes) == 1
@@ -102,19 +102,19 @@ def test_noise_is_no_change_and_slow_change_is_one_in_time():
 
 def test_the_whole_is_looked_at_now_and_then_and_at_a_cut():
     start, runtime = warm(every=5)
-    still = picture((40, 40), (200, 40), (120, 200))
+    still = image((40, 40), (200, 40), (120, 200))
     for _ in range(11):
         start(still)
     assert runtime.shapes == [(512, 512)] * 3
     start(255 - still)
     assert runtime.shapes == [(512, 512)] * 4
-    start(picture((40, 40), size=128))  # another shape
+    start(image((40, 40), size=128))  # another shape
     assert len(runtime.shapes) == 5
 
 
 def test_every_video_begins_anew():
     start, runtime = warm()
-    still = picture((40, 40), (200, 40), (120, 200))
+    still = image((40, 40), (200, 40), (120, 200))
     for source, index in (("a.mp4", 0), ("a.mp4", 1), ("b.mp4", 0), ("b.mp4", 1), ("b.mp4", 0), ("c.jpg", None)):
         start.look(Frame(still, source, index))
     assert len(runtime.shapes) == 4
@@ -130,7 +130,7 @@ def test_what_has_no_maps_is_refused():
             return [Found(np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0))]
 
     with pytest.raises(ValueError, match="boxes has no maps"):
-        WarmStart(Predictor(Boxes()))(picture())
+        WarmStart(Predictor(Boxes()))(image())
     fixed = Colours()
     fixed.info = replace(fixed.info, fixed=True)
     with pytest.raises(ValueError, match="one size alone"):

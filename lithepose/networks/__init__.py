@@ -98,7 +98,7 @@ def head_of(name: str, skeleton: Skeleton) -> Head:
         return replace(head, skeleton=skeleton, output=skeleton, limbs=())
     if not skeleton.edges:
         raise ValueError(
-            f"skeleton {skeleton.name}: has no edges, by which {name} finds people; take context_cpm, one of a photo"
+            f"skeleton {skeleton.name}: has no edges, by which {name} finds people; take context_cpm, one of an image"
         )
     joined, more = {0}, True
     while more:

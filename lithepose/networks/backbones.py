@@ -50,7 +50,7 @@ MOBILENET_V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(51
 class MobileNetV1(nn.Module):
     """MobileNetV1, by default up to conv5_5, with the features of every stride.
 
-    Symmetric padding of 1 at stride 2, where TensorFlow's weights were trained with (0, 1): that samples the picture
+    Symmetric padding of 1 at stride 2, where TensorFlow's weights were trained with (0, 1): that samples the image
     seven pixels earlier at stride 8 and fifteen at stride 16, a plain shift that the later layers learn away.
 
     Args:

@@ -49,7 +49,7 @@ class BinaryConv2d(nn.Conv2d):
     """Convolution of signs by signs: y = alpha * (sign(x) * sign(W)), without bias.
 
     alpha is the mean of |W| over each output filter, taken anew from the latent float weights at every step. Padding
-    comes after the sign, so a tap outside the picture counts 0, neither +1 nor -1; bit kernels correct for it.
+    comes after the sign, so a tap outside the image counts 0, neither +1 nor -1; bit kernels correct for it.
 
     Args:
         c_in: channels in.

@@ -41,13 +41,13 @@ class KeypointRcnnConfig:
         front: mobilenet_v3 as in the paper; mobilenet_v1, with fpn alone, to compare the heads behind the start that
             the other networks have.
         size: longer side of the input.
-        detections: most people in a picture.
+        detections: most people in an image.
         freeze_norm: BatchNorm of the backbone keeps its averages, as is usual behind ImageNet weights and with small
             batches; a backbone that starts from chance needs it to learn.
-        rois: boxes a picture that the heads are trained on, a quarter of them of people; what a step costs.
+        rois: boxes an image that the heads are trained on, a quarter of them of people; what a step costs.
         norm: BatchNorm behind the convolutions of the head that end in a ReLU; the paper does not speak of any.
 
-    Pictures are fitted into size x size with their aspect kept; "resized to 320x320" could also mean warped, which
+    Images are fitted into size x size with their aspect kept; "resized to 320x320" could also mean warped, which
     :mod:`lithepose.predict` has for no network.
     """
 
@@ -156,7 +156,7 @@ def make_backbone(levels: str, front: str) -> nn.Module:
 class KeypointRcnn(nn.Module):
     """Detector of people with a key-point head over each.
 
-    Input (N, 3, H, W), RGB by ``mean`` and ``std``, H and W multiples of 32. Output in evaluation: a dict a picture of
+    Input (N, 3, H, W), RGB by ``mean`` and ``std``, H and W multiples of 32. Output in evaluation: a dict an image of
     ``boxes`` (P, 4) x0, y0, x1, y1 and ``keypoints`` (P, K, 3) in input pixels, ``scores`` (P,) and
     ``keypoints_scores`` (P, K) in [0, 1]. In training, with ``targets`` in the same form (``boxes``, ``labels``,
     ``keypoints``), a dict of losses.
@@ -187,7 +187,7 @@ class KeypointRcnn(nn.Module):
             keypoint_predictor=_predictor(config.width, len(head.skeleton)),
             box_detections_per_img=config.detections,
             box_batch_size_per_image=config.rois,
-            # Pictures come scaled and fitted to config.size; others the detector's own transform brings there and back.
+            # Images come scaled and fitted to config.size; others the detector's own transform brings there and back.
             min_size=config.size,
             max_size=config.size,
             image_mean=[0.0, 0.0, 0.0],

@@ -27,7 +27,7 @@ class MultilevelConfig:
         upper: it holds the source's last convolution (whole joints or limbs).
         joint_limb: transfer crosses over between joints and limbs; without, each branch is its own source, with as
             many parameters.
-        context: the refinement follows: dense blocks over all maps that see most of the picture.
+        context: the refinement follows: dense blocks over all maps that see most of the image.
         transfer: dense blocks in each direction.
         refine: dense blocks a branch.
         detect: 3, or 4 for the variant that transfers Conv-1 and Conv-4 alone.

@@ -1,1 +1,1 @@
-"""Runtimes: one call each from input pictures to maps."""
+"""Runtimes: one call each from input images to maps."""

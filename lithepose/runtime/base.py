@@ -26,7 +26,7 @@ class ModelInfo:
         head: what its outputs mean.
         multiple: height and width of the input must be multiples of it.
         size: longer side of the input that its scores were measured at, the default.
-        single: it takes one picture at a time (the number of people varies, so pictures do not stack).
+        single: it takes one image at a time (the number of people varies, so images do not stack).
         fixed: its input is always ``size`` x ``size``.
         crop: (height, width) of its input, a crop around one person; () for networks that take whole images.
         small_crop: (height, width) of smaller crops that it was trained on as well, for people followed in videos; ()

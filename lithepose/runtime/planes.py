@@ -111,9 +111,9 @@ class Planes:
     @classmethod
     def empty(cls, shape: tuple[int, ...], channels: int, kernel: int = 3) -> Planes:
         """Room for those of a map (N, C, H, W), all -."""
-        pictures, _, height, width = shape
+        images, _, height, width = shape
         lead = cls.leading(width, kernel)
-        words = np.zeros((pictures, channels, 2 * lead + padded(height * width) + 1), np.uint64)
+        words = np.zeros((images, channels, 2 * lead + padded(height * width) + 1), np.uint64)
         return cls(words, height, width, kernel)
 
     @cached_property
@@ -152,9 +152,9 @@ class Planes:
             ValueError: planes of another map than (N, C, H, W).
         """
         if self.shape != shape:
-            pictures, channels, height, width = self.shape
+            images, channels, height, width = self.shape
             raise ValueError(
-                f"signs {(pictures, channels)} of {height} x {width} cells where {tuple(shape)} are needed, {shape[1]}"
+                f"signs {(images, channels)} of {height} x {width} cells where {tuple(shape)} are needed, {shape[1]}"
                 " channels"
             )
 
@@ -173,9 +173,9 @@ def aligned(count: int, kind: type) -> np.ndarray:
 
 def empty_map(shape: tuple[int, ...]) -> np.ndarray:
     """(N, C, H, W) float32, every channel of which begins where a cache line does: what the kernels write fastest."""
-    pictures, channels, height, width = shape
+    images, channels, height, width = shape
     stride = -(-height * width // 16) * 16
-    room = aligned(pictures * channels * stride, np.float32).reshape(pictures, channels, stride)
+    room = aligned(images * channels * stride, np.float32).reshape(images, channels, stride)
     return room[..., : height * width].reshape(shape)
 
 
@@ -187,21 +187,21 @@ def flat(x: np.ndarray) -> np.ndarray:
     """
     if x.ndim != 4 or x.dtype != np.float32:
         raise ValueError(f"a map as {x.dtype} {x.shape}: must be float32 (N, C, H, W)")
-    pictures, channels, height, width = x.shape
+    images, channels, height, width = x.shape
     size, cells = x.itemsize, height * width
     if x.flags.c_contiguous:
-        return x.reshape(pictures, channels, cells)
-    step = x.strides[1] if channels > 1 else x.strides[0] if pictures > 1 else cells * size
+        return x.reshape(images, channels, cells)
+    step = x.strides[1] if channels > 1 else x.strides[0] if images > 1 else cells * size
     straight = (
         (width == 1 or x.strides[3] == size)
         and (height == 1 or x.strides[2] == width * size)
         and step >= cells * size
         and step % size == 0
-        and (pictures == 1 or x.strides[0] == channels * step)
+        and (images == 1 or x.strides[0] == channels * step)
     )
     if not straight:
         raise ValueError(f"a map {x.shape} by steps of {x.strides} bytes: must be contiguous, or of empty_map")
-    return np.lib.stride_tricks.as_strided(x, (pictures, channels, step // size), (channels * step, step, size))
+    return np.lib.stride_tricks.as_strided(x, (images, channels, step // size), (channels * step, step, size))
 
 
 def pack_activations(x: np.ndarray, interval: Interval | None = None, kernel: int = 3, team: Team = ALONE) -> Planes:

@@ -18,7 +18,7 @@ SURE = 0.2  # joints of a crop that score less do not count in the person's scor
 
 
 class Exported(nn.Module):
-    """A network with its input scaling and its peaks: uint8 pictures in, what the decoder reads out.
+    """A network with its input scaling and its peaks: uint8 images in, what the decoder reads out.
 
     Outputs are named in :mod:`lithepose.runtime.onnx`: the last stage's maps and their peaks, or people.
     """
@@ -44,7 +44,7 @@ class Exported(nn.Module):
         """(N, H, W, 3) uint8 RGB -> maps (N, ...), peak_score (N, K, 64) and peak_cell (N, K, 64), or people."""
         x = self.scale(image.permute(0, 3, 1, 2))
         if self.net.kind == "boxes":
-            people = self.net(x)[0]  # of one picture: N is 1
+            people = self.net(x)[0]  # of one image: N is 1
             return people["keypoints"][..., :2], people["keypoints_scores"], people["scores"]
         if self.net.kind == "people":
             logits, boxes = self.net(x)
@@ -102,7 +102,7 @@ class TorchRuntime:
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray) -> list[Output]:
-        """(N, H, W, 3) uint8 RGB -> maps of every picture, or the people in it."""
+        """(N, H, W, 3) uint8 RGB -> maps of every image, or the people in it."""
         x = torch.from_numpy(images).to(next(self.exported.parameters()).device)
         if self.info.single:
             outputs = [self.exported(one[None]) for one in x]

@@ -1,1 +1,1 @@
-"""Training: annotated photos -> weights. Needs torch."""
+"""Training: annotated images -> weights. Needs torch."""

@@ -21,10 +21,10 @@ class AugmentConfig:
     person: tuple[float, float] = (56.0, 300.0)  # longer side of the person that the crop is made around
     box: str = "annotated"  # what a person's size is taken from: its annotated box, or that of its joints
     jitter: float = 0.25  # of the person's place, in widths of the crop
-    whole: float = 0.15  # share of crops that show the whole photo instead
-    whole_zoom: tuple[float, float] = (0.86, 1.35)  # of a whole photo, beyond what fits
+    whole: float = 0.15  # share of crops that show the whole image instead
+    whole_zoom: tuple[float, float] = (0.86, 1.35)  # of a whole image, beyond what fits
     whole_jitter: float = 0.1  # of its place; with 0 it lies in the upper left corner, as in prediction
-    max_zoom: float = 2.6  # never enlarge a photo more: there is nothing to see
+    max_zoom: float = 2.6  # never enlarge an image more: there is nothing to see
     rotate: float = 30.0  # degrees
     rotate_share: float = 0.5
     flip: float = 0.5
@@ -35,7 +35,7 @@ class AugmentConfig:
     permute: float = 0.0  # share of crops with colour channels in another order (paper 002)
     mask_joints: float = 0.0  # share of crops with one to three joints covered by squares (paper 002's rival)
     mask_fraction: float = 0.3  # longest reach of a corner from the quadrangle's centre, in widths of the crop
-    mosaic: float = 0.3  # share of samples made of several photos
+    mosaic: float = 0.3  # share of samples made of several images
     crop_zoom: tuple[float, float] = (0.75, 1.35)  # of person crops, relative to those of inference
     crop_shift: float = 0.1  # of person crops, largest shift in widths and heights of the person
     half_body: float = 0.0  # share of person crops around the joints of one half of the body
@@ -51,7 +51,7 @@ class AugmentConfig:
 
 
 def random_stretch(rng: np.random.Generator) -> float:
-    """Width over height to give back to a photo that was squashed to a square: mostly 4:3, then 3:4, then anything."""
+    """Width over height to give back to an image that was squashed to a square: mostly 4:3, then 3:4, then anything."""
     kind = rng.random()
     if kind < 0.65:
         return 1.33 * math.exp(rng.normal(0, 0.08))
@@ -67,25 +67,25 @@ def _between(rng: np.random.Generator, span: tuple[float, float]) -> float:
 def placement(
     rng: np.random.Generator,
     config: AugmentConfig,
-    photo: tuple[int, int],
+    record: tuple[int, int],
     box: np.ndarray | None,
     tile: tuple[int, int],
     stretch: float,
     person: tuple[float, float],
 ) -> np.ndarray:
-    """Affine map (2, 3) from photo pixels to tile pixels.
+    """Affine map (2, 3) from image pixels to tile pixels.
 
     Args:
-        photo: (width, height).
-        box: (x, y, w, h) of the person to look at, or None for the whole photo.
+        image: (width, height).
+        box: (x, y, w, h) of the person to look at, or None for the whole image.
         tile: (width, height) to fill.
-        stretch: width over height to give back to the photo.
+        stretch: width over height to give back to the image.
         person: range of the person's longer side in the tile.
     """
     wide, high = math.sqrt(stretch), 1 / math.sqrt(stretch)
     if box is None:
-        centre = np.array([photo[0] / 2, photo[1] / 2])
-        zoom = min(tile[0] / (photo[0] * wide), tile[1] / (photo[1] * high)) * _between(rng, config.whole_zoom)
+        centre = np.array([record[0] / 2, record[1] / 2])
+        zoom = min(tile[0] / (record[0] * wide), tile[1] / (record[1] * high)) * _between(rng, config.whole_zoom)
         jitter = config.whole_jitter
     else:
         centre = box[:2] + box[2:] / 2
@@ -102,13 +102,13 @@ def placement(
         linear[0] = -linear[0]
     target = np.array(tile) * (0.5 + rng.uniform(-jitter, jitter, 2))
     if box is None and not jitter:  # as lithepose.image.fit places it
-        corners = np.array([[-0.5, -0.5], [photo[0] - 0.5, -0.5], [-0.5, photo[1] - 0.5], np.array(photo) - 0.5])
+        corners = np.array([[-0.5, -0.5], [record[0] - 0.5, -0.5], [-0.5, record[1] - 0.5], np.array(record) - 0.5])
         return np.concatenate([linear, (-0.5 - (corners @ linear.T).min(0))[:, None]], 1)
     return np.concatenate([linear, (target - linear @ centre)[:, None]], 1)
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
-    """Photo -> tile of (width, height); a strong reduction first averages areas, so that nothing is skipped."""
+    """Image -> tile of (width, height); a strong reduction first averages areas, so that nothing is skipped."""
     zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if zoom < 0.6:
         h, w = image.shape[:2]

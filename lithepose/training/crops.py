@@ -81,7 +81,7 @@ class CropSamples:
     def __len__(self) -> int:
         return sum(len(people.image) for people in self.sets)
 
-    def photos(self, number: int) -> list[str]:
+    def image_names(self, number: int) -> list[str]:
         """Name of the image that a sample is made of."""
         people, person = self._draw(np.random.default_rng((self.seed, number)))
         return [people.names[people.image[person]]]
@@ -173,12 +173,12 @@ def _load(source: Source, root: Path, head: Head, cache: Path) -> _People:
     opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
     names, image, boxes, joints, weights = list[str](), list[int](), [], [], []
     sizes = list[tuple[int, int]]()
-    for photo in opened.photos:
-        people = read_people(photo.people, opened.skeleton.joints, head)
+    for record in opened.records:
+        people = read_people(record.people, opened.skeleton.joints, head)
         labelled = (people.joints[..., 2] > 0).sum(1) >= source.joints
         if not labelled.any() or len(names) == (source.first or -1):
             continue
-        annotations = [a for a in photo.people if a["num_keypoints"] > 0 and not a.get("iscrowd")]
+        annotations = [a for a in record.people if a["num_keypoints"] > 0 and not a.get("iscrowd")]
         for p in np.flatnonzero(labelled):
             image.append(len(names))
             boxes.append(people.boxes[p])
@@ -186,8 +186,8 @@ def _load(source: Source, root: Path, head: Head, cache: Path) -> _People:
             weights.append(
                 joint_weights(annotations[p], people.joints[p], people.unsure[p], opened.skeleton.joints, head)
             )
-        names.append(photo.file_name)
-        sizes.append((photo.width, photo.height))
+        names.append(record.file_name)
+        sizes.append((record.width, record.height))
     if not names:
         raise ValueError(f"{opened.name}: nobody has what the recipe asks for ({source})")
     if lost := [name for name in names if name not in opened.files]:

@@ -1,4 +1,4 @@
-"""Annotated photos -> training samples (picture, maps, masks)."""
+"""Annotated images -> training samples (image, maps, masks)."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ class Source:
     Attributes:
         data: folder, archive or json, relative to the data folder.
         split: name of the json in a folder or archive.
-        images: where the photos are, if not there.
+        images: where the images are, if not there.
         weight: share of the samples, before normalisation.
-        squashed: photos lost their aspect; stretch them back at random.
-        mosaic: these photos may be joined into mosaics.
-        without: another data set whose photos (by id) are left out, because they are the same ones.
-        first: only so many photos, from the start; 0 takes all.
-        people: only photos with a person to make a crop around.
+        squashed: images lost their aspect; stretch them back at random.
+        mosaic: these images may be joined into mosaics.
+        without: another data set whose images (by id) are left out, because they are the same ones.
+        first: only so many images, from the start; 0 takes all.
+        people: only images with a person to make a crop around.
         joints: fewest labelled joints, of those that the network knows, of such a person.
-        large: least share of the photo's longer side that such a person's box has.
+        large: least share of the image's longer side that such a person's box has.
         ignore: for a person detector, a json of boxes of people whom the annotations leave out.
     """
 
@@ -54,7 +54,7 @@ class Source:
 
 @dataclass
 class People:
-    """Annotations of one photo, ready for targets.
+    """Annotations of one image, ready for targets.
 
     Attributes:
         joints: (P, K, 3) in the head's order.
@@ -105,7 +105,7 @@ class _Loaded:
     files: Any
     names: list[str]
     people: list[People]
-    main: list[np.ndarray]  # who a crop may be made around, by photo
+    main: list[np.ndarray]  # who a crop may be made around, by image
     sizes: list[tuple[int, int]]  # width and height; 0 where the data set does not say
 
 
@@ -116,10 +116,10 @@ class PoseSamples(Dataset[dict[str, Any]]):
 
     - maps: ``heatmaps`` (K, s, s), ``fields`` (2 L, s, s), ``heatmap_mask`` (K, s, s) bool, ``field_mask`` (L, s, s)
       bool; K includes a background if the head has one;
-    - xy: ``xy`` (K, 2) as shares of the picture, ``visible`` (K,) bool;
+    - xy: ``xy`` (K, 2) as shares of the image, ``visible`` (K,) bool;
     - boxes: ``boxes`` (P, 4) x0, y0, x1, y1 and ``keypoints`` (P, K, 3), in pixels.
 
-    Networks of one person see one of each photo's people, around whom the crop is made, and no others in the targets.
+    Networks of one person see one of each image's people, around whom the crop is made, and no others in the targets.
     """
 
     def __init__(
@@ -150,8 +150,8 @@ class PoseSamples(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return sum(len(s.names) for s in self.sets)
 
-    def photos(self, number: int) -> list[str]:
-        """Names of the photos that a sample is made of."""
+    def image_names(self, number: int) -> list[str]:
+        """Names of the images that a sample is made of."""
         self._seen = []
         self[number]
         return self._seen
@@ -225,7 +225,7 @@ class PoseSamples(Dataset[dict[str, Any]]):
         joints[..., 2] *= inside
         unsure = people.unsure[:, list(order)] if mirrored else people.unsure
         boxes = (augment.move_boxes(b, matrix) for b in (people.boxes, people.ignore, people.bare))
-        # What lies beyond the tile is another photo's.
+        # What lies beyond the tile is another image's.
         moved, ignore, bare = (_clipped(b, tile) for b in boxes)
         here = (moved[:, 2:] > 0).all(1) | (joints[..., 2] > 0).any(1) | self.single
         people = People(joints.astype(np.float32)[here], moved[here], unsure[here], _some(ignore), _some(bare))
@@ -243,11 +243,11 @@ def _some(boxes: np.ndarray) -> np.ndarray:
 
 
 def _load(opened: KeypointSet, source: Source, root: Path, head: Head, need: bool, kind: str) -> _Loaded:
-    """What a source's table asks for; photos with nobody to make a crop around only where nobody is ``need``ed.
+    """What a source's table asks for; images with nobody to make a crop around only where nobody is ``need``ed.
 
     Raises:
-        ValueError: the data has none of the network's joints, or no photo is left.
-        FileNotFoundError: photos are not there.
+        ValueError: the data has none of the network's joints, or no image is left.
+        FileNotFoundError: images are not there.
     """
     if not set(opened.skeleton.joints) & set(head.skeleton.joints):
         raise ValueError(
@@ -256,26 +256,26 @@ def _load(opened: KeypointSet, source: Source, root: Path, head: Head, need: boo
         )
     skip = set()
     if source.without:
-        skip = {p.id for s in ("train", "val") for p in KeypointSet.open(root / source.without, s).photos}
+        skip = {p.id for s in ("train", "val") for p in KeypointSet.open(root / source.without, s).records}
     loaded = _Loaded(source, opened.files, [], [], [], [])
-    for photo in opened.photos:
-        if source.large and not photo.width:
-            raise ValueError(f"{opened.name}: large = {source.large} needs sizes of photos, which this format lacks")
-        people = read_people(photo.people, opened.skeleton.joints, head, kind)
+    for record in opened.records:
+        if source.large and not record.width:
+            raise ValueError(f"{opened.name}: large = {source.large} needs sizes of images, which this format lacks")
+        people = read_people(record.people, opened.skeleton.joints, head, kind)
         labelled = (people.joints[..., 2] > 0).sum(1)
-        large = people.boxes[:, 2:].max(1, initial=0) >= source.large * max(photo.width, photo.height)
+        large = people.boxes[:, 2:].max(1, initial=0) >= source.large * max(record.width, record.height)
         main = np.flatnonzero((labelled >= source.joints) & large)
-        if photo.id in skip or (need and not len(main)) or len(loaded.names) == (source.first or -1):
+        if record.id in skip or (need and not len(main)) or len(loaded.names) == (source.first or -1):
             continue
-        loaded.names.append(photo.file_name)
+        loaded.names.append(record.file_name)
         loaded.people.append(people)
         loaded.main.append(main)
-        loaded.sizes.append((photo.width, photo.height))
+        loaded.sizes.append((record.width, record.height))
     if not loaded.names:
-        raise ValueError(f"{opened.name}: no photo has what the recipe asks for ({source})")
+        raise ValueError(f"{opened.name}: no image has what the recipe asks for ({source})")
     if lost := [name for name in loaded.names if name not in opened.files]:
         raise FileNotFoundError(
-            f"{opened.name}: {len(lost)} of its {len(loaded.names)} photos are not there, as {', '.join(lost[:3])};"
+            f"{opened.name}: {len(lost)} of its {len(loaded.names)} images are not there, as {', '.join(lost[:3])};"
             " say where they are by images, or take them out"
         )
     return loaded
@@ -290,7 +290,7 @@ def _joint_box(joints: np.ndarray) -> np.ndarray:
 
 
 def _boxes(people: People, size: int) -> dict[str, Tensor]:
-    """Boxes within the picture that are larger than four pixels; people without keypoints have 0, 0, 0 for all."""
+    """Boxes within the image that are larger than four pixels; people without keypoints have 0, 0, 0 for all."""
     joints = np.concatenate([people.joints, np.zeros((len(people.bare), *people.joints.shape[1:]), np.float32)])
     boxes = np.concatenate([people.boxes, people.bare]).astype(np.float32)
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).clip(0, size)
@@ -321,7 +321,7 @@ def tiles(rng: np.random.Generator, size: int) -> list[tuple[int, int, int, int]
 def make_maps(
     people: People, head: Head, size: int, single: bool = False
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Targets and masks of one picture; a channel is masked where its label is unsure and nothing is labelled.
+    """Targets and masks of one image; a channel is masked where its label is unsure and nothing is labelled.
 
     That is inside the person's box, for around it others may be labelled; everywhere for networks of a ``single``
     person.

@@ -70,7 +70,7 @@ class DetectionSamples:
     def __len__(self) -> int:
         return sum(len(images.names) for images in self.sets)
 
-    def photos(self, number: int) -> list[str]:
+    def image_names(self, number: int) -> list[str]:
         """Names of the images that a sample is made of."""
         self._seen = []
         self._sample(np.random.default_rng((self.seed, number)))
@@ -159,13 +159,13 @@ def _load(source: Source, root: Path, cache: Path) -> _Images:
     opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
     left_out = _left_out(root / source.ignore, source) if source.ignore else {}
     names, people, ignore = list[str](), [], []
-    for photo in opened.photos:
+    for record in opened.records:
         if len(names) == (source.first or -1):
             break
-        names.append(photo.file_name)
-        crowd = [bool(a.get("iscrowd")) for a in photo.people]
-        boxes = np.array([a["bbox"] for a in photo.people], np.float32).reshape(-1, 4)
-        further = np.array(left_out.get(photo.id, ()), np.float32).reshape(-1, 4)
+        names.append(record.file_name)
+        crowd = [bool(a.get("iscrowd")) for a in record.people]
+        boxes = np.array([a["bbox"] for a in record.people], np.float32).reshape(-1, 4)
+        further = np.array(left_out.get(record.id, ()), np.float32).reshape(-1, 4)
         people.append(boxes[~np.array(crowd, bool)])
         ignore.append(np.concatenate([boxes[np.array(crowd, bool)], further]))
     if not names:

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..annotations import Photos
+from ..annotations import ImageFiles
 
 LONGEST = 512  # pixels of an image's longer side; a crop of 256x192 rarely shows more of it
 
@@ -30,7 +30,7 @@ class ImageCache:
         UnreadableImage: an image cannot be read; names it.
     """
 
-    def __init__(self, files: Photos, names: Sequence[str], folder: Path) -> None:
+    def __init__(self, files: ImageFiles, names: Sequence[str], folder: Path) -> None:
         key = hashlib.sha256(json.dumps([LONGEST, *[(n, files.size(n)) for n in names]]).encode()).hexdigest()[:16]
         path = folder / f"images-{key}.bin"
         index = path.with_suffix(".json")
@@ -67,7 +67,7 @@ def _places(path: Path, index: Path) -> np.ndarray | None:
         return None
 
 
-def _write(files: Photos, names: Sequence[str], path: Path, index: Path) -> None:
+def _write(files: ImageFiles, names: Sequence[str], path: Path, index: Path) -> None:
     """Write the pixels, then the index: a file without an index is begun anew."""
     places, offset = list[tuple[int, ...]](), 0
     beside = path.with_suffix(f".{os.getpid()}.tmp")
@@ -89,7 +89,7 @@ def _write(files: Photos, names: Sequence[str], path: Path, index: Path) -> None
     os.replace(beside, index)
 
 
-def _read(files: Photos, name: str) -> tuple[np.ndarray, tuple[int, int]]:
+def _read(files: ImageFiles, name: str) -> tuple[np.ndarray, tuple[int, int]]:
     """An image, reduced to :data:`LONGEST`, and its original (height, width)."""
     image = files.image(name)
     height, width = image.shape[:2]

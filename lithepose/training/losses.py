@@ -22,7 +22,7 @@ def losses(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Rec
     Args:
         net: the network.
         called: what is called in its place: itself, or its wrapper over several processes.
-        x: (N, 3, H, W) scaled pictures.
+        x: (N, 3, H, W) scaled images.
         batch: targets.
         recipe: which loss, and in which precision.
 
@@ -89,7 +89,7 @@ def map_loss(
 
 
 def coordinate_loss(stages: list[tuple[Tensor]], xy: Tensor, visible: Tensor) -> dict[str, Tensor]:
-    """Mean squared error of coordinates as shares of the picture (paper 003's regression).
+    """Mean squared error of coordinates as shares of the image (paper 003's regression).
 
     Args:
         stages: predictions ((N, K, 2),).

@@ -59,7 +59,7 @@ class Recipe:
 
     seed: int = 0
     save_every: int = 200
-    validate_every: int = 0  # 0: once an epoch (as many samples as there are photos), or save_every if that is longer
+    validate_every: int = 0  # 0: once an epoch (as many samples as there are images), or save_every if that is longer
     validation_samples: int = 256
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 

@@ -1,4 +1,4 @@
-"""What a run shows of itself: tables, pictures of predictions, a plot of the losses."""
+"""What a run shows of itself: tables, images of predictions, a plot of the losses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..predict import Predictor
 from ..runtime.torch import TorchRuntime, describe
 from ..skeleton import BoxHead
 
-GRID = 4, 2  # pictures across and down
+GRID = 4, 2  # images across and down
 
 
 class Log:
@@ -78,7 +78,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 
 def plot_losses(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Total loss of each run over its steps, on training and on validation samples, as one picture."""
+    """Total loss of each run over its steps, on training and on validation samples, as one image."""
     x, curves = {}, {}
     for run, rows in runs.items():
         for column, label in (("total", "training"), ("validation", "validation")):
@@ -89,7 +89,7 @@ def plot_losses(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
     lines(path, x, curves, "step", "loss", log=True)
 
 
-def picture_grid(name: str, net: Network, images: torch.Tensor, path: Path) -> None:
+def image_grid(name: str, net: Network, images: torch.Tensor, path: Path) -> None:
     """Draw what the network finds in the first images of a batch, side by side.
 
     Args:

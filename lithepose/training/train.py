@@ -36,7 +36,7 @@ from .distributed import World
 from .losses import Batch, losses
 from .optimize import Average, Plateau, make_optimizer, rate_at
 from .recipe import Recipe, same_recipe
-from .report import Log, picture_grid
+from .report import Log, image_grid
 
 LOG_EVERY = 20
 Samples = PoseSamples | CropSamples | DetectionSamples
@@ -52,7 +52,7 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
     Args:
         recipe: what to do.
         data: folder that the recipe's data sets are relative to.
-        run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json``, ``pictures/`` (one an epoch or
+        run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json``, ``images/`` (one an epoch or
             ``save_every`` steps), at the end ``log.csv``, ``losses.png`` and ``weights.safetensors``.
         quiet: no progress bar.
         tensorboard: also write TensorBoard's events.
@@ -124,7 +124,7 @@ class Trainer:
         world.barrier()
         self.samples = self._samples(recipe.data, recipe.augment)
         self.validation = self._samples(recipe.validation, recipe.augment.still()) if recipe.validation else None
-        # Of a handful of photos an epoch is a few steps: looking after each would take longer than training.
+        # Of a handful of images an epoch is a few steps: looking after each would take longer than training.
         self.look_every = max(len(self.samples) // recipe.batch, recipe.save_every)
 
     def _samples(self, sources: Any, augment: Any) -> Samples:
@@ -215,7 +215,7 @@ class Trainer:
                         console.print(f"step {done} of {recipe.steps}: {said}", highlight=False)
                 if log and (done % self.look_every == 0 or last):
                     log.show()
-                    self._draw(batch, folder / "pictures" / f"{done:07d}.jpg")
+                    self._draw(batch, folder / "images" / f"{done:07d}.jpg")
                 if world.first and (done % recipe.save_every == 0 or last):
                     state = self.net, self.optimizer, self.average, self.plateau
                     save_checkpoint(folder / "checkpoint.pt", *state, done)
@@ -277,10 +277,10 @@ class Trainer:
         # All at once: a GPU is waited for but once a step.
         said = dict(zip(parts, torch.stack([v.detach().float() for v in parts.values()]).tolist(), strict=True))
         if not math.isfinite(said["total"] + said["gradient"]):  # before it gets into the weights
-            photos = sorted({name for n in numbers for name in self.samples.photos(n)})
+            names = sorted({name for n in numbers for name in self.samples.image_names(n)})
             raise FloatingPointError(
                 f"loss {said['total']}, gradient {said['gradient']} at step {step}, samples {numbers[0]} to"
-                f" {numbers[-1]} ({', '.join(photos)}); the last checkpoint is kept in {self.folder}"
+                f" {numbers[-1]} ({', '.join(names)}); the last checkpoint is kept in {self.folder}"
             )
         self.optimizer.step()
         return said
@@ -321,7 +321,7 @@ class Trainer:
 
     def _draw(self, batch: Batch, path: Path) -> None:
         with self._averaged():
-            picture_grid(self.recipe.network, self.net.eval(), batch["image"], path)
+            image_grid(self.recipe.network, self.net.eval(), batch["image"], path)
 
 
 def _deaf(_worker: int) -> None:

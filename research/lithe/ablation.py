@@ -120,14 +120,14 @@ def simcc_joints(output: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 def measure(find: Callable[[Tensor], tuple[Tensor, Tensor]], data: KeypointSet, shape: tuple[int, int]) -> float:
     """OKS-AP of a crop network with true boxes."""
     crops, backs, people = [], [], []
-    for photo in data.photos:
-        image = data.files.image(photo.file_name)
-        for person in photo.people:
+    for record in data.records:
+        image = data.files.image(record.file_name)
+        for person in record.people:
             if person["num_keypoints"] and not person.get("iscrowd"):
                 matrix = crop_matrix(person["bbox"], shape)
                 crops.append(warp(image, matrix, shape))
                 backs.append(invert(matrix))
-                people.append(photo.id)
+                people.append(record.id)
     results = []
     for first in range(0, len(crops), 64):
         x = torch.from_numpy(np.stack(crops[first : first + 64])).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -146,7 +146,7 @@ def measure(find: Callable[[Tensor], tuple[Tensor, Tensor]], data: KeypointSet, 
                     "score": person_score,
                 }
             )
-    return oks(data.photos, results)["AP"]
+    return oks(data.records, results)["AP"]
 
 
 def train(name: str, arguments: argparse.Namespace, samples: CropSamples) -> tuple[nn.Module, int, float]:

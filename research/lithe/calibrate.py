@@ -31,9 +31,9 @@ from lithepose.skeleton import COCO_17
 def scores(net: Lithe, data: KeypointSet, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Heatmap values of all joints, and which of them are right."""
     values, right = [], []
-    for photo in data.photos:
-        image = data.files.image(photo.file_name)
-        people = [p for p in photo.people if p["num_keypoints"] >= 5 and not p.get("iscrowd")]
+    for record in data.records:
+        image = data.files.image(record.file_name)
+        people = [p for p in record.people if p["num_keypoints"] >= 5 and not p.get("iscrowd")]
         for person in people:
             matrix = crop_matrix(person["bbox"], shape)
             x = torch.from_numpy(warp(image, matrix, shape)).permute(2, 0, 1)[None].float() / 127.5 - 1
