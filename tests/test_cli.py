@@ -380,7 +380,7 @@ def test_benchmark_measures_stage_by_stage(tmp_path):
     done = lithepose("benchmark", "--rounds", 2, "--size", 128, "--threads", 1, "--out", table)
     assert done.returncode == 0, done.stderr
     (row,) = csv.DictReader(table.read_text().splitlines())
-    assert (row["model"], row["input"]) == ("lithe_paf", "128x128")
+    assert (row["model"], row["input"]) == ("lithe", "128x128")
     assert all(float(row[part]) > 0 for part in ("fit", "network", "decode", "draw", "whole"))
     assert "images/s" in done.stdout
     for arguments, says in (
