@@ -80,7 +80,7 @@ def measure(model: lithepose.Predictor, name: str, images: Iterator[np.ndarray],
         found = warm(frame)
         seconds[0] += between - began
         seconds[1] += time.perf_counter() - between
-        looked.append(warm.looked)
+        looked.append(warm.share)
         alike += likeness(cold, found)
         shaken += likeness(cold, model(noisy(image, rng))) if noise else []
         people += len(cold)

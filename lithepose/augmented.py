@@ -41,7 +41,7 @@ def average(results: Sequence[tuple[Output, Fit]], head: Head) -> Maps | Found:
         head: what they mean.
 
     Raises:
-        ValueError: networks that find boxes cannot be averaged: whose box is whose is not said.
+        ValueError: networks that find boxes cannot be averaged: views may find different boxes.
     """
     first, fit = results[0]
     if isinstance(first, Found):

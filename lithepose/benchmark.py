@@ -118,7 +118,7 @@ def _one_network(model: Predictor, image: np.ndarray) -> tuple[str, dict[str, Ca
 
 
 def _top_down(model: TopDown, image: np.ndarray) -> tuple[str, dict[str, Callable[[], object]]]:
-    """Likewise of a person detector and a network on crops; of nobody there is the detector alone."""
+    """Likewise of a person detector and a network on crops; without people of the detector alone."""
     detector, pose = model.finder, model.predictor
     assert isinstance(detector, PersonDetector)
     pixels, back = detector.prepare(image)

@@ -153,7 +153,7 @@ def without_bits(stage: Stage) -> Stage:
 
 
 class _Bare(Branch):
-    """A branch whose binary layers take no time, nor does taking the signs."""
+    """A branch in which binary layers and signs take no time."""
 
     def __call__(self, x: np.ndarray, team: Team = ALONE) -> np.ndarray:
         """The shortcut and the 1x1 layers."""
@@ -239,7 +239,7 @@ def start(rounds: int) -> list[Row]:
         done = subprocess.run([sys.executable, "-c", FIRST_CALL], capture_output=True, text=True, check=True)
         return float(done.stdout) * 1000
 
-    once()  # compiles, where nobody has
+    once()  # compiles, if it has not been done
     return rows_of("start", "128x46x46", 1, {"binary": [once() for _ in range(rounds)]})
 
 

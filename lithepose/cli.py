@@ -84,7 +84,7 @@ def predict(
     Drawn images and videos go to OUT, with poses.jsonl beside them; with --json alone nothing is drawn.
 
     Args:
-        sources: what to look at.
+        sources: files, folders, patterns, camera numbers or addresses.
         out: folder for drawn images and videos. Default: ./out, unless --json is given.
         json: file for the joints; - is standard output. Default: OUT/poses.jsonl.
         format: of that file; openpose makes it a folder of one json a frame. Default: csv if it is called .csv; else
@@ -96,7 +96,7 @@ def predict(
         threshold: lowest score of a joint, above 0 and below 1. Default: 0.18.
         complete: guess the joints of a person that were not found (of COCO's 17); their scores are below half the
             threshold.
-        flip: look at the mirrored image as well, and average: better, at twice the time.
+        flip: average with the mirrored image: better, at twice the time.
         boxes: for networks of one person, where people are: name of a model that finds them (with its own size and
             threshold), or a .json {"image.jpg": [[x, y, width, height], ...]}. Default: for lithe the embedded person
             detector, for others one person who fills the image.
@@ -105,7 +105,7 @@ def predict(
         warm_start: run the network only where a video has changed: faster where camera and most people stand still.
             For networks with maps of whole images, as lithe_paf.
         detect_every: in a video, run the person detector at least every so many frames; between, boxes follow people
-            until somebody is lost or something else moves.
+            until a person is lost or something else moves.
     """
     from .decode import DecodeConfig
     from .frames import expand
@@ -116,7 +116,7 @@ def predict(
     from .track import Following
 
     if not sources:
-        raise ValueError("nothing to look at; name an image, video, folder, pattern, camera number or stream")
+        raise ValueError("no input: pass an image, video, folder, pattern, camera number or stream")
     if threshold is not None and not 0 < threshold < 1:
         raise ValueError(f"threshold {threshold}: must be above 0 and below 1")
     inputs, missing = [], {}
@@ -171,19 +171,19 @@ def _on_boxes(
         return top_down, top_down.steps()
     given, top_down = read_boxes(boxes), TopDown(one)
     for source in {i.source for i in inputs if boxes_of(given, shown(i.source)) is None}:
-        failures[source] = f"{shown(source)}: no boxes in {boxes}; give it a list, an empty one if nobody is there"
+        failures[source] = f"{shown(source)}: no boxes in {boxes}; give it a list, empty if there is no person"
     if all(i.source in failures for i in inputs):
         asked = ", ".join(shown(i.source) for i in inputs)
         has = f"some for {', '.join(given)}" if given else "none at all"
         raise ValueError(f"{boxes}: no boxes for {asked}; it has {has}")
 
-    def look(frame: Frame) -> Poses:
+    def estimate(frame: Frame) -> Poses:
         try:
             return top_down(frame.image, boxes_of(given, frame.source))
         except BoxError as error:
             raise BoxError(f"{frame.name}: {error}; see {boxes}") from error
 
-    return top_down, Steps.whole(look)
+    return top_down, Steps.whole(estimate)
 
 
 def _predict(
@@ -293,7 +293,7 @@ def _on_interrupt(handlers: dict[signal.Signals, Any]) -> None:
 
 
 def _keep_sources(json: Path, sources: list[str]) -> None:
-    """Refuse to write the results over an image, be it one to look at or another, or over what else is read.
+    """Refuse to write the results over an image or over a file that is read.
 
     Raises:
         ValueError: names the file.

@@ -43,7 +43,7 @@ def evaluate(
         split: of the data set.
         metric: auto is oks for networks of many people; for those of one pckh where sizes of heads are known, or pck.
         size: longer side of the network's input; 0 is the model's own.
-        flip: look at the mirrored image as well, and average.
+        flip: average with the mirrored image.
         scales: of the size; what is seen at all of them is averaged.
         threads: of the network; 0 takes one a core.
         images: folders or .tar of the images, when they are not with the annotations.
@@ -160,7 +160,7 @@ def benchmark(
     Args:
         models: names of embedded models, or files. Default: lithe.
         binary: measure binary layers, modules and whole networks instead of models.
-        image: to look at. Default: the embedded one.
+        image: to run on. Default: the embedded one.
         size: longer side of the network's input; 0 is the model's own.
         threads: of the network; 0 takes one a core. Binary layers and modules are measured on one.
         rounds: of which medians are taken.

@@ -165,21 +165,21 @@ def receptive_field(
     seed: int = 0,
     truth: tuple[float, float] | None = None,
 ) -> int:
-    """Draw where a network looks for a joint: noise slides over the image, and the change of the heatmap is drawn.
+    """Draw the receptive field of a joint: noise slides over the image, and the change of the heatmap is drawn.
 
     Trained weights also mark where they see the joint: blue if it is a right one, else red.
 
     Args:
         model: name of a network with heatmaps.
-        image: image to look at.
+        image: image to run on.
         joint: name of the joint. Default: the first of the network's.
         out: image to write.
         weights: .safetensors of a training run. Default: random ones, from the seed, with BatchNorm of this image.
         options: of the network, as json.
         size: longer side of the network's input.
         step: pixels between two places of the 11x11 window of noise.
-        stage: whose heatmap, from 0; -1 is the last.
-        at: whose change counts: the whole map's, or its highest or middle cell's, which tells how far that looks.
+        stage: of the heatmap, from 0; -1 is the last.
+        at: the change that counts: of the whole map, or of its highest or middle cell alone.
         seed: of the noise, and of random weights.
         truth: x and y of where the joint is in the image, in pixels: marked in white.
     """

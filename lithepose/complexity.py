@@ -109,11 +109,11 @@ def measure(net: nn.Module, *shape: int) -> Complexity:
 
 
 def measure_parts(net: Network, height: int, width: int) -> dict[str, Complexity]:
-    """Count a network, or the parts of keypoint_rcnn, whose heads run once a box.
+    """Count a network, or the parts of keypoint_rcnn; its heads run once per box.
 
     Returns:
-        Complexity by part; ``whole`` alone for the other networks. For keypoint_rcnn, whose cost depends on what is
-        in the image, ``whole`` has the parameters of all and the multiply-adds of what runs once an image.
+        Complexity by part; ``whole`` alone for the other networks. The heads of keypoint_rcnn run once per person: its
+        ``whole`` has the parameters of all parts and the multiply-adds of those that run once per image.
 
     Raises:
         ValueError: a size that the network does not take.

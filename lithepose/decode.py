@@ -152,7 +152,7 @@ def score_limbs(
     within = np.arange(len(limb)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
     row = within // counts[two][limb]
     first, second = starts[one][limb] + row, starts[two][limb] + within - row * counts[two][limb]
-    # Of many people few pairs agree. Where more samples than may fail do so in the middle, the others need no look.
+    # Of many people few pairs agree. Where too many samples in the middle fail, the others are not computed.
     cells = np.minimum(np.maximum(cells, 0), (w - 1, h - 1)).astype(np.float32)
     share = np.arange(config.samples, dtype=np.float32) / max(config.samples - 1, 1)
     failures = config.samples - math.ceil(config.agree * config.samples - 1e-6)
@@ -280,7 +280,7 @@ def _limb_units(head: Head) -> np.ndarray:
 def _spare(head: Head) -> list[bool]:
     """Which limbs only add what is missing: of those that end in the same joint all but the last.
 
-    If the others are a tree whose limbs point outwards, as OpenPose's do; in other skeletons all join alike.
+    If the others are a tree with limbs that point outwards, as in OpenPose; in other skeletons all join alike.
     """
     ends = [b for _, b in head.limbs]
     spare = [b in ends[i + 1 :] for i, b in enumerate(ends)]
@@ -299,7 +299,7 @@ def best_of_each(joint: np.ndarray) -> list[list[int]]:
         joint: (M,) as from :func:`peaks`, where a joint's candidates come highest first.
 
     Returns:
-        as of :func:`group`; nobody where there is no peak.
+        as of :func:`group`; empty without a peak.
     """
     return [np.unique(joint, return_index=True)[1].tolist()] if len(joint) else []
 

@@ -73,7 +73,7 @@ class Estimator(ABC):
     @property
     @abstractmethod
     def one_person(self) -> bool:
-        """Whether it expects one person who fills the image, not everybody in it."""
+        """Whether it expects one person who fills the image."""
 
     @property
     @abstractmethod

@@ -74,7 +74,7 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on a data set.
 
-    A network of many people looks at whole images. A network of one person looks at every annotated person alone.
+    A network of many people runs on whole images, a network of one person on every annotated person.
 
     Args:
         predictor: model and input size.
@@ -86,8 +86,8 @@ def evaluate(
         complete: for oks, guess the joints of a person that were not found, as every labelled joint counts: see
             :mod:`lithepose.prior`. Models of other joints than COCO's answer for those that they find, models of one
             person for all.
-        crop: what a network of one person looks at. auto: the annotation's ``centre_box``, else the whole image if
-            nobody else is in it, else as joints: the square around those of the person that the network has to see.
+        crop: the input of a network of one person. auto: the annotation's ``centre_box``, else the whole image if
+            there is no other person in it, else as joints: the square around the joints that the network knows.
             boxes: for a network behind a person detector, the annotated boxes in place of the detector's.
         min_joints: measure only people with so many labelled joints that a network of one person knows.
 
@@ -110,7 +110,7 @@ def evaluate(
         raise ValueError("crop boxes: is for a network behind a person detector, as lithe")
     if (crop == "joints" or min_joints != 1) and not predictor.one_person:
         raise ValueError(
-            f"crop {crop}, {min_joints} joints: are for networks of one person; this one looks at whole images"
+            f"crop {crop}, {min_joints} joints: are for networks of one person; this one takes whole images"
         )
     if metric == "pckh" and not heads:
         raise ValueError(f"{dataset.name}: no sizes of heads, which pckh is measured in (MPII and LIP have them)")
@@ -165,7 +165,7 @@ def evaluate_boxes(detector: PersonDetector, dataset: KeypointSet, progress: Pro
 
     Returns:
         COCO's figures of boxes; recall at an overlap of 0.5 by the height of a person in the detector's input, of the
-        boxes over the detector's threshold; and how many of these an image are of nobody.
+        boxes over the detector's threshold; and the number of false ones per image.
     """
     sure, detector = detector.score, copy.copy(detector)
     detector.score = 0.01  # average precision counts what is unsure as well
@@ -233,7 +233,7 @@ def _look_at(predictor: Predictor, image: np.ndarray, box: Sequence[float] | Non
 
 
 def _nearest(poses: Poses, person: dict[str, Any], order: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Of several people the one whose joints are nearest to the annotated ones on average."""
+    """The person with the joints nearest to the annotated ones on average."""
     known = [(i, o) for i, o in enumerate(order) if o >= 0 and person["keypoints"][3 * i + 2] > 0]
     k = len(poses.skeleton)
     if not len(poses) or not known:

@@ -53,7 +53,7 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
         helper.set_model_props(model, {"lithepose": info.to_json()})
         onnx.save(model, whole)
         # A rounded weight can swap two boxes of equal score, or turn signs that turn others, and then nothing can be
-        # compared: look before rounding.
+        # compared: measure before rounding.
         fragile = net.kind == "boxes" or any(isinstance(m, BinaryConv2d) for m in net.modules())
         difference = parity(wrapped, OnnxRuntime(whole)) if fragile else None
         tidy(model, half)
@@ -154,7 +154,7 @@ def parity(wrapped: Exported, runtime: Runtime) -> float:
     """Largest difference between torch and a runtime, on an embedded image and on noise of several sizes.
 
     Of networks with binary layers the mean difference over the mean value, and the median over all images: where an
-    input is close to 0 rounding turns its sign, and one sign can change much behind it. These and detectors look at
+    input is close to 0 rounding turns its sign, and one sign can change much behind it. These and detectors run on
     noise alone: where an image is even, many signs turn at once, and boxes of equal score change places. Of joints from
     heatmaps inside the graph the median distance: on noise two cells may be equally high. Of person detectors their
     scores: boxes of equal score change places.

@@ -35,7 +35,7 @@ def open_dataset(data: str | Path, split: str = "val", images: tuple[str | Path,
 
     Returns:
         the data set. Annotations have COCO's ``keypoints`` and ``bbox``, and where known ``head_size`` (pixels, what
-        PCKh is measured by) and ``centre_box`` (the box to crop around when a network looks at one person).
+        PCKh is measured by) and ``centre_box`` (the box to crop around for networks of one person).
 
     Raises:
         FileNotFoundError: nothing of the kind is there; the message tells what is expected where.

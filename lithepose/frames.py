@@ -81,7 +81,7 @@ def expand(sources: Sequence[str]) -> list[Input]:
 
     Raises:
         FileNotFoundError: a path that does not exist, a pattern or folder that holds nothing.
-        OSError: a path that may not be looked at.
+        OSError: a path without read permission.
     """
     found: list[Input] = []
     for source in sources:
@@ -89,7 +89,7 @@ def expand(sources: Sequence[str]) -> list[Input]:
         try:
             exists = path.exists()
         except OSError as error:
-            raise OSError(f"{source}: cannot be looked at ({error.strerror or error})") from error
+            raise OSError(f"{source}: cannot be read ({error.strerror or error})") from error
         if exists and path.is_dir():
             try:
                 found += _inside(source, (str(p) for p in path.iterdir()), "folder")
@@ -120,7 +120,7 @@ def _inside(source: str, paths: Iterator[str], kind: str) -> list[Input]:
     known = IMAGES | VIDEOS
     files = [p for p in paths if _plain(p) and Path(p).suffix.lower() in known and os.path.isfile(p)]
     if not files:
-        deeper = f"; {source.rstrip('/')}/** looks into its folders too" if kind == "folder" else ""
+        deeper = f"; {source.rstrip('/')}/** includes its subfolders" if kind == "folder" else ""
         raise FileNotFoundError(
             f"{source}: {kind} without images or videos (by suffix: {' '.join(sorted(known))}){deeper}"
         )

@@ -19,7 +19,7 @@ CROP_MARGIN = 1.25  # side of a crop over that of the person's box, as top-down 
 
 @dataclass(frozen=True, eq=False)
 class PersonCrop:
-    """How the input of a network that looks at one person lies in its image.
+    """Position of the input of a network of one person in its image.
 
     Attributes:
         width: of the image.

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: above this, decoding alone takes gigabytes
-MARGIN = 1.5  # of the square that a network of one person looks at, over a box around joints, as paper 003 crops
+MARGIN = 1.5  # of the square input of a network of one person over a box around joints, as paper 003 crops
 GREY = 127  # padding: zero after the networks' x / 127.5 - 1
 
 
@@ -214,7 +214,7 @@ def fit(image: np.ndarray, size: int, multiple: int) -> tuple[np.ndarray, Fit]:
 
 
 def square(box: Sequence[float]) -> list[float]:
-    """Where a network of one person looks: the square about a box's centre, ``MARGIN`` times its longer side wide.
+    """Input of a network of one person: the square about a box's centre, ``MARGIN`` times its longer side wide.
 
     Args:
         box: x, y, width, height in pixels.

@@ -1,4 +1,4 @@
-"""Reading, looking and writing at the same time: a thread that runs ahead and one that runs behind, bounded both."""
+"""Reading, inference and writing at the same time: bounded threads before and behind the network."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Poses:
         skeleton: names and order of the K joints, and how they are joined.
         size: (width, height) of the image.
         id: (N,) int64, the same number for the same person in all frames of a video, -1 where that is not known; None
-            where nobody was followed.
+            without tracking.
         box: (N, 4) float32 x, y, width, height that a person detector found each person in; None where there was none.
     """
 
@@ -52,7 +52,7 @@ class Poses:
             raise ValueError(f"boxes of shape {self.box.shape} for {n} people; must be {(n, 4)}")
 
     @classmethod
-    def nobody(cls, skeleton: Skeleton, size: tuple[int, int]) -> Poses:
+    def empty(cls, skeleton: Skeleton, size: tuple[int, int]) -> Poses:
         """The result of an image without people."""
         k = len(skeleton)
         return cls(

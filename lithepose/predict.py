@@ -28,7 +28,7 @@ DEFAULT = "lithe"
 class Predictor(Estimator):
     """Finds people in images by one network.
 
-    A network of one person expects one who fills the image; :class:`lithepose.topdown.TopDown` runs it on everybody.
+    A network of one person expects one who fills the image; :class:`lithepose.topdown.TopDown` runs it on all people.
 
     Args:
         model: name of an embedded model, path of an ``.onnx`` file that ``lithepose export`` wrote or of a
@@ -37,8 +37,8 @@ class Predictor(Estimator):
             default the one that the model's scores were measured at. Larger finds smaller people and takes longer.
         threads: of the network; 0 takes one a core.
         config: thresholds of the decoder.
-        flip: look at the mirrored image too and average (slower, a little better).
-        scales: of the size, to look at and average.
+        flip: average with the mirrored image (slower, a little better).
+        scales: of the size, to average over.
 
     Raises:
         ValueError: no such model, a file that is none, a size that is out of range, or joints are to be guessed that
@@ -67,7 +67,7 @@ class Predictor(Estimator):
             )
         if info.single and (flip or len(scales) > 1):
             raise ValueError(
-                f"{info.name} finds boxes, and whose box is whose in several looks is not said: no flip or scales"
+                f"{info.name} finds other boxes in every view, which cannot be averaged; leave out flip and scales"
             )
         if (info.fixed or info.crop) and (self.size, scales) != (info.size, (1.0,)):
             takes = "x".join(map(str, info.crop)) or info.size
@@ -88,7 +88,7 @@ class Predictor(Estimator):
 
     @property
     def one_person(self) -> bool:
-        """Whether the network sees the one person of an image, not everybody."""
+        """Whether the network finds the one person of an image."""
         return not self.head.limbs and not self.runtime.info.single
 
     @property
@@ -108,7 +108,7 @@ class Predictor(Estimator):
 
     def warm_steps(self) -> Steps:
         """As :meth:`steps`, but the network runs only where a video has changed."""
-        return Steps.whole(WarmStart(self).look)
+        return Steps.whole(WarmStart(self).estimate)
 
     def estimate(self, images: list[np.ndarray]) -> list[Poses]:
         """People of (H, W, 3) uint8 RGB images; those that fit into the same input size are run together."""

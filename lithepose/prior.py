@@ -90,7 +90,7 @@ def complete(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill in the joints that were not found.
 
-    A guess may lie where another person's joint was found: hidden joints are often behind somebody's.
+    A guess may lie where another person's joint was found: hidden joints are often behind another person.
 
     Args:
         xy: (N, K, 2) input pixels, NaN where not found.
@@ -100,7 +100,7 @@ def complete(
         least: score of a found joint.
 
     Returns:
-        xy without NaN, but for people of whom all found joints are in one place; score, of guesses between a
+        xy without NaN, but for people with all found joints in one place; score, of guesses between a
         twentieth and a half of ``least``, by the heatmap's value there.
 
     Raises:

@@ -1,6 +1,6 @@
 """Empirical receptive field of one joint (paper 002, figures 6 to 8).
 
-A window of noise slides over the image; where it changes the joint's heatmap, the network has looked.
+A window of noise slides over the image; where it changes the joint's heatmap is the receptive field.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def calibrate(net: Network, image: np.ndarray) -> None:
     Without them every layer shrinks its input a little, and what the last one says is its bias and rounding.
 
     Args:
-        net: whose BatchNorm is to be changed.
+        net: its BatchNorm is changed.
         image: (H, W, 3) uint8 RGB network input.
     """
     layers = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
@@ -59,7 +59,7 @@ def receptive_field(
         joint: index of the heatmap.
         window: side of the square of noise, in pixels, odd; the same noise everywhere.
         step: pixels between two places of the window.
-        stage: whose heatmap; the last by default.
+        stage: of the heatmap; the last by default.
         at: what change is measured: of the whole "map", as in the paper; or of one cell, that of the highest value
             ("peak") or the "centre". The map's covers every image, because each place changes the cells above it:
             compare how far networks see at one cell.
@@ -135,7 +135,7 @@ def find_joint(net: Network, image: np.ndarray, joint: int, stage: int = -1) -> 
 
 
 def covered(change: np.ndarray, share: float = 0.01) -> float:
-    """Share of the image whose change is at least ``share`` of the largest; 0 where nothing changes."""
+    """Share of the image with a change of at least ``share`` of the largest; 0 where nothing changes."""
     largest = float(change.max())
     return float((change >= share * largest).mean()) if largest > 0 else 0.0
 

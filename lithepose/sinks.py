@@ -69,7 +69,7 @@ class VideoWriter:
             np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8), format="yuv420p"
         )
         tick = round((time if time is not None else 0.0) * self.CLOCK)
-        if tick <= self._last:  # no time, or a stream whose clock stands still
+        if tick <= self._last:  # no time, or a stream with a clock that stands still
             tick = self._last + max(1, round(self.CLOCK / self.rate)) if self._last >= 0 else 0
         frame.pts, frame.time_base, self._last = tick, Fraction(1, self.CLOCK), tick
         for packet in self._stream.encode(frame):
@@ -102,7 +102,7 @@ class ImageSink:
             that is there already.
 
     Attributes:
-        failures: sources whose video could not be finished, and why.
+        failures: sources with a video that could not be finished, and why.
     """
 
     def __init__(self, folder: str | Path, keep: Iterable[str | Path] = ()) -> None:
@@ -207,7 +207,7 @@ class UnwritableError(OSError):
 
 @contextlib.contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Turn what the system says of a file into :class:`UnwritableError`, but for a pipe whose reader left."""
+    """Turn what the system says of a file into :class:`UnwritableError`, but for a pipe without a reader."""
     try:
         yield
     except BrokenPipeError:

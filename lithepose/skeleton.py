@@ -71,7 +71,7 @@ class Skeleton:
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Skeleton:
-        """Read a skeleton whose edges and flip pairs are written as joint names.
+        """Read a skeleton with edges and flip pairs written as joint names.
 
         Raises:
             ValueError: the file is not TOML, lacks ``name`` or ``joints``, or names an unknown joint.
@@ -255,7 +255,7 @@ FLIC_HEAD = Head(FLIC_11, FLIC_11, stride=4, sigma=1.5)
 """Head of paper 003, one person seen from the waist up. The paper gives no sigma; 1.5 cells are 6 input pixels."""
 
 COCO_BOXES_HEAD = Head(COCO_17, COCO_17)
-"""Head of paper 004, whose maps lie in a person's box: only the joints matter."""
+"""Head of paper 004, with maps inside a person's box: only the joints matter."""
 
 LITHE_HEAD = Head(COCO_17, COCO_17, stride=4, sigma=2.0)
 """Head of lithe, one person in a crop: 17 heatmaps at stride 4."""

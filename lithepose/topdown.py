@@ -1,4 +1,4 @@
-"""Top-down estimation: a finder tells where people are, a network of one person looks for the joints of each."""
+"""Top-down estimation: a finder tells where people are, a network of one person finds the joints of each."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ FAR = 3  # times the image: as far as a box, enlarged, may reach, so that a slip
 
 
 class BoxError(ValueError):
-    """A box that nobody can be looked at in."""
+    """A box that cannot be cropped."""
 
 
 class TopDown(Estimator):
-    """Runs a network of one person on the boxes of everybody in an image.
+    """Runs a network of one person on the boxes of all people in an image.
 
     Args:
         predictor: of a network of one person, or what :class:`~lithepose.predict.Predictor` makes one from.
@@ -60,10 +60,10 @@ class TopDown(Estimator):
         predictor = Predictor(predictor) if isinstance(predictor, (str, Path)) else predictor
         if not predictor.one_person:
             name = predictor.runtime.info.name
-            raise ValueError(f"{name} finds everybody by itself; leave out the boxes, or name a model of one person")
+            raise ValueError(f"{name} finds all people by itself; leave out the boxes, or name a model of one person")
         if detect_every < 1:
             raise ValueError(f"detect_every={detect_every}: must be 1 or more")
-        # Somebody is in the box: one joint above the threshold is enough.
+        # The box holds a person: one joint above the threshold is enough.
         self.predictor = predictor.with_config(joints=1)
         finder = open_finder(finder) if isinstance(finder, (str, Path)) else finder
         if isinstance(finder, Predictor):
@@ -92,7 +92,7 @@ class TopDown(Estimator):
 
     @property
     def one_person(self) -> bool:
-        """False: it finds everybody."""
+        """False: it finds all people."""
         return False
 
     @property
@@ -180,8 +180,8 @@ class TopDown(Estimator):
         found = self.predictor.run(crops)
         some = [i for i, poses in enumerate(found) if len(poses)]
         if not some:
-            nobody = Poses.nobody(skeleton, size)
-            return replace(nobody, box=np.zeros((0, 4), np.float32)), np.zeros(0, np.intp)
+            empty = Poses.empty(skeleton, size)
+            return replace(empty, box=np.zeros((0, 4), np.float32)), np.zeros(0, np.intp)
         xy, score, person_score = (
             np.concatenate([getattr(found[i], name)[:1] for i in some]) for name in ("xy", "score", "person_score")
         )
@@ -215,7 +215,7 @@ def box_to_see(xy: np.ndarray, there: np.ndarray, whole: Box) -> list[float]:
 
     Args:
         xy: (K, 2) joints.
-        there: (K,) bool, those to look at.
+        there: (K,) bool, those to take.
         whole: box of the person, taken where these joints lie in one place, or nearly.
     """
     if there.any():

@@ -17,7 +17,7 @@ LOST = 0.35  # mean score of the joints below which a person counts as lost
 RESIZE = 1.3  # largest change of a box's size since it was detected, either way
 # A change outside of all boxes brings the finder, but at most every so many frames: a moving camera changes everything.
 REST = 5
-CELLS = 80  # along the longer side of the image, in which changes are looked for
+CELLS = 80  # along the longer side of the image, in which frames are compared
 CHANGE, CHANGED = 12.0, 4  # difference of a cell's mean colour, of 255, that counts; cells that must have changed
 AROUND = 0.25  # of a box's size: how far around it changes are its person's
 
@@ -25,7 +25,7 @@ AROUND = 0.25  # of a box's size: how far around it changes are its person's
 class BoxFollower:
     """Finds the people of a video frame after frame.
 
-    The finder runs on the first frame, at least every ``top_down.detect_every`` frames, on the frame after somebody was
+    The finder runs on the first frame, at least every ``top_down.detect_every`` frames, on the frame after a person was
     lost, and when the image changes outside of the people's boxes. Between, a person's crop is around the last detected
     box, moved and scaled as the joints have moved and spread since that frame, and smaller if the network has such.
 
@@ -69,7 +69,7 @@ class BoxFollower:
         poses, number = self.top_down.on_boxes(image, self._boxes, self._scores, small=True)
         self._since += 1
         kept = number[mean_score(poses) >= LOST]
-        if len(kept) < len(self._boxes):  # somebody was lost, or two boxes follow one person
+        if len(kept) < len(self._boxes):  # a person was lost, or two boxes follow one person
             self._since = self.top_down.detect_every
         follow = dict(zip(number.tolist(), range(len(poses)), strict=True))
         before = self._detected

@@ -10,7 +10,7 @@ from .frames import Frame
 from .poses import Poses
 from .smooth import Smoother
 
-SIGMA = 0.08  # of a joint whose skeleton has none published: between a shoulder's and a knee's
+SIGMA = 0.08  # of skeletons without published constants: between those of a shoulder and a knee
 
 
 @dataclass
@@ -40,16 +40,16 @@ class Tracker:
     """Gives the people of one video ids that stay with them.
 
     In two rounds, after ByteTrack (Zhang et al. 2022, section 3): first the people that the network is sure of are
-    matched with those followed so far, then the doubtful ones with whom nobody was found for. Only the sure begin a new
-    id. Likeness is the mean of OKS and of the overlap of boxes, over the joints that are seen, with where somebody's
+    matched with those followed so far, then the doubtful ones with the people left over. Only the sure begin a new
+    id. Likeness is the mean of OKS and of the overlap of boxes, over the joints that are seen, with where a person's
     should be by now; the most alike are matched first. Who is not seen for longer than ``window`` is forgotten.
 
     Args:
-        window: seconds that somebody may be hidden.
+        window: seconds that a person may be hidden.
         sure: lowest person score that begins an id; it grows with the number of joints found.
         certain: lowest root mean square of the scores of its found joints that does.
         alike: lowest likeness of a match; doubtful people need twice as much.
-        guessed: joints that score less are guesses, and say nothing of how certain somebody is.
+        guessed: joints that score less are guesses, and do not count for certainty.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Tracker:
             time: of the frame, in seconds, later than that of the last one.
 
         Returns:
-            the same with ``id``, numbers from 1; -1 for doubtful people who match nobody.
+            the same with ``id``, numbers from 1; -1 for doubtful people without a match.
         """
         self._tracks = [track for track in self._tracks if time - track.seen <= self.window]
         ids = np.full(len(poses), -1, np.int64)
@@ -99,7 +99,7 @@ class Tracker:
         common = np.maximum(np.minimum(mine[1], theirs[1]) - np.maximum(mine[0], theirs[0]), 0).prod(2)
         area, area_theirs = ((high - low).prod(2) for low, high in (mine, theirs))
         overlap = common / np.maximum(area + area_theirs - common, 1e-6)
-        # Who was hidden may have gone some other way: the longer, the larger the circle to look in.
+        # A hidden person may have gone another way: the longer, the larger the distance that is allowed.
         hidden = 1 + 4 * np.array([time - track.seen for track in self._tracks])
         low, high = _boxes(expected, np.isfinite(expected))
         # As the area of a standing person; of one half seen the box may be a strip.
@@ -116,7 +116,7 @@ class Tracker:
         gap = max(time - track.seen, 1e-3)
         if both.any():
             moved = np.median(xy[both] - track.xy[both], 0) / gap
-            # The first frames settle it; a few joints at somebody's edge say little.
+            # The first frames settle it; a few joints at a person's edge say little.
             track.velocity += (moved - track.velocity) * (both.mean() / min(track.frames, 8))
         # A joint that is hidden goes along with the others.
         track.xy = np.where(np.isfinite(xy), xy, track.at(time))
@@ -150,7 +150,7 @@ class Following:
         """Follow on by one frame.
 
         Args:
-            frame: whose source, number and time count.
+            frame: its source, number and time count.
             poses: its people.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Looking again only where a video's image has changed: the maps of the frame before stand for the rest.
+"""Incremental inference: re-run changed regions of a video, reuse the previous maps elsewhere.
 
 Paper 000 leaves it as future work: "when the pose estimation is done with a video, it seems redundant to compute from
 scratch for every new image".
@@ -18,7 +18,7 @@ from .poses import Poses
 if TYPE_CHECKING:
     from .predict import Predictor
 
-# Pixels of the input: how far a change is taken to reach, and what is looked at around that. No network sees so little,
+# Pixels of the input: how far a change is taken to reach, and the margin around that. No receptive field is so small,
 # but what a change does farther away is less than what noise does everywhere (benchmarks/warm_start.py).
 REPLACED, AROUND = 32, 64
 
@@ -32,32 +32,34 @@ class WarmStart:
     image has changed it runs on the whole.
 
     Args:
-        predictor: of a network with maps, that looks once (no flip, no further scales).
-        every: frames after which the whole is looked at.
+        predictor: of a network with maps, without flip or scales.
+        every: frames after which the network runs on the whole image.
         change: difference of a cell's mean colour, of 255, that counts as a change.
-        most: share of the image from which on the whole is looked at.
+        most: share of the image from which on the network runs on the whole.
 
     Attributes:
-        looked: share of the input that the network ran on, for the last frame.
+        share: of the input that the network ran on, for the last frame.
 
     Raises:
-        ValueError: the predictor looks several times, or its network takes images of one size alone.
+        ValueError: the predictor averages views, or its network takes images of one size alone.
     """
 
     def __init__(self, predictor: Predictor, every: int = 15, change: float = 5.0, most: float = 0.7) -> None:
         if predictor.flip or len(predictor.scales) > 1:
-            raise ValueError("a warm start looks once; leave flip and scales out")
+            raise ValueError("a warm start takes one view; leave out flip and scales")
         if predictor.runtime.info.fixed:
             raise ValueError(f"{predictor.runtime.info.name} takes images of one size alone, not parts of them")
         self.predictor, self.every, self.change, self.most = predictor, every, change, most
-        self.looked = 0.0
-        self._seen: np.ndarray | None = None  # (h, w, 3) float32 mean colours of the cells when last looked at
+        self.share = 0.0
+        self._seen: np.ndarray | None = (
+            None  # (h, w, 3) float32 mean colours of the cells when the network last ran on them
+        )
         self._maps: Maps | None = None
         self._since = 0
         self._source = ""
 
-    def look(self, frame: Frame) -> Poses:
-        """The next frame of a call: every video begins anew, images are looked at as ever; as :meth:`__call__`."""
+    def estimate(self, frame: Frame) -> Poses:
+        """The next frame of a call: every video begins anew, images are taken whole; as :meth:`__call__`."""
         if frame.index is None:
             return self.predictor(frame.image)
         if frame.index == 0 or frame.source != self._source:
@@ -83,9 +85,9 @@ class WarmStart:
         ).astype(np.float32)
         box = self._changed(cells)
         if box is None:
-            self.looked = 0.0
+            self.share = 0.0
         else:
-            self._look(pixels, cells, box)
+            self._run(pixels, cells, box)
         assert self._maps is not None
         self._since += 1
         return self.predictor.decode(self._maps, back)
@@ -105,16 +107,16 @@ class WarmStart:
             slice(max(columns.min() - reach, 0), min(columns.max() + 1 + reach, width)),
         )
 
-    def _look(self, pixels: np.ndarray, cells: np.ndarray, box: tuple[slice, slice]) -> None:
+    def _run(self, pixels: np.ndarray, cells: np.ndarray, box: tuple[slice, slice]) -> None:
         stride, multiple = self.predictor.head.stride, self.predictor.runtime.info.multiple
         around = []
         for part, size in zip(box, pixels.shape[:2], strict=True):
             low, high = part.start * stride - AROUND, part.stop * stride + AROUND
             around.append(slice(max(low // multiple, 0) * multiple, min(-(-high // multiple) * multiple, size)))
         rows, columns = around
-        self.looked = (rows.stop - rows.start) * (columns.stop - columns.start) / (pixels.shape[0] * pixels.shape[1])
-        if self._maps is None or self._seen is None or self.looked >= self.most:
-            self.looked, self._since = 1.0, 0
+        self.share = (rows.stop - rows.start) * (columns.stop - columns.start) / (pixels.shape[0] * pixels.shape[1])
+        if self._maps is None or self._seen is None or self.share >= self.most:
+            self.share, self._since = 1.0, 0
             (maps,) = self.predictor.runtime(pixels[None])
             if not isinstance(maps, Maps):
                 raise ValueError(f"{self.predictor.runtime.info.name} has no maps to start from")

@@ -100,7 +100,7 @@ def test_images_are_decoded_once(stick_images, monkeypatch):
     def refuse(*_):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("lithepose.annotations.Images.image", refuse)
+    monkeypatch.setattr("lithepose.annotations.ImageFiles.image", refuse)
     again = crops(stick_images.parent)
     assert torch.equal(first.batch([1])["image"], again.batch([1])["image"])
 
@@ -135,7 +135,7 @@ def test_a_size_that_disagrees_is_named(stick_images):
 
 
 def test_sources_without_people_are_named(stick_images):
-    with pytest.raises(ValueError, match="nobody has what the recipe asks for"):
+    with pytest.raises(ValueError, match="no person has what the recipe asks for"):
         crops(stick_images.parent, joints=18)
 
 

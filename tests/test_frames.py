@@ -207,7 +207,7 @@ def test_names_that_differ_in_case_alone_are_numbered(tmp_path):
 
 def test_openpose_files_of_an_earlier_run_make_way(tmp_path):
     image = np.zeros((4, 4, 3), np.uint8)
-    nobody = Poses.nobody(COCO_17, (4, 4))
+    nobody = Poses.empty(COCO_17, (4, 4))
     for count in (5, 2):
         file = ResultFile(tmp_path, "openpose")
         for i in range(count):
@@ -240,7 +240,7 @@ def test_results_are_lines_or_one_list_by_the_name_of_their_file(tmp_path, count
     for name in ("r.json", "r.jsonl"):
         file = ResultFile(tmp_path / name)
         for i in range(count):
-            file.write(Frame(image, f"{i}.png"), Poses.nobody(COCO_17, (4, 4)))
+            file.write(Frame(image, f"{i}.png"), Poses.empty(COCO_17, (4, 4)))
         file.close()
     listed = json.loads((tmp_path / "r.json").read_text())
     assert [item["source"] for item in listed] == [f"{i}.png" for i in range(count)]

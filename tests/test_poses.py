@@ -92,7 +92,7 @@ def test_choosing_people():
     assert [p.person_score.item() for p in poses] == [0.9, 0.5, 0.2]
     with pytest.raises(IndexError):
         poses[3]
-    assert len(Poses.nobody(COCO_17, (9, 9))) == 0
+    assert len(Poses.empty(COCO_17, (9, 9))) == 0
 
 
 def test_supervision_takes_them():

@@ -132,7 +132,7 @@ def test_unknown_attribute():
 
 def test_what_an_interpreter_shows(model):
     assert set(lithepose.__all__) <= set(dir(lithepose))
-    assert repr(Poses.nobody(COCO_17, (512, 340))) == "<0 people, coco17, 512x340>"
+    assert repr(Poses.empty(COCO_17, (512, 340))) == "<0 people, coco17, 512x340>"
     one = Poses(np.ones((1, 17, 2), "f4"), np.ones((1, 17), "f4"), np.ones(1, "f4"), COCO_17, (4, 5), np.array([7]))
     assert repr(one) == "<1 person, coco17, 4x5, ids 7>"
     assert repr(model) == f"<Predictor of lithe_paf, longer side {model.size}>"

@@ -81,9 +81,9 @@ def test_the_square_has_the_centre_of_the_box():
 
 def test_networks_of_the_wrong_kind_and_bad_boxes_are_told():
     spot, finder = Predictor(Spot()), Predictor(Finder())
-    with pytest.raises(ValueError, match="lithe_paf finds everybody"):
+    with pytest.raises(ValueError, match="lithe_paf finds all people"):
         TopDown("lithe_paf")
-    with pytest.raises(ValueError, match="finder finds everybody"):
+    with pytest.raises(ValueError, match="finder finds all people"):
         TopDown(finder)
     with pytest.raises(ValueError, match="spot"):
         TopDown(spot, spot)
@@ -209,7 +209,7 @@ def test_boxes_on_the_command_line(tmp_path, monkeypatch, capsys):
         assert main([*call, "--boxes", str(boxes)]) == 2, text
         assert "boxes.json" in capsys.readouterr().err.replace("\n", "")
     assert main([*call[:2], "--model", "lithe_paf", "--boxes", "lithe_paf"]) == 2
-    assert "lithe_paf finds everybody" in capsys.readouterr().err.replace("\n", " ")
+    assert "lithe_paf finds all people" in capsys.readouterr().err.replace("\n", " ")
     assert main([*call, "--complete"]) == 2
     assert "leave out complete" in capsys.readouterr().err.replace("\n", " ")
     assert main([*call, "--boxes", str(tmp_path / "none.json")]) == 2

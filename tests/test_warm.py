@@ -80,12 +80,12 @@ def test_only_what_has_changed_is_looked_at():
     start, runtime = warm()
     still = image((40, 40), (200, 40), (120, 200))
     first = start(still)
-    assert start.looked == 1
+    assert start.share == 1
     assert start(still).xy.tolist() == first.xy.tolist()
-    assert start.looked == 0
+    assert start.share == 0
     assert len(runtime.shapes) == 1
     start(image((40, 40), (200, 40), (128, 208)))
-    assert 0 < start.looked < 0.4
+    assert 0 < start.share < 0.4
 
 
 def test_noise_is_no_change_and_slow_change_is_one_in_time():
@@ -116,7 +116,7 @@ def test_every_video_begins_anew():
     start, runtime = warm()
     still = image((40, 40), (200, 40), (120, 200))
     for source, index in (("a.mp4", 0), ("a.mp4", 1), ("b.mp4", 0), ("b.mp4", 1), ("b.mp4", 0), ("c.jpg", None)):
-        start.look(Frame(still, source, index))
+        start.estimate(Frame(still, source, index))
     assert len(runtime.shapes) == 4
 
 
@@ -135,7 +135,7 @@ def test_what_has_no_maps_is_refused():
     fixed.info = replace(fixed.info, fixed=True)
     with pytest.raises(ValueError, match="one size alone"):
         WarmStart(Predictor(fixed))
-    with pytest.raises(ValueError, match="leave flip and scales out"):
+    with pytest.raises(ValueError, match="leave out flip and scales"):
         WarmStart(Predictor(Colours(), flip=True))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..skeleton import Skeleton
 
-OKS_SIGMA = 0.08  # of a joint whose skeleton has none published: between a shoulder's and a knee's
+OKS_SIGMA = 0.08  # of skeletons without published constants: between those of a shoulder and a knee
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def suppress(likeness: np.ndarray, limit: float) -> np.ndarray:
 
     Args:
         likeness: (N, N) of people in descending order of their scores.
-        limit: who is more alike than this to somebody kept is dropped.
+        limit: a person more alike than this to one that is kept is dropped.
 
     Returns:
         indices of those kept, ascending.

@@ -91,7 +91,7 @@ def head_of(name: str, skeleton: Skeleton) -> Head:
     """A network's head for other joints; limbs are the skeleton's edges, if the network has fields.
 
     Raises:
-        ValueError: a network of many people whose limbs do not join all joints of the skeleton, or of a single joint.
+        ValueError: limbs that do not join all joints of a network of many people, or a skeleton of a single joint.
     """
     head = default_head(name)
     if not head.limbs:

@@ -151,7 +151,7 @@ class MobileNetV1(nn.Module):
 
 
 def counted_from_one(name: str) -> str:
-    """Name of a tensor whose blocks count from 0 -> that of an ImageNet start, whose blocks count from 1."""
+    """Name of a tensor with blocks counted from 0 -> that of an ImageNet start, with blocks counted from 1."""
     if not name.startswith("blocks."):
         return name
     _, number, rest = name.split(".", 2)
@@ -169,7 +169,7 @@ def _other_eps(state: dict[str, Tensor], eps: float) -> dict[str, Tensor]:
 
 
 def _from_network(name: str) -> str:
-    """Name in a network of ours, whose blocks count from 0 -> that of the ImageNet start, which counts from 1."""
+    """Name in a network of ours, with blocks counted from 0 -> that of the ImageNet start, counted from 1."""
     parts = name.removeprefix("front.").split(".")
     if parts[0] == "blocks":
         parts[1] = str(int(parts[1]) + 1)
@@ -237,7 +237,7 @@ FRONTS = {"vgg19": VGG19, "mobilenet_v1": lambda: MobileNetV1(stride=8)}
 
 
 def make_front(name: str) -> VGG19 | MobileNetV1:
-    """A front whose last features have 512 channels at stride 8.
+    """A front with 512 channels at stride 8 at its end.
 
     Raises:
         ValueError: no such front.
@@ -248,7 +248,7 @@ def make_front(name: str) -> VGG19 | MobileNetV1:
 
 
 def load_front(front: nn.Module, state: dict[str, Tensor], start: str | Path) -> None:
-    """Load tensors whose names are known to be right.
+    """Load tensors that have the right names.
 
     Raises:
         ValueError: their shapes are not.

@@ -82,7 +82,7 @@ class BinaryConv2d(nn.Conv2d):
         return (self.weight - self.weight.mean(1, keepdim=True)).clamp(-1, 1)
 
     def fixed(self) -> tuple[Tensor, Tensor]:
-        """What a packed form keeps: weights (OC, C, k, k) whose signs count, and scales (OC,).
+        """What a packed form keeps: weights (OC, C, k, k), of which the signs count, and scales (OC,).
 
         Raises:
             ValueError: a layer that scales by its input as well, which bits do not hold.
@@ -98,7 +98,7 @@ class BinaryConv2d(nn.Conv2d):
             scaled: Tensor = _XnorWeight.apply(weight)  # pyright: ignore[reportAssignmentType]
             out = F.conv2d(bits, scaled, None, self.stride, self.padding)
         else:
-            # Scaled after the sum: whole numbers add up exactly in any order, so a sum of 0 stays 0, whose sign is +1.
+            # Scaled after the sum: whole numbers add up exactly in any order, so a sum of 0 stays 0, with the sign +1.
             # In bf16, as training has it, the sum is exact too and only rounded at the end (sums beyond 256, by 0.4 %).
             counts = F.conv2d(bits, sign(weight), padding=self.padding)
             out = counts * weight.abs().mean((1, 2, 3))[:, None, None]

@@ -1,4 +1,4 @@
-"""Paper 000: part affinity fields whose 7x7 convolutions become binarized multi-scale modules.
+"""Paper 000: part affinity fields with binarized multi-scale modules in place of 7x7 convolutions.
 
 One network with three fillings of the large layers: ``binary`` (the paper's proposal), ``float`` (the same modules
 unbinarized) and ``binary7`` (the 7x7 layers merely binarized, which the paper shows to fail). Float stays whatever the
@@ -98,7 +98,7 @@ class BinaryPaf(OpenPose):
         config = config or BinaryPafConfig()
         options = {"centred": config.centred, "gradient": config.gradient, "input_scale": config.input_scale}
         super().__init__(config, head, large_layer(config.layers, **options))
-        # OpenPose's 0.01 is for layers that nothing scales. Those without a bias are the binary ones, whose output is
+        # OpenPose's 0.01 is for layers without scaling. Those without a bias are the binary ones; their output is
         # mean |W| times a sum, and the float ones behind a BatchNorm: with 0.01 both would fade beside the skip.
         for module in self.stages.modules():
             if isinstance(module, nn.Conv2d) and module.bias is None:

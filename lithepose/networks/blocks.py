@@ -65,7 +65,7 @@ def expanded_depthwise(c_in: int, c_out: int, expansion: int = 1, stride: int = 
 
 
 class MultiScale(nn.Module):
-    """Residual block whose three 3x3 layers see 3, 5 and 7 cells (paper 000).
+    """Residual block of three chained 3x3 layers, with receptive fields of 3, 5 and 7 cells (paper 000).
 
     Widths are C/2, C/4 and C/4, concatenated and added to the input. Here each 3x3 is depthwise separable.
     """

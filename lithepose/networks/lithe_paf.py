@@ -45,7 +45,7 @@ class ThinContext(nn.Module):
 
 
 class Stage(nn.Module):
-    """One joint and one limb branch that look at each other before they answer (paper 001's cross transfer)."""
+    """A joint and a limb branch that exchange features before their last layer (cross transfer, paper 001)."""
 
     def __init__(self, c_in: int, width: int, blocks: int, expansion: int, channels: tuple[int, int]) -> None:
         super().__init__()

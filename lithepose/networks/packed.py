@@ -160,7 +160,7 @@ def _unpack(bits: Tensor, channels: int) -> Tensor:
 
 
 def pack_layers(net: nn.Module, backend: str = "") -> nn.Module:
-    """A copy of a network whose binary layers are packed; for inference alone."""
+    """A copy of a network with packed binary layers; for inference alone."""
     net = copy.deepcopy(net).eval()
     made: dict[nn.Module, nn.Module] = {
         m: PackedConv2d(m, backend) for m in net.modules() if isinstance(m, BinaryConv2d)

@@ -263,7 +263,7 @@ class BinaryLayer:
     def _inner(self, signs: Signs) -> tuple[Any, ...]:
         interval = signs.interval
         known, limits = self._keep(id(interval), lambda: (interval, self.limits(interval)))
-        if known is not interval:  # in a copy of the layer, whose intervals are others
+        if known is not interval:  # in a copy of the layer, with other intervals
             limits = self.limits(interval)
         return *limits, *_sink(signs, np.uint64)
 
@@ -276,7 +276,7 @@ def run(calls: Sequence[Call], team: Team = ALONE) -> None:
         some = calls[at : at + THREE] if alone and at + THREE <= len(calls) else calls[at : at + 1]
         if len(some) == THREE:
             machine.run(tuple(some), _scratch(some))
-        else:  # each looks at all channels of the one before
+        else:  # each reads all channels of the one before
             call = some[0]
             team.share(len(call[4]), lambda a, b, call=call: machine.convolve(_scratch([call]), a, b, *call))
         at += len(some)
@@ -342,7 +342,7 @@ def _sink(signs: Signs, kind: type) -> tuple[np.ndarray, int, bool]:
     return words, signs.planes.lead * 8 // words.itemsize, True
 
 
-# In the place of signs that nobody reads, of integers and of floats.
+# In the place of signs that are not read, of integers and of floats.
 @lru_cache(64)
 def _no_inner(channels: int) -> tuple[Any, ...]:
     return np.zeros((1, 1), np.int64), np.zeros(channels, np.int64), np.zeros((1, 1, 1), np.uint64), 0, False

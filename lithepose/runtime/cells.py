@@ -73,7 +73,7 @@ def below(_typing: Any, planes: Any, count: Any, last: Any, limit: Any, flip: An
 
 
 def _transposed(builder: Any, planes: list[Any]) -> list[Any]:
-    """Eight vectors, a bit a cell -> eight of a byte a cell, whose 128 bits are 16 cells each; see ``unpack``."""
+    """Eight vectors, a bit a cell -> eight of a byte a cell, 128 bits for 16 cells; see ``unpack``."""
     rows = [builder.bitcast(p, BYTES) for p in (planes[::-1] if GFNI else planes)]
     for size in (1, 2, 4):  # side by side: bytes of two neighbours, then pairs, then fours, by halves of 128 bits
         starts = [[lane + byte for byte in range(0, 8, size)] for lane in range(0, WIDTH // 8, 16)]

@@ -30,7 +30,7 @@ from .vectors import (
     types,
 )
 
-BLOCK = 32  # groups whose choices lie in the nearest cache at one time
+BLOCK = 32  # groups with choices in the nearest cache at one time
 BEYOND = 2 + BLOCK.bit_length() - 1  # bit of a sum that a block's carry adds to
 CHOICES = 8  # of a group of three
 

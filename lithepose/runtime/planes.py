@@ -235,7 +235,7 @@ class Signs:
     """Signs that a layer writes for the one that reads them.
 
     Attributes:
-        interval: of the channels that are looked at.
+        interval: of the channels that are read.
         planes: room for them.
     """
 

@@ -41,9 +41,9 @@ class Skip:
 
 @dataclass(frozen=True)
 class Chain:
-    """Binary layers in a row, whose signs never leave the bits.
+    """Binary layers in a row; their signs never leave the bits.
 
-    Either a multi-scale module, whose layers are all kept side by side and added to the input, or 7x7 layers of one
+    Either a multi-scale module, with all layers concatenated and added to the input, or 7x7 layers of one
     width of which the last alone is kept.
 
     Attributes:
@@ -122,7 +122,7 @@ class Chain:
         return calls, out
 
     def __call__(self, x: np.ndarray, signs: Planes, after: Signs | None = None, team: Team = ALONE) -> np.ndarray:
-        """Run; arguments as of :meth:`calls`, whose result it returns."""
+        """Run; arguments and result as of :meth:`calls`."""
         calls, out = self.calls(x, signs, after, team)
         run(calls, team)
         return out
@@ -251,7 +251,7 @@ def floats(*arrays: np.ndarray) -> None:
 
 
 def below(tensors: Tensors, prefix: str) -> Tensors:
-    """Those whose names begin so, without that beginning."""
+    """Those with names that begin so, without that beginning."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 

@@ -57,7 +57,7 @@ CELLS = 512  # a plane of bits is padded to multiples of so many
 
 INT64, INT32, INT16, INT8 = ir.IntType(64), ir.IntType(32), ir.IntType(16), ir.IntType(8)
 VECTOR, BYTES = ir.VectorType(INT64, STEP), ir.VectorType(INT8, WIDTH // 8)
-LANES = 16  # cells whose sums become floats at one time
+LANES = 16  # cells with sums that become floats at one time
 COUNTS, SHORTS, FLOATS = ir.VectorType(INT32, LANES), ir.VectorType(INT16, LANES), ir.VectorType(ir.FloatType(), LANES)
 
 
@@ -115,7 +115,7 @@ def add(builder: Any, a: Any, b: Any, c: Any) -> tuple[Any, Any]:
 def compiled(made_of: int, *files: str) -> Callable[[Any], Any]:
     """Decorator: machine code, kept for the next process wherever this one may write; see ``NUMBA_CACHE_DIR``.
 
-    numba looks at a function's own file alone to tell whether what it kept is out of date. So that file names the
+    numba decides by a function's own file alone whether a cached kernel is out of date. So that file names the
     others beside it that it is made of, and their sum, :func:`sum_of`; where another is right, nothing is kept.
     """
 

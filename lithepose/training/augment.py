@@ -77,7 +77,7 @@ def placement(
 
     Args:
         image: (width, height).
-        box: (x, y, w, h) of the person to look at, or None for the whole image.
+        box: (x, y, w, h) of the person to crop around, or None for the whole image.
         tile: (width, height) to fill.
         stretch: width over height to give back to the image.
         person: range of the person's longer side in the tile.

@@ -189,7 +189,7 @@ def _load(source: Source, root: Path, head: Head, cache: Path) -> _People:
         names.append(record.file_name)
         sizes.append((record.width, record.height))
     if not names:
-        raise ValueError(f"{opened.name}: nobody has what the recipe asks for ({source})")
+        raise ValueError(f"{opened.name}: no person has what the recipe asks for ({source})")
     if lost := [name for name in names if name not in opened.files]:
         raise FileNotFoundError(
             f"{opened.name}: {len(lost)} of its {len(names)} images are not there, as {', '.join(lost[:3])}; say where"

@@ -30,12 +30,12 @@ class Source:
         weight: share of the samples, before normalisation.
         squashed: images lost their aspect; stretch them back at random.
         mosaic: these images may be joined into mosaics.
-        without: another data set whose images (by id) are left out, because they are the same ones.
+        without: another data set; its images (by id) are left out, because they are the same ones.
         first: only so many images, from the start; 0 takes all.
         people: only images with a person to make a crop around.
         joints: fewest labelled joints, of those that the network knows, of such a person.
         large: least share of the image's longer side that such a person's box has.
-        ignore: for a person detector, a json of boxes of people whom the annotations leave out.
+        ignore: for a person detector, a json of boxes of people without annotations.
     """
 
     data: str
@@ -59,7 +59,7 @@ class People:
     Attributes:
         joints: (P, K, 3) in the head's order.
         boxes: (P, 4) x, y, w, h.
-        unsure: (P, K) joints whose absence means nothing: their channels are masked inside the person's box.
+        unsure: (P, K) joints that may be there without a label: their channels are masked inside the person's box.
         ignore: (R, 4) boxes in which people are not, or not surely, annotated.
         bare: (B, 4) those of them that are one person without any keypoint.
     """
@@ -77,7 +77,7 @@ def read_people(
     """COCO annotation dicts -> People. Detectors learn people's own boxes, not those to crop around.
 
     Crowds and people without any keypoint become ignored regions. ``source: teacher`` marks labels made by a network
-    (what it left out is unsure), ``face: unknown`` a person whose face it could not tell.
+    (what it left out is unsure), ``face: unknown`` a person without labels of the face.
     """
     persons = [a for a in annotations if a["num_keypoints"] > 0 and not a.get("iscrowd")]
     ignore = [a["bbox"] for a in annotations if a["num_keypoints"] == 0 or a.get("iscrowd")]
@@ -119,7 +119,7 @@ class PoseSamples(Dataset[dict[str, Any]]):
     - xy: ``xy`` (K, 2) as shares of the image, ``visible`` (K,) bool;
     - boxes: ``boxes`` (P, 4) x0, y0, x1, y1 and ``keypoints`` (P, K, 3), in pixels.
 
-    Networks of one person see one of each image's people, around whom the crop is made, and no others in the targets.
+    Networks of one person get a crop around one of each image's people, and targets of that person alone.
     """
 
     def __init__(
@@ -243,7 +243,7 @@ def _some(boxes: np.ndarray) -> np.ndarray:
 
 
 def _load(opened: KeypointSet, source: Source, root: Path, head: Head, need: bool, kind: str) -> _Loaded:
-    """What a source's table asks for; images with nobody to make a crop around only where nobody is ``need``ed.
+    """What a source's table asks for; images without a person to crop around only if none is ``need``ed.
 
     Raises:
         ValueError: the data has none of the network's joints, or no image is left.

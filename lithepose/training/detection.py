@@ -24,10 +24,12 @@ from .datasets import Source, tiles
 from .image_cache import ImageCache
 from .prefetch import prefetched
 
-LEAST = 3.0  # pixels: people whose shorter side is below it, or of whom a third is left in the image, are masked
+LEAST = (
+    3.0  # pixels: people with a shorter side below it, or of which less than a third is left in the image, are masked
+)
 TOP = 9  # cells that a person is assigned to at most
 CENTRE = 2.5  # strides from a box's centre within which its cells lie
-SURE = 0.3  # lowest score of a box in a file of people whom the annotations leave out
+SURE = 0.3  # lowest score of a box in a file of people without annotations
 
 
 @dataclass
@@ -178,7 +180,7 @@ def _load(source: Source, root: Path, cache: Path) -> _Images:
 
 
 def _left_out(path: Path, source: Source) -> dict[int, list[list[float]]]:
-    """Boxes of people whom the annotations leave out, by image id.
+    """Boxes of people without annotations, by image id.
 
     The file is a json of ``{"ARCHIVE/SPLIT.json": [{"image_id": ..., "bbox": [x, y, w, h], "score": ...}, ...]}``.
     """

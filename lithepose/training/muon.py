@@ -1,4 +1,4 @@
-"""Muon: momentum whose updates of matrices are orthogonalized (Jordan et al. 2024), AdamW for all else."""
+"""Muon: momentum with orthogonalized updates of matrices (Jordan et al. 2024), AdamW for all else."""
 
 # torch exports its multi-tensor operations under private names alone.
 # pyright: reportPrivateImportUsage=false
@@ -20,7 +20,7 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
     """Bring the singular values of a stack of matrices (B, M, N) near to 1.
 
     Returns:
-        (B, M, N) float32; computed in bfloat16, whose error is far below that of the iteration.
+        (B, M, N) float32; computed in bfloat16; its error is far below that of the iteration.
     """
     a, b, c = NEWTON_SCHULZ
     x = matrices.bfloat16()

@@ -76,7 +76,7 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return Muon(tables, lr=recipe.rate)
     # On a GPU few kernels for all parameters: one by one their launches take longer than the step.
     together = next(net.parameters()).is_cuda
-    if recipe.optimizer == "sgd":  # whose fused form cannot have layers that wake up later
+    if recipe.optimizer == "sgd":  # its fused form cannot have layers that wake up later
         return torch.optim.SGD(tables, lr=recipe.rate, momentum=recipe.momentum, foreach=together, fused=False)
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
     return kind(tables, lr=recipe.rate, fused=together)

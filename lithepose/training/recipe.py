@@ -18,7 +18,7 @@ class Recipe:
 
     network: str
     data: tuple[Source, ...]
-    validation: tuple[Source, ...] = ()  # looked at without augmentation; the loss over them goes into the log
+    validation: tuple[Source, ...] = ()  # without augmentation; the loss over them goes into the log
     options: dict[str, Any] = field(default_factory=dict)  # of the network
     skeleton: str = ""  # joints: "data" takes those of the first data set, else a name of lithepose.skeleton.SKELETONS
     start: str = ""  # of the front: a file relative to the data folder, or as networks.backbones.read_start has it
@@ -150,7 +150,7 @@ def _known(kind: Any, table: dict[str, Any]) -> None:
 
 
 def _checked(table: Any) -> Any:
-    """A dataclass whose values have the types of its defaults (an int may stand for a float).
+    """A dataclass with values of the types of its defaults (an int may stand for a float).
 
     Raises:
         TypeError: names the field.

@@ -16,7 +16,7 @@ def head_joints(joints: np.ndarray, names: tuple[str, ...], head: Head) -> np.nd
     Args:
         joints: (P, J, 3) x, y, visibility (0: not labelled) in the order of ``names``.
         names: J joint names.
-        head: whose skeleton decides; a joint that ``names`` lacks stays unlabelled, but for the neck, which is the
+        head: its skeleton decides; a joint that ``names`` lacks stays unlabelled, but for the neck, which is the
             midpoint of the shoulders where both are labelled.
 
     Returns:
@@ -61,7 +61,7 @@ def heatmaps(joints: np.ndarray, head: Head, height: int, width: int) -> np.ndar
 
 
 def fields(joints: np.ndarray, head: Head, height: int, width: int) -> np.ndarray:
-    """Unit vectors from a to b along every limb whose two joints are labelled, averaged where people overlap.
+    """Unit vectors from a to b along every limb with two labelled joints, averaged where people overlap.
 
     A cell belongs to a limb when it lies within ``head.limb_width`` of the segment's line and inside the segment's
     bounding box grown by as much.

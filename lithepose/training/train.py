@@ -124,7 +124,7 @@ class Trainer:
         world.barrier()
         self.samples = self._samples(recipe.data, recipe.augment)
         self.validation = self._samples(recipe.validation, recipe.augment.still()) if recipe.validation else None
-        # Of a handful of images an epoch is a few steps: looking after each would take longer than training.
+        # Of a handful of images an epoch is a few steps: validating after each would take longer than training.
         self.look_every = max(len(self.samples) // recipe.batch, recipe.save_every)
 
     def _samples(self, sources: Any, augment: Any) -> Samples:
