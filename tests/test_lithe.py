@@ -13,6 +13,7 @@ from lithepose.geometry import PersonCrop, crop_matrix  # noqa: E402
 from lithepose.networks import build  # noqa: E402
 from lithepose.networks.lithe import joint_groups  # noqa: E402
 from lithepose.networks.peaks import joints_from_heatmaps  # noqa: E402
+from lithepose.networks.residual import conv_bn  # noqa: E402
 from lithepose.skeleton import COCO_17, LITHE_HEAD, Head, Skeleton  # noqa: E402
 from lithepose.training.crops import gaussian_targets  # noqa: E402
 
@@ -102,3 +103,20 @@ def test_mirrored_targets_are_the_targets_of_mirrored_joints():
 def test_invisible_joints_have_empty_targets():
     maps = gaussian_targets(torch.full((1, 17, 2), 50.0), torch.zeros(1, 17), LITHE_HEAD, (64, 48))
     assert maps.eq(0).all()
+
+
+def test_folded_batch_norm_is_that_of_evaluation_and_trains_scale_and_shift():
+    layer = conv_bn(3, 8)
+    torch.manual_seed(0)
+    layer.train()(torch.randn(16, 3, 12, 12) * 2 + 1)  # statistics of its own
+    torch.nn.init.uniform_(layer[1].weight, 0.5, 2)
+    torch.nn.init.uniform_(layer[1].bias, -1, 1)
+    x = torch.randn(2, 3, 12, 12)
+    expected = layer.eval()(x)
+    before = layer[1].running_mean.clone()
+    layer.train().folded = True
+    output = layer(x)
+    assert torch.allclose(output, expected, atol=1e-5)
+    assert torch.equal(layer[1].running_mean, before)
+    output.square().sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in layer.parameters())

@@ -18,13 +18,36 @@ from .backbones import load_front, read_start
 from .blocks import expanded_depthwise
 
 
-def conv_bn(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, act: bool = True) -> nn.Sequential:
+class ConvBn(nn.Sequential):
+    """Convolution without bias, BatchNorm and, if there is one, an activation.
+
+    With ``folded`` BatchNorm keeps its statistics while it trains, and is computed as a part of the convolution's
+    weights: the maps are read and written once, not three times. Scale and shift are trained all the same.
+    """
+
+    folded = False
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not (self.folded and self.training):
+            return super().forward(input)
+        conv, norm = self[0], self[1]
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+        weight, bias = conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
+        x = F.conv2d(input, weight, bias, conv.stride, conv.padding)
+        return F.relu(x, inplace=True) if len(self) > 2 else x
+
+
+def conv_bn(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, act: bool = True) -> ConvBn:
     """Convolution without bias, BatchNorm and, if ``act``, ReLU; keeps the size at stride 1."""
     layers: list[nn.Module] = [
         nn.Conv2d(c_in, c_out, kernel, stride, kernel // 2, bias=False),
         nn.BatchNorm2d(c_out),
     ]
-    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if act else nn.Sequential(*layers)
+    return ConvBn(*layers, nn.ReLU(inplace=True)) if act else ConvBn(*layers)
 
 
 class Residual(nn.Module):

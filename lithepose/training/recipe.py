@@ -54,6 +54,7 @@ class Recipe:
     clip: float = 1.0  # largest norm of the gradient; 0 does not clip
     ema: float = 0.998
     freeze: int = 0  # first blocks of a MobileNetV1 front that keep their weights; 0 trains all
+    folded: bool = False  # BatchNorm of dense residual networks keeps its statistics, as a part of the convolutions
     frozen_steps: int = 0  # first steps in which the whole front keeps its weights
     frozen_rate: float = 0.0  # rate in these
 

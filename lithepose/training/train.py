@@ -26,6 +26,7 @@ from ..networks.backbones import MobileNetV1
 from ..networks.blocks import batch_norms
 from ..networks.lithe import Lithe
 from ..networks.person_detector import PersonDetector
+from ..networks.residual import ConvBn
 from ..runtime.torch import describe
 from ..skeleton import SKELETONS, Head
 from .checkpoint import cut_log, exclusive, load_checkpoint, save_checkpoint, save_weights
@@ -109,6 +110,9 @@ class Trainer:
         # A search for the fastest kernels pays where all batches have one shape; boxes come in any number.
         torch.backends.cudnn.benchmark = world.device.type == "cuda" and net.kind != "boxes"
         self.net: Network = net.to(world.device).to(memory_format=self.order).train()
+        for layer in self.net.modules():
+            if isinstance(layer, ConvBn):
+                layer.folded = recipe.folded
         self.frozen = self._modules("frozen", self.net)
         self.blocks = len(net.front.blocks) if isinstance(getattr(net, "front", None), MobileNetV1) else 0
         if recipe.freeze and not self.blocks:
