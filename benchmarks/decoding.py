@@ -3,7 +3,7 @@
     python benchmarks/decoding.py
 
 Beside it the same by the papers' text, one number at a time (``tests/parsing.py``), which the tests compare the results
-with. Both groupings: the best limb of the image first (paper 001, which states 0.2 ms for 2 people, 0.6 for 10) and
+with. Both groupings: the best limb of the image first (huang2019mln, which states 0.2 ms for 2 people, 0.6 for 10) and
 OpenPose's. All parts take turns in every round; medians. Writes ``results/decoding-CPU.csv``.
 """
 

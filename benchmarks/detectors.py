@@ -1,4 +1,4 @@
-"""Paper 004's table III on other data: keypoint_rcnn with its three key-point heads, trained alike.
+"""hoang2020rcnn's table III on other data: keypoint_rcnn with its three key-point heads, trained alike.
 
     for NAME in keypoint-rcnn-vanilla keypoint-rcnn-depthwise keypoint-rcnn; do
         lithepose train recipes/$NAME-mini.toml --data DATA

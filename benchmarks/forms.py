@@ -9,8 +9,8 @@ They are trained alike, but for the rate of 7x7 float, 3e-4 instead of 1e-3: it 
 
 Binary forms are packed, float ones exported; floats are stored in fp16. Their times are of the network alone, on one
 and on two threads, in turn; their sizes those of all files that a form needs. Writes ``results/binary-forms.csv``,
-and for the documentation the losses over the steps (after paper 000's figure 5) and the limb fields that each form
-sees in an image (after figure 6).
+and for the documentation the losses over the steps and the limb fields of each form on an image (choi2018binarized,
+figures 5 and 6).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Losses of training runs over their samples, one behind the other, as one image (after paper 000's figure 5).
+"""Losses of training runs over their samples, one behind the other, as one image (after choi2018binarized's figure 5).
 
     python benchmarks/losses.py runs/lithe-384 runs/lithe-more runs/lithe-long runs/lithe-fifth \\
         --out docs/images/lithe-losses.png

@@ -1,4 +1,4 @@
-"""The forms of context_cpm (paper 002) and of split_stream (paper 003), trained alike, on validation images.
+"""The forms of context_cpm and split_stream (osokin2019context, debnath2018split), trained alike.
 
     for NAME in context-cpm-none context-cpm-pyramid context-cpm-aspp context-cpm; do
         lithepose train recipes/$NAME-mini.toml --data DATA
@@ -7,12 +7,12 @@
 
 and likewise ``split-stream`` and ``context-cpm-stage`` (second stages alone, all behind one first stage);
 ``COMPARISONS`` below names all runs, and those that are missing are left out. A row a form: PCK@0.2 of the torso, as
-``lithepose evaluate`` measures it; the mean squared error of the joints' places in shares of the side of what the
-network looks at, on the first images of the training set and on all of validation (paper 003's table 3 has such a
-pair; its unit is not said); and the network's time on one and on two threads, in turn. Where stages are compared, the
+``lithepose evaluate`` measures it; the mean squared error of the joints' places in shares of the side of the input, on
+the first images of the training set and on all of validation (debnath2018split's table 3 has such a pair; it states no
+unit); and the network's time on one and on two threads, in turn. Where stages are compared, the
 loss is that of the last one. Only people with as many labelled joints as the recipe asks for count. Writes
-``results/NAME.csv``, images of the losses and, after paper 003's figure 5, of the share of correct joints over the
-threshold.
+``results/NAME.csv`` and images of the losses and of the share of correct joints over the threshold (as in
+debnath2018split, figure 5).
 """
 
 from __future__ import annotations

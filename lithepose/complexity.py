@@ -1,8 +1,9 @@
 """Parameters, multiply-adds and sizes of a network, counted by torch on tensors without memory.
 
 One multiply-add is one multiplication and one addition of a convolution or a matrix product; biases, BatchNorm,
-activations, pooling and resizing are not counted. Papers 001 and 002 print multiply-adds under the
-name FLOPs, and paper 001 counts convolution weights without biases as parameters. Papers 000 and 004 print no counts.
+activations, pooling and resizing are not counted. huang2019mln and osokin2019context print multiply-adds under the
+name FLOPs, and huang2019mln counts convolution weights without biases as parameters. choi2018binarized and
+hoang2020rcnn print no counts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ PAPERS = {  # height x width that each paper counts or times at, and what it pri
     "lithe": ("256x192", "none; this network is the project's own"),
     "lithe_paf": ("256x384", "none; this network is the project's own"),
     "person_detector": ("256x320", "none; this network is the project's own"),
-    "openpose": ("368x432", "52,298,816 convolution weights, 159.6 GMACs (printed as FLOPs; paper 001)"),
+    "openpose": ("368x432", "52,298,816 convolution weights, 159.6 GMACs (printed as FLOPs; huang2019mln)"),
     "binary_paf": (
         "368x656",
         "no counts, but 49 -> 27 multiplications and 48 -> 26 additions a cell for its module: three 3x3 filters in"

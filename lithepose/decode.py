@@ -192,7 +192,7 @@ def group(
     head: Head,
     by_limb: bool = False,
 ) -> list[list[int]]:
-    """Join candidates into people, the best limb of the whole image first, as paper 001 groups.
+    """Join candidates into people, the best limb of the whole image first, as huang2019mln groups.
 
     Two groups are merged unless both have the same joint. Taking limbs by score, not by kind, lets a sure forearm
     decide before a doubtful neck.

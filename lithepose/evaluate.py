@@ -25,7 +25,7 @@ from .topdown import TopDown, box_to_see, joints_to_see
 
 Progress = Callable[[tuple[ImageRecord, ...]], Iterable[ImageRecord]]
 
-# Thresholds of the two curves: up to 0.2 as paper 003's figure 5, and MPII's area under the curve.
+# Thresholds of the two curves: up to 0.2 as debnath2018split's figure 5, and MPII's area under the curve.
 THRESHOLDS = {"pck": np.arange(41) / 200, "pckh": np.arange(51) / 100}
 
 # The columns of each data set's published tables: means over the joints named.

@@ -21,7 +21,7 @@ FLIC   examples.mat and images/ (bensapp.github.io/flic-dataset.html)
 LSP    joints.mat and images/; LSP extended likewise (sam.johnson.io/research/lsp.html)"""
 
 FLIC_COLUMNS = (0, 1, 2, 3, 4, 5, 6, 9, 12, 13, 16)  # of the 29, the eleven that are labelled, in FLIC_11's order
-FLIC_CROP = 1.5  # square around the joints, in lengths of their box (paper 003 crops loosely)
+FLIC_CROP = 1.5  # square around the joints, in lengths of their box (debnath2018split crops loosely)
 LSP_TRAIN = 1000  # of LSP's 2000 images; the rest is its test set
 
 

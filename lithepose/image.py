@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: above this, decoding alone takes gigabytes
-MARGIN = 1.5  # of the square input of a network of one person over a box around joints, as paper 003 crops
+MARGIN = 1.5  # of the square input of a network of one person over a box around joints, as debnath2018split crops
 GREY = 127  # padding: zero after the networks' x / 127.5 - 1
 
 

@@ -1,4 +1,4 @@
-"""Empirical receptive field of one joint (paper 002, figures 6 to 8).
+"""Empirical receptive field of one joint (osokin2019context, figures 6 to 8).
 
 A window of noise slides over the image; where it changes the joint's heatmap is the receptive field.
 """

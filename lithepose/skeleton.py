@@ -246,16 +246,16 @@ COCO_HEAD = Head(COCO_18, COCO_17, _limbs(COCO_18, _OPENPOSE_LIMBS))
 """Head of the many-person networks: 18 heatmaps and 19 limb fields at stride 8, results in COCO-17."""
 
 OPENPOSE_HEAD = Head(OPENPOSE_18, COCO_17, _limbs(OPENPOSE_18, _OPENPOSE_LIMBS), sigma=7 / 8, background=True)
-"""Head of papers 000 and 001: OpenPose's joints and a background, sigma of 7 input pixels, results in COCO-17."""
+"""Head of choi2018binarized and huang2019mln: OpenPose's joints and a background, sigma 7 pixels, results in COCO-17."""
 
 LIP_HEAD = Head(LIP_16, LIP_16, sigma=7 / 8, background=True)
-"""Head of paper 002, one person: LIP's joints and a background."""
+"""Head of osokin2019context, one person: LIP's joints and a background."""
 
 FLIC_HEAD = Head(FLIC_11, FLIC_11, stride=4, sigma=1.5)
-"""Head of paper 003, one person seen from the waist up. The paper gives no sigma; 1.5 cells are 6 input pixels."""
+"""Head of debnath2018split, upper body of one person. The paper gives no sigma; 1.5 cells are 6 input pixels."""
 
 COCO_BOXES_HEAD = Head(COCO_17, COCO_17)
-"""Head of paper 004, with maps inside a person's box: only the joints matter."""
+"""Head of hoang2020rcnn, with maps inside a person's box: only the joints matter."""
 
 LITHE_HEAD = Head(COCO_17, COCO_17, stride=4, sigma=2.0)
 """Head of lithe, one person in a crop: 17 heatmaps at stride 4."""

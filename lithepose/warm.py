@@ -1,7 +1,7 @@
 """Incremental inference: re-run changed regions of a video, reuse the previous maps elsewhere.
 
-Paper 000 leaves it as future work: "when the pose estimation is done with a video, it seems redundant to compute from
-scratch for every new image".
+choi2018binarized leaves it as future work: "when the pose estimation is done with a video, it seems redundant to
+compute from scratch for every new image".
 """
 
 from __future__ import annotations

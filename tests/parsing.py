@@ -70,7 +70,7 @@ def connections(
 
 
 def best_first(found: list[Candidate], pairs: list[tuple[int, int, int, float]]) -> list[dict[int, int]]:
-    """Paper 001: the best connection of all, again and again; those that share a joint are one person."""
+    """huang2019mln: the best connection of all, again and again; those that share a joint are one person."""
     people: list[dict[int, int]] = []
     used: set[tuple[int, int]] = set()
     for limb, a, b, _ in sorted(pairs, key=lambda pair: (-pair[3], pair[:3])):

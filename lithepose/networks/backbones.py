@@ -56,7 +56,7 @@ class MobileNetV1(nn.Module):
     Args:
         blocks: depthwise separable blocks, 13 in all.
         stride: of the last features of the first 11 blocks. With 8 the stride of block 6 is taken out and block 7 is
-            dilated by 2 instead (paper 002); with 4 so is the stride of block 4.
+            dilated by 2 instead (osokin2019context); with 4 so is the stride of block 4.
         act: relu6, which the ImageNet starts were trained with, or relu.
 
     Returns:

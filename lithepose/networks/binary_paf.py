@@ -1,4 +1,4 @@
-"""Paper 000: part affinity fields with binarized multi-scale modules in place of 7x7 convolutions.
+"""choi2018binarized: part affinity fields with binarized multi-scale modules in place of 7x7 convolutions.
 
 One network with three fillings of the large layers: ``binary`` (the paper's proposal), ``float`` (the same modules
 unbinarized) and ``binary7`` (the 7x7 layers merely binarized, which the paper shows to fail). Float stays whatever the

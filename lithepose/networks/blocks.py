@@ -49,7 +49,7 @@ class Depthwise(nn.Conv2d):
 
 
 def expanded_depthwise(c_in: int, c_out: int, expansion: int = 1, stride: int = 1) -> nn.Sequential:
-    """EDWConv: ``expansion`` 3x3 filters a channel, then 1x1 (paper 004, tables I and II); expansion 1 is DWConv.
+    """EDWConv: ``expansion`` 3x3 filters a channel, then 1x1 (hoang2020rcnn, tables I and II); expansion 1 is DWConv.
 
     BatchNorm after both and ReLU only after the pointwise convolution: with none in between the depthwise
     part keeps signs, and the pair costs one activation map less to write.
@@ -65,7 +65,7 @@ def expanded_depthwise(c_in: int, c_out: int, expansion: int = 1, stride: int = 
 
 
 class MultiScale(nn.Module):
-    """Residual block of three chained 3x3 layers, with receptive fields of 3, 5 and 7 cells (paper 000).
+    """Residual block of three chained 3x3 layers, with receptive fields of 3, 5 and 7 cells (choi2018binarized).
 
     Widths are C/2, C/4 and C/4, concatenated and added to the input. Here each 3x3 is depthwise separable.
     """

@@ -1,4 +1,4 @@
-"""Paper 002: Global Context Convolutional Pose Machine, one person.
+"""osokin2019context: Global Context Convolutional Pose Machine, one person.
 
 With the U-shaped module and six stages 21.288 G multiply-adds at 256x256, the paper's 21.3; the module alone has
 6,440,175 parameters, its 6.44 M, and 2.519 G, where the paper prints 2.53 (0.4 % more: it may count some of

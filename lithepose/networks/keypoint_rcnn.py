@@ -1,4 +1,4 @@
-"""Paper 004: Mask R-CNN for keypoints on MobileNetV3 with light key-point heads.
+"""hoang2020rcnn: Mask R-CNN for keypoints on MobileNetV3 with light key-point heads.
 
 The detector (proposals, RoIAlign, box head, losses) is torchvision's; this file gives it the backbone and the heads of
 the paper. The paper prints no counts: e, depth and width of the head and the levels of the backbone are choices, those

@@ -1,8 +1,9 @@
 """lithe_paf: many people in one pass on a plain CPU, in constant time however many there are.
 
-It joins ideas of the five papers: a MobileNetV1 front brought back to stride 8 by skip connections (003), a thin
-U-shaped context module (002), joint and limb branches that exchange features (001), and refinement by multi-scale
-residual blocks (000) of expanded depthwise convolutions (004).
+It joins ideas of the five papers: a MobileNetV1 front brought back to stride 8 by skip connections
+(debnath2018split), a thin U-shaped context module (osokin2019context), joint and limb branches that exchange features
+(huang2019mln), and refinement by multi-scale residual blocks (choi2018binarized) of expanded depthwise convolutions
+(hoang2020rcnn).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class LithePafConfig:
 
 
 class ThinContext(nn.Module):
-    """U-shaped context (paper 002) with depthwise separable convolutions: strides 16, 32, 64 and back."""
+    """U-shaped context (osokin2019context) with depthwise separable convolutions: strides 16, 32, 64 and back."""
 
     def __init__(self, c_in: int, width: int) -> None:
         super().__init__()
@@ -45,7 +46,7 @@ class ThinContext(nn.Module):
 
 
 class Stage(nn.Module):
-    """A joint and a limb branch that exchange features before their last layer (cross transfer, paper 001)."""
+    """A joint and a limb branch that exchange features before their last layer (cross transfer, huang2019mln)."""
 
     def __init__(self, c_in: int, width: int, blocks: int, expansion: int, channels: tuple[int, int]) -> None:
         super().__init__()

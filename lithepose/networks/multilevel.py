@@ -1,4 +1,4 @@
-"""Paper 001: multi-level network (MLN).
+"""huang2019mln: multi-level network (MLN).
 
 21,278,912 convolution weights and 82.5 G multiply-adds at 368x432, both as printed in the paper. Several wirings fit
 the two numbers; which was taken, and why, is in ``docs/papers.md``. ``detect=4`` is another.

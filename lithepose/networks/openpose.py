@@ -1,4 +1,4 @@
-"""OpenPose (Cao et al. 2017), the baseline of papers 000 and 001.
+"""OpenPose (Cao et al. 2017), the baseline of choi2018binarized and huang2019mln.
 
 With VGG-19 it has the paper's 52,298,816 convolution weights and needs 159.6 G multiply-adds at 368x432.
 """
@@ -38,7 +38,7 @@ class Branches(nn.Module):
 
 
 def seven_by_seven(c_in: int, c_out: int) -> nn.Module:
-    """The 7x7 convolution of stages 2 to 6: what paper 000 replaces."""
+    """The 7x7 convolution of stages 2 to 6: what choi2018binarized replaces."""
     return conv(c_in, c_out, 7)
 
 

@@ -1,4 +1,4 @@
-"""Paper 003: MobileNet with last layers split into one stream a joint, upper body of one person.
+"""debnath2018split: MobileNet with last layers split into one stream a joint, upper body of one person.
 
 Three networks: :class:`JointRegression`, the paper's baseline (with or without global pooling) and its split form, and
 :class:`SplitStream`, the final network with heatmaps and skip connections. The split regression has 3,321,686

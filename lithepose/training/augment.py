@@ -31,9 +31,9 @@ class AugmentConfig:
     colour: float = 0.8  # share of crops with changed brightness, contrast, gamma and white balance
     grey: float = 0.05
     blur: float = 0.1
-    mask_body: float = 0.15  # share of crops with one quadrangle of even colour (paper 002, body masking)
-    permute: float = 0.0  # share of crops with colour channels in another order (paper 002)
-    mask_joints: float = 0.0  # share of crops with one to three joints covered by squares (paper 002's rival)
+    mask_body: float = 0.15  # share of crops with one quadrangle of even colour (osokin2019context, body masking)
+    permute: float = 0.0  # share of crops with colour channels in another order (osokin2019context)
+    mask_joints: float = 0.0  # share of crops with one to three joints covered by squares (osokin2019context's rival)
     mask_fraction: float = 0.3  # longest reach of a corner from the quadrangle's centre, in widths of the crop
     mosaic: float = 0.3  # share of samples made of several images
     crop_zoom: tuple[float, float] = (0.75, 1.35)  # of person crops, relative to those of inference
@@ -159,7 +159,10 @@ def permute_channels(rng: np.random.Generator, config: AugmentConfig, image: np.
 
 
 def mask_joints(rng: np.random.Generator, config: AugmentConfig, image: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """Cover one to three labelled joints of (P, K, 3) by grey squares of 5 to 10 % of the crop (paper 002, table 1)."""
+    """Cover one to three labelled joints of (P, K, 3) by grey squares of 5 to 10 % of the crop.
+
+    A rival of body masking in osokin2019context, table 1.
+    """
     labelled = joints[joints[..., 2] > 0]
     if rng.random() >= config.mask_joints or not len(labelled):
         return image
@@ -175,7 +178,7 @@ def mask_joints(rng: np.random.Generator, config: AugmentConfig, image: np.ndarr
 
 
 def mask_body(rng: np.random.Generator, config: AugmentConfig, image: np.ndarray) -> np.ndarray:
-    """Cover one quadrangle near the middle with an even colour (paper 002: body masking).
+    """Cover one quadrangle near the middle with an even colour (osokin2019context: body masking).
 
     The centre lies in the middle third of each axis; each corner lies in a quadrant of its own.
     """

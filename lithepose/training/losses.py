@@ -68,7 +68,8 @@ def map_loss(
         heatmap_mask: (N, K, h, w) bool, False where a data set says nothing; or weights that broadcast to it.
         field_mask: (N, L, h, w) bool.
         positive: extra weight of a cell where the target is 1 (a joint covers few cells of a map).
-        reduction: "cells" averages over batch and cells; "caffe" sums, over twice the batch (papers 000 to 002).
+        reduction: "cells" averages over batch and cells; "caffe" sums, over twice the batch, as Caffe's
+            Euclidean loss does (choi2018binarized, huang2019mln, osokin2019context).
 
     Returns:
         Scalars ``heatmaps`` and, with limbs, ``fields`` of the last stage, and ``total`` over all stages.
@@ -89,7 +90,7 @@ def map_loss(
 
 
 def coordinate_loss(stages: list[tuple[Tensor]], xy: Tensor, visible: Tensor) -> dict[str, Tensor]:
-    """Mean squared error of coordinates as shares of the image (paper 003's regression).
+    """Mean squared error of coordinates as shares of the image (debnath2018split's regression).
 
     Args:
         stages: predictions ((N, K, 2),).

@@ -34,7 +34,7 @@ class Recipe:
     batch: int = 32  # over all processes
     steps: int = 1000
     precision: str = "bf16"  # of convolutions; or fp32
-    loss: str = "cells"  # squared error a cell; or caffe: summed, over twice the batch, as papers 000 to 002 have it
+    loss: str = "cells"  # squared error a cell; or caffe: summed, over twice the batch, as in three of the papers
     positive: float = 3.0  # extra weight of cells where the target is 1
 
     optimizer: str = "adamw"  # muon, adam (decay as part of the gradient) or sgd
