@@ -3,9 +3,9 @@
     python benchmarks/warm_stages.py
 
 choi2018binarized's future work, to the letter: the first stage is left out, and the frame before stands for it, moved
-as the image moved (exactly, as no tracker knows). The front still runs, since only it has seen the new frame. An image with
-noise pans by some pixels a frame; cold and warm take turns. Likeness as in ``warm_start.py``; ``noise`` is that of cold
-runs on two draws of it. Writes ``results/warm-stages-CPU.csv``.
+as the image moved (exactly, as no tracker knows). The front still runs, since only it has seen the new frame. An image
+with noise pans by some pixels a frame; cold and warm take turns. Likeness as in ``warm_start.py``; ``noise`` is that of
+cold runs on two draws of it. Writes ``results/warm-stages-CPU.csv``.
 """
 
 from __future__ import annotations

@@ -246,7 +246,7 @@ COCO_HEAD = Head(COCO_18, COCO_17, _limbs(COCO_18, _OPENPOSE_LIMBS))
 """Head of the many-person networks: 18 heatmaps and 19 limb fields at stride 8, results in COCO-17."""
 
 OPENPOSE_HEAD = Head(OPENPOSE_18, COCO_17, _limbs(OPENPOSE_18, _OPENPOSE_LIMBS), sigma=7 / 8, background=True)
-"""Head of choi2018binarized and huang2019mln: OpenPose's joints and a background, sigma 7 pixels, results in COCO-17."""
+"""Head of choi2018binarized and huang2019mln: OpenPose's joints and a background, results in COCO-17."""
 
 LIP_HEAD = Head(LIP_16, LIP_16, sigma=7 / 8, background=True)
 """Head of osokin2019context, one person: LIP's joints and a background."""
