@@ -40,6 +40,7 @@ GROUPS = {
 }
 # Of a person in a detector's input, in pixels.
 HEIGHTS = {24.0: "under 24 pixels", 48.0: "24 to 48", 96.0: "48 to 96", 192.0: "96 to 192", np.inf: "from 192"}
+UNSURE = 0.05  # lowest score of a detector's box that average precision counts
 NOT_COUNTED = ("pelvis", "thorax")  # of MPII's and LIP's sixteen joints, when PCKh is pooled
 
 
@@ -123,6 +124,8 @@ def evaluate(
     else:
         guess = complete and metric == "oks" and PosePrior.known(predictor.head.output)
         predictor = predictor.with_config(complete=guess)
+        if metric == "oks" and isinstance(predictor, TopDown) and isinstance(predictor.finder, PersonDetector):
+            predictor = predictor.with_detector(score=UNSURE)  # average precision counts unsure people as well
     truth, results = [], []
     for record in progress(dataset.records) if progress else dataset.records:
         image = dataset.files.image(record.file_name)
@@ -168,7 +171,7 @@ def evaluate_boxes(detector: PersonDetector, dataset: KeypointSet, progress: Pro
         boxes over the detector's threshold; and the number of false ones per image.
     """
     sure, detector = detector.score, copy.copy(detector)
-    detector.score = 0.01  # average precision counts what is unsure as well
+    detector.score = UNSURE / 5  # average precision counts unsure boxes as well
     results, found, false = list[dict[str, Any]](), dict[str, list[bool]](), 0
     for record in progress(dataset.records) if progress else dataset.records:
         image = dataset.files.image(record.file_name)

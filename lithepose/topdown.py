@@ -111,6 +111,16 @@ class TopDown(Estimator):
         other.predictor = self.predictor.with_config(**changes)
         return other
 
+    def with_detector(self, **changes: float) -> TopDown:
+        """The same models with other values of the person detector's ``score`` or ``overlap``."""
+        other, detector = copy.copy(self), copy.copy(self.finder)
+        if not isinstance(detector, PersonDetector) or changes.keys() - {"score", "overlap"}:
+            raise ValueError(f"{changes}: a person detector has a score and an overlap")
+        for name, value in changes.items():
+            setattr(detector, name, value)
+        other._finder = detector
+        return other
+
     @overload
     def __call__(self, image: ImageInput, boxes: Iterable[Box] | None = None) -> Poses: ...
     @overload
