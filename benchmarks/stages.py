@@ -64,7 +64,7 @@ def yardstick(path: Path) -> int:
     return macs
 
 
-def record() -> np.ndarray:
+def two_people() -> np.ndarray:
     """640x480 pixels with two people."""
     samples = Path(lithepose.__file__).parent / "samples"
     astronaut, camera = (read_image(samples / f"{n}.jpg") for n in ("astronaut", "camera"))
@@ -81,7 +81,7 @@ def boxes_of(count: int) -> np.ndarray:
 
 def measure(threads: int, folder: Path) -> list[dict[str, object]]:
     """Rows of the table for one number of threads."""
-    image = cv2.copyMakeBorder(record(), 0, 53, 0, 0, cv2.BORDER_CONSTANT, value=(127, 127, 127))
+    image = cv2.copyMakeBorder(two_people(), 0, 53, 0, 0, cv2.BORDER_CONSTANT, value=(127, 127, 127))
     assert image.shape == (480, 640, 3)
     model, paf = lithepose.load(threads=threads), lithepose.Predictor("lithe_paf", threads=threads)
     assert isinstance(model, lithepose.TopDown)

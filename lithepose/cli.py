@@ -23,10 +23,10 @@ SOME_FAILED, UNUSABLE, STOPPED = 1, 2, 130
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .decode import DecodeConfig
     from .estimator import Steps
     from .frames import Frame, Input
     from .poses import Poses
-    from .predict import Predictor
     from .topdown import TopDown
 
 
@@ -110,7 +110,6 @@ def predict(
     from .decode import DecodeConfig
     from .frames import expand
     from .models import load
-    from .predict import Predictor
     from .skeleton import COCO_17, OPENPOSE_18
     from .topdown import TopDown
     from .track import Following
@@ -132,8 +131,7 @@ def predict(
     if warm_start and boxes:
         raise ValueError("--warm-start keeps the maps of whole images; leave it or --boxes out")
     if boxes:
-        one = Predictor(model, size=size, threads=threads, config=config, flip=flip)
-        estimator, steps = _on_boxes(one, boxes, threads, inputs, failures)
+        estimator, steps = _on_boxes(model, boxes, size, threads, config, flip, inputs, failures)
     else:
         estimator = load(model, size=size, threads=threads, config=config, flip=flip)
         steps = estimator.warm_steps() if warm_start else estimator.steps()
@@ -155,19 +153,30 @@ def predict(
 
 
 def _on_boxes(
-    one: Predictor, boxes: str, threads: int, inputs: list[Input], failures: dict[str, str]
+    model: str,
+    boxes: str,
+    size: int,
+    threads: int,
+    config: DecodeConfig,
+    flip: bool,
+    inputs: list[Input],
+    failures: dict[str, str],
 ) -> tuple[TopDown, Steps]:
     """A network of one person on boxes of a model or a file; what has no boxes in the file goes to the failures."""
     from .estimator import Steps
     from .frames import shown
-    from .runtime.load import manifest
+    from .predict import Predictor
+    from .runtime.load import manifest, open_runtime
     from .topdown import BoxError, TopDown, boxes_of, open_finder, read_boxes
 
+    runtime = open_runtime(model, threads)
+    crops = bool(runtime.info.crop)  # the size is then that of what finds people
+    one = Predictor(runtime, size=0 if crops else size, config=config, flip=flip)
     suffix = Path(boxes).suffix.lower()
     if suffix != ".json":
         if Path(boxes).is_file() and boxes not in manifest() and suffix not in (".onnx", ".safetensors"):
             raise ValueError(f"{boxes}: a file of boxes must be called .json")
-        top_down = TopDown(one, open_finder(boxes, threads))
+        top_down = TopDown(one, open_finder(boxes, threads, size if crops else 0))
         return top_down, top_down.steps()
     given, top_down = read_boxes(boxes), TopDown(one)
     for source in {i.source for i in inputs if boxes_of(given, shown(i.source)) is None}:

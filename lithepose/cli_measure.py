@@ -76,8 +76,8 @@ def evaluate(
             raise ImportError("--curve needs matplotlib: pip install 'lithepose[evaluate]'")
     detector = isinstance(open_runtime(model).info.head, BoxHead)
     if detector:
-        if metric != "auto" or flip or scales != (1.0,) or curve:
-            raise ValueError(f"{model}: finds boxes; leave out --metric, --flip, --scales and --curve")
+        if metric != "auto" or flip or scales != (1.0,) or curve or (crop, min_joints, complete) != ("auto", 1, True):
+            raise ValueError(f"{model}: finds boxes; of the options only --size, --threads, --first and --json apply")
         predictor = PersonDetector(model, size=size, threads=threads)
     else:
         predictor = load(model, size=size, threads=threads, flip=flip, scales=scales)

@@ -14,6 +14,7 @@ from .skeleton import BoxHead
 
 DETECTOR = "person_detector"
 SCORE, OVERLAP = 0.2, 0.6
+LEAST = 1.0  # pixels of the image: narrower boxes lie in the padding
 
 
 class PersonDetector:
@@ -73,4 +74,6 @@ class PersonDetector:
         # Edges of pixels, not centres: the first pixel of an image begins at 0.
         xyxy = (back.to_image(boxes.xyxy.reshape(-1, 2, 2) - 0.5) + 0.5).reshape(-1, 4)
         limit = np.array([back.width, back.height] * 2, np.float32)
-        return Boxes(np.clip(xyxy, 0, limit).astype(np.float32), boxes.score)
+        xyxy = np.clip(xyxy, 0, limit).astype(np.float32)
+        inside = (xyxy[:, 2:] - xyxy[:, :2] >= LEAST).all(1)
+        return Boxes(xyxy[inside], boxes.score[inside])

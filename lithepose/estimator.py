@@ -101,7 +101,8 @@ class Estimator(ABC):
 
         Args:
             image: path, (H, W, 3) uint8 RGB array (or grey, RGBA, uint16, floats in 0..1), PIL image, or a list of
-                them; those of a list that fit into the same input size are run together, up to 16 at once.
+                them. Networks on whole images run those of one input size together, up to 16 at once; networks on
+                person crops run the people of one image together.
 
         Returns:
             Poses, or a list of them for a list.

@@ -40,7 +40,7 @@ GROUPS = {
 }
 # Of a person in a detector's input, in pixels.
 HEIGHTS = {24.0: "under 24 pixels", 48.0: "24 to 48", 96.0: "48 to 96", 192.0: "96 to 192", np.inf: "from 192"}
-UNSURE = 0.05  # lowest score of a detector's box that average precision counts
+UNSURE = 0.05  # lowest score of a box that average precision of poses counts; of boxes a fifth of it
 NOT_COUNTED = ("pelvis", "thorax")  # of MPII's and LIP's sixteen joints, when PCKh is pooled
 
 
@@ -49,7 +49,7 @@ class Evaluation:
     """What :func:`evaluate` measured.
 
     Attributes:
-        metric: oks, pck or pckh.
+        metric: oks, pck, pckh or boxes.
         scores: figures by name, in [0, 1].
         joints: PCK or PCKh by joint, at the largest threshold.
         curve: of pck and pckh.
@@ -135,7 +135,8 @@ def evaluate(
             found = [_look_at(predictor, image, box) for box in boxes]
         else:
             if crop == "boxes" and isinstance(predictor, TopDown):
-                poses = predictor(image, [person["bbox"] for person in people])
+                boxes = [[*person["bbox"][:2], *(max(side, 1.0) for side in person["bbox"][2:])] for person in people]
+                poses = predictor(image, boxes)
             else:
                 poses = predictor(image)
             if metric == "oks":
@@ -183,8 +184,9 @@ def evaluate_boxes(detector: PersonDetector, dataset: KeypointSet, progress: Pro
         people = np.array([p["bbox"] for p in record.people if not p.get("iscrowd")], np.float32).reshape(-1, 4)
         crowd = np.array([p["bbox"] for p in record.people if p.get("iscrowd")], np.float32).reshape(-1, 4)
         corners = [np.concatenate([b[:, :2], b[:, :2] + b[:, 2:]], 1) for b in (people, crowd)]
-        overlap, masked = (box_iou(boxes.xyxy[boxes.score >= sure], c) for c in corners)
-        false += int(((overlap.max(1, initial=0) < 0.5) & (masked.max(1, initial=0) < 0.1)).sum())
+        shown = boxes.xyxy[boxes.score >= sure]
+        overlap, masked = box_iou(shown, corners[0]), box_iou(shown, corners[1], of_first=True)
+        false += int(((overlap.max(1, initial=0) < 0.5) & (masked.max(1, initial=0) < 0.5)).sum())
         height = people[:, 3] * detector.size / max(image.shape[:2])
         for tall, hit in zip(height.tolist(), (overlap.max(0, initial=0) >= 0.5).tolist(), strict=True):
             name = next(label for limit, label in HEIGHTS.items() if tall < limit)

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from .heads.boxes import Boxes, box_iou
 from .image import fit, read_image
 from .networks import Network, build, default_head, load_weights
 from .networks.binary import BinaryConv2d
@@ -174,10 +175,11 @@ def parity(wrapped: Exported, runtime: Runtime) -> float:
         sizes = (1, step, step), (2, 3 * step, 2 * step), (1, 4 * step, 6 * step)
         batches += [rng.integers(0, 256, (n, h, w, 3), np.uint8) for n, h, w in sizes]
     differences, scale = [0.0] if not signs else [], dict[str, float]()
+    compared = {"heatmaps", "fields", "xy", "box_score"} | ({"score"} if info.crop else set())
     for images in batches:
         expected = dict(zip(wrapped.names, wrapped(torch.from_numpy(images)), strict=True))
         for i, result in enumerate(runtime(images)):
-            for name in expected.keys() & {"heatmaps", "fields", "xy", "box_score"}:
+            for name in expected.keys() & compared:
                 one = (expected[name] if info.single else expected[name][i]).numpy()
                 if not one.size:
                     continue
@@ -188,6 +190,9 @@ def parity(wrapped: Exported, runtime: Runtime) -> float:
                 middle = np.mean if signs else np.median if name == "xy" and info.crop else np.max
                 difference = float(middle(apart)) / scale[name]
                 differences.append(difference if np.isfinite(difference) else np.inf)
+            if isinstance(result, Boxes):  # each of the best of torch's must be there, in whatever place
+                best = expected["boxes"][i, :20].numpy()
+                differences.append(float(1 - box_iou(best, result.xyxy).max(1).min()))
     return float(np.median(differences) if signs else max(differences))
 
 
@@ -251,7 +256,7 @@ def open_weights(
     bad = [name for name, tensor in net.state_dict().items() if not tensor.isfinite().all()]
     if bad:
         raise ValueError(f"{weights}: {bad[0]} holds values that are no numbers; the training has failed")
-    if size is not None and info.fixed and size != info.size:
+    if size is not None and (info.fixed or info.crop) and size != info.size:
         raise ValueError(f"size {size}: {info.name} takes {info.size} alone, which it was trained at")
     if size is not None:
         info = replace(info, size=size)

@@ -25,7 +25,7 @@ def oks(
     Crowds and people without keypoints are ignored regions, as there.
 
     Args:
-        images: annotated images.
+        records: annotated images.
         results: COCO keypoint results with their ``image_id``; at most 20 an image count.
         skeleton: its sigmas weigh the joints.
 
@@ -53,7 +53,7 @@ def box_precision(
     """Average precision and recall of people's boxes (COCO's detection challenge), people without keypoints included.
 
     Args:
-        images: annotated images; crowds are ignored regions.
+        records: annotated images; crowds are ignored regions.
         results: COCO detection results: ``image_id``, ``bbox``, ``score``; at most 100 an image count.
         skeleton: of the annotations.
 

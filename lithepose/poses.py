@@ -29,7 +29,8 @@ class Poses:
         size: (width, height) of the image.
         id: (N,) int64, the same number for the same person in all frames of a video, -1 where that is not known; None
             without tracking.
-        box: (N, 4) float32 x, y, width, height that a person detector found each person in; None where there was none.
+        box: (N, 4) float32 x, y, width, height that each person was found in, by a person detector, by following, or as
+            the caller gave it; None for models on whole images.
     """
 
     xy: np.ndarray

@@ -163,7 +163,8 @@ class Predictor(Estimator):
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            box: x, y, width, height in pixels; rounded to whole ones, and grey where it reaches beyond the image.
+            box: x, y, width, height in pixels, grey where it reaches beyond the image. Rounded to whole pixels, but for
+                networks on person crops.
 
         Returns:
             Poses of at most one person, in pixels of the whole image.

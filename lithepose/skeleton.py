@@ -257,6 +257,9 @@ FLIC_HEAD = Head(FLIC_11, FLIC_11, stride=4, sigma=1.5)
 COCO_BOXES_HEAD = Head(COCO_17, COCO_17)
 """Head of hoang2020rcnn, with maps inside a person's box: only the joints matter."""
 
+PERSON_HEAD = BoxHead()
+"""Head of person_detector."""
+
 LITHE_HEAD = Head(COCO_17, COCO_17, stride=4, sigma=2.0)
 """Head of lithe, one person in a crop: 17 heatmaps at stride 4."""
 

@@ -27,7 +27,8 @@ class BoxFollower:
 
     The finder runs on the first frame, at least every ``top_down.detect_every`` frames, on the frame after a person was
     lost, and when the image changes outside of the people's boxes. Between, a person's crop is around the last detected
-    box, moved and scaled as the joints have moved and spread since that frame, and smaller if the network has such.
+    box, moved and scaled as the joints have moved and spread since that frame. If the network was trained on smaller
+    crops as well, it gets those.
 
     Args:
         top_down: what to run.
@@ -41,7 +42,7 @@ class BoxFollower:
         self._source, self._since = "", 0
         self._detected: Poses | None = None  # people of the frame in which the finder ran last; None: run it
         self._boxes = np.zeros((0, 4), np.float32)  # for the next frame, one for each of the detected
-        self._scores = np.zeros(0, np.float32)
+        self._scores, self._sure = np.zeros(0, np.float32), np.zeros(0, bool)
         self._cells = np.zeros((0, 0, 3), np.float32)  # the frame in which the finder ran last, reduced
         self._known, self._longest = np.zeros((0, 4), np.float32), CELLS  # boxes of that frame, its longer side
 
@@ -62,13 +63,15 @@ class BoxFollower:
             boxes, scores = self.top_down.find(image)
             poses, number = self.top_down.on_boxes(image, boxes, scores)
             self._detected, self._scores = poses, scores[number]
+            self._sure = self._mean_score(poses) >= LOST
             self._boxes, self._since = boxes[number], 1
             self._cells, self._known, self._longest = cells, boxes, max(image.shape[:2])
             return poses
         assert self._detected is not None
         poses, number = self.top_down.on_boxes(image, self._boxes, self._scores, small=True)
         self._since += 1
-        kept = number[mean_score(poses) >= LOST]
+        # Whoever was doubtful from the start is followed all the same, and cannot be lost.
+        kept = number[(self._mean_score(poses) >= LOST) | ~self._sure[number]]
         if len(kept) < len(self._boxes):  # a person was lost, or two boxes follow one person
             self._since = self.top_down.detect_every
         follow = dict(zip(number.tolist(), range(len(poses)), strict=True))
@@ -77,12 +80,18 @@ class BoxFollower:
         self._boxes = np.array(
             [
                 moved_box(before.box[i], before.xy[i], before.score[i], poses.xy[follow[i]], poses.score[follow[i]])
-                for i in sorted(kept.tolist())
+                for i in np.sort(kept).tolist()
             ],
             np.float32,
         ).reshape(-1, 4)
-        self._detected, self._scores = before[sorted(kept.tolist())], self._scores[np.sort(kept)]
+        kept = np.sort(kept)
+        self._detected, self._scores, self._sure = before[kept], self._scores[kept], self._sure[kept]
         return poses
+
+    def _mean_score(self, poses: Poses) -> np.ndarray:
+        """(N,) mean score of the joints found of each person; guesses do not count."""
+        score = np.where(poses.score >= self.top_down.predictor.config.peak, poses.score, 0)
+        return score.sum(1) / np.maximum((score > 0).sum(1), 1)
 
     def _changed(self, cells: np.ndarray) -> bool:
         """Whether something outside of the boxes, those of now and those detected, is other than at the detection."""
@@ -102,11 +111,6 @@ def _reduced(image: np.ndarray) -> np.ndarray:
     scale = CELLS / max(image.shape[:2])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-
-
-def mean_score(poses: Poses) -> np.ndarray:
-    """(N,) mean score of the joints found of each person."""
-    return poses.score.sum(1) / np.maximum(poses.found.sum(1), 1)
 
 
 def moved_box(

@@ -74,7 +74,9 @@ class Tracker:
         likeness = self._likeness(poses, time)
         score = np.where(poses.score >= self.guessed, poses.score, 0)
         found = np.sqrt((score**2).sum(1) / np.maximum((score > 0).sum(1), 1))
-        sure = (poses.person_score >= self.sure) & (found >= self.certain)
+        # Behind a detector a person's score is a product of two, and its joints are scored in a crop of their own.
+        least, certain = (self.sure, self.certain) if poses.box is None else (self.sure / 2, 0.8 * self.certain)
+        sure = (poses.person_score >= least) & (found >= certain)
         free = np.ones(len(self._tracks), bool)
         for these, least in ((sure, self.alike), (~sure, 2 * self.alike)):
             table = np.where(these[:, None] & free, likeness, 0)

@@ -163,6 +163,24 @@ def test_boxes_lie_around_the_drawn_figures(stick_images, mosaic):
     assert (white & ~inside).sum() == 0
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_boxes_are_exact_to_a_fraction_of_a_pixel(stick_images, mirrored):
+    """200x160 pixels become 128x102.4: the left edge of a box is at 0.64 times its place, or as far from the right."""
+    config = replace(STILL, flip=float(mirrored))
+    samples = detection(stick_images.parent, config)
+    batch = samples.batch(range(30))
+    labels = [boxes[:, :1] + boxes[:, 2:3] * [0, 1] for boxes in samples.sets[0].people]
+    expected = {round(float(128 - 0.64 * r if mirrored else 0.64 * left), 2) for pairs in labels for left, r in pairs}
+    found = {round(float(x), 2) for i, n in enumerate(batch["count"]) for x in batch["boxes"][i, :n, 0]}
+    assert all(min(abs(x - e) for e in expected) < 0.02 for x in found)
+    white = (batch["image"] > 225).all(1)
+    inside = 0
+    for i, n in enumerate(batch["count"].tolist()):
+        for x0, y0, x1, y1 in batch["boxes"][i, :n].tolist():
+            inside += int(white[i, int(y0) : int(y1) + 1, max(int(x0) - 1, 0) : int(x1) + 2].sum())
+    assert inside >= 0.98 * int(white.sum())
+
+
 def test_crowds_are_masked_and_people_without_keypoints_are_not(stick_images):
     samples = detection(stick_images.parent, STILL)
     assert [len(p) for p in samples.sets[0].people] == [1, 2, 2, 2, 1, 2, 1, 2]

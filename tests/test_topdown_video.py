@@ -192,8 +192,8 @@ def test_boxes_come_out_with_the_poses_and_duplicates_do_not():
     top_down, _ = estimators()
     image = scene([(60, 100), (200, 120)])
     poses = top_down(image)
-    assert poses.xyxy.round().tolist() == [[40, 50, 80, 150], [180, 70, 220, 170]] or len(poses) == 2
-    assert np.allclose(np.sort(poses.xyxy[:, 0]), [40.5, 180.5], atol=1)
+    boxes = poses.xyxy[np.argsort(poses.xyxy[:, 0])]
+    assert np.allclose(boxes, [[40.5, 50.5, 80.5, 150.5], [180.5, 70.5, 220.5, 170.5]], atol=0.6)
     assert poses.joints == COCO_17.joints
     twice = top_down(image, [(40, 50, 40, 100), (42, 51, 40, 100), (180, 70, 40, 100)])
     assert len(twice) == 2
@@ -205,7 +205,7 @@ def test_two_hundred_people_and_none():
     image = scene([(60, 100)])
     rng = np.random.default_rng(0)
     boxes = np.concatenate([rng.uniform(0, 250, (200, 2)), rng.uniform(1, 80, (200, 2))], 1)
-    assert len(top_down(image, boxes)) <= 200
+    assert 1 <= len(top_down(image, boxes)) < 200  # duplicates go
     assert len(top_down(image, [])) == 0
     assert len(top_down(np.zeros((1, 1, 3), np.uint8))) == 0
     with pytest.raises(ValueError, match="beside the image"):

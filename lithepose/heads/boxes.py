@@ -32,12 +32,13 @@ class Boxes:
         return np.concatenate([self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]], 1)
 
 
-def box_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N, M) intersection over union of boxes (N, 4) and (M, 4), x0, y0, x1, y1."""
+def box_iou(a: np.ndarray, b: np.ndarray, of_first: bool = False) -> np.ndarray:
+    """(N, M) intersection over union of boxes (N, 4) and (M, 4), x0, y0, x1, y1; or over the first box alone."""
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     overlap = np.maximum(high - low, 0).prod(2)
     areas = [np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1) for boxes in (a, b)]
-    return overlap / np.maximum(areas[0][:, None] + areas[1] - overlap, 1e-9)
+    whole = areas[0][:, None] + (0 if of_first else areas[1] - overlap)
+    return overlap / np.maximum(whole, 1e-9)
 
 
 def suppress(likeness: np.ndarray, limit: float) -> np.ndarray:

@@ -37,7 +37,7 @@ NETWORKS = {
 }
 
 # What networks answer with, their ``kind``: maps (heatmaps and limb fields), xy (coordinates of one person) or boxes
-# (people, each with its joints).
+# (people, each with its joints), or people (boxes alone).
 Network = (
     Lithe
     | LithePaf
@@ -76,7 +76,7 @@ def build(name: str, head: Head | BoxHead | None = None, **options: Any) -> Netw
         raise ValueError(f"{name} with {options}: {error}") from error
 
 
-def default_head(name: str) -> Head:
+def default_head(name: str) -> Head | BoxHead:
     """The head that a network has if no other is asked for.
 
     Raises:
@@ -94,6 +94,8 @@ def head_of(name: str, skeleton: Skeleton) -> Head:
         ValueError: limbs that do not join all joints of a network of many people, or a skeleton of a single joint.
     """
     head = default_head(name)
+    if isinstance(head, BoxHead):
+        raise ValueError(f"{name}: finds boxes and has no joints; leave the skeleton out")
     if not head.limbs:
         return replace(head, skeleton=skeleton, output=skeleton, limbs=())
     if not skeleton.edges:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..skeleton import BoxHead
+from ..skeleton import PERSON_HEAD, BoxHead
 from .blocks import check_size, double
 from .residual import ResidualBackbone, conv_bn
 
@@ -46,10 +46,10 @@ class PersonDetector(nn.Module):
     multiple = 32
     mean = std = (127.5, 127.5, 127.5)
 
-    def __init__(self, config: PersonDetectorConfig | None = None, head: BoxHead | None = None) -> None:
+    def __init__(self, config: PersonDetectorConfig | None = None, head: BoxHead = PERSON_HEAD) -> None:
         super().__init__()
         self.config = config = config or PersonDetectorConfig()
-        self.head = head or BoxHead()
+        self.head = head
         if self.head.strides != (8, 16, 32):
             raise ValueError(f"strides={self.head.strides}: person_detector has 8, 16 and 32")
         self.backbone = ResidualBackbone(config.widths, config.depths)

@@ -32,7 +32,7 @@ class ConvBn(nn.Sequential):
             return super().forward(input)
         conv, norm = self[0], self[1]
         assert isinstance(conv, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
+        assert isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm))
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)

@@ -13,7 +13,7 @@ from ..networks.peaks import joints_from_heatmaps
 from ..skeleton import Head
 from .base import BOXES, FOUND, MAPS, ModelInfo, Output, to_result
 
-TOP_BOXES = 100  # in the output of a detector's graph
+TOP_BOXES = 1000  # in the output of a detector's graph, of which a dozen are duplicates of one person
 SURE = 0.2  # joints of a crop that score less do not count in the person's score
 
 

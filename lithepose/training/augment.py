@@ -67,7 +67,7 @@ def _between(rng: np.random.Generator, span: tuple[float, float]) -> float:
 def placement(
     rng: np.random.Generator,
     config: AugmentConfig,
-    record: tuple[int, int],
+    size: tuple[int, int],
     box: np.ndarray | None,
     tile: tuple[int, int],
     stretch: float,
@@ -76,7 +76,7 @@ def placement(
     """Affine map (2, 3) from image pixels to tile pixels.
 
     Args:
-        image: (width, height).
+        size: (width, height) of the image.
         box: (x, y, w, h) of the person to crop around, or None for the whole image.
         tile: (width, height) to fill.
         stretch: width over height to give back to the image.
@@ -84,8 +84,8 @@ def placement(
     """
     wide, high = math.sqrt(stretch), 1 / math.sqrt(stretch)
     if box is None:
-        centre = np.array([record[0] / 2, record[1] / 2])
-        zoom = min(tile[0] / (record[0] * wide), tile[1] / (record[1] * high)) * _between(rng, config.whole_zoom)
+        centre = np.array([size[0] / 2, size[1] / 2])
+        zoom = min(tile[0] / (size[0] * wide), tile[1] / (size[1] * high)) * _between(rng, config.whole_zoom)
         jitter = config.whole_jitter
     else:
         centre = box[:2] + box[2:] / 2
@@ -102,7 +102,7 @@ def placement(
         linear[0] = -linear[0]
     target = np.array(tile) * (0.5 + rng.uniform(-jitter, jitter, 2))
     if box is None and not jitter:  # as lithepose.image.fit places it
-        corners = np.array([[-0.5, -0.5], [record[0] - 0.5, -0.5], [-0.5, record[1] - 0.5], np.array(record) - 0.5])
+        corners = np.array([[-0.5, -0.5], [size[0] - 0.5, -0.5], [-0.5, size[1] - 0.5], np.array(size) - 0.5])
         return np.concatenate([linear, (-0.5 - (corners @ linear.T).min(0))[:, None]], 1)
     return np.concatenate([linear, (target - linear @ centre)[:, None]], 1)
 

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..annotations import ImageRecord
 from ..formats import open_dataset
 from ..geometry import CROP_MARGIN, warp
 from ..skeleton import Head
 from . import augment
 from .augment import AugmentConfig
 from .datasets import Source, read_people
-from .image_cache import ImageCache
+from .image_cache import ImageCache, open_cache
 from .prefetch import prefetched
 
 ABSENT = 0.25  # weight of "not in the crop" for joints that a person leaves out: some of them can be seen after all
@@ -171,44 +172,30 @@ def _load(source: Source, root: Path, head: Head, cache: Path) -> _People:
         ValueError: there are none, or an image has another size than its annotation says.
     """
     opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
-    names, image, boxes, joints, weights = list[str](), list[int](), [], [], []
-    sizes = list[tuple[int, int]]()
+    records, image, boxes, joints, weights = list[ImageRecord](), list[int](), [], [], []
     for record in opened.records:
         people = read_people(record.people, opened.skeleton.joints, head)
         labelled = (people.joints[..., 2] > 0).sum(1) >= source.joints
-        if not labelled.any() or len(names) == (source.first or -1):
+        if not labelled.any() or len(records) == (source.first or -1):
             continue
         annotations = [a for a in record.people if a["num_keypoints"] > 0 and not a.get("iscrowd")]
         for p in np.flatnonzero(labelled):
-            image.append(len(names))
+            image.append(len(records))
             boxes.append(people.boxes[p])
             joints.append(people.joints[p])
-            weights.append(
-                joint_weights(annotations[p], people.joints[p], people.unsure[p], opened.skeleton.joints, head)
-            )
-        names.append(record.file_name)
-        sizes.append((record.width, record.height))
-    if not names:
+            known = annotations[p], people.joints[p], people.unsure[p]
+            weights.append(joint_weights(*known, opened.skeleton.joints, head))
+        records.append(record)
+    if not records:
         raise ValueError(f"{opened.name}: no person has what the recipe asks for ({source})")
-    if lost := [name for name in names if name not in opened.files]:
-        raise FileNotFoundError(
-            f"{opened.name}: {len(lost)} of its {len(names)} images are not there, as {', '.join(lost[:3])}; say where"
-            " they are by images, or take them out"
-        )
-    store = ImageCache(opened.files, names, cache)
-    for number, (name, size) in enumerate(zip(names, sizes, strict=True)):
-        if all(size) and store.original_size(number) != size:
-            (w, h), (said_w, said_h) = store.original_size(number), size
-            raise ValueError(
-                f"{name}: has {w}x{h} pixels, but {said_w}x{said_h} in {source.data}; its joints would lie elsewhere."
-                " Correct the size there"
-            )
+    store = open_cache(opened, records, cache)
     number = np.array(image)
-    scale = np.array([store.scale(i) for i in range(len(names))])[number]
+    scale = np.array([store.scale(i) for i in range(len(records))])[number]
     people = np.array(joints, np.float32)
     people[..., :2] = (people[..., :2] + 0.5) * scale[:, None] - 0.5
     box = np.array(boxes, np.float32) * np.tile(scale, 2)
     box[:, :2] += scale / 2 - 0.5  # corners are pixels' centres, as joints are
+    names = [record.file_name for record in records]
     return _People(source, store, names, number, box.astype(np.float32), people, np.array(weights, np.float32))
 
 

@@ -21,7 +21,7 @@ from ..image import GREY
 from . import augment
 from .augment import AugmentConfig
 from .datasets import Source, tiles
-from .image_cache import ImageCache
+from .image_cache import ImageCache, open_cache
 from .prefetch import prefetched
 
 LEAST = (
@@ -67,16 +67,13 @@ class DetectionSamples:
         if shares.min() < 0 or not shares.sum():
             raise ValueError(f"weight = {', '.join(map(str, shares))}: 0 or more, and more in one of the sources")
         self.bounds = np.cumsum(shares / shares.sum())
-        self._seen: list[str] = []
 
     def __len__(self) -> int:
         return sum(len(images.names) for images in self.sets)
 
     def image_names(self, number: int) -> list[str]:
         """Names of the images that a sample is made of."""
-        self._seen = []
-        self._sample(np.random.default_rng((self.seed, number)))
-        return self._seen
+        return self._sample(np.random.default_rng((self.seed, number)))[3]
 
     def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[dict[str, Any]]:
         """Batches of samples ``first`` to ``end``, made by threads ahead of their use; of several processes a share."""
@@ -94,21 +91,22 @@ class DetectionSamples:
             "ignore": ignore,
         }
 
-    def _sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+        """Image, boxes of people, masked boxes, and the names of the images that it is made of."""
         size, config = self.size, self.config
         places = tiles(rng, size) if rng.random() < config.mosaic else [(0, 0, size, size)]
-        canvas, people, ignore = np.full((size, size, 3), GREY, np.uint8), [], []
+        canvas, people, ignore, names = np.full((size, size, 3), GREY, np.uint8), [], [], list[str]()
         for x, y, w, h in places:
-            image, boxes, masked = self._tile(rng, (w, h))
+            image, boxes, masked, name = self._tile(rng, (w, h))
+            names.append(name)
             canvas[y : y + h, x : x + w] = image
             people.append(boxes + np.array([x, y, x, y], np.float32))
             ignore.append(masked + np.array([x, y, x, y], np.float32))
-        return augment.change_colours(rng, config, canvas), np.concatenate(people), np.concatenate(ignore)
+        return augment.change_colours(rng, config, canvas), np.concatenate(people), np.concatenate(ignore), names
 
-    def _tile(self, rng: np.random.Generator, tile: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _tile(self, rng: np.random.Generator, tile: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
         images = self.sets[min(int(np.searchsorted(self.bounds, rng.random())), len(self.sets) - 1)]
         number = int(rng.integers(len(images.names)))
-        self._seen.append(images.names[number])
         pixels = images.cache[number]
         stretch = augment.random_stretch(rng) if images.source.squashed else 1.0
         wide, high = math.sqrt(stretch), 1 / math.sqrt(stretch)
@@ -125,22 +123,24 @@ class DetectionSamples:
         if mirrored:
             matrix[0] = -matrix[0]
             matrix[0, 2] += tile[0] - 1
-        if zoom < 1 and max(tile) < 32:
-            none = np.zeros((0, 4), np.float32)
-            return np.full((tile[1], tile[0], 3), GREY, np.uint8), none, none
         people, ignore = (_corners(b, matrix) for b in (images.people[number], images.ignore[number]))
         kept, cut = _clipped(people, tile)
-        return warp(pixels, matrix, (tile[1], tile[0])), kept, np.concatenate([cut, _clipped(ignore, tile, 0)[0]])
+        masked = np.concatenate([cut, _clipped(ignore, tile, 0)[0]])
+        return warp(pixels, matrix, (tile[1], tile[0])), kept, masked, images.names[number]
 
 
 def _corners(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """(N, 4) x, y, w, h of an image -> x0, y0, x1, y1 behind a map without rotation."""
-    ends = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1) @ matrix[:, :2].T + matrix[:, 2]
+    """(N, 4) x, y, w, h of an image -> x0, y0, x1, y1 behind a map of pixels' centres without rotation.
+
+    Boxes are in edges of pixels: an image begins at 0, and the centre of its first pixel lies at 0.5.
+    """
+    ends = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1) - 0.5
+    ends = ends @ matrix[:, :2].T + matrix[:, 2] + 0.5
     return np.concatenate([ends.min(1), ends.max(1)], 1).astype(np.float32)
 
 
 def _clipped(boxes: np.ndarray, tile: tuple[int, int], share: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes cut at the sides of a tile: those to learn, and those to mask, of which too little is left."""
+    """Boxes cut at the sides of a tile: those to learn, and those to mask because too little of them is left."""
     limit = np.array([*tile, *tile], np.float32)
     cut = np.clip(boxes, 0, limit)
     sides, whole = cut[:, 2:] - cut[:, :2], boxes[:, 2:] - boxes[:, :2]
@@ -160,23 +160,20 @@ def _padded(boxes: list[np.ndarray]) -> Tensor:
 def _load(source: Source, root: Path, cache: Path) -> _Images:
     opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
     left_out = _left_out(root / source.ignore, source) if source.ignore else {}
-    names, people, ignore = list[str](), [], []
-    for record in opened.records:
-        if len(names) == (source.first or -1):
-            break
-        names.append(record.file_name)
+    records, people, ignore = opened.records[: source.first or None], [], []
+    for record in records:
         crowd = [bool(a.get("iscrowd")) for a in record.people]
         boxes = np.array([a["bbox"] for a in record.people], np.float32).reshape(-1, 4)
         further = np.array(left_out.get(record.id, ()), np.float32).reshape(-1, 4)
         people.append(boxes[~np.array(crowd, bool)])
         ignore.append(np.concatenate([boxes[np.array(crowd, bool)], further]))
-    if not names:
+    if not records:
         raise ValueError(f"{opened.name}: no images ({source})")
-    store = ImageCache(opened.files, names, cache)
-    for number in range(len(names)):
+    store = open_cache(opened, records, cache)
+    for number in range(len(records)):
         scale = np.tile(store.scale(number), 2).astype(np.float32)
         people[number], ignore[number] = people[number] * scale, ignore[number] * scale
-    return _Images(source, store, names, people, ignore)
+    return _Images(source, store, [record.file_name for record in records], people, ignore)
 
 
 def _left_out(path: Path, source: Source) -> dict[int, list[list[float]]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..annotations import ImageFiles
+from ..annotations import ImageFiles, ImageRecord, KeypointSet
 
 LONGEST = 512  # pixels of an image's longer side; a crop of 256x192 rarely shows more of it
 
@@ -57,6 +57,30 @@ class ImageCache:
         return int(self._places[number, 4]), int(self._places[number, 3])
 
 
+def open_cache(opened: KeypointSet, records: Sequence[ImageRecord], folder: Path) -> ImageCache:
+    """The decoded images of some records of a data set.
+
+    Raises:
+        FileNotFoundError: images are not there.
+        ValueError: an image has another size than its record says.
+    """
+    names = [record.file_name for record in records]
+    if lost := [name for name in names if name not in opened.files]:
+        raise FileNotFoundError(
+            f"{opened.name}: {len(lost)} of its {len(names)} images are not there, as {', '.join(lost[:3])}; say where"
+            " they are by images, or take them out"
+        )
+    cache = ImageCache(opened.files, names, folder)
+    for number, record in enumerate(records):
+        (width, height), stated = cache.original_size(number), (record.width, record.height)
+        if all(stated) and stated != (width, height):
+            raise ValueError(
+                f"{record.file_name}: has {width}x{height} pixels, but {stated[0]}x{stated[1]} in {opened.name}; its"
+                " labels would lie elsewhere. Correct the size there"
+            )
+    return cache
+
+
 def _places(path: Path, index: Path) -> np.ndarray | None:
     """(N, 5): offset, height, width and original height and width of each image; None if a file is cut or missing."""
     try:
@@ -79,9 +103,9 @@ def _write(files: ImageFiles, names: Sequence[str], path: Path, index: Path) -> 
                     out.write(image.tobytes())
                     offset += image.size
         os.replace(beside, path)
-    except OSError as error:
+    except BaseException as error:  # an interrupt too: what is left may be gigabytes
         beside.unlink(missing_ok=True)
-        if error.filename is None and error.errno is None:  # an image, named already
+        if not isinstance(error, OSError) or error.errno is None:  # of an image, which it names
             raise
         raise OSError(f"{path}: cannot write the decoded images ({error.strerror}); name another folder") from error
     beside = index.with_suffix(f".{os.getpid()}.tmp")

@@ -59,9 +59,10 @@ def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     layers, which it would only push towards changing their signs.
     """
     binary = {id(m.weight) for m in net.modules() if isinstance(m, BinaryConv2d)}
+    pretrained = "front.", "detector.backbone.body.", *(("backbone.",) if recipe.start else ())
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        scale = recipe.front_rate if name.startswith(("front.", "detector.backbone.body.")) else 1.0
+        scale = recipe.front_rate if name.startswith(pretrained) else 1.0
         scale *= recipe.refine_rate if REFINES.match(name) else 1.0
         scale *= recipe.bias_rate if name.endswith("bias") and parameter.ndim == 1 else 1.0
         decays = parameter.ndim > 1 and id(parameter) not in binary

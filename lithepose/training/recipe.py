@@ -28,8 +28,8 @@ class Recipe:
 
     size: int = 256
     crop: tuple[int, ...] = ()  # height and width of person crops; by default those of the network
-    small_crop: tuple[int, ...] = ()  # of some batches: what people followed in videos are run at
-    small_share: float = 0.3  # of the batches, where there are small crops
+    small_crop: tuple[int, ...] = ()  # height and width of smaller crops, which people followed in videos get
+    small_share: float = 0.3  # share of the batches that have small crops
     sigma: float = 0.0  # of the Gaussians of person crops, in cells; 0 takes the network's
     batch: int = 32  # over all processes
     steps: int = 1000
@@ -90,14 +90,19 @@ class Recipe:
             raise ValueError(f"{path}: needs data, a size that 8 divides, and batch, steps and save_every of 1 or more")
         for key in ("crop", "small_crop"):
             sides = getattr(recipe, key)
-            if sides and (len(sides) != 2 or min(sides) < 32 or any(side % 32 for side in sides)):
+            whole = all(isinstance(side, int) and side >= 32 and not side % 32 for side in sides)
+            if sides and (len(sides) != 2 or not whole):
                 raise ValueError(f"{path}: {key} = {list(sides)}: height and width, multiples of 32")
         for key, known in CHOICES.items():
             if getattr(recipe, key) not in known:
                 raise ValueError(f"{path}: {key} = {getattr(recipe, key)!r}; there are {', '.join(known)}")
+        if recipe.folded and not (recipe.resume_weights or recipe.start):
+            raise ValueError(f"{path}: folded needs the statistics of trained weights; give resume_weights or start")
+        if not 0 <= recipe.small_share < 1:
+            raise ValueError(f"{path}: small_share = {recipe.small_share}: must be at least 0 and below 1")
         if recipe.reinit and not recipe.resume_weights:
             raise ValueError(f"{path}: reinit = {list(recipe.reinit)} needs resume_weights, for the other modules")
-        started = ("front", "detector.backbone") if recipe.start else ()
+        started = ("front", "backbone", "detector.backbone") if recipe.start else ()
         chance = [name for name in recipe.frozen if name in recipe.reinit or not recipe.resume_weights]
         if chance := [name for name in chance if not name.startswith(started)]:
             raise ValueError(f"{path}: frozen = {chance} would stay as chance made them; give them weights")
