@@ -83,7 +83,7 @@ class DetectionSamples:
         """The samples of these numbers."""
         samples = [self._sample(np.random.default_rng((self.seed, number))) for number in numbers]
         image = np.stack([sample[0] for sample in samples]).transpose(0, 3, 1, 2)
-        people, ignore = (_padded([sample[i] for sample in samples]) for i in (1, 2))
+        people, ignore = _padded([sample[1] for sample in samples]), _padded([sample[2] for sample in samples])
         count = torch.tensor([len(sample[1]) for sample in samples])
         return {"number": list(numbers), "image": torch.from_numpy(image)} | {
             "boxes": people,

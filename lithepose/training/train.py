@@ -54,8 +54,8 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
         recipe: what to do.
         data: folder that the recipe's data sets are relative to.
         run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json``, ``images/`` (one an epoch or
-            ``save_every`` steps), at the end ``log.csv``, ``losses.png`` and ``weights.safetensors``. Images are decoded once,
-            into ``cache/`` beside it.
+            ``save_every`` steps), at the end ``log.csv``, ``losses.png`` and ``weights.safetensors``. Images are
+            decoded once, into ``cache/`` beside it.
         quiet: no progress bar.
         tensorboard: also write TensorBoard's events.
 
