@@ -29,7 +29,7 @@ from lithepose.estimator import BATCH
 from lithepose.image import read_image
 from lithepose.runtime.onnx import cores, open_session
 
-ROUNDS = 100
+ROUNDS = 40
 PEOPLE = 1, 2, 5, 20
 HEIGHT, WIDTH = 256, 384
 
