@@ -126,6 +126,7 @@ def evaluate(
         predictor = predictor.with_config(complete=guess)
         if metric == "oks" and isinstance(predictor, TopDown) and isinstance(predictor.finder, PersonDetector):
             predictor = predictor.with_detector(score=UNSURE)  # average precision counts unsure people as well
+            predictor.person = 0.0
     truth, results = [], []
     for record in progress(dataset.records) if progress else dataset.records:
         image = dataset.files.image(record.file_name)

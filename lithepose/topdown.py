@@ -27,6 +27,7 @@ Finder = Predictor | PersonDetector
 Box = Sequence[float]
 WANTED = 'it must read {"image.jpg": [[x, y, width, height], ...], ...}'
 LEAST = 0.1  # of a person's box: the shortest side of the square around some of the joints that says where they are
+PERSON = 0.2
 FAR = 3  # times the image: as far as a box, enlarged, may reach, so that a slip does not fill the memory
 
 
@@ -44,6 +45,7 @@ class TopDown(Estimator):
         overlap: object keypoint similarity above which the lower of two people is a duplicate.
         detect_every: in a video the finder runs at least every so many frames; between, boxes follow people, see
             :class:`lithepose.topdown_video.BoxFollower`. 1 runs it on every frame.
+        person: lowest score of a person that the finder found, its box's times the mean of its sure joints.
 
     Raises:
         ValueError: networks of the wrong kind.
@@ -56,6 +58,7 @@ class TopDown(Estimator):
         *,
         overlap: float = 0.75,
         detect_every: int = 15,
+        person: float = PERSON,
     ) -> None:
         predictor = Predictor(predictor) if isinstance(predictor, (str, Path)) else predictor
         if not predictor.one_person:
@@ -73,7 +76,7 @@ class TopDown(Estimator):
             # With guesses, as a box around a face alone would cut off the body below it.
             finder = finder.with_config(complete=PosePrior.known(finder.head.output))
         self._finder = finder
-        self.overlap, self.detect_every = overlap, detect_every
+        self.overlap, self.detect_every, self.person = overlap, detect_every, person
 
     def __repr__(self) -> str:
         return f"<TopDown {self.predictor.runtime.info.name} on boxes of {self._finder or DETECTOR}>"
@@ -149,7 +152,11 @@ class TopDown(Estimator):
 
     def estimate(self, images: list[np.ndarray]) -> list[Poses]:
         """People of (H, W, 3) uint8 RGB images."""
-        return [self.on_boxes(image, *self.find(image))[0] for image in images]
+        return [self.sure(self.on_boxes(image, *self.find(image))[0]) for image in images]
+
+    def sure(self, poses: Poses) -> Poses:
+        """The people who score at least :attr:`person`."""
+        return poses[poses.person_score >= self.person]
 
     def steps(self) -> Steps:
         """A call with one image; in a video boxes follow people from frame to frame."""

@@ -66,7 +66,7 @@ class BoxFollower:
             self._sure = self._mean_score(poses) >= LOST
             self._boxes, self._since = boxes[number], 1
             self._cells, self._known, self._longest = cells, boxes, max(image.shape[:2])
-            return poses
+            return self.top_down.sure(poses)
         assert self._detected is not None
         poses, number = self.top_down.on_boxes(image, self._boxes, self._scores, small=True)
         self._since += 1
@@ -86,7 +86,7 @@ class BoxFollower:
         ).reshape(-1, 4)
         kept = np.sort(kept)
         self._detected, self._scores, self._sure = before[kept], self._scores[kept], self._sure[kept]
-        return poses
+        return self.top_down.sure(poses)
 
     def _mean_score(self, poses: Poses) -> np.ndarray:
         """(N,) mean score of the joints found of each person; guesses do not count."""
