@@ -23,7 +23,6 @@ SOME_FAILED, UNUSABLE, STOPPED = 1, 2, 130
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .decode import DecodeConfig
     from .estimator import Steps
     from .frames import Frame, Input
     from .poses import Poses
@@ -93,7 +92,7 @@ def predict(
         size: longer side of the input, of the person detector for lithe; 0 is the model's own. Larger finds smaller
             people, slower.
         threads: of the network; 0 takes one a core.
-        threshold: lowest score of a joint, above 0 and below 1. Default: 0.18.
+        threshold: lowest score of a joint, above 0 and below 1. Default: 0.3 for lithe, 0.18 for others.
         complete: guess the joints of a person that were not found (of COCO's 17); their scores are below half the
             threshold.
         flip: average with the mirrored image: better, at twice the time.
@@ -107,7 +106,6 @@ def predict(
         detect_every: in a video, run the person detector at least every so many frames; between, boxes follow people
             until a person is lost or something else moves.
     """
-    from .decode import DecodeConfig
     from .frames import expand
     from .models import load
     from .skeleton import COCO_17, OPENPOSE_18
@@ -126,14 +124,15 @@ def predict(
             missing[source] = error
     if not inputs:
         raise next(iter(missing.values()))
-    config = DecodeConfig(complete=complete) if threshold is None else DecodeConfig(peak=threshold, complete=complete)
+    config = {"peak": threshold} if threshold is not None else {}
+    config |= {"complete": True} if complete else {}
     failures = {source: str(error) for source, error in missing.items()}
     if warm_start and boxes:
         raise ValueError("--warm-start keeps the maps of whole images; leave it or --boxes out")
     if boxes:
         estimator, steps = _on_boxes(model, boxes, size, threads, config, flip, inputs, failures)
     else:
-        estimator = load(model, size=size, threads=threads, config=config, flip=flip)
+        estimator = load(model, size=size, threads=threads, flip=flip).with_config(**config)
         steps = estimator.warm_steps() if warm_start else estimator.steps()
     if isinstance(estimator, TopDown):
         if detect_every < 1:
@@ -157,7 +156,7 @@ def _on_boxes(
     boxes: str,
     size: int,
     threads: int,
-    config: DecodeConfig,
+    config: dict[str, float],
     flip: bool,
     inputs: list[Input],
     failures: dict[str, str],
@@ -171,7 +170,7 @@ def _on_boxes(
 
     runtime = open_runtime(model, threads)
     crops = bool(runtime.info.crop)  # the size is then that of what finds people
-    one = Predictor(runtime, size=0 if crops else size, config=config, flip=flip)
+    one = Predictor(runtime, size=0 if crops else size, flip=flip).with_config(**config)
     suffix = Path(boxes).suffix.lower()
     if suffix != ".json":
         if Path(boxes).is_file() and boxes not in manifest() and suffix not in (".onnx", ".safetensors"):

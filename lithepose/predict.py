@@ -23,6 +23,7 @@ from .skeleton import Head
 from .warm import WarmStart
 
 DEFAULT = "lithe"
+CALIBRATED_PEAK = 0.3  # lowest score of a joint from a person crop, where scores are shares of joints that are right
 
 
 class Predictor(Estimator):
@@ -36,7 +37,7 @@ class Predictor(Estimator):
         size: longer side of the image in the network's input, in pixels, padded to what the network divides by; by
             default the one that the model's scores were measured at. Larger finds smaller people and takes longer.
         threads: of the network; 0 takes one a core.
-        config: thresholds of the decoder.
+        config: thresholds of the decoder; by default a joint must score 0.3 in a person crop, 0.18 in a whole image.
         flip: average with the mirrored image (slower, a little better).
         scales: of the size, to average over.
 
@@ -72,9 +73,9 @@ class Predictor(Estimator):
         if (info.fixed or info.crop) and (self.size, scales) != (info.size, (1.0,)):
             takes = "x".join(map(str, info.crop)) or info.size
             raise ValueError(f"size {self.size}, scales {scales}: {info.name} takes {takes} alone")
-        self.config, self.flip, self.scales = config or DecodeConfig(), flip, scales
-        if self.config.complete:
-            PosePrior.of(self.head.output)  # say at once if there is none
+        default = DecodeConfig(peak=CALIBRATED_PEAK) if info.crop else DecodeConfig()
+        self.config, self.flip, self.scales = config or default, flip, scales
+        self._check_config()
         if flip:
             _ = self.head.limb_flip_order  # likewise
 
@@ -208,7 +209,12 @@ class Predictor(Estimator):
         """The same model with other thresholds, by name of :class:`~lithepose.decode.DecodeConfig`."""
         other = copy.copy(self)
         other.config = replace(self.config, **changes)
+        other._check_config()
         return other
+
+    def _check_config(self) -> None:
+        if self.config.complete:
+            PosePrior.of(self.head.output)  # raises if there is none
 
     def fit(self, image: np.ndarray) -> tuple[np.ndarray, Fit | PersonCrop]:
         """Step 1: (H, W, 3) uint8 image -> network input (H', W', 3) uint8 and the way back."""
