@@ -351,7 +351,7 @@ def decode(
 def _sure(xy: np.ndarray, score: np.ndarray, config: DecodeConfig) -> tuple[np.ndarray, np.ndarray]:
     """Leave out the joints that a network without maps is not sure of; it answers for all, if guesses are wanted."""
     if config.complete:
-        guess = np.clip(score / 2, config.peak / 20, config.peak / 2)
+        guess = np.clip(score, config.peak / 20, config.peak / 2)
         return xy, np.where(np.isnan(xy[..., 0]), 0, np.where(score >= config.peak, score, guess))
     found = score >= config.peak
     return np.where(found[..., None], xy, np.nan), np.where(found, score, 0)

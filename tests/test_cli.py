@@ -230,7 +230,7 @@ def test_one_missing_file_does_not_stop_the_others(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["predict"], "nothing to look at"),
+        (["predict"], "no input"),
         (["predict", "gone.jpg"], "gone.jpg"),
         (["predict", "gone*.jpg"], "gone*.jpg"),
         (["predict", SAMPLES, "--model", "nonsense"], "nonsense"),

@@ -210,7 +210,7 @@ def test_modules_keep_their_weights_and_others_begin_anew(stick_images):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frozen": ("frnt",)}, "frozen: no module 'frnt'; the network has front, context, .* \\(lithe\\)"),
+        ({"frozen": ("frnt",)}, "frozen: no module 'frnt'; the network has front, context, .* \\(lithe_paf\\)"),
         (
             {"frozen": ("front", "context", "lateral8", "lateral16", "merge", "stages")},
             "frozen: nothing is left to train",

@@ -216,7 +216,7 @@ def signs(_typing: Any, values: Any, count: Any, flip: Any, threshold: Any, bits
     return types.void(values, count, flip, threshold, bits), generate
 
 
-kept = compiled(0x5EA4D69D, "vectors.py")
+kept = compiled(0x5FD269D5, "vectors.py")
 
 
 # Not in a closure: numba compiles what is made in one anew at every start.

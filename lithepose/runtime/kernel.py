@@ -210,7 +210,7 @@ def settle(_typing: Any, many: Any, carries: Any, planes: Any, count: Any) -> An
     return types.void(many, carries, planes, count), generate
 
 
-kept = compiled(0x00D2E25B, "vectors.py", "cells.py")
+kept = compiled(0x2614EED9, "vectors.py", "cells.py")
 
 
 # Not in a closure: numba compiles what is made in one anew at every start.

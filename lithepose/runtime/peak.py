@@ -82,7 +82,7 @@ def _all(builder: Any, places: list[Any], out: Any) -> None:
     store(builder, total, out)
 
 
-kept = compiled(0x5EA4D69D, "vectors.py")
+kept = compiled(0x5FD269D5, "vectors.py")
 
 
 @kept
