@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .decode import DecodeConfig
-from .detector import PersonDetector
+from .detector import DETECTOR, PersonDetector
 from .predict import DEFAULT, Predictor
 from .runtime.load import manifest, open_runtime
 from .topdown import TopDown
@@ -44,5 +44,5 @@ def load(
             raise ValueError(f"detector {detector}: {runtime.info.name} takes whole images; leave it out")
         return Predictor(runtime, size=size, threads=threads, config=config, flip=flip, scales=scales)
     pose = Predictor(runtime, config=config, flip=flip, scales=scales)
-    name = detector or manifest().get(str(model), {}).get("detector", "person_detector")
+    name = detector or manifest().get(str(model), {}).get("detector", DETECTOR)
     return TopDown(pose, PersonDetector(name, size=size, threads=threads))
