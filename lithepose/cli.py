@@ -239,10 +239,8 @@ def _predict(
         except OSError as error:  # the drawn images and what failed are told all the same
             unwritten.setdefault(str(json), str(error))
 
-    in_main = threading.current_thread() is threading.main_thread()
-    handlers = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
     with contextlib.ExitStack() as stack:
-        stack.callback(_on_interrupt, handlers)
+        interrupts = stack.enter_context(_Interrupts())
         results = ResultFile(json, format, sys.stdout)
         stack.callback(close)
         if images:
@@ -251,8 +249,6 @@ def _predict(
             task = stack.enter_context(progress).add_task("", total=None)
             writer = stack.enter_context(Behind(write))
             read = stack.enter_context(contextlib.closing(ahead(prepared_frames(inputs, steps), stale=makes_way)))
-            # At the end one interrupt is let pass: what is left takes a moment, and without it a video does not play.
-            stack.callback(_on_interrupt, dict.fromkeys(handlers, _insistent()))
             for frame, prepared in read:
                 if isinstance(frame, Failed):
                     failures[frame.source] = str(frame.error)
@@ -264,6 +260,7 @@ def _predict(
                     continue
                 progress.update(task, advance=1, description=os.path.basename(frame.source))
                 writer.put((frame, result))
+            interrupts.finishing = True
         except KeyboardInterrupt:  # how a camera is ended; what was written is whole
             stopped = True
     failures = unwritten | (images.failures if images else {}) | failures
@@ -283,21 +280,36 @@ def _predict(
     return STOPPED if stopped and not all(i.kind == "live" for i in inputs) else SOME_FAILED if failures else OK
 
 
-def _insistent() -> Callable[..., None]:
-    """A handler that hears an interrupt at the second time."""
-    heard = []
+class _Interrupts:
+    """Raises KeyboardInterrupt once for SIGINT and SIGTERM; one more is ignored, since closing a video takes a moment.
 
-    def handle(*_: Any) -> None:
-        heard.append(True)
-        if len(heard) > 1:
-            raise KeyboardInterrupt
+    Without that moment the video does not play. A context manager, which restores the handlers at its end; it does
+    nothing outside the main thread.
 
-    return handle
+    Attributes:
+        finishing: all frames are dealt with: ignore the first interrupt too.
+    """
 
+    def __init__(self) -> None:
+        self.finishing, self._ignored = False, False
+        in_main = threading.current_thread() is threading.main_thread()
+        self._before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
 
-def _on_interrupt(handlers: dict[signal.Signals, Any]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    def __enter__(self) -> _Interrupts:
+        for number in self._before:
+            signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _handle(self, *_: object) -> None:
+        if self.finishing and not self._ignored:
+            self._ignored = True
+            return
+        self.finishing = True
+        raise KeyboardInterrupt
 
 
 def _keep_sources(json: Path, sources: list[str]) -> None:
