@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from ..skeleton import Skeleton
@@ -70,7 +71,8 @@ def decode_boxes(boxes: np.ndarray, score: np.ndarray, least: float, overlap: fl
     """
     good = (score >= least) & (boxes[:, 2:] > boxes[:, :2]).all(1) & np.isfinite(boxes).all(1)
     boxes, score = boxes[good], score[good]
-    kept = suppress(box_iou(boxes, boxes), overlap)
+    xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
+    kept = np.array(cv2.dnn.NMSBoxes(xywh.tolist(), score.tolist(), 0.0, overlap), np.intp)
     return Boxes(boxes[kept].astype(np.float32), score[kept].astype(np.float32))
 
 

@@ -19,6 +19,8 @@ from .blocks import check_size, double
 from .efficientnet import EfficientNetLite0
 from .residual import ResidualBackbone, conv_bn
 
+SHUFFLE = 2  # cells of the heatmaps per cell of the head, along each axis
+
 
 @dataclass(frozen=True)
 class LitheConfig:
@@ -131,8 +133,12 @@ class Lithe(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> list[tuple[Tensor]]:
+        return [(F.pixel_shuffle(self.unshuffled(x), SHUFFLE),)]
+
+    def unshuffled(self, x: Tensor) -> Tensor:
+        """The heatmaps before the pixel shuffle, (N, 4 K, H/8, W/8)."""
         check_size(x, self.multiple)
         _, at8, at16, at32 = self.backbone(x)
         merged = self.lateral16(at16) + double(self.lateral32(self.context(at32)))
         merged = F.relu(self.lateral8(at8) + double(merged))
-        return [(F.pixel_shuffle(self.predict(merged), 2),)]
+        return self.predict(merged)

@@ -67,26 +67,58 @@ class PersonDetector(nn.Module):
                 nn.init.constant_(layer.bias[:1], -4.6)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits, sides = self.raw(x)
+        centres, strides = self.cells(x.shape[-2], x.shape[-1], x.device)
+        return logits, boxes_around(sides.transpose(1, 2), centres, strides)
+
+    def raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, A), and what gives the distances to the four sides, (N, 4, A)."""
         check_size(x, self.multiple)
         _, at8, at16, at32 = self.backbone(x)
         top = self.lateral32(at32)
         middle = self.lateral16(at16) + double(top)
         bottom = self.lateral8(at8) + double(middle)
-        logits, boxes = [], []
-        for features, predict, stride in zip((bottom, middle, top), self.heads, self.head.strides, strict=True):
-            maps = predict(F.relu(features))
-            # bf16 resolves whole pixels only where boxes are large.
-            distances = F.softplus(maps[:, 1:].float()).flatten(2).transpose(1, 2) * stride
-            centres = cell_centres(maps.shape[-2], maps.shape[-1], stride, maps.device)
-            boxes.append(torch.cat([centres - distances[..., :2], centres + distances[..., 2:]], -1))
-            logits.append(maps[:, 0].flatten(1))
-        return torch.cat(logits, 1), torch.cat(boxes, 1)
+        features = zip((bottom, middle, top), self.heads, strict=True)
+        maps = torch.cat([predict(F.relu(level)).flatten(2) for level, predict in features], 2)
+        return maps[:, 0], maps[:, 1:]
+
+    def best(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """The boxes that score highest.
+
+        Computes the boxes of these alone, and their cells from their numbers: on a CPU the hundred small operations on
+        all cells would take as long as several convolutions.
+
+        Returns:
+            boxes (N, count, 4), descending by score; scores (N, count) in [0, 1], 0 behind the last cell.
+        """
+        (height, width), smallest = x.shape[-2:], 21  # cells of the smallest input, 32x32
+        logits, sides = self.raw(x)
+        missing = max(0, count - smallest)
+        logit, number = torch.topk(F.pad(logits, (0, missing), value=-100.0), count)
+        sides = F.pad(sides, (0, missing)).gather(2, number[:, None].expand(-1, 4, -1)).transpose(1, 2)
+        cell, stride, across = number, torch.full_like(number, 8), torch.full_like(number, width // 8)
+        for finer in self.head.strides[:-1]:
+            cells = (height // finer) * (width // finer)
+            further = (cell >= cells) & (stride == finer)
+            cell = torch.where(further, cell - cells, cell)
+            stride = torch.where(further, 2 * finer, stride)
+            across = torch.where(further, width // (2 * finer), across)
+        row = torch.div(cell, across, rounding_mode="floor")
+        centres = (torch.stack([cell - row * across, row], -1) + 0.5) * stride[..., None] - 0.5
+        return boxes_around(sides, centres, stride), logit.sigmoid()
 
     def cells(self, height: int, width: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
         """Centres (A, 2) in input pixels and strides (A,) of all cells of an input, in the order of the predictions."""
         sizes = [(height // stride, width // stride, stride) for stride in self.head.strides]
         centres = torch.cat([cell_centres(h, w, stride, device) for h, w, stride in sizes])
         return centres, torch.cat([torch.full((h * w,), float(stride), device=device) for h, w, stride in sizes])
+
+
+def boxes_around(sides: Tensor, centres: Tensor, strides: Tensor) -> Tensor:
+    """Boxes (..., 4), x0, y0, x1, y1, of predictions (..., 4), around centres (..., 2), at strides (...)."""
+    # bf16 resolves whole pixels only where boxes are large.
+    distances = F.softplus(sides.float()) * strides[..., None]
+    return torch.cat([centres - distances[..., :2], centres + distances[..., 2:]], -1)
 
 
 def cell_centres(height: int, width: int, stride: int, device: torch.device | None = None) -> Tensor:

@@ -10,6 +10,8 @@ import onnxruntime
 
 from .base import ModelInfo, Output, to_result
 
+SPIN = 50  # microseconds
+
 
 def cores() -> int:
     """Those that this process may use."""
@@ -17,16 +19,15 @@ def cores() -> int:
 
 
 def open_session(path: str | Path, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU; its threads wait awake for each other only where ``threads`` leave a core for all else.
+    """A session on the CPU; between two operations its threads wait awake for :data:`SPIN` microseconds, then sleep.
 
-    Without one they starve what works beside the network, decoding and drawing a video: on two cores that costs more
-    than sleeping does (``benchmarks/throughput.py``). So by default, one thread a core, they sleep. Between calls no
-    thread stays awake.
+    Waking a thread takes longer than the gap between two operations of a small network. Threads that stay awake for
+    longer would starve what works beside the network, decoding and drawing a video. Between calls all threads sleep.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if 0 < threads < cores() else "0")
+    options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN))
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

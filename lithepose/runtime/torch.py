@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from ..decode import TOP
 from ..networks import Network, Scaled
-from ..networks.lithe import Lithe
+from ..networks.lithe import SHUFFLE, Lithe
 from ..networks.peaks import joints_from_heatmaps
+from ..networks.person_detector import PersonDetector
 from ..skeleton import Head
 from .base import BOXES, FOUND, MAPS, ModelInfo, Output, to_result
 
-TOP_BOXES = 1000  # in the output of a detector's graph, of which a dozen are duplicates of one person
+TOP_BOXES = 512  # in the output of a detector's graph, of which a dozen are duplicates of one person
 SURE = 0.2  # joints of a crop that score less do not count in the person's score
 
 
@@ -47,17 +48,16 @@ class Exported(nn.Module):
             people = self.net(x)[0]  # of one image: N is 1
             return people["keypoints"][..., :2], people["keypoints_scores"], people["scores"]
         if self.net.kind == "people":
-            logits, boxes = self.net(x)
-            missing = max(0, TOP_BOXES - 21)  # the smallest input, 32x32, has 21 cells
-            score, cell = torch.topk(nn.functional.pad(logits.sigmoid(), (0, missing)), TOP_BOXES)
-            return nn.functional.pad(boxes, (0, 0, 0, missing)).gather(1, cell[..., None].expand(-1, -1, 4)), score
-        last = self.net(x)[-1]
+            assert isinstance(self.net, PersonDetector)
+            return self.net.best(x, TOP_BOXES)
         if isinstance(self.net, Lithe):
-            xy, score = joints_from_heatmaps(last[0], self.net.head.stride, self.net.head.sigma)
+            maps, head = self.net.unshuffled(x), self.net.head
+            xy, score = joints_from_heatmaps(maps, head.stride, head.sigma, SHUFFLE)
             slope, offset = self.net.calibration
             score = torch.sigmoid(slope * torch.logit(score, 1e-4) + offset)
             sure = (score > SURE).float()
             return xy[:, None], score[:, None], ((score * sure).sum(1) / sure.sum(1).clamp(min=1))[:, None]
+        last = self.net(x)[-1]
         if self.net.kind == "xy":
             xy = last[0] * last[0].new_tensor([image.shape[2], image.shape[1]]) - 0.5
             score = torch.ones_like(xy[..., 0])
