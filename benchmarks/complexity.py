@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import nn
 
-from lithepose.complexity import Complexity, measure, measure_parts
+from lithepose.analysis.complexity import Complexity, measure, measure_parts
 from lithepose.networks import NETWORKS as NAMES
 from lithepose.networks import build
 from lithepose.networks.binary_paf import MultiScaleModule, binarized

@@ -24,8 +24,8 @@ import parsing  # noqa: E402
 from crowds import maps_of, people_of  # noqa: E402
 
 import lithepose  # noqa: E402
-from lithepose.benchmark import median, take_turns  # noqa: E402
-from lithepose.decode import peaks, score_limbs  # noqa: E402
+from lithepose.heads.decode import peaks, score_limbs  # noqa: E402
+from lithepose.inference.benchmark import median, take_turns  # noqa: E402
 
 HEIGHT, WIDTH = 46, 54
 ROUNDS = 300

@@ -21,14 +21,14 @@ from pathlib import Path
 import machine
 import torch
 import tyro
+from lithepose.export.onnx import open_weights
 
-from lithepose.annotations import KeypointSet
-from lithepose.benchmark import median, ratio, take_turns
-from lithepose.complexity import measure_parts
-from lithepose.evaluate import evaluate
-from lithepose.export import open_weights
-from lithepose.formats import open_dataset
-from lithepose.predict import Predictor
+from lithepose.analysis.complexity import measure_parts
+from lithepose.data.coco import KeypointSet
+from lithepose.data.formats import open_dataset
+from lithepose.evaluation.evaluate import evaluate
+from lithepose.inference.benchmark import median, ratio, take_turns
+from lithepose.inference.predictor import Predictor
 from lithepose.runtime.torch import TorchRuntime
 from lithepose.training.report import plot_losses, read_log
 

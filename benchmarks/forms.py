@@ -24,14 +24,14 @@ import cv2
 import machine
 import numpy as np
 import tyro
+from lithepose.export.onnx import export_weights
 
-from lithepose.benchmark import median, ratio, take_turns
-from lithepose.decode import Maps
-from lithepose.evaluate import evaluate
-from lithepose.export import export_weights
+from lithepose.binary.pack import pack
+from lithepose.evaluation.evaluate import evaluate
+from lithepose.heads.outputs import Maps
 from lithepose.image import read_image
-from lithepose.pack import pack
-from lithepose.predict import Predictor
+from lithepose.inference.benchmark import median, ratio, take_turns
+from lithepose.inference.predictor import Predictor
 from lithepose.training.report import plot_losses, read_log
 
 ROOT = Path(__file__).parent.parent

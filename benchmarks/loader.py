@@ -18,9 +18,9 @@ import machine
 import torch
 import tyro
 
+from lithepose.training.config import Recipe
 from lithepose.training.distributed import World
-from lithepose.training.recipe import Recipe
-from lithepose.training.train import Trainer
+from lithepose.training.trainer import Trainer
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from lithepose.plot import lines
+from lithepose.analysis.plot import lines
 from lithepose.training.report import read_log
 
 WINDOW = 10  # lines of the log, each of twenty steps

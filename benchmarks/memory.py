@@ -22,7 +22,7 @@ import numpy as np
 
 import lithepose
 from lithepose.image import read_image
-from lithepose.sinks import VideoWriter
+from lithepose.writers.video import VideoWriter
 
 
 def pan(path: Path, frames: int) -> None:

@@ -28,19 +28,19 @@ from typing import Any, Literal
 import machine
 import numpy as np
 import tyro
+from lithepose.export.onnx import export_weights, open_weights
 from rich.progress import track
 
-from lithepose.annotations import KeypointSet
-from lithepose.benchmark import median, take_turns
-from lithepose.complexity import measure
-from lithepose.evaluate import Evaluation, common_joints, evaluate, people_to_measure, where_to_look
-from lithepose.export import export_weights, open_weights
-from lithepose.formats import open_dataset
+from lithepose.analysis.complexity import measure
+from lithepose.analysis.plot import lines
+from lithepose.data.coco import KeypointSet
+from lithepose.data.formats import open_dataset
+from lithepose.evaluation.evaluate import Evaluation, common_joints, evaluate, people_to_measure, where_to_look
+from lithepose.inference.benchmark import median, take_turns
+from lithepose.inference.predictor import Predictor
 from lithepose.networks import build
-from lithepose.plot import lines
-from lithepose.predict import Predictor
 from lithepose.training.checkpoint import save_weights
-from lithepose.training.optimize import Average
+from lithepose.training.optim import Average
 from lithepose.training.report import plot_losses, read_log
 
 ROOT = Path(__file__).parent.parent
@@ -59,7 +59,7 @@ class Comparison:
         runs: folder of a run by form, the paper's own form last.
         train: annotations and split, in the folder of the data; none where training images are not looked at.
         validation: likewise.
-        crop: of :func:`lithepose.evaluate.evaluate`.
+        crop: of :func:`lithepose.evaluation.evaluate.evaluate`.
         min_joints: likewise.
         cuts: forms that are another network's first stages: its weights (embedded ones, or those of a run), and how
             many stages.

@@ -18,16 +18,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import tyro
+from lithepose.export.onnx import export_weights
 from machine import cpu
 
-from lithepose.evaluate import evaluate
-from lithepose.export import export_weights
-from lithepose.formats import open_dataset
-from lithepose.predict import Predictor
+from lithepose.data.formats import open_dataset
+from lithepose.evaluation.evaluate import evaluate
+from lithepose.inference.predictor import Predictor
 from lithepose.runtime.onnx import cores
-from lithepose.training.recipe import Recipe
+from lithepose.training.config import Recipe
 from lithepose.training.report import read_log
-from lithepose.training.train import train
+from lithepose.training.trainer import train
 
 ROOT = Path(__file__).parent.parent
 OUT = ROOT / "results" / "overfit"

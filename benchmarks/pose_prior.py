@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from lithepose.formats import open_dataset
-from lithepose.prior import FILE, PosePrior
+from lithepose.data.formats import open_dataset
+from lithepose.heads.pose_prior import FILE, PosePrior
 from lithepose.skeleton import COCO_17, Skeleton
 
 LABELLED = 6  # joints that a person must have at least

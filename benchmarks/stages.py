@@ -23,10 +23,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import lithepose
-from lithepose.benchmark import about, median, ratio, take_turns
-from lithepose.detector import PersonDetector
-from lithepose.estimator import BATCH
 from lithepose.image import read_image
+from lithepose.inference.benchmark import about, median, ratio, take_turns
+from lithepose.inference.detector import PersonDetector
+from lithepose.inference.estimator import BATCH
 from lithepose.runtime.onnx import cores, open_session
 
 ROUNDS = 40

@@ -21,7 +21,7 @@ import numpy as np
 from memory import pan
 
 import lithepose
-from lithepose.frames import Frame, expand, frames
+from lithepose.sources import Frame, expand, frames
 
 ROUNDS = 3
 

@@ -19,8 +19,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 import numpy as np  # noqa: E402
 from crowds import FIGURE, poses_of, walkers  # noqa: E402
 
-from lithepose.smooth import Smoother  # noqa: E402
-from lithepose.track import Tracker  # noqa: E402
+from lithepose.tracking.one_euro import Smoother  # noqa: E402
+from lithepose.tracking.tracker import Tracker  # noqa: E402
 
 HIDDEN, RATE, LENGTH = 10, 30.0, 200.0
 

@@ -23,10 +23,10 @@ import tyro
 from rich.progress import track
 
 import lithepose
-from lithepose.formats import open_dataset
-from lithepose.frames import Frame
+from lithepose.data.formats import open_dataset
 from lithepose.poses import Poses
-from lithepose.track import Following, Tracker
+from lithepose.sources import Frame
+from lithepose.tracking.tracker import Following, Tracker
 
 ROOT = Path(__file__).parent.parent
 WIDTH, HEIGHT, RATE, FRAMES, VIDEOS = 640, 480, 30, 150, 10

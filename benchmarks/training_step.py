@@ -16,11 +16,11 @@ import torch
 import tyro
 from torch import nn
 
-from lithepose.complexity import measure_parts
+from lithepose.analysis.complexity import measure_parts
 from lithepose.networks.lithe import Lithe, LitheConfig
+from lithepose.training.config import Recipe
 from lithepose.training.losses import map_loss
-from lithepose.training.optimize import Average, make_optimizer
-from lithepose.training.recipe import Recipe
+from lithepose.training.optim import Average, make_optimizer
 
 
 def peak(size: int = 4096, rounds: int = 5) -> float:

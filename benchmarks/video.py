@@ -20,10 +20,10 @@ from rich.progress import track
 from tracking_video import HEIGHT, WIDTH, Walker, cut_outs, overlap, scene_of
 
 import lithepose
-from lithepose.benchmark import about
 from lithepose.heads.boxes import pose_likeness
+from lithepose.inference.benchmark import about
+from lithepose.inference.box_follower import BoxFollower
 from lithepose.poses import Poses
-from lithepose.topdown_video import BoxFollower
 
 FRAMES, ENTERS, PEOPLE = 300, 150, 3
 

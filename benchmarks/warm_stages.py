@@ -21,18 +21,18 @@ import machine
 import numpy as np
 import onnx
 import torch
+from lithepose.export.onnx import open_weights, tidy, trace
 from torch import Tensor, nn
 from warm_start import SAMPLES, likeness, noisy
 
-from lithepose.decode import TOP, Maps
-from lithepose.export import open_weights, tidy, trace
+from lithepose.binary.runtime import PackedRuntime, one_thread
+from lithepose.binary.stages import refine
+from lithepose.heads.outputs import TOP, Maps
 from lithepose.image import read_image
+from lithepose.inference.models import WEIGHTS
+from lithepose.inference.predictor import Predictor
 from lithepose.networks import Scaled
-from lithepose.predict import Predictor
-from lithepose.runtime.load import WEIGHTS
 from lithepose.runtime.onnx import open_session
-from lithepose.runtime.packed import PackedRuntime, one_thread
-from lithepose.runtime.stages import refine
 
 FRAMES, STRIDE = 40, 8
 

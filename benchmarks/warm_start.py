@@ -21,10 +21,10 @@ import machine
 import numpy as np
 
 import lithepose
-from lithepose.frames import Frame, expand, frames
 from lithepose.image import read_image
+from lithepose.inference.incremental import WarmStart
 from lithepose.poses import Poses
-from lithepose.warm import WarmStart
+from lithepose.sources import Frame, expand, frames
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "lithepose" / "samples"

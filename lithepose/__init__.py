@@ -13,17 +13,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .drawing import draw
     from .image import UnreadableImage, read_image
-    from .models import load
+    from .inference.load import load
+    from .inference.predictor import Predictor
+    from .inference.top_down import TopDown
     from .poses import Poses
-    from .predict import Predictor
     from .skeleton import Skeleton
-    from .topdown import TopDown
 
 __version__ = "0.1.0"
 __all__ = ["Poses", "Predictor", "Skeleton", "TopDown", "UnreadableImage", "draw", "load", "read_image"]
 
-_HOMES = {"draw": "drawing", "UnreadableImage": "image", "Poses": "poses", "Predictor": "predict", "load": "models"}
-_HOMES |= {"Skeleton": "skeleton", "TopDown": "topdown", "read_image": "image"}
+_HOMES = {
+    "Poses": "poses",
+    "Predictor": "inference.predictor",
+    "Skeleton": "skeleton",
+    "TopDown": "inference.top_down",
+    "UnreadableImage": "image",
+    "draw": "drawing",
+    "load": "inference.load",
+    "read_image": "image",
+}
 
 
 def __dir__() -> list[str]:

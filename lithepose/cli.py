@@ -23,10 +23,10 @@ SOME_FAILED, UNUSABLE, STOPPED = 1, 2, 130
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .estimator import Steps
-    from .frames import Frame, Input
+    from .inference.estimator import Steps
+    from .inference.top_down import TopDown
     from .poses import Poses
-    from .topdown import TopDown
+    from .sources import Frame, Input
 
 
 def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
@@ -37,10 +37,11 @@ def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
     """
     from .drawing import draw
     from .image import read_image
-    from .models import load
-    from .sinks import write_image
+    from .inference.load import load
+    from .resources import SAMPLE
+    from .writers.images import write_image
 
-    image = read_image(Path(__file__).parent / "samples" / "astronaut.jpg")
+    image = read_image(SAMPLE)
     model = load()
     began = time.perf_counter()
     poses = model(image)
@@ -106,11 +107,11 @@ def predict(
         detect_every: in a video, run the person detector at least every so many frames; between, boxes follow people
             until a person is lost or something else moves.
     """
-    from .frames import expand
-    from .models import load
+    from .inference.load import load
+    from .inference.top_down import TopDown
     from .skeleton import COCO_17, OPENPOSE_18
-    from .topdown import TopDown
-    from .track import Following
+    from .sources import expand
+    from .tracking.tracker import Following
 
     if not sources:
         raise ValueError("no input: pass an image, video, folder, pattern, camera number or stream")
@@ -162,11 +163,11 @@ def _on_boxes(
     failures: dict[str, str],
 ) -> tuple[TopDown, Steps]:
     """A network of one person on boxes of a model or a file; what has no boxes in the file goes to the failures."""
-    from .estimator import Steps
-    from .frames import shown
-    from .predict import Predictor
-    from .runtime.load import manifest, open_runtime
-    from .topdown import BoxError, TopDown, boxes_of, open_finder, read_boxes
+    from .inference.estimator import Steps
+    from .inference.models import manifest, open_runtime
+    from .inference.predictor import Predictor
+    from .inference.top_down import BoxError, TopDown, boxes_of, open_finder, read_boxes
+    from .sources import shown
 
     runtime = open_runtime(model, threads)
     crops = bool(runtime.info.crop)  # the size is then that of what finds people
@@ -204,11 +205,12 @@ def _predict(
     failures: dict[str, str],
 ) -> int:
     from .drawing import draw
-    from .estimator import makes_way, prepared_frames
-    from .frames import Failed
-    from .pipeline import Behind, ahead
-    from .sinks import ImageSink, ResultFile
-    from .topdown import BoxError
+    from .inference.estimator import makes_way, prepared_frames
+    from .inference.prefetch import Behind, ahead
+    from .inference.top_down import BoxError
+    from .sources import Failed
+    from .writers.images import ImageSink
+    from .writers.results import ResultFile
 
     began, count, people, stopped, unwritten = time.perf_counter(), 0, 0, False, dict[str, str]()
     # The folder first: what is in an earlier result file shall outlive a call that cannot be carried out.
@@ -318,7 +320,7 @@ def _keep_sources(json: Path, sources: list[str]) -> None:
     Raises:
         ValueError: names the file.
     """
-    from .frames import IMAGES, VIDEOS
+    from .sources import IMAGES, VIDEOS
 
     if json.suffix.lower() in IMAGES | VIDEOS:
         raise ValueError(f"{json}: is the name of an image or video; name a .json, .jsonl or .csv for the results")
@@ -330,7 +332,7 @@ def models() -> int:
     """List the embedded models with their measured scores, and the networks that can be trained."""
     import csv
 
-    from .runtime.load import WEIGHTS, manifest
+    from .inference.models import WEIGHTS, manifest
 
     embedded = Table("name", "parameters", "GMACs", "file", "scores", title="embedded")
     for name, model in manifest().items():

@@ -56,13 +56,13 @@ def evaluate(
         json: file for the COCO results that were measured.
         curve: image for the share of correct joints over the threshold (pck, pckh).
     """
-    from .detector import PersonDetector
-    from .estimator import Estimator
-    from .evaluate import evaluate as measure
-    from .evaluate import evaluate_boxes, save_curve
-    from .formats import open_dataset
-    from .models import load
-    from .runtime.load import open_runtime
+    from .data.formats import open_dataset
+    from .evaluation.evaluate import evaluate as measure
+    from .evaluation.evaluate import evaluate_boxes, save_curve
+    from .inference.detector import PersonDetector
+    from .inference.estimator import Estimator
+    from .inference.load import load
+    from .inference.models import open_runtime
     from .skeleton import BoxHead
 
     for path, option in ((json, "--json"), (curve, "--curve")):
@@ -178,7 +178,7 @@ def benchmark(
         _not_over(out, "--out", (*map(Path, models), *([image] if image else [])))
     if binary:
         try:
-            from .benchmark_binary import COLUMNS, about, tables
+            from .binary.benchmark import COLUMNS, about, tables
             from .runtime.onnx import cores
         except ImportError as error:
             raise missing("benchmark --binary", "train,binary", error) from error
@@ -187,7 +187,7 @@ def benchmark(
         rows = list(track(found, "measuring", console=err_console, disable=not err_console.is_terminal, transient=True))
         columns = list(COLUMNS)
     else:
-        from .benchmark import about, stages
+        from .inference.benchmark import about, stages
 
         says = about()
         rows = stages(models or ("lithe",), image, size, threads, rounds)

@@ -32,8 +32,8 @@ def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None, t
     if not recipe.is_file():  # before anybody is told to install torch
         raise FileNotFoundError(f"{recipe}: no such recipe; those of the project are in recipes/")
     try:
-        from .training.recipe import Recipe
-        from .training.train import train as run_training
+        from .training.config import Recipe
+        from .training.trainer import train as run_training
     except ImportError as error:
         raise missing("train", "train", error) from error
     folder = run or Path("runs") / recipe.stem
@@ -70,7 +70,7 @@ def export(
         size: longer side of the input that the model shall use by default. Default: what it was trained at, else 512.
     """
     try:
-        from .export import export_weights
+        from .export.onnx import export_weights
     except ImportError as error:
         raise missing("export", "train", error) from error
     path = out or weights.with_suffix(".onnx")
@@ -94,7 +94,7 @@ def pack(weights: Path, /, out: Path | None = None, half: bool = False, size: in
         size: longer side of the input that the model shall use by default. Default: that which it was trained at.
     """
     try:
-        from .pack import pack as pack_weights
+        from .binary.pack import pack as pack_weights
     except ImportError as error:
         raise missing("pack", "train,binary", error) from error
     path = out or weights.with_name(f"{weights.stem}-packed.safetensors")
@@ -119,7 +119,7 @@ def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
         options: of the network, as json.
     """
     try:
-        from .complexity import PAPERS, measure_parts
+        from .analysis.complexity import PAPERS, measure_parts
         from .networks import build
     except ImportError as error:
         raise missing("complexity", "train", error) from error
@@ -186,17 +186,18 @@ def receptive_field(
     try:
         import torch
 
-        from .export import open_weights
+        from .analysis.receptive_field import calibrate, covered, draw_field, find_joint
+        from .analysis.receptive_field import receptive_field as measure
+        from .export.onnx import open_weights
         from .networks import build
-        from .receptive_field import calibrate, covered, draw_field, find_joint
-        from .receptive_field import receptive_field as measure
     except ImportError as error:
         raise missing("receptive-field", "train", error) from error
     import numpy as np
 
-    from .image import fit, read_image
-    from .sinks import write_image
+    from .geometry import fit
+    from .image import read_image
     from .skeleton import Head
+    from .writers.images import write_image
 
     torch.manual_seed(seed)
     if weights:

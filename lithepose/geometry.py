@@ -12,8 +12,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .image import GREY
-
 CROP_MARGIN = 1.25  # side of a crop over that of the person's box, as top-down networks are commonly trained with
 
 
@@ -115,3 +113,100 @@ def _shrink(
     small = cv2.resize(part, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA)
     offset = matrix[:, :2] @ (scale / 2 - 0.5 + low) + matrix[:, 2]
     return small, np.concatenate([matrix[:, :2] * scale, offset[:, None]], 1)
+
+
+MARGIN = 1.5  # of the square input of a network of one person over a box around joints, as debnath2018split crops
+
+GREY = 127  # padding: zero after the networks' x / 127.5 - 1
+
+
+@dataclass(frozen=True)
+class Fit:
+    """An image fitted into a network's input, and the way back.
+
+    Attributes:
+        width: of the original image.
+        height: likewise.
+        scale_x: input pixels an original pixel, across; up to rounding to whole pixels the same as ``scale_y``.
+        scale_y: likewise, down.
+    """
+
+    width: int
+    height: int
+    scale_x: float
+    scale_y: float
+
+    def to_input(self, xy: np.ndarray) -> np.ndarray:
+        """(..., 2) original pixels -> input pixels."""
+        scale = np.array([self.scale_x, self.scale_y])
+        return (xy + 0.5) * scale - 0.5
+
+    def to_image(self, xy: np.ndarray) -> np.ndarray:
+        """(..., 2) input pixels -> original pixels; the inverse of :meth:`to_input`."""
+        scale = np.array([self.scale_x, self.scale_y])
+        return (xy + 0.5) / scale - 0.5
+
+
+def fit(image: np.ndarray, size: int, multiple: int) -> tuple[np.ndarray, Fit]:
+    """Resize so that the longer side is ``size`` and pad with grey, right and below, to multiples of ``multiple``.
+
+    Args:
+        image: (H, W, 3) uint8.
+        size: longer side of the resized image.
+        multiple: what the network divides its input by.
+
+    Returns:
+        ((H', W', 3) uint8 input, the Fit that leads back).
+    """
+    height, width = image.shape[:2]
+    scale = size / max(height, width)
+    w, h = max(1, round(width * scale)), max(1, round(height * scale))
+    # Area averaging when shrinking: plain bilinear would skip pixels of a large image.
+    resized = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    padded = np.full((-(-h // multiple) * multiple, -(-w // multiple) * multiple, 3), GREY, np.uint8)
+    padded[:h, :w] = resized
+    return padded, Fit(width, height, w / width, h / height)
+
+
+def square(box: Sequence[float]) -> list[float]:
+    """Input of a network of one person: the square about a box's centre, ``MARGIN`` times its longer side wide.
+
+    Args:
+        box: x, y, width, height in pixels.
+
+    Returns:
+        likewise.
+    """
+    x, y, w, h = box
+    side = MARGIN * max(w, h)
+    return [x + w / 2 - side / 2, y + h / 2 - side / 2, side, side]
+
+
+def cut(image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a box out of an image, with grey where it reaches beyond.
+
+    Args:
+        image: (H, W, 3) uint8.
+        box: x, y, width, height in pixels; rounded to whole ones.
+
+    Returns:
+        ((h, w, 3) uint8, (2,) x and y of its corner in the image: what is to be added to joints found in it).
+    """
+    x, y = round(box[0]), round(box[1])
+    w, h = max(1, round(box[2])), max(1, round(box[3]))
+    height, width = image.shape[:2]
+    crop = np.full((h, w, 3), GREY, np.uint8)
+    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
+    if x0 < x1 and y0 < y1:
+        crop[y0 - y : y1 - y, x0 - x : x1 - x] = image[y0:y1, x0:x1]
+    return crop, np.array([x, y], float)
+
+
+def to_cells(xy: np.ndarray, stride: int) -> np.ndarray:
+    """(..., 2) input pixels -> map cells."""
+    return (xy - (stride / 2 - 0.5)) / stride
+
+
+def from_cells(cells: np.ndarray, stride: int) -> np.ndarray:
+    """(..., 2) map cells -> input pixels; the inverse of :func:`to_cells`."""
+    return cells * stride + (stride / 2 - 0.5)

@@ -6,8 +6,6 @@ x to (x + 0.5) * s - 0.5.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +13,6 @@ import cv2
 import numpy as np
 
 MAX_PIXELS = 1 << 28  # 268 megapixels: above this, decoding alone takes gigabytes
-MARGIN = 1.5  # of the square input of a network of one person over a box around joints, as debnath2018split crops
-GREY = 127  # padding: zero after the networks' x / 127.5 - 1
 
 
 class UnreadableImage(ValueError):  # noqa: N818
@@ -163,95 +159,3 @@ def _as_uint8(array: np.ndarray) -> np.ndarray:
             raise UnreadableImage(f"float image with values from {low:g} to {high:g}; scale it to 0..1 or use uint8")
         return (array * 255 + 0.5).astype(np.uint8)
     raise UnreadableImage(f"image of type {array.dtype}; use uint8, uint16, bool or floats in 0..1")
-
-
-@dataclass(frozen=True)
-class Fit:
-    """An image fitted into a network's input, and the way back.
-
-    Attributes:
-        width: of the original image.
-        height: likewise.
-        scale_x: input pixels an original pixel, across; up to rounding to whole pixels the same as ``scale_y``.
-        scale_y: likewise, down.
-    """
-
-    width: int
-    height: int
-    scale_x: float
-    scale_y: float
-
-    def to_input(self, xy: np.ndarray) -> np.ndarray:
-        """(..., 2) original pixels -> input pixels."""
-        scale = np.array([self.scale_x, self.scale_y])
-        return (xy + 0.5) * scale - 0.5
-
-    def to_image(self, xy: np.ndarray) -> np.ndarray:
-        """(..., 2) input pixels -> original pixels; the inverse of :meth:`to_input`."""
-        scale = np.array([self.scale_x, self.scale_y])
-        return (xy + 0.5) / scale - 0.5
-
-
-def fit(image: np.ndarray, size: int, multiple: int) -> tuple[np.ndarray, Fit]:
-    """Resize so that the longer side is ``size`` and pad with grey, right and below, to multiples of ``multiple``.
-
-    Args:
-        image: (H, W, 3) uint8.
-        size: longer side of the resized image.
-        multiple: what the network divides its input by.
-
-    Returns:
-        ((H', W', 3) uint8 input, the Fit that leads back).
-    """
-    height, width = image.shape[:2]
-    scale = size / max(height, width)
-    w, h = max(1, round(width * scale)), max(1, round(height * scale))
-    # Area averaging when shrinking: plain bilinear would skip pixels of a large image.
-    resized = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    padded = np.full((-(-h // multiple) * multiple, -(-w // multiple) * multiple, 3), GREY, np.uint8)
-    padded[:h, :w] = resized
-    return padded, Fit(width, height, w / width, h / height)
-
-
-def square(box: Sequence[float]) -> list[float]:
-    """Input of a network of one person: the square about a box's centre, ``MARGIN`` times its longer side wide.
-
-    Args:
-        box: x, y, width, height in pixels.
-
-    Returns:
-        likewise.
-    """
-    x, y, w, h = box
-    side = MARGIN * max(w, h)
-    return [x + w / 2 - side / 2, y + h / 2 - side / 2, side, side]
-
-
-def cut(image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """Cut a box out of an image, with grey where it reaches beyond.
-
-    Args:
-        image: (H, W, 3) uint8.
-        box: x, y, width, height in pixels; rounded to whole ones.
-
-    Returns:
-        ((h, w, 3) uint8, (2,) x and y of its corner in the image: what is to be added to joints found in it).
-    """
-    x, y = round(box[0]), round(box[1])
-    w, h = max(1, round(box[2])), max(1, round(box[3]))
-    height, width = image.shape[:2]
-    crop = np.full((h, w, 3), GREY, np.uint8)
-    x0, y0, x1, y1 = max(x, 0), max(y, 0), min(x + w, width), min(y + h, height)
-    if x0 < x1 and y0 < y1:
-        crop[y0 - y : y1 - y, x0 - x : x1 - x] = image[y0:y1, x0:x1]
-    return crop, np.array([x, y], float)
-
-
-def to_cells(xy: np.ndarray, stride: int) -> np.ndarray:
-    """(..., 2) input pixels -> map cells."""
-    return (xy - (stride / 2 - 0.5)) / stride
-
-
-def from_cells(cells: np.ndarray, stride: int) -> np.ndarray:
-    """(..., 2) map cells -> input pixels; the inverse of :func:`to_cells`."""
-    return cells * stride + (stride / 2 - 0.5)

@@ -15,8 +15,8 @@ from hypothesis import settings
 
 import lithepose
 from lithepose.image import read_image
-from lithepose.sinks import VideoWriter
 from lithepose.skeleton import COCO_17
+from lithepose.writers.video import VideoWriter
 
 # The same examples in every run.
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)

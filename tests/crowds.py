@@ -6,10 +6,10 @@ import math
 
 import numpy as np
 
-from lithepose.decode import Maps
+from lithepose.heads import encode as targets
+from lithepose.heads.outputs import Maps
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17, COCO_HEAD
-from lithepose.training import targets
 
 CELLS = 32  # maps of 256x256 pixels
 

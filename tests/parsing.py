@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from lithepose.decode import DecodeConfig, Maps
+from lithepose.heads.decode import DecodeConfig
+from lithepose.heads.outputs import Maps
 from lithepose.skeleton import Head
 
 Candidate = tuple[int, float, float, float]  # joint, x, y in cells, score

@@ -5,10 +5,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from lithepose.networks import backbones as module
 from lithepose.networks import build, load_imagenet
-from lithepose.networks.backbones import VGG19, MobileNetV1, make_front, read_start
+from lithepose.networks.backbones import make_backbone, mobilenet, vgg
+from lithepose.networks.backbones.mobilenet import MobileNetV1
+from lithepose.networks.backbones.vgg import VGG19
 from lithepose.networks.blocks import Depthwise
+from lithepose.networks.weights import read_start
 
 
 def numbered(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -47,7 +49,8 @@ def torchvision_vgg19() -> dict[str, tuple[int, ...]]:
 def zoo(monkeypatch):
     """Both packages' weights, as generated state dicts instead of a download."""
     states = {"timm:mobilenetv1_100": numbered(timm_mobilenet()), "torchvision:vgg19": numbered(torchvision_vgg19())}
-    monkeypatch.setattr(module, "read_start", lambda start: states[start])
+    for module in (mobilenet, vgg):
+        monkeypatch.setattr(module, "read_start", lambda start: states[start])
     return states
 
 
@@ -166,7 +169,7 @@ def test_strides(stride, multiple):
     with torch.no_grad():
         assert net(torch.zeros(1, 3, 64, 96))[-1].shape == (1, 512, 64 // stride, 96 // stride)
     assert VGG19()(torch.zeros(1, 3, 16, 24))[0].shape == (1, 512, 2, 3)
-    for bad in (lambda: MobileNetV1(stride=5), lambda: make_front("resnet")):
+    for bad in (lambda: MobileNetV1(stride=5), lambda: make_backbone("resnet")):
         with pytest.raises(ValueError, match=r"stride 5|resnet"):
             bad()
 

@@ -8,12 +8,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("numba")
 
-from lithepose import benchmark
-from lithepose.benchmark import median, ratio, take_turns
-from lithepose.benchmark_binary import COLUMNS, layers, modules, rows_of, without_bits
+from lithepose.binary.benchmark import COLUMNS, layers, modules, rows_of, without_bits
+from lithepose.binary.pack import pack_stages
+from lithepose.binary.stages import Workers, refine
+from lithepose.inference import benchmark
+from lithepose.inference.benchmark import median, ratio, take_turns
 from lithepose.networks import build
-from lithepose.pack import pack_stages
-from lithepose.runtime.stages import Workers, refine
 
 
 def test_parts_take_turns():

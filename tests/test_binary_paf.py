@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from network_tester import NetworkTester
 
-from lithepose.complexity import measure
+from lithepose.analysis.complexity import measure
 from lithepose.networks import build
-from lithepose.networks.binary import BinaryConv2d, sign
+from lithepose.networks.binary_conv import BinaryConv2d, sign
 from lithepose.networks.binary_paf import MultiScaleModule, binarized
 
 

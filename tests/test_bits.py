@@ -14,14 +14,14 @@ torch = pytest.importorskip("torch")
 for needed in ("numba", "onnx", "onnxscript", "safetensors", "threadpoolctl"):
     pytest.importorskip(needed)
 
-from lithepose.networks.binary import BinaryConv2d  # noqa: E402
+from lithepose.binary import cells, kernel, peak  # noqa: E402
+from lithepose.binary.bits import BinaryLayer, pack_bits  # noqa: E402
+from lithepose.binary.bits import run as run_calls  # noqa: E402
+from lithepose.binary.pack import pack_module  # noqa: E402
+from lithepose.binary.planes import Interval, Planes, Signs, Team, empty_map, pack_activations  # noqa: E402
+from lithepose.binary.torch_layers import BACKENDS, PackedConv2d, pack_layers  # noqa: E402
+from lithepose.networks.binary_conv import BinaryConv2d  # noqa: E402
 from lithepose.networks.binary_paf import MultiScaleModule, binarized  # noqa: E402
-from lithepose.networks.packed import BACKENDS, PackedConv2d, pack_layers  # noqa: E402
-from lithepose.pack import pack_module  # noqa: E402
-from lithepose.runtime import cells, kernel, peak  # noqa: E402
-from lithepose.runtime.bits import BinaryLayer, pack_bits  # noqa: E402
-from lithepose.runtime.bits import run as run_calls  # noqa: E402
-from lithepose.runtime.planes import Interval, Planes, Signs, Team, empty_map, pack_activations  # noqa: E402
 
 SIDES = (1, 2, 3, 17, 46)
 CHANNELS = (1, 31, 32, 33, 64, 185)
@@ -61,10 +61,10 @@ def test_every_form_of_the_kernel(kernel, c_out, threads):
 CHILD = """
 import sys
 import numpy as np
-from lithepose.runtime import kernel
-from lithepose.runtime.bits import BinaryLayer
-from lithepose.runtime.planes import Signs, pack_activations
-from lithepose.runtime.stages import Chain, below
+from lithepose.binary import kernel
+from lithepose.binary.bits import BinaryLayer
+from lithepose.binary.planes import Signs, pack_activations
+from lithepose.binary.stages import Chain, below
 
 given = np.load(sys.argv[1])
 made = {}

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from network_tester import NetworkTester
 
-from lithepose.complexity import measure
+from lithepose.analysis.complexity import measure
 from lithepose.networks import build
 from lithepose.networks.context_cpm import area_pool, make_context
 

@@ -10,13 +10,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from lithepose.data.image_cache import ImageCache  # noqa: E402
 from lithepose.skeleton import COCO_17, LITHE_HEAD  # noqa: E402
 from lithepose.training.augment import AugmentConfig  # noqa: E402
 from lithepose.training.crops import ABSENT, CropSamples, joint_weights  # noqa: E402
-from lithepose.training.datasets import Source  # noqa: E402
 from lithepose.training.detection import DetectionSamples  # noqa: E402
-from lithepose.training.image_cache import ImageCache  # noqa: E402
 from lithepose.training.prefetch import prefetched  # noqa: E402
+from lithepose.training.samples import Source  # noqa: E402
 
 STILL = AugmentConfig().still()
 SHAPES = [((128, 96), 1.0)]
@@ -100,14 +100,14 @@ def test_images_are_decoded_once(stick_images, monkeypatch):
     def refuse(*_):
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("lithepose.annotations.ImageFiles.image", refuse)
+    monkeypatch.setattr("lithepose.data.coco.ImageFiles.image", refuse)
     again = crops(stick_images.parent)
     assert torch.equal(first.batch([1])["image"], again.batch([1])["image"])
 
 
 def test_large_images_are_cached_smaller_and_joints_move_along(stick_images, monkeypatch):
     whole = crops(stick_images.parent).batch(range(8))
-    monkeypatch.setattr("lithepose.training.image_cache.LONGEST", 100)
+    monkeypatch.setattr("lithepose.data.image_cache.LONGEST", 100)
     small = crops(stick_images.parent)
     assert small.sets[0].cache[0].shape == (80, 100, 3)
     assert small.sets[0].cache.original_size(0) == (200, 160)
@@ -198,7 +198,7 @@ def test_people_whom_annotations_leave_out_are_masked(stick_images):
 
 
 def test_the_cache_reads_names_in_order(stick_images):
-    from lithepose.annotations import ImageFiles
+    from lithepose.data.coco import ImageFiles
 
     files = ImageFiles(stick_images)
     cache = ImageCache(files, ["5.png", "2.png"], stick_images / "cache")

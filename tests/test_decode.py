@@ -10,10 +10,11 @@ from crowds import CELLS, maps_of, people_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lithepose.decode import DecodeConfig, Found, Maps, decode, group, peaks, score_limbs, short_limbs
-from lithepose.image import from_cells
+from lithepose.geometry import from_cells
+from lithepose.heads import encode as targets
+from lithepose.heads.decode import DecodeConfig, decode, group, peaks, score_limbs, short_limbs
+from lithepose.heads.outputs import Found, Maps
 from lithepose.skeleton import COCO_17, COCO_BOXES_HEAD, COCO_HEAD, FLIC_HEAD, Head
-from lithepose.training import targets
 
 EXTREMES = [COCO_17.joints.index(n) for n in ("left_ear", "left_wrist", "right_wrist", "left_ankle", "right_ankle")]
 
@@ -215,7 +216,7 @@ def test_a_limb_across_the_image_is_rejected(monkeypatch):
     kept = ~((limbs[0] == forearm) & ((limbs[1] == start) | (limbs[2] == end)))
     wrong = [np.append(values[kept], value) for values, value in zip(limbs, (forearm, start, end, 2.0), strict=True)]
     wrong = [values.astype(int) for values in wrong[:3]] + [wrong[3]]
-    monkeypatch.setattr("lithepose.decode.score_limbs", lambda *_: tuple(wrong))
+    monkeypatch.setattr("lithepose.heads.decode.score_limbs", lambda *_: tuple(wrong))
     xy, score, _ = decode(maps, COCO_HEAD)
     assert len(xy) == 2
     width = np.nanmax(xy[..., 0], 1) - np.nanmin(xy[..., 0], 1)

@@ -12,19 +12,19 @@ import cv2
 import numpy as np
 import pytest
 
-from lithepose.annotations import KeypointSet
 from lithepose.cli import main
-from lithepose.decode import DecodeConfig, Found
-from lithepose.detector import PersonDetector
-from lithepose.evaluate import evaluate, evaluate_boxes
-from lithepose.formats import open_dataset
-from lithepose.heads.boxes import Boxes
-from lithepose.metrics import oks
+from lithepose.data.coco import KeypointSet
+from lithepose.data.formats import open_dataset
+from lithepose.evaluation.evaluate import evaluate, evaluate_boxes
+from lithepose.evaluation.metrics import oks
+from lithepose.heads.decode import DecodeConfig
+from lithepose.heads.outputs import Boxes, Found
+from lithepose.inference.detector import PersonDetector
+from lithepose.inference.predictor import Predictor
+from lithepose.inference.top_down import TopDown
 from lithepose.poses import Poses
-from lithepose.predict import Predictor
 from lithepose.runtime.base import ModelInfo
 from lithepose.skeleton import COCO_17, LITHE_HEAD, LSP_14, BoxHead
-from lithepose.topdown import TopDown
 
 
 def perfect(record, shift: float = 0.0) -> list[dict]:

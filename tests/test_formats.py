@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lithepose.formats import open_dataset
+from lithepose.data.formats import open_dataset
 from lithepose.skeleton import FLIC_11, LIP_16, LSP_14, MPII_16
 
 scipy_io = pytest.importorskip("scipy.io")

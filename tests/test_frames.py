@@ -14,11 +14,13 @@ import pytest
 from conftest import write_video
 
 from lithepose.cli_networks import check_output
-from lithepose.estimator import makes_way
-from lithepose.frames import Failed, Frame, Input, expand, frames, shown
+from lithepose.inference.estimator import makes_way
 from lithepose.poses import Poses
-from lithepose.sinks import ImageSink, ResultFile, VideoWriter
 from lithepose.skeleton import COCO_17
+from lithepose.sources import Failed, Frame, Input, expand, frames, shown
+from lithepose.writers.images import ImageSink
+from lithepose.writers.results import ResultFile
+from lithepose.writers.video import VideoWriter
 
 SIZE = (64, 48)
 

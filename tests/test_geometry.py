@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lithepose.geometry import PersonCrop, apply, crop_matrix, invert, warp
-from lithepose.image import GREY
+from lithepose.geometry import GREY, PersonCrop, apply, crop_matrix, invert, warp
 
 SHAPE = (64, 48)
 

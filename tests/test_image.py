@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lithepose.image import GREY, UnreadableImage, as_rgb, decode_image, fit, from_cells, read_image, to_cells, turn
+from lithepose.geometry import GREY, fit, from_cells, to_cells
+from lithepose.image import UnreadableImage, as_rgb, decode_image, read_image, turn
 
 side = st.integers(1, 700)
 

@@ -6,13 +6,13 @@ import torch
 from network_tester import NetworkTester
 from safetensors.torch import save_file
 
-from lithepose.complexity import measure, measure_parts
+from lithepose.analysis.complexity import measure, measure_parts
+from lithepose.inference.predictor import Predictor
 from lithepose.networks import build
-from lithepose.networks.backbones import MobileNetV1
+from lithepose.networks.backbones.mobilenet import MobileNetV1
 from lithepose.networks.keypoint_rcnn import KeypointHead, KeypointRcnnConfig
-from lithepose.predict import Predictor
 from lithepose.training.checkpoint import save_weights
-from lithepose.training.optimize import Average
+from lithepose.training.optim import Average
 
 torchvision = pytest.importorskip("torchvision")
 
@@ -136,7 +136,7 @@ def test_scores_do_not_depend_on_where_a_map_lies():
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
 def test_predictor_takes_its_people(tmp_path):
-    from lithepose.export import export_weights
+    from lithepose.export.onnx import export_weights
 
     torch.manual_seed(0)
     options = {"layers": 1, "width": 8, "size": 96, "detections": 3}

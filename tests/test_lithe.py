@@ -11,9 +11,8 @@ from network_tester import NetworkTester  # noqa: E402
 
 from lithepose.geometry import PersonCrop, crop_matrix  # noqa: E402
 from lithepose.networks import build  # noqa: E402
-from lithepose.networks.lithe import joint_groups  # noqa: E402
-from lithepose.networks.peaks import joints_from_heatmaps  # noqa: E402
-from lithepose.networks.residual import conv_bn  # noqa: E402
+from lithepose.networks.backbones.residual import conv_bn  # noqa: E402
+from lithepose.networks.lithe import joint_groups, joints_from_heatmaps  # noqa: E402
 from lithepose.skeleton import COCO_17, LITHE_HEAD, Head, Skeleton  # noqa: E402
 from lithepose.training.crops import gaussian_targets  # noqa: E402
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from network_tester import NetworkTester
 
-from lithepose.complexity import measure
+from lithepose.analysis.complexity import measure
 from lithepose.networks import build
 
 SMALL = {"transfer": 1, "refine": 1, "front": "mobilenet_v1"}

@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from lithepose.training.muon import Muon, orthogonalize  # noqa: E402
+from lithepose.training.optim import Muon, orthogonalize  # noqa: E402
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 40), (2, 40, 8), (1, 16, 16)])

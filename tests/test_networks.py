@@ -13,17 +13,17 @@ from live import enliven  # noqa: E402
 from network_tester import NetworkTester  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
-from lithepose.complexity import measure_parts  # noqa: E402
-from lithepose.export import export_weights, open_weights  # noqa: E402
+from lithepose.analysis.complexity import measure_parts  # noqa: E402
+from lithepose.export.onnx import export_weights, open_weights  # noqa: E402
+from lithepose.inference.models import WEIGHTS, manifest, open_runtime  # noqa: E402
+from lithepose.inference.predictor import Predictor  # noqa: E402
 from lithepose.networks import NETWORKS, build, head_of  # noqa: E402
-from lithepose.networks.backbones import MobileNetV1  # noqa: E402
-from lithepose.predict import Predictor  # noqa: E402
-from lithepose.runtime.load import WEIGHTS, manifest, open_runtime  # noqa: E402
+from lithepose.networks.backbones.mobilenet import MobileNetV1  # noqa: E402
 from lithepose.runtime.onnx import ModelInfo, OnnxRuntime  # noqa: E402
 from lithepose.runtime.torch import describe  # noqa: E402
 from lithepose.skeleton import COCO_HEAD, Skeleton  # noqa: E402
 from lithepose.training.checkpoint import save_weights  # noqa: E402
-from lithepose.training.optimize import Average  # noqa: E402
+from lithepose.training.optim import Average  # noqa: E402
 
 SMALL = {"width": 16, "context": 16, "blocks": (1, 1)}
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from network_tester import NetworkTester
 
-from lithepose.complexity import measure
+from lithepose.analysis.complexity import measure
 from lithepose.networks import build
 
 

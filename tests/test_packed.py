@@ -23,15 +23,15 @@ from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 from lithepose import Predictor  # noqa: E402
+from lithepose.binary.bits import BinaryLayer  # noqa: E402
+from lithepose.binary.pack import Front, float_interval, integer_interval, pack, pack_module, pack_stages  # noqa: E402
+from lithepose.binary.planes import Signs, Team, pack_activations  # noqa: E402
+from lithepose.binary.runtime import PackedRuntime  # noqa: E402
+from lithepose.binary.stages import Workers, refine  # noqa: E402
 from lithepose.cli import main  # noqa: E402
 from lithepose.networks import build  # noqa: E402
-from lithepose.networks.binary import BinaryConv2d  # noqa: E402
+from lithepose.networks.binary_conv import BinaryConv2d  # noqa: E402
 from lithepose.networks.binary_paf import BinaryPaf, MultiScaleModule, binarized  # noqa: E402
-from lithepose.pack import Front, float_interval, integer_interval, pack, pack_module, pack_stages  # noqa: E402
-from lithepose.runtime.bits import BinaryLayer  # noqa: E402
-from lithepose.runtime.packed import PackedRuntime  # noqa: E402
-from lithepose.runtime.planes import Signs, Team, pack_activations  # noqa: E402
-from lithepose.runtime.stages import Workers, refine  # noqa: E402
 from lithepose.runtime.torch import TorchRuntime, describe  # noqa: E402
 
 OPTIONS = {"stages": 2, "front": "mobilenet_v1"}
@@ -294,8 +294,8 @@ def test_a_forked_process_has_threads_of_its_own(packed):
     code = f"""
 import os
 import numpy as np
-from lithepose.runtime.packed import PackedRuntime
-from lithepose.runtime.stages import refine
+from lithepose.binary.runtime import PackedRuntime
+from lithepose.binary.stages import refine
 runtime = PackedRuntime({str(packed[0])!r}, 3)
 x = np.random.default_rng(0).normal(size=(1, 185, 5, 6)).astype(np.float32)
 expected = refine(x, runtime.stages, runtime._workers)

@@ -7,16 +7,16 @@ import cv2
 import numpy as np
 import pytest
 
-from lithepose.augmented import average, unmirror
-from lithepose.decode import Found, Maps
-from lithepose.evaluate import evaluate
-from lithepose.formats import open_dataset
-from lithepose.image import GREY, MARGIN, cut, fit
-from lithepose.metrics import pck, torso_length
-from lithepose.predict import Predictor
+from lithepose.data.formats import open_dataset
+from lithepose.evaluation.evaluate import evaluate
+from lithepose.evaluation.metrics import pck, torso_length
+from lithepose.geometry import GREY, MARGIN, cut, fit
+from lithepose.heads.encode import fields, heatmaps
+from lithepose.heads.outputs import Found, Maps
+from lithepose.inference.augmentation import average, unmirror
+from lithepose.inference.predictor import Predictor
 from lithepose.runtime.onnx import ModelInfo
 from lithepose.skeleton import COCO_17, COCO_HEAD, FLIC_11, FLIC_HEAD, LSP_14, Head, Skeleton
-from lithepose.training.targets import fields, heatmaps
 
 
 def test_by_hand():

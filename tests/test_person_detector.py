@@ -9,8 +9,9 @@ torch = pytest.importorskip("torch")
 
 from network_tester import NetworkTester  # noqa: E402
 
-from lithepose.detector import PersonDetector  # noqa: E402
-from lithepose.heads.boxes import Boxes, box_iou, decode_boxes, pose_likeness  # noqa: E402
+from lithepose.heads.boxes import box_iou, decode_boxes, pose_likeness  # noqa: E402
+from lithepose.heads.outputs import Boxes  # noqa: E402
+from lithepose.inference.detector import PersonDetector  # noqa: E402
 from lithepose.networks import build  # noqa: E402
 from lithepose.runtime.base import ModelInfo  # noqa: E402
 from lithepose.skeleton import COCO_17, COCO_HEAD, BoxHead  # noqa: E402

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from lithepose.pipeline import Behind, ahead
+from lithepose.inference.prefetch import Behind, ahead
 
 
 def wait_until(true, seconds: float = 10.0) -> None:

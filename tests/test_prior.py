@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lithepose.decode import DecodeConfig, Found, decode
-from lithepose.evaluate import evaluate
-from lithepose.predict import Predictor
-from lithepose.prior import EVIDENCE, PosePrior, complete
+from lithepose.evaluation.evaluate import evaluate
+from lithepose.heads.decode import DecodeConfig, decode
+from lithepose.heads.outputs import Found
+from lithepose.heads.pose_prior import EVIDENCE, PosePrior, complete
+from lithepose.inference.predictor import Predictor
 from lithepose.skeleton import COCO_17, COCO_BOXES_HEAD, COCO_HEAD, LSP_14
 
 PRIOR = PosePrior.of(COCO_17)

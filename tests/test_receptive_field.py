@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from lithepose.analysis.receptive_field import calibrate, covered, draw_field, find_joint, receptive_field
 from lithepose.networks import build
-from lithepose.receptive_field import calibrate, covered, draw_field, find_joint, receptive_field
 from lithepose.skeleton import LIP_HEAD
 
 

@@ -12,11 +12,11 @@ torch = pytest.importorskip("torch")
 
 
 from lithepose.networks import build, head_of  # noqa: E402
-from lithepose.networks.backbones import MobileNetV1  # noqa: E402
-from lithepose.networks.binary import BinaryConv2d  # noqa: E402
+from lithepose.networks.backbones.mobilenet import MobileNetV1  # noqa: E402
+from lithepose.networks.binary_conv import BinaryConv2d  # noqa: E402
 from lithepose.skeleton import SKELETONS  # noqa: E402
-from lithepose.training.optimize import Plateau, make_optimizer, rate_at  # noqa: E402
-from lithepose.training.recipe import Recipe, same_recipe  # noqa: E402
+from lithepose.training.config import Recipe, same_recipe  # noqa: E402
+from lithepose.training.optim import Plateau, make_optimizer, rate_at  # noqa: E402
 
 
 def test_rate_rises_and_falls():

@@ -13,15 +13,17 @@ from conftest import figure  # noqa: E402
 from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from lithepose.annotations import KeypointSet  # noqa: E402
-from lithepose.decode import Maps, decode  # noqa: E402
-from lithepose.image import GREY, fit, read_image  # noqa: E402
+from lithepose.data.coco import KeypointSet  # noqa: E402
+from lithepose.geometry import GREY, fit  # noqa: E402
+from lithepose.heads.decode import decode  # noqa: E402
+from lithepose.heads.outputs import Maps  # noqa: E402
+from lithepose.image import read_image  # noqa: E402
 from lithepose.networks import head_of  # noqa: E402
 from lithepose.skeleton import COCO_17, COCO_HEAD, Skeleton  # noqa: E402
 from lithepose.training import augment  # noqa: E402
 from lithepose.training.augment import AugmentConfig  # noqa: E402
-from lithepose.training.datasets import PoseSamples, Source, make_maps, read_people  # noqa: E402
 from lithepose.training.losses import map_loss  # noqa: E402
+from lithepose.training.samples import PoseSamples, Source, make_maps, read_people  # noqa: E402
 
 NAMES = COCO_17.joints
 
@@ -187,7 +189,7 @@ def test_boxes_of_a_detector(stick_images):
 
 
 def test_validation_looks_as_prediction_does(stick_images):
-    """Without chance a whole image lies where lithepose.image.fit lays it."""
+    """Without chance a whole image lies where lithepose.geometry.fit lays it."""
     config = AugmentConfig(whole=1.0).still()
     data = PoseSamples([Source("sticks")], stick_images.parent, COCO_HEAD, 192, config, 0)
     sample = read_image(stick_images / "images" / data.image_names(2)[0].split("/")[-1])

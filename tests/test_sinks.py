@@ -12,8 +12,9 @@ import pytest
 
 import lithepose
 from lithepose.cli import main
-from lithepose.frames import Frame, expand, frames
-from lithepose.sinks import VideoWriter, write_image
+from lithepose.sources import Frame, expand, frames
+from lithepose.writers.images import write_image
+from lithepose.writers.video import VideoWriter
 
 SAMPLES = Path(lithepose.__file__).parent / "samples"
 links = pytest.mark.skipif(sys.platform == "win32", reason="Windows lets only administrators make links")

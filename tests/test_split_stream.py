@@ -6,11 +6,11 @@ import torch
 from live import enliven
 from network_tester import NetworkTester
 
-from lithepose.complexity import measure
-from lithepose.export import export_onnx
+from lithepose.analysis.complexity import measure
+from lithepose.export.onnx import export_onnx
+from lithepose.inference.predictor import Predictor
 from lithepose.networks import build
 from lithepose.networks.split_stream import FILTERS, filters
-from lithepose.predict import Predictor
 from lithepose.runtime.torch import TorchRuntime, describe
 
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from lithepose.cli import main
-from lithepose.decode import DecodeConfig, Found
-from lithepose.image import MARGIN, square
-from lithepose.predict import Predictor
+from lithepose.geometry import MARGIN, square
+from lithepose.heads.decode import DecodeConfig
+from lithepose.heads.outputs import Found
+from lithepose.inference.predictor import Predictor
+from lithepose.inference.top_down import FAR, TopDown
 from lithepose.runtime.base import ModelInfo
 from lithepose.skeleton import COCO_BOXES_HEAD, FLIC_11, FLIC_HEAD, LSP_14, Head, Skeleton
-from lithepose.topdown import FAR, TopDown
 
 PEOPLE = [(40, 30, 60, 100), (150, 60, 40, 40), (-20, 200, 50, 60)]  # the last reaches beyond the image
 
@@ -171,7 +172,7 @@ def test_joints_beyond_the_image_come_to_its_edge():
 
 
 def test_boxes_on_the_command_line(tmp_path, monkeypatch, capsys):
-    from lithepose.runtime import load
+    from lithepose.inference import models as load
 
     real = load.OnnxRuntime
     monkeypatch.setattr(load, "OnnxRuntime", lambda path, *rest: Spot() if path.stem == "spot" else real(path, *rest))

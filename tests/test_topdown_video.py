@@ -5,15 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lithepose.decode import Found
-from lithepose.detector import PersonDetector
-from lithepose.frames import Frame
-from lithepose.heads.boxes import Boxes
-from lithepose.predict import Predictor
+from lithepose.heads.outputs import Boxes, Found
+from lithepose.inference.box_follower import BoxFollower, moved_box
+from lithepose.inference.detector import PersonDetector
+from lithepose.inference.predictor import Predictor
+from lithepose.inference.top_down import TopDown
 from lithepose.runtime.base import ModelInfo
 from lithepose.skeleton import COCO_17, LITHE_HEAD, BoxHead
-from lithepose.topdown import TopDown
-from lithepose.topdown_video import BoxFollower, moved_box
+from lithepose.sources import Frame
 
 SIZE = 320, 256
 # Joints of everybody relative to the marker in the middle of the body, in pixels.
@@ -159,7 +158,7 @@ def test_every_video_begins_anew_and_images_stand_alone():
 
 
 def test_the_stream_of_a_video_detects_now_and_then(tmp_path):
-    from lithepose.sinks import VideoWriter
+    from lithepose.writers.video import VideoWriter
 
     top_down, detector = estimators(every=4)
     with VideoWriter(tmp_path / "x.mp4", 10) as video:

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from crowds import FIGURE, poses_of, walkers
 
-from lithepose.decode import DecodeConfig
 from lithepose.drawing import draw
-from lithepose.frames import Frame
+from lithepose.heads.decode import DecodeConfig
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17
-from lithepose.smooth import Smoother
-from lithepose.track import Following, Tracker
+from lithepose.sources import Frame
+from lithepose.tracking.one_euro import Smoother
+from lithepose.tracking.tracker import Following, Tracker
 
 RATE = 30.0
 

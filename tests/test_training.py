@@ -19,15 +19,15 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file, save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
-from lithepose.export import open_weights  # noqa: E402
+from lithepose.export.onnx import open_weights  # noqa: E402
 from lithepose.networks import build  # noqa: E402
 from lithepose.skeleton import COCO_17  # noqa: E402
 from lithepose.training.checkpoint import exclusive, load_checkpoint, save_checkpoint  # noqa: E402
-from lithepose.training.datasets import Source  # noqa: E402
+from lithepose.training.config import Recipe  # noqa: E402
 from lithepose.training.distributed import World  # noqa: E402
-from lithepose.training.optimize import Average, Plateau  # noqa: E402
-from lithepose.training.recipe import Recipe  # noqa: E402
-from lithepose.training.train import Trainer, train  # noqa: E402
+from lithepose.training.optim import Average, Plateau  # noqa: E402
+from lithepose.training.samples import Source  # noqa: E402
+from lithepose.training.trainer import Trainer, train  # noqa: E402
 
 NAMES = COCO_17.joints
 

@@ -10,11 +10,12 @@ from conftest import write_video
 
 from lithepose import Predictor
 from lithepose.cli import main
-from lithepose.decode import DecodeConfig, Found, Maps
-from lithepose.frames import Frame
+from lithepose.heads.decode import DecodeConfig
+from lithepose.heads.outputs import Found, Maps
+from lithepose.inference.incremental import WarmStart
 from lithepose.runtime.onnx import ModelInfo
 from lithepose.skeleton import COCO_BOXES_HEAD, Head, Skeleton
-from lithepose.warm import WarmStart
+from lithepose.sources import Frame
 
 ONE = Head(Skeleton("three", ("red", "green", "blue")), Skeleton("three", ("red", "green", "blue")))
 

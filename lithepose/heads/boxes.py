@@ -2,35 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 
 from ..skeleton import Skeleton
+from .outputs import Boxes
 
 OKS_SIGMA = 0.08  # of skeletons without published constants: between those of a shoulder and a knee
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """People found by a detector, best first.
-
-    Attributes:
-        xyxy: (N, 4) float32 x0, y0, x1, y1.
-        score: (N,) float32 in [0, 1].
-    """
-
-    xyxy: np.ndarray
-    score: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.score)
-
-    @property
-    def xywh(self) -> np.ndarray:
-        """(N, 4) float32 x, y, width, height."""
-        return np.concatenate([self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]], 1)
 
 
 def box_iou(a: np.ndarray, b: np.ndarray, of_first: bool = False) -> np.ndarray:

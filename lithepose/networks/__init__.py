@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ..skeleton import BoxHead, Head, Skeleton
@@ -116,61 +114,13 @@ def head_of(name: str, skeleton: Skeleton) -> Head:
 
 
 def load_imagenet(net: Network, start: str | Path) -> None:
-    """Give a network's front its ImageNet start; see :func:`lithepose.networks.backbones.read_start`.
+    """Give a network's front its ImageNet start; see :func:`lithepose.networks.weights.read_start`.
 
     Raises:
         ValueError: the start is another network's than the front.
     """
     own: Any = net if isinstance(net, KeypointRcnn) else getattr(net, "backbone", None) or net.front
     own.load_imagenet(start)
-
-
-def find_module(net: nn.Module, name: str) -> nn.Module:
-    """A module of a network, by a name as ``stages.0.heatmaps``.
-
-    Raises:
-        ValueError: there is none of that name; tells which there are.
-    """
-    module, found = net, "the network"
-    for step in name.split("."):
-        children = dict(module.named_children())
-        if step not in children:
-            raise ValueError(f"no module {name!r}; {found} has {', '.join(children) or 'none'}")
-        module, found = children[step], step if module is net else f"{found}.{step}"
-    return module
-
-
-def load_weights(net: nn.Module, path: str | Path, reinit: tuple[str, ...] = ()) -> None:
-    """Load ``.safetensors`` of a training run, fp16 or fp32, into a network.
-
-    Args:
-        net: the network.
-        path: the file.
-        reinit: names of modules that stay as they are, whether the file has them or not.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is no safetensors, or of another network, other options or other joints.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such weights; train first, or name another file")
-    try:
-        state = {name: tensor.float() for name, tensor in load_file(path).items() if not _within(name, reinit)}
-        missing, unknown = net.load_state_dict(state, strict=False)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from error
-    except RuntimeError as error:
-        line = str(error).splitlines()[-1].strip()
-        said = f"{path}: weights of other options or joints ({line})"
-        raise ValueError(f"{said}; a recipe may reinit what does not fit") from error
-    left_out = "num_batches_tracked", "calibration"  # files of before they were known have none
-    missing = [name for name in missing if not (name.endswith(left_out) or _within(name, reinit))]
-    if missing or unknown:
-        raise ValueError(f"{path}: weights of another network; lacks {missing[:3]}, has {unknown[:3]}")
-
-
-def _within(name: str, modules: tuple[str, ...]) -> bool:
-    return any(name.startswith(f"{module}.") for module in modules)
 
 
 class Scaled(nn.Module):

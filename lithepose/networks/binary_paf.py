@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from ..skeleton import OPENPOSE_HEAD, Head
-from .binary import BinaryConv2d
+from .binary_conv import BinaryConv2d
 from .openpose import OpenPose
 
 
 @dataclass(frozen=True)
 class BinaryPafConfig:
-    """Options of the network; the last three are those of :class:`~lithepose.networks.binary.BinaryConv2d`."""
+    """Options of the network; the last three are those of :class:`~lithepose.networks.binary_conv.BinaryConv2d`."""
 
     layers: str = "binary"  # binary, float or binary7
     stages: int = 6  # the paper gives no number; OpenPose's
@@ -69,7 +69,7 @@ def large_layer(kind: str, **options: Any) -> Callable[[int, int], nn.Module]:
 
     Args:
         kind: binary, float or binary7.
-        options: of :class:`~lithepose.networks.binary.BinaryConv2d`.
+        options: of :class:`~lithepose.networks.binary_conv.BinaryConv2d`.
 
     Raises:
         ValueError: no such kind.

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..skeleton import LIP_HEAD, Head
-from .backbones import MobileNetV1
+from .backbones.mobilenet import MobileNetV1
 from .blocks import check_size, conv, double, gaussian_
 
 

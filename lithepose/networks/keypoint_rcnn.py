@@ -16,8 +16,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..skeleton import COCO_BOXES_HEAD, Head
-from .backbones import MobileNetV1, read_start
+from .backbones.mobilenet import MobileNetV1
 from .blocks import batch_norms, check_size
+from .weights import read_start
 
 LEVELS = {  # MobileNetV3-Large's last features of each stride: index and channels
     "fpn": {3: 24, 6: 40, 12: 112, 16: 960},
@@ -48,7 +49,7 @@ class KeypointRcnnConfig:
         norm: BatchNorm behind the convolutions of the head that end in a ReLU; the paper does not speak of any.
 
     Images are fitted into size x size with their aspect kept; "resized to 320x320" could also mean warped, which
-    :mod:`lithepose.predict` has for no network.
+    :mod:`lithepose.inference.predictor` has for no network.
     """
 
     conv: str = "expanded"

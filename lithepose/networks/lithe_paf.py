@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..skeleton import COCO_HEAD, Head
-from .backbones import MobileNetV1
+from .backbones.mobilenet import MobileNetV1
 from .blocks import MultiScale, check_size, double, expanded_depthwise, pointwise
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..skeleton import OPENPOSE_HEAD, Head
-from .backbones import make_front
+from .backbones import make_backbone
 from .blocks import check_size, conv, gaussian_
 from .openpose import Branches
 
@@ -115,7 +115,7 @@ class Multilevel(nn.Module):
         if config.transfer < 0 or config.refine < 1:
             raise ValueError(f"transfer={config.transfer}, refine={config.refine}: at least 0 and 1 dense blocks")
         self.head, self.multiple = head, 8
-        self.front = make_front(config.front)
+        self.front = make_backbone(config.front)
         paper = (128.0,) * 3, (256.0,) * 3  # x / 256 - 0.5
         self.mean, self.std = paper if config.paper_scaling else (self.front.mean, self.front.std)
         self.cpm = nn.Sequential(conv(512, 256), conv(256, 128))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..skeleton import OPENPOSE_HEAD, Head
-from .backbones import make_front
+from .backbones import make_backbone
 from .blocks import check_size, conv, gaussian_
 
 
@@ -68,7 +68,7 @@ class OpenPose(nn.Module):
         if config.stages < 1:
             raise ValueError(f"{config.stages} stages; there must be at least 1")
         self.head, self.multiple = head, 8
-        self.front = make_front(config.front)
+        self.front = make_backbone(config.front)
         self.mean, self.std = self.front.mean, self.front.std
         self.cpm = nn.Sequential(conv(512, 256), conv(256, 128))
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..skeleton import PERSON_HEAD, BoxHead
+from .backbones.residual import ResidualBackbone, conv_bn
 from .blocks import check_size, double
-from .residual import ResidualBackbone, conv_bn
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..skeleton import FLIC_HEAD, Head
-from .backbones import DepthwiseSeparable, MobileNetV1
+from .backbones.mobilenet import DepthwiseSeparable, MobileNetV1
 from .blocks import Depthwise, check_size
 
 # Filters a joint of FLIC-11; the numbers of the paper's figure 2b are not known, only that wrists and elbows get more.

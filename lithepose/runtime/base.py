@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..decode import Found, Maps, Output
-from ..heads.boxes import Boxes
+from ..heads.decode import Output
+from ..heads.outputs import Boxes, Found, Maps
 from ..skeleton import BoxHead, Head, Skeleton
 
 MAPS = ("heatmaps", "fields", "peak_score", "peak_cell")  # fields are missing where a head has no limbs

@@ -6,10 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..decode import TOP
+from ..heads.outputs import TOP
 from ..networks import Network, Scaled
-from ..networks.lithe import SHUFFLE, Lithe
-from ..networks.peaks import joints_from_heatmaps
+from ..networks.lithe import SHUFFLE, Lithe, joints_from_heatmaps
 from ..networks.person_detector import PersonDetector
 from ..skeleton import Head
 from .base import BOXES, FOUND, MAPS, ModelInfo, Output, to_result

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..runtime.base import ModelInfo
-from .optimize import Average, Plateau
+from .optim import Average, Plateau
 
 
 def save_checkpoint(

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..annotations import ImageRecord
-from ..formats import open_dataset
+from ..data.coco import ImageRecord
+from ..data.formats import open_dataset
+from ..data.image_cache import ImageCache, open_cache
 from ..geometry import CROP_MARGIN, warp
 from ..skeleton import Head
 from . import augment
 from .augment import AugmentConfig
-from .datasets import Source, read_people
-from .image_cache import ImageCache, open_cache
 from .prefetch import prefetched
+from .samples import Source, read_people
 
 ABSENT = 0.25  # weight of "not in the crop" for joints that a person leaves out: some of them can be seen after all
 

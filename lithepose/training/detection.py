@@ -15,14 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..formats import open_dataset
-from ..geometry import warp
-from ..image import GREY
+from ..data.formats import open_dataset
+from ..data.image_cache import ImageCache, open_cache
+from ..geometry import GREY, warp
 from . import augment
 from .augment import AugmentConfig
-from .datasets import Source, tiles
-from .image_cache import ImageCache, open_cache
 from .prefetch import prefetched
+from .samples import Source, tiles
 
 LEAST = (
     3.0  # pixels: people with a shorter side below it, or of which less than a third is left in the image, are masked

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from ..networks import Network
 from ..networks.person_detector import PersonDetector
+from .config import Recipe
 from .crops import gaussian_targets
 from .detection import detection_loss
-from .recipe import Recipe
 
 Batch = dict[str, Any]  # of tensors as PoseSamples gives them, stacked; for a detector lists of tensors
 

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import torch
 
-from ..decode import DecodeConfig
-from ..detector import PersonDetector
+from ..analysis.plot import lines
 from ..drawing import draw
-from ..image import GREY
+from ..geometry import GREY
+from ..heads.decode import DecodeConfig
+from ..inference.detector import PersonDetector
+from ..inference.predictor import Predictor
 from ..networks import Network
-from ..plot import lines
-from ..predict import Predictor
 from ..runtime.torch import TorchRuntime, describe
 from ..skeleton import BoxHead
 

@@ -21,21 +21,19 @@ import numpy as np
 import onnxruntime
 import torch
 import torch.nn.functional as F
+from lithepose.networks.backbones.residual import conv_bn
 from torch import Tensor, nn
 
-from lithepose.annotations import KeypointSet
+from lithepose.data.coco import KeypointSet
+from lithepose.evaluation.metrics import oks
 from lithepose.geometry import apply, crop_matrix, invert, warp
-from lithepose.metrics import oks
-from lithepose.networks.lithe import Lithe, LitheConfig
-from lithepose.networks.peaks import joints_from_heatmaps
-from lithepose.networks.residual import conv_bn
+from lithepose.networks.lithe import Lithe, LitheConfig, joints_from_heatmaps
 from lithepose.skeleton import LITHE_HEAD
 from lithepose.training.augment import AugmentConfig
 from lithepose.training.crops import CropSamples, gaussian_targets
-from lithepose.training.datasets import Source
 from lithepose.training.losses import Batch
-from lithepose.training.muon import Muon
-from lithepose.training.optimize import Average
+from lithepose.training.optim import Average, Muon
+from lithepose.training.samples import Source
 
 SIGMA = 1.5  # cells, at 128x96
 HEAD = replace(LITHE_HEAD, sigma=SIGMA)

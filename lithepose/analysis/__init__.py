@@ -1,0 +1,1 @@
+"""What a network is like: complexity, receptive field, curves. Needs torch."""

@@ -1,0 +1,204 @@
+"""A trained binary_paf -> one file of bits that needs no torch, and the ONNX of its real-valued front.
+
+BatchNorm and sign become intervals, found by asking torch's own BatchNorm: for every integer that a sum can be, and by
+bisection over all floats where the input is real. So the packed signs are torch's to the last one.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from safetensors.numpy import save_file
+from torch import Tensor, nn
+
+from ..export.onnx import open_weights, parity, tidy, trace
+from ..networks import Scaled
+from ..networks.binary_conv import BinaryConv2d
+from ..networks.binary_paf import BinaryPaf, MultiScaleModule
+from ..runtime.torch import Exported
+from .bits import BinaryLayer
+from .planes import Interval
+from .runtime import PackedRuntime, metadata, tensors_of
+from .stages import Branch, Chain, Skip, Stage
+
+WORST = 0.05  # mean difference from torch, of the mean value; see parity
+
+
+class Front(nn.Module):
+    """What the paper leaves real-valued: pixels to [fields, heatmaps, features] (N, C, H/8, W/8) of the first stage."""
+
+    def __init__(self, net: BinaryPaf) -> None:
+        super().__init__()
+        self.net, self.scale = net, Scaled(net)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 RGB."""
+        features = self.net.cpm(self.net.front(self.scale(image.permute(0, 3, 1, 2)))[-1])
+        heatmaps, fields = self.net.stages[0](features)
+        return torch.cat([fields, heatmaps, features], 1)
+
+
+def binary_layer(layer: BinaryConv2d) -> BinaryLayer:
+    """Signs and scales as :class:`~lithepose.networks.binary_conv.BinaryConv2d` takes them from its latent weights.
+
+    Raises:
+        ValueError: a layer that scales by its input, which bits do not hold.
+    """
+    weight, scale = layer.fixed()
+    return BinaryLayer.from_weights(weight.numpy(), scale.numpy())
+
+
+@torch.no_grad()
+def float_interval(norm: Any) -> Interval:
+    """Where BatchNorm's output is at least 0, as an interval of its float input, exact to the last bit."""
+    channels: int = norm.num_features
+
+    def positive(key: np.ndarray) -> np.ndarray:
+        value = torch.from_numpy(_float(key)).view(1, -1, 1, 1)
+        return (norm(value) >= 0).view(-1).numpy()
+
+    lowest, highest = (np.full(channels, _key(v), np.int64) for v in (-3.4028235e38, 3.4028235e38))
+    below, above = positive(lowest), positive(highest)
+    left, right = lowest.copy(), highest.copy()  # the sign at left is that at the lowest, at right that at the highest
+    while (right - left > 1).any():
+        middle = (left + right) // 2
+        same = positive(middle) == below
+        left, right = np.where(same, middle, left), np.where(same, right, middle)
+    low = np.where(below, -np.inf, np.where(above, _float(right), np.inf))
+    high = np.where(above, np.inf, np.where(below, _float(left), -np.inf))
+    return Interval(low.astype(np.float32), high.astype(np.float32))
+
+
+def _key(value: float) -> int:
+    """Number of a float in their order; 0 and -0 are one."""
+    bits = int(np.float32(value).view(np.int32))
+    return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
+
+
+def _float(key: np.ndarray) -> np.ndarray:
+    bits = np.where(key >= 0, key, -key | -0x80000000).astype(np.int64)
+    return bits.astype(np.uint32).view(np.float32)
+
+
+@torch.no_grad()
+def integer_interval(norm: Any, layer: BinaryLayer) -> Interval:
+    """Where BatchNorm's output is at least 0, as an interval of the sums of the binary layer before it."""
+    most = layer.kernel**2 * layer.channels
+    sums = torch.arange(-most, most + 1, dtype=torch.float32)
+    positive = (norm((sums * torch.from_numpy(layer.scale)[:, None])[None, :, None]) >= 0)[0, :, 0].numpy()
+    some = positive.any(1)
+    first, last = positive.argmax(1) - most, most - positive[:, ::-1].argmax(1)
+    far = np.iinfo(np.int32)
+    low = np.where(some, np.where(first == -most, far.min, first), far.max)
+    high = np.where(some, np.where(last == most, far.max, last), far.min)
+    return Interval(low.astype(np.int32), high.astype(np.int32))
+
+
+def pack_chain(layers: list[nn.Sequential], joined: bool, skip: Any = None) -> Chain:
+    """Layers of BatchNorm and binary convolution in a row; skip is a module's shortcut."""
+    packed = [binary_layer(layer[1]) for layer in layers]  # pyright: ignore[reportArgumentType]
+    between = [integer_interval(layer[0], before) for layer, before in zip(layers[1:], packed, strict=False)]
+    around = None
+    if isinstance(skip, nn.Sequential):
+        parts: list[Any] = list(skip)
+        norm, _, conv = parts
+        variance, mean, gamma, beta = (
+            t.detach().double().numpy() for t in (norm.running_var, norm.running_mean, norm.weight, norm.bias)
+        )
+        gain = gamma / np.sqrt(variance + norm.eps)
+        weight = np.ascontiguousarray(conv.weight.detach()[:, :, 0, 0].numpy())
+        around = Skip(gain.astype(np.float32), (beta - mean * gain).astype(np.float32), weight)
+    return Chain(float_interval(layers[0][0]), tuple(packed), tuple(between), joined, around)
+
+
+def pack_module(module: MultiScaleModule) -> Chain:
+    """A multi-scale module of binary layers."""
+    return pack_chain([module.three, module.five, module.seven], True, module.skip)  # pyright: ignore[reportArgumentType]
+
+
+def pack_branch(branch: nn.Sequential) -> Branch:
+    """One branch of a refinement stage: five large layers, two of 1x1."""
+    layers: list[Any] = list(branch)
+    *large, hidden, last = layers
+    chains = (
+        tuple(pack_module(module) for module in large)
+        if isinstance(large[0], MultiScaleModule)
+        else (pack_chain(large, False),)
+    )
+    pointwise = []
+    for layer in (hidden[0], last[0]):
+        weight, bias = layer.weight.detach()[:, :, 0, 0].numpy(), layer.bias.detach().numpy()
+        pointwise.append((np.ascontiguousarray(weight), bias))
+    return Branch(chains, tuple(pointwise))
+
+
+def pack_stages(net: BinaryPaf) -> list[Stage]:
+    """The refinement stages of a network in evaluation mode.
+
+    Raises:
+        ValueError: a network without binary layers, or with such as cannot be packed.
+    """
+    if not isinstance(net, BinaryPaf) or net.config.layers == "float":
+        raise ValueError("no binary layers to pack; `lithepose export` writes an .onnx of any network")
+    if net.config.stages < 2:
+        raise ValueError("a network of one stage has nothing to pack; `lithepose export` writes its .onnx")
+    return [Stage(pack_branch(stage.limbs), pack_branch(stage.joints)) for stage in list(net.stages)[1:]]  # pyright: ignore
+
+
+def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | None = None) -> float:
+    """Write the bits of trained weights to ``path`` and the front's ONNX beside it, then compare with torch.
+
+    Args:
+        weights: ``.safetensors`` of a training run.
+        path: of the ``.safetensors`` to write; the front is called the same with ``-front.onnx`` at its end.
+        half: round the front's weights to fp16, for half its bytes; after the comparison, since that turns signs.
+        size: default longer side of the input; without one that which the network was trained at.
+
+    Returns:
+        The difference from torch: the median over images of noise of the mean difference over the mean value. A sign
+        that is turned by rounding in the front turns others behind it.
+
+    Raises:
+        FileNotFoundError: no such weights.
+        ValueError: weights that cannot be packed, a size out of range, or names that would overwrite them; nothing is
+            written.
+    """
+    path = Path(path)
+    net, info = open_weights(weights, size=size)
+    if path.suffix != ".safetensors" or (path.exists() and path.samefile(weights)):
+        raise ValueError(f"{path}: name another .safetensors file for the packed network")
+    net.eval()
+    try:
+        stages = pack_stages(net)  # pyright: ignore[reportArgumentType]
+    except ValueError as error:
+        raise ValueError(f"{weights}: {error}") from error
+    assert isinstance(net, BinaryPaf)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        bits, front = Path(folder) / path.name, Path(folder) / f"{path.stem}-front.onnx"
+        trace(Front(net).eval(), ["stage"], info.multiple, front)
+        model = onnx.load(front)
+
+        def write(half: bool) -> None:
+            tidy(model, half)
+            onnx.save(model, front)
+            save_file(tensors_of(stages), bits, metadata(info, stages, front))
+
+        write(half=False)
+        difference = parity(Exported(net).eval(), PackedRuntime(bits))
+        if not difference < WORST:
+            raise ValueError(
+                f"{path}: not written; the packed network differs from torch by {difference}, beyond rounding; please"
+                " report it, with these weights"
+            )
+        if half:
+            write(half)
+            PackedRuntime(bits)  # raises unless it loads
+        for made in (front, bits):
+            os.replace(made, path.with_name(made.name))
+    return difference

@@ -1,0 +1,161 @@
+"""A binary_paf in bits: the front by ONNX Runtime, the refinement stages by the kernels of ``bits``; no torch.
+
+The file that ``lithepose pack`` writes is safetensors: the signs of the weights, their scales, where the signs of the
+activations turn, and the float 1x1 layers. What the paper leaves real-valued, front and first stage, is an ONNX file
+beside it, named in its metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+try:
+    from safetensors import SafetensorError, safe_open
+    from threadpoolctl import ThreadpoolController
+except ImportError as error:
+    name = error.name
+    raise ImportError(f"packed networks need {name}: pip install 'lithepose[binary]' ({error})", name=name) from error
+
+from ..heads.decode import Output
+from ..heads.outputs import TOP, Maps
+from ..runtime.base import ModelInfo
+from ..runtime.onnx import cores, open_session
+from .stages import Branch, Stage, Tensors, Workers, below, refine
+
+FORMAT = 2  # of the file
+
+
+class _OneThread:
+    """Within it numpy's matrix products have one thread each: the branches are threads already.
+
+    The limit is the process's own, so the first that comes in sets it and the last that leaves takes it back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), 0
+        self._controller = ThreadpoolController()
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limit = self._controller.limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limit.restore_original_limits()
+
+
+one_thread = _OneThread()
+
+
+def metadata(info: ModelInfo, stages: list[Stage], front: Path) -> dict[str, str]:
+    """What a packed file says about itself."""
+    said = {
+        "format": FORMAT,
+        "info": json.loads(info.to_json()),
+        "joined": stages[0].limbs.chains[0].joined,
+        "chains": [[len(branch.chains) for branch in (stage.limbs, stage.joints)] for stage in stages],
+        "front": front.name,
+        "sha256": hashlib.sha256(front.read_bytes()).hexdigest(),
+    }
+    return {"lithepose-packed": json.dumps(said)}
+
+
+def tensors_of(stages: list[Stage]) -> Tensors:
+    """By name, for the file."""
+    return {f"{i}.{name}": tensor for i, stage in enumerate(stages) for name, tensor in stage.tensors().items()}
+
+
+def _read(path: Path) -> tuple[ModelInfo, list[Stage], Path, str]:
+    """What the file holds, the front that it names and the sum of its bytes.
+
+    Raises:
+        KeyError: no packed network, or a part is missing.
+        TypeError, ValueError: damaged.
+    """
+    with safe_open(path, "np") as file:
+        said = json.loads((file.metadata() or {})["lithepose-packed"])
+        if said["format"] != FORMAT:
+            raise ValueError(f"form {said['format']} instead of {FORMAT}")
+        tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    info, stages = ModelInfo.from_json(json.dumps(said["info"])), list[Stage]()
+    heatmaps, fields = info.joints_head.channels
+    for i, counts in enumerate(said["chains"]):
+        branches = []
+        for side, count, width in zip(("limbs", "joints"), counts, (fields, heatmaps), strict=True):
+            branch = Branch.from_tensors(below(tensors, f"{i}.{side}."), said["joined"])
+            if (len(branch.chains), branch.width) != (count, width):
+                raise ValueError(f"stage {i}, {side}: {len(branch.chains)} of {count} chains to {branch.width} maps")
+            branches.append(branch)
+        stages.append(Stage(*branches))
+    if not stages or tensors_of(stages).keys() != tensors.keys():
+        raise ValueError(f"{len(stages)} stages that are not all that it holds")
+    return info, stages, path.with_name(said["front"]), said["sha256"]
+
+
+class PackedRuntime:
+    """A network that ``lithepose pack`` wrote; takes and gives what every runtime does.
+
+    Args:
+        path: of the ``.safetensors`` file; the front lies beside it.
+        threads: 0 takes one a core.
+
+    Raises:
+        FileNotFoundError: no such file, or no front beside it.
+        ValueError: no packed network, or another's front.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 0) -> None:
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
+        try:
+            self.info, self.stages, front, digest = _read(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path}: not a safetensors file ({error})") from error
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: damaged, or packed by another version ({error}); pack it anew") from error
+        except KeyError as error:
+            raise ValueError(
+                f"{path}: no packed network ({error} is missing); `lithepose pack` makes one of a trained binary_paf,"
+                " `lithepose export` an .onnx of any"
+            ) from error
+        if not front.is_file():
+            raise FileNotFoundError(f"{front}: no such file; {path.name} needs it beside it")
+        if hashlib.sha256(front.read_bytes()).hexdigest() != digest:
+            raise ValueError(f"{front}: of another network than {path.name}; keep the two that were packed together")
+        try:
+            self.session = open_session(front, threads)
+        except Exception as error:  # ONNX Runtime raises a dozen types of its own
+            raise ValueError(f"{front}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
+        self._workers = Workers(threads or cores())
+
+    def __call__(self, images: np.ndarray) -> list[Output]:
+        """Run a batch.
+
+        Args:
+            images: (N, H, W, 3) uint8 RGB, H and W multiples of ``info.multiple``.
+
+        Raises:
+            ValueError: a size that the network does not take.
+        """
+        try:
+            (x,) = self.session.run(["stage"], {"image": images})
+        except Exception as error:  # ONNX Runtime raises a dozen types of its own
+            line = str(error).splitlines()[0]
+            raise ValueError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
+        with one_thread:
+            maps = refine(np.asarray(x), self.stages, self._workers)
+        fields, joints = 2 * len(self.info.joints_head.limbs), len(self.info.joints_head.skeleton)
+        top = min(TOP, maps.shape[2] * maps.shape[3])
+        return [Maps.from_arrays(one[fields : fields + joints], one[:fields], top) for one in maps]

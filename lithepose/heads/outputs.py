@@ -1,0 +1,87 @@
+"""What networks predict, as arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+TOP = 64  # peaks kept a joint; also the fewest cells that a map can have (an input of 64x64 at stride 8)
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a network says about one image.
+
+    Attributes:
+        heatmaps: (K, h, w) float32.
+        fields: (2 L, h, w) float32.
+        peak_score: (K, T) float32, values of the largest maxima of 3x3 cells, descending, 0 where there are fewer.
+        peak_cell: (K, T) integers, their flat index y * w + x.
+    """
+
+    heatmaps: np.ndarray
+    fields: np.ndarray
+    peak_score: np.ndarray
+    peak_cell: np.ndarray
+
+    @classmethod
+    def from_arrays(cls, heatmaps: np.ndarray, fields: np.ndarray, top: int = TOP) -> Maps:
+        """Find the peaks here, as the exported graphs do inside.
+
+        Args:
+            heatmaps: (K, h, w) float32.
+            fields: (2 L, h, w) float32.
+            top: peaks kept a joint, at most h * w.
+        """
+        k, h, w = heatmaps.shape
+        padded = np.full((k, h + 2, w + 2), -np.inf, heatmaps.dtype)
+        padded[:, 1:-1, 1:-1] = heatmaps
+        rows = np.maximum(np.maximum(padded[:, :-2], padded[:, 1:-1]), padded[:, 2:])
+        largest = np.maximum(np.maximum(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:])
+        joint, cell = np.nonzero(((heatmaps == largest) & (heatmaps > 0)).reshape(k, -1))
+        value = heatmaps.reshape(k, -1)[joint, cell]
+        order = np.lexsort((-value, joint))  # of equal ones the first comes first
+        joint, cell, value = joint[order], cell[order], value[order]
+        rank = np.arange(len(joint)) - np.searchsorted(joint, np.arange(k))[joint]
+        kept = rank < top
+        where = joint[kept], rank[kept]
+        peak_score, peak_cell = np.zeros((k, top), heatmaps.dtype), np.zeros((k, top), np.int64)
+        peak_score[where], peak_cell[where] = value[kept], cell[kept]
+        return cls(heatmaps, fields, peak_score, peak_cell)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a network without maps says about one image: people, not evidence for them.
+
+    Attributes:
+        xy: (N, K, 2) float32, input pixels.
+        score: (N, K) float32 in [0, 1].
+        person_score: (N,) float32 in [0, 1].
+    """
+
+    xy: np.ndarray
+    score: np.ndarray
+    person_score: np.ndarray
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """People found by a detector, best first.
+
+    Attributes:
+        xyxy: (N, 4) float32 x0, y0, x1, y1.
+        score: (N,) float32 in [0, 1].
+    """
+
+    xyxy: np.ndarray
+    score: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    @property
+    def xywh(self) -> np.ndarray:
+        """(N, 4) float32 x, y, width, height."""
+        return np.concatenate([self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]], 1)

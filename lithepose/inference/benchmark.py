@@ -1,0 +1,145 @@
+"""How long an image takes, stage by stage; and what all benchmarks share: turns, medians, ratios."""
+
+from __future__ import annotations
+
+import math
+import platform
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import distributions, version
+from pathlib import Path
+
+import numpy as np
+
+from ..drawing import draw
+from ..geometry import PersonCrop
+from ..image import read_image
+from ..resources import SAMPLE
+from ..runtime.base import Output
+from .detector import PersonDetector
+from .estimator import BATCH
+from .load import load
+from .predictor import Predictor
+from .top_down import TopDown
+
+WARMUP = 3
+Times = dict[str, list[float]]
+Row = dict[str, object]
+
+
+def about() -> str:
+    """What the figures depend on besides the processor: versions of what does the work."""
+    packages = "lithepose", "onnxruntime", "opencv-python-headless", "numpy"
+    found = [f"{name} {version(name)}" for name in packages if any(distributions(name=name))]
+    return ", ".join([f"python {platform.python_version()}", *found])
+
+
+def take_turns(parts: dict[str, Callable[[], object]], rounds: int, least: float = 0) -> Times:
+    """Milliseconds of every part in every round; in turn, so that whatever slows the machine slows all of them.
+
+    The order is another in every round, so that no part always follows the same one.
+
+    Args:
+        parts: what to call.
+        rounds: of turns.
+        least: milliseconds of a turn: shorter parts are called again and again, and the mean counts; one call before
+            them does not. So a part meets caches and clock as it left them, not as another part did.
+    """
+    times: Times = {name: [] for name in parts}
+    calls = dict.fromkeys(parts, 1)
+    for name, part in parts.items():
+        part()
+        once = min(_spent(part, 1) for _ in range(WARMUP))
+        calls[name] = max(1, math.ceil(least / once))
+    order = random.Random(0)
+    for _ in range(rounds):
+        for name in order.sample(list(parts), len(parts)):
+            if least:
+                parts[name]()
+            times[name].append(_spent(parts[name], calls[name]))
+    return times
+
+
+def _spent(part: Callable[[], object], calls: int) -> float:
+    began = time.perf_counter()
+    for _ in range(calls):
+        part()
+    return (time.perf_counter() - began) * 1000 / calls
+
+
+def median(times: Times, name: str) -> float:
+    """Milliseconds."""
+    return statistics.median(times[name])
+
+
+def ratio(times: Times, name: str, to: str) -> float:
+    """Median of the rounds' ratios: how many times as long ``name`` takes as ``to``."""
+    return statistics.median(a / b for a, b in zip(times[name], times[to], strict=True))
+
+
+def stages(models: Sequence[str], file: Path | None, size: int, threads: int, rounds: int) -> list[Row]:
+    """Preparation, network, decoding and drawing of an image.
+
+    Args:
+        models: names or files.
+        file: image to run on; by default the embedded one.
+        size: longer side of the input; 0 is each model's own.
+        threads: of the network; 0 takes one a core.
+        rounds: of which medians are taken.
+
+    Returns:
+        a row a model, milliseconds. Of a model behind a person detector each part is that of both networks.
+    """
+    image, rows = read_image(file or SAMPLE), list[Row]()
+    for name in models:
+        model = load(name, size=size, threads=threads)
+        shape, parts = _top_down(model, image) if isinstance(model, TopDown) else _one_network(model, image)
+        poses = model(image)
+        parts["draw"] = lambda poses=poses: draw(image, poses)
+        parts["whole"] = lambda model=model: draw(image, model(image))
+        times = take_turns(parts, rounds)
+        spent = {part: f"{median(times, part):.2f}" for part in parts}
+        fast = f"{1000 / median(times, 'whole'):.1f}"
+        rows.append({"model": name, "input": shape, "people": len(poses), **spent, "images/s": fast})
+    return rows
+
+
+def _one_network(model: Predictor, image: np.ndarray) -> tuple[str, dict[str, Callable[[], object]]]:
+    """Shape of the input and parts of a call of a network on whole images."""
+    pixels, back = model.fit(image)
+    (output,) = model.runtime(pixels[None])
+    return f"{pixels.shape[0]}x{pixels.shape[1]}", {
+        "fit": lambda: model.fit(image),
+        "network": lambda: model.runtime(pixels[None]),
+        "decode": lambda: model.decode(output, back),
+    }
+
+
+def _top_down(model: TopDown, image: np.ndarray) -> tuple[str, dict[str, Callable[[], object]]]:
+    """Likewise of a person detector and a network on crops; without people of the detector alone."""
+    detector, pose = model.finder, model.predictor
+    assert isinstance(detector, PersonDetector)
+    pixels, back = detector.prepare(image)
+    (found,) = detector.runtime(pixels[None])
+    boxes = detector.finish(found, back).xywh.tolist()[:BATCH]
+
+    def crops() -> list[tuple[np.ndarray, PersonCrop]]:
+        return [pose.person_crop(image, box) for box in boxes]
+
+    def networks() -> list[Output]:
+        detector.runtime(pixels[None])
+        return pose.runtime(batch) if len(batch) else []
+
+    ready = crops()
+    batch = np.array([crop for crop, _ in ready])
+    outputs = networks()
+    return f"{pixels.shape[0]}x{pixels.shape[1]}", {
+        "fit": lambda: (detector.prepare(image), crops()),
+        "network": networks,
+        "decode": lambda: (
+            detector.finish(found, back),
+            [pose.decode(output, crop) for output, (_, crop) in zip(outputs, ready, strict=True)],
+        ),
+    }

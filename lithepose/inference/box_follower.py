@@ -1,0 +1,145 @@
+"""Top-down estimation in videos: boxes follow people, the detector runs only when it is needed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ..poses import Poses
+from ..sources import Frame
+
+if TYPE_CHECKING:
+    from .top_down import TopDown
+
+LOST = 0.35  # mean score of the joints below which a person counts as lost
+RESIZE = 1.3  # largest change of a box's size since it was detected, either way
+# A change outside of all boxes brings the finder, but at most every so many frames: a moving camera changes everything.
+REST = 5
+CELLS = 80  # along the longer side of the image, in which frames are compared
+CHANGE, CHANGED = 12.0, 4  # difference of a cell's mean colour, of 255, that counts; cells that must have changed
+AROUND = 0.25  # of a box's size: how far around it changes are its person's
+
+
+class BoxFollower:
+    """Finds the people of a video frame after frame.
+
+    The finder runs on the first frame, at least every ``top_down.detect_every`` frames, on the frame after a person was
+    lost, and when the image changes outside of the people's boxes. Between, a person's crop is around the last detected
+    box, moved and scaled as the joints have moved and spread since that frame. If the network was trained on smaller
+    crops as well, it gets those.
+
+    Args:
+        top_down: what to run.
+
+    Attributes:
+        detections: how often the finder ran.
+    """
+
+    def __init__(self, top_down: TopDown) -> None:
+        self.top_down, self.detections = top_down, 0
+        self._source, self._since = "", 0
+        self._detected: Poses | None = None  # people of the frame in which the finder ran last; None: run it
+        self._boxes = np.zeros((0, 4), np.float32)  # for the next frame, one for each of the detected
+        self._scores, self._sure = np.zeros(0, np.float32), np.zeros(0, bool)
+        self._cells = np.zeros((0, 0, 3), np.float32)  # the frame in which the finder ran last, reduced
+        self._known, self._longest = np.zeros((0, 4), np.float32), CELLS  # boxes of that frame, its longer side
+
+    def estimate(self, frame: Frame) -> Poses:
+        """People of the next frame of a call; every video begins anew, and an image uses nothing before it."""
+        if frame.index is None:
+            return self.top_down.estimate([frame.image])[0]
+        if frame.index == 0 or frame.source != self._source:
+            self._detected, self._source = None, frame.source
+        return self(frame.image)
+
+    def __call__(self, image: np.ndarray) -> Poses:
+        """People of the next frame, (H, W, 3) uint8 RGB."""
+        cells = _reduced(image)
+        due = self._detected is None or self._since >= self.top_down.detect_every
+        if due or (self._since >= REST and self._changed(cells)):
+            self.detections += 1
+            boxes, scores = self.top_down.find(image)
+            poses, number = self.top_down.on_boxes(image, boxes, scores)
+            self._detected, self._scores = poses, scores[number]
+            self._sure = self._mean_score(poses) >= LOST
+            self._boxes, self._since = boxes[number], 1
+            self._cells, self._known, self._longest = cells, boxes, max(image.shape[:2])
+            return self.top_down.sure(poses)
+        assert self._detected is not None
+        poses, number = self.top_down.on_boxes(image, self._boxes, self._scores, small=True)
+        self._since += 1
+        # Whoever was doubtful from the start is followed all the same, and cannot be lost.
+        kept = number[(self._mean_score(poses) >= LOST) | ~self._sure[number]]
+        if len(kept) < len(self._boxes):  # a person was lost, or two boxes follow one person
+            self._since = self.top_down.detect_every
+        follow = dict(zip(number.tolist(), range(len(poses)), strict=True))
+        before = self._detected
+        assert before.box is not None
+        self._boxes = np.array(
+            [
+                moved_box(before.box[i], before.xy[i], before.score[i], poses.xy[follow[i]], poses.score[follow[i]])
+                for i in np.sort(kept).tolist()
+            ],
+            np.float32,
+        ).reshape(-1, 4)
+        kept = np.sort(kept)
+        self._detected, self._scores, self._sure = before[kept], self._scores[kept], self._sure[kept]
+        return self.top_down.sure(poses)
+
+    def _mean_score(self, poses: Poses) -> np.ndarray:
+        """(N,) mean score of the joints found of each person; guesses do not count."""
+        score = np.where(poses.score >= self.top_down.predictor.config.peak, poses.score, 0)
+        return score.sum(1) / np.maximum((score > 0).sum(1), 1)
+
+    def _changed(self, cells: np.ndarray) -> bool:
+        """Whether something outside of the boxes, those of now and those detected, is other than at the detection."""
+        if cells.shape != self._cells.shape:
+            return True
+        changed = np.abs(cells - self._cells).max(2) > CHANGE
+        scale = CELLS / self._longest
+        for x, y, w, h in np.concatenate([self._known, self._boxes]).tolist():
+            left, top = int(max((x - AROUND * w) * scale, 0)), int(max((y - AROUND * h) * scale, 0))
+            right, bottom = (max(int(end * scale) + 1, 0) for end in (x + (1 + AROUND) * w, y + (1 + AROUND) * h))
+            changed[top:bottom, left:right] = False
+        return int(changed.sum()) >= CHANGED
+
+
+def _reduced(image: np.ndarray) -> np.ndarray:
+    """(h, w, 3) float32 mean colours of an image's cells."""
+    scale = CELLS / max(image.shape[:2])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+
+
+def moved_box(
+    box: np.ndarray, before: np.ndarray, before_score: np.ndarray, now: np.ndarray, now_score: np.ndarray
+) -> np.ndarray:
+    """A box moved and scaled as the joints in it.
+
+    Args:
+        box: (4,) x, y, width, height in which the joints ``before`` were found.
+        before: (K, 2) joints, NaN where not found.
+        before_score: (K,), 0 where not found.
+        now: (K, 2) likewise, in a later frame.
+        now_score: (K,).
+
+    Returns:
+        (4,) x, y, width, height; at least around all joints found now.
+    """
+    weight = np.minimum(before_score, now_score)[:, None]
+    if not weight.any():
+        return box
+    first, second = (np.nan_to_num(xy) for xy in (before, now))
+    centres = [(xy * weight).sum(0) / weight.sum() for xy in (first, second)]
+    spreads = [
+        float(np.sqrt((((xy - centre) ** 2) * weight).sum() / weight.sum()))
+        for xy, centre in zip((first, second), centres, strict=True)
+    ]
+    scale = min(max(spreads[1] / spreads[0], 1 / RESIZE), RESIZE) if min(spreads) > 1 else 1.0
+    middle = centres[1] + scale * (box[:2] + box[2:] / 2 - centres[0])
+    low, high = middle - scale * box[2:] / 2, middle + scale * box[2:] / 2
+    found = now[now_score > 0]
+    low, high = np.minimum(low, found.min(0)), np.maximum(high, found.max(0))
+    return np.concatenate([low, high - low])

@@ -1,0 +1,80 @@
+"""PersonDetector: boxes of the people in an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ..geometry import Fit, fit
+from ..heads.boxes import decode_boxes
+from ..heads.outputs import Boxes
+from ..runtime.base import Runtime
+from ..skeleton import BoxHead
+from .models import open_runtime
+
+DETECTOR = "person_detector"
+SCORE, OVERLAP = 0.2, 0.6
+LEAST = 1.0  # pixels of the image: narrower boxes lie in the padding
+
+
+class PersonDetector:
+    """Finds the boxes of people.
+
+    Args:
+        model: name of an embedded detector, path of its ``.onnx`` file, or what runs one.
+        size: longer side of the image in the network's input, in pixels; 0 takes the model's own.
+        threads: of the network; 0 takes one a core.
+        score: lowest score of a box, in [0, 1].
+        overlap: intersection over union above which the lower of two boxes is a duplicate.
+
+    Raises:
+        ValueError: the model is no person detector, or the size is out of range.
+        FileNotFoundError: no such file.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Runtime = DETECTOR,
+        *,
+        size: int = 0,
+        threads: int = 0,
+        score: float = SCORE,
+        overlap: float = OVERLAP,
+    ) -> None:
+        self.runtime = open_runtime(model, threads) if isinstance(model, (str, Path)) else model
+        info = self.runtime.info
+        if not isinstance(info.head, BoxHead):
+            raise ValueError(f"{info.name}: not a person detector; it cannot tell where people are")
+        self.size = size or info.size
+        if not 32 <= self.size <= 4096:
+            raise ValueError(f"size {self.size}: the longer side of the detector's input must be 32 to 4096 pixels")
+        self.score, self.overlap = score, overlap
+
+    def __repr__(self) -> str:
+        return f"<PersonDetector {self.runtime.info.name}, longer side {self.size}>"
+
+    def __call__(self, image: np.ndarray) -> Boxes:
+        """Boxes of the people in an image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+        """
+        pixels, back = self.prepare(image)
+        (found,) = self.runtime(pixels[None])
+        return self.finish(found, back)
+
+    def prepare(self, image: np.ndarray) -> tuple[np.ndarray, Fit]:
+        """The network's input (H', W', 3) uint8, and the way back."""
+        return fit(image, self.size, self.runtime.info.multiple)
+
+    def finish(self, found: object, back: Fit) -> Boxes:
+        """What the network predicts -> boxes in pixels of the image, cut at its edges."""
+        assert isinstance(found, Boxes)
+        boxes = decode_boxes(found.xyxy, found.score, self.score, self.overlap)
+        # Edges of pixels, not centres: the first pixel of an image begins at 0.
+        xyxy = (back.to_image(boxes.xyxy.reshape(-1, 2, 2) - 0.5) + 0.5).reshape(-1, 4)
+        limit = np.array([back.width, back.height] * 2, np.float32)
+        xyxy = np.clip(xyxy, 0, limit).astype(np.float32)
+        inside = (xyxy[:, 2:] - xyxy[:, :2] >= LEAST).all(1)
+        return Boxes(xyxy[inside], boxes.score[inside])

@@ -1,0 +1,133 @@
+"""Incremental inference: re-run changed regions of a video, reuse the previous maps elsewhere.
+
+choi2018binarized leaves it as future work: "when the pose estimation is done with a video, it seems redundant to
+compute from scratch for every new image".
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from ..heads.outputs import Maps
+from ..poses import Poses
+from ..sources import Frame
+
+if TYPE_CHECKING:
+    from .predictor import Predictor
+
+# Pixels of the input: how far a change is taken to reach, and the margin around that. No receptive field is so small,
+# but what a change does farther away is less than what noise does everywhere (benchmarks/warm_start.py).
+REPLACED, AROUND = 32, 64
+
+
+class WarmStart:
+    """Finds people in the frames of a video, one after another.
+
+    The network's input is compared with what it saw before, cell by cell (the mean over 8x8 pixels: noise of single
+    pixels averages out). It runs on the rectangle around all cells that changed, with a margin for what their
+    surroundings tell, and that part of the maps is replaced. Every ``every`` frames, at a cut and where most of the
+    image has changed it runs on the whole.
+
+    Args:
+        predictor: of a network with maps, without flip or scales.
+        every: frames after which the network runs on the whole image.
+        change: difference of a cell's mean colour, of 255, that counts as a change.
+        most: share of the image from which on the network runs on the whole.
+
+    Attributes:
+        share: of the input that the network ran on, for the last frame.
+
+    Raises:
+        ValueError: the predictor averages views, or its network takes images of one size alone.
+    """
+
+    def __init__(self, predictor: Predictor, every: int = 15, change: float = 5.0, most: float = 0.7) -> None:
+        if predictor.flip or len(predictor.scales) > 1:
+            raise ValueError("a warm start takes one view; leave out flip and scales")
+        if predictor.runtime.info.fixed:
+            raise ValueError(f"{predictor.runtime.info.name} takes images of one size alone, not parts of them")
+        self.predictor, self.every, self.change, self.most = predictor, every, change, most
+        self.share = 0.0
+        self._seen: np.ndarray | None = (
+            None  # (h, w, 3) float32 mean colours of the cells when the network last ran on them
+        )
+        self._maps: Maps | None = None
+        self._since = 0
+        self._source = ""
+
+    def estimate(self, frame: Frame) -> Poses:
+        """The next frame of a call: every video begins anew, images are taken whole; as :meth:`__call__`."""
+        if frame.index is None:
+            return self.predictor(frame.image)
+        if frame.index == 0 or frame.source != self._source:
+            self._maps, self._source = None, frame.source
+        return self(frame.image)
+
+    def __call__(self, image: np.ndarray) -> Poses:
+        """Find people in the next frame.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+
+        Returns:
+            People of the whole image.
+
+        Raises:
+            ValueError: the network gives people instead of maps.
+        """
+        pixels, back = self.predictor.fit(image)
+        stride = self.predictor.head.stride
+        cells = cv2.resize(
+            pixels, (pixels.shape[1] // stride, pixels.shape[0] // stride), interpolation=cv2.INTER_AREA
+        ).astype(np.float32)
+        box = self._changed(cells)
+        if box is None:
+            self.share = 0.0
+        else:
+            self._run(pixels, cells, box)
+        assert self._maps is not None
+        self._since += 1
+        return self.predictor.decode(self._maps, back)
+
+    def _changed(self, cells: np.ndarray) -> tuple[slice, slice] | None:
+        """Rows and columns of cells to replace; all of them, or None where nothing has changed."""
+        height, width = cells.shape[:2]
+        if self._maps is None or self._seen is None or self._seen.shape != cells.shape or self._since >= self.every:
+            self._maps = None
+            return slice(0, height), slice(0, width)
+        rows, columns = np.nonzero(np.abs(cells - self._seen).max(2) > self.change)
+        if not len(rows):
+            return None
+        reach = REPLACED // self.predictor.head.stride
+        return (
+            slice(max(rows.min() - reach, 0), min(rows.max() + 1 + reach, height)),
+            slice(max(columns.min() - reach, 0), min(columns.max() + 1 + reach, width)),
+        )
+
+    def _run(self, pixels: np.ndarray, cells: np.ndarray, box: tuple[slice, slice]) -> None:
+        stride, multiple = self.predictor.head.stride, self.predictor.runtime.info.multiple
+        around = []
+        for part, size in zip(box, pixels.shape[:2], strict=True):
+            low, high = part.start * stride - AROUND, part.stop * stride + AROUND
+            around.append(slice(max(low // multiple, 0) * multiple, min(-(-high // multiple) * multiple, size)))
+        rows, columns = around
+        self.share = (rows.stop - rows.start) * (columns.stop - columns.start) / (pixels.shape[0] * pixels.shape[1])
+        if self._maps is None or self._seen is None or self.share >= self.most:
+            self.share, self._since = 1.0, 0
+            (maps,) = self.predictor.runtime(pixels[None])
+            if not isinstance(maps, Maps):
+                raise ValueError(f"{self.predictor.runtime.info.name} has no maps to start from")
+            self._maps, self._seen = maps, cells
+            return
+        (part,) = self.predictor.runtime(np.ascontiguousarray(pixels[rows, columns])[None])
+        assert isinstance(part, Maps)
+        top, left = rows.start // stride, columns.start // stride
+        inside = slice(box[0].start - top, box[0].stop - top), slice(box[1].start - left, box[1].stop - left)
+        heatmaps, fields = self._maps.heatmaps.copy(), self._maps.fields.copy()
+        heatmaps[:, *box], fields[:, *box] = part.heatmaps[:, *inside], part.fields[:, *inside]
+        self._seen = self._seen.copy()
+        self._seen[box] = cells[box]
+        self._maps = Maps.from_arrays(heatmaps, fields, self._maps.peak_score.shape[1])

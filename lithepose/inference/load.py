@@ -1,0 +1,48 @@
+"""Loading a model: the pipeline that a network needs is chosen by what its file says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..heads.decode import DecodeConfig
+from .detector import DETECTOR, PersonDetector
+from .models import manifest, open_runtime
+from .predictor import DEFAULT, Predictor
+from .top_down import TopDown
+
+
+def load(
+    model: str | Path = DEFAULT,
+    *,
+    size: int = 0,
+    threads: int = 0,
+    config: DecodeConfig | None = None,
+    flip: bool = False,
+    scales: tuple[float, ...] = (1.0,),
+    detector: str | Path = "",
+) -> Predictor | TopDown:
+    """Load a model that finds people.
+
+    Args:
+        model: name of an embedded model, or a model file that ``lithepose export`` or ``lithepose pack`` wrote. A
+            network on person crops, as the default ``lithe``, is joined with a person detector.
+        size: longer side of the input, of the detector where there is one; 0 takes the model's own. Larger finds
+            smaller people and takes longer.
+        threads: of each network; 0 takes one a core.
+        config: thresholds of the decoder.
+        flip: average with the mirrored image.
+        scales: of the size, to average over; not for networks on person crops.
+        detector: name or file of another person detector than the embedded one.
+
+    Raises:
+        ValueError: no such model, or an option that it does not have.
+        FileNotFoundError: no such file.
+    """
+    runtime = open_runtime(model, threads)
+    if not runtime.info.crop:
+        if detector:
+            raise ValueError(f"detector {detector}: {runtime.info.name} takes whole images; leave it out")
+        return Predictor(runtime, size=size, threads=threads, config=config, flip=flip, scales=scales)
+    pose = Predictor(runtime, config=config, flip=flip, scales=scales)
+    name = detector or manifest().get(str(model), {}).get("detector", DETECTOR)
+    return TopDown(pose, PersonDetector(name, size=size, threads=threads))

@@ -1,0 +1,238 @@
+"""Predictor: one network on whole images, or on the crop around one person."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..geometry import CROP_MARGIN, Fit, PersonCrop, crop_matrix, cut, fit, square, warp
+from ..heads.decode import DecodeConfig, decode
+from ..heads.outputs import Found, Maps
+from ..heads.pose_prior import PosePrior
+from ..poses import Poses
+from ..runtime.base import Output, Runtime
+from ..skeleton import Head
+from .augmentation import average, unmirror
+from .estimator import BATCH, Estimator, Steps
+from .incremental import WarmStart
+from .models import open_runtime
+
+DEFAULT = "lithe"
+CALIBRATED_PEAK = 0.3  # lowest score of a joint from a person crop, where scores are shares of joints that are right
+
+
+class Predictor(Estimator):
+    """Finds people in images by one network.
+
+    A network of one person expects one who fills the image; :class:`lithepose.inference.top_down.TopDown` runs it on
+    all people.
+
+    Args:
+        model: name of an embedded model, path of an ``.onnx`` file that ``lithepose export`` wrote or of a
+            ``.safetensors`` file that ``lithepose pack`` wrote, or what runs one.
+        size: longer side of the image in the network's input, in pixels, padded to what the network divides by; by
+            default the one that the model's scores were measured at. Larger finds smaller people and takes longer.
+        threads: of the network; 0 takes one a core.
+        config: thresholds of the decoder; by default a joint must score 0.3 in a person crop, 0.18 in a whole image.
+        flip: average with the mirrored image (slower, a little better).
+        scales: of the size, to average over.
+
+    Raises:
+        ValueError: no such model, a file that is none, a size that is out of range, or joints are to be guessed that
+            there is no prior for.
+        FileNotFoundError: no such file.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Runtime = DEFAULT,
+        *,
+        size: int = 0,
+        threads: int = 0,
+        config: DecodeConfig | None = None,
+        flip: bool = False,
+        scales: tuple[float, ...] = (1.0,),
+    ) -> None:
+        self.runtime = open_runtime(model, threads) if isinstance(model, (str, Path)) else model
+        info = self.runtime.info
+        self._head = info.joints_head
+        self.size = size or self.runtime.info.size
+        if not scales or not all(32 <= s * self.size <= 4096 for s in scales):
+            sizes = "" if scales == (1.0,) else f", scales {scales}"
+            raise ValueError(
+                f"size {self.size}{sizes}: the longer side of the network's input must be 32 to 4096 pixels"
+            )
+        if info.single and (flip or len(scales) > 1):
+            raise ValueError(
+                f"{info.name} finds other boxes in every view, which cannot be averaged; leave out flip and scales"
+            )
+        if (info.fixed or info.crop) and (self.size, scales) != (info.size, (1.0,)):
+            takes = "x".join(map(str, info.crop)) or info.size
+            raise ValueError(f"size {self.size}, scales {scales}: {info.name} takes {takes} alone")
+        default = DecodeConfig(peak=CALIBRATED_PEAK) if info.crop else DecodeConfig()
+        self.config, self.flip, self.scales = config or default, flip, scales
+        self._check_config()
+        if flip:
+            _ = self.head.limb_flip_order  # likewise
+
+    def __repr__(self) -> str:
+        return f"<Predictor of {self.runtime.info.name}, longer side {self.size}>"
+
+    @property
+    def head(self) -> Head:
+        """What the network's maps mean."""
+        return self._head
+
+    @property
+    def one_person(self) -> bool:
+        """Whether the network finds the one person of an image."""
+        return not self.head.limbs and not self.runtime.info.single
+
+    @property
+    def guessed(self) -> float:
+        """Score below which a joint is a guess."""
+        return self.config.guessed
+
+    def steps(self) -> Steps:
+        """A call with one image, taken apart."""
+        if len(self.scales) > 1:
+            return Steps.whole(lambda frame: self(frame.image))
+        return Steps(
+            lambda frame: self.fit(frame.image),
+            lambda fitted: (self.outputs(fitted[0][None])[0], fitted[1]),
+            lambda result: self.decode(*result),
+        )
+
+    def warm_steps(self) -> Steps:
+        """As :meth:`steps`, but the network runs only where a video has changed."""
+        return Steps.whole(WarmStart(self).estimate)
+
+    def estimate(self, images: list[np.ndarray]) -> list[Poses]:
+        """People of (H, W, 3) uint8 RGB images; those that fit into the same input size are run together."""
+        if len(self.scales) > 1:
+            return [self._views(image) for image in images]
+        return self.run([self.fit(image) for image in images])
+
+    def run(self, inputs: Sequence[tuple[np.ndarray, Fit | PersonCrop]]) -> list[Poses]:
+        """Network and decoder on prepared inputs, those of one shape together.
+
+        Args:
+            inputs: of :meth:`fit` or :meth:`person_crop`.
+
+        Returns:
+            people of each, in pixels of its image.
+        """
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for i, (pixels, _) in enumerate(inputs):
+            by_shape.setdefault(pixels.shape, []).append(i)
+        poses: dict[int, Poses] = {}
+        for members in by_shape.values():
+            for first in range(0, len(members), BATCH):
+                batch = members[first : first + BATCH]
+                outputs = self.outputs(np.stack([inputs[i][0] for i in batch]))
+                for i, output in zip(batch, outputs, strict=True):
+                    poses[i] = self.decode(output, inputs[i][1])
+        return [poses[i] for i in range(len(inputs))]
+
+    def outputs(self, pixels: np.ndarray) -> list[Output]:
+        """What the network predicts for a batch (N, H, W, 3); with ``flip`` averaged with the mirrored batch."""
+        outputs = self.runtime(pixels)
+        if not self.flip:
+            return outputs
+        mirrored = self.runtime(np.ascontiguousarray(pixels[:, :, ::-1]))
+        here, width = Fit(pixels.shape[2], pixels.shape[1], 1.0, 1.0), pixels.shape[2]
+        return [
+            average([(one, here), (unmirror(other, self.head, width), here)], self.head)
+            for one, other in zip(outputs, mirrored, strict=True)
+        ]
+
+    def _views(self, image: np.ndarray) -> Poses:
+        """One image at every scale."""
+        results = []
+        for scale in sorted(self.scales, reverse=True):  # the others are brought to the finest grid
+            pixels, back = fit(image, round(self.size * scale), self.runtime.info.multiple)
+            (maps,) = self.outputs(pixels[None])
+            results.append((maps, back))
+        return self.decode(average(results, self.head), results[0][1])
+
+    def within(self, image: np.ndarray, box: Sequence[float]) -> Poses:
+        """What a network of one person finds in a part of an image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            box: x, y, width, height in pixels, grey where it reaches beyond the image. Rounded to whole pixels, but for
+                networks on person crops.
+
+        Returns:
+            Poses of at most one person, in pixels of the whole image.
+        """
+        return self.run([self._part(image, box)])[0][:1]
+
+    def person_crop(
+        self, image: np.ndarray, box: Sequence[float], small: bool = False
+    ) -> tuple[np.ndarray, PersonCrop]:
+        """The input of a network of one person, around a box.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            box: x, y, width, height of the person, in pixels.
+            small: in the smaller shape, if the network has one.
+
+        Returns:
+            (H', W', 3) uint8: the box and its surroundings, in the shape that the network takes; and the way back.
+        """
+        info = self.runtime.info
+        shape = (small and info.small_crop) or info.crop
+        return self._crop(image, box, CROP_MARGIN, shape) if shape else self._part(image, square(box))
+
+    def _crop(
+        self, image: np.ndarray, box: Sequence[float], margin: float, shape: tuple[int, ...]
+    ) -> tuple[np.ndarray, PersonCrop]:
+        matrix = crop_matrix(box, shape, margin)
+        return warp(image, matrix, shape), PersonCrop(image.shape[1], image.shape[0], matrix)
+
+    def _part(self, image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, PersonCrop]:
+        """A rounded box of the image, letterboxed."""
+        if self.runtime.info.crop:
+            return self._crop(image, box, 1.0, self.runtime.info.crop)
+        part, corner = cut(image, box)
+        pixels, back = fit(part, self.size, self.runtime.info.multiple)
+        scale = np.array([back.scale_x, back.scale_y])
+        matrix = np.concatenate([np.diag(scale), ((0.5 - corner) * scale - 0.5)[:, None]], 1)
+        return pixels, PersonCrop(image.shape[1], image.shape[0], matrix)
+
+    def with_config(self, **changes: Any) -> Predictor:
+        """The same model with other thresholds, by name of :class:`~lithepose.heads.decode.DecodeConfig`."""
+        other = copy.copy(self)
+        other.config = replace(self.config, **changes)
+        other._check_config()
+        return other
+
+    def _check_config(self) -> None:
+        if self.config.complete:
+            PosePrior.of(self.head.output)  # raises if there is none
+
+    def fit(self, image: np.ndarray) -> tuple[np.ndarray, Fit | PersonCrop]:
+        """Step 1: (H, W, 3) uint8 image -> network input (H', W', 3) uint8 and the way back."""
+        if self.runtime.info.crop:
+            box = -0.5, -0.5, image.shape[1], image.shape[0]
+            return self._crop(image, box, 1.0, self.runtime.info.crop)
+        return fit(image, self.size, self.runtime.info.multiple)
+
+    def decode(self, maps: Output, back: Fit | PersonCrop) -> Poses:
+        """Step 3: what the network predicts -> people, in pixels of the image."""
+        assert isinstance(maps, (Maps, Found))
+        xy, score, person_score = decode(maps, self.head, self.config)
+        xy, limit = back.to_image(xy), np.array([back.width - 1, back.height - 1])
+        if self.config.complete:
+            # A guess may lie anywhere; one near the edge may come out a fraction of a cell beyond it, in the padding.
+            cell = self.head.stride / np.array([back.scale_x, back.scale_y])
+            outside = ((xy < -cell) | (xy > limit + cell)).any(2) & (score < self.config.peak)
+            xy, score = np.where(outside[..., None], np.nan, xy), np.where(outside, 0, score)
+        xy = np.minimum(np.maximum(xy, 0), limit).astype(np.float32)
+        return Poses(xy, score, person_score, self.head.output, (back.width, back.height))

@@ -1,0 +1,294 @@
+"""Top-down estimation: a finder tells where people are, a network of one person finds the joints of each."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+
+from ..geometry import square
+from ..heads.boxes import pose_likeness, suppress
+from ..heads.pose_prior import PosePrior
+from ..poses import Poses
+from ..skeleton import FACE, BoxHead, Head, Skeleton
+from .box_follower import BoxFollower
+from .detector import DETECTOR, PersonDetector
+from .estimator import Estimator, ImageInput, Steps, open_image
+from .models import open_runtime
+from .predictor import Predictor
+
+Finder = Predictor | PersonDetector
+Box = Sequence[float]
+WANTED = 'it must read {"image.jpg": [[x, y, width, height], ...], ...}'
+LEAST = 0.1  # of a person's box: the shortest side of the square around some of the joints that says where they are
+PERSON = 0.2
+FAR = 3  # times the image: as far as a box, enlarged, may reach, so that a slip does not fill the memory
+
+
+class BoxError(ValueError):
+    """A box that cannot be cropped."""
+
+
+class TopDown(Estimator):
+    """Runs a network of one person on the boxes of all people in an image.
+
+    Args:
+        predictor: of a network of one person, or what :class:`~lithepose.inference.predictor.Predictor` makes one from.
+        finder: what tells where people are: a person detector, or a predictor of a network of many people, or the name
+            or path of one. None takes the embedded detector.
+        overlap: object keypoint similarity above which the lower of two people is a duplicate.
+        detect_every: in a video the finder runs at least every so many frames; between, boxes follow people, see
+            :class:`lithepose.inference.box_follower.BoxFollower`. 1 runs it on every frame.
+        person: lowest score of a person that the finder found, its box's times the mean of its sure joints.
+
+    Raises:
+        ValueError: networks of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor | str | Path,
+        finder: Finder | str | Path | None = None,
+        *,
+        overlap: float = 0.75,
+        detect_every: int = 15,
+        person: float = PERSON,
+    ) -> None:
+        predictor = Predictor(predictor) if isinstance(predictor, (str, Path)) else predictor
+        if not predictor.one_person:
+            name = predictor.runtime.info.name
+            raise ValueError(f"{name} finds all people by itself; leave out the boxes, or name a model of one person")
+        if detect_every < 1:
+            raise ValueError(f"detect_every={detect_every}: must be 1 or more")
+        # The box holds a person: one joint above the threshold is enough.
+        self.predictor = predictor.with_config(joints=1)
+        finder = open_finder(finder) if isinstance(finder, (str, Path)) else finder
+        if isinstance(finder, Predictor):
+            if finder.one_person:
+                name = finder.runtime.info.name
+                raise ValueError(f"{name}: a network of one person cannot tell where people are")
+            # With guesses, as a box around a face alone would cut off the body below it.
+            finder = finder.with_config(complete=PosePrior.known(finder.head.output))
+        self._finder = finder
+        self.overlap, self.detect_every, self.person = overlap, detect_every, person
+
+    def __repr__(self) -> str:
+        return f"<TopDown {self.predictor.runtime.info.name} on boxes of {self._finder or DETECTOR}>"
+
+    @property
+    def finder(self) -> Finder:
+        """What tells where people are; the embedded detector is opened when it is first needed."""
+        if self._finder is None:
+            self._finder = PersonDetector()
+        return self._finder
+
+    @property
+    def head(self) -> Head:
+        """What the network's outputs mean."""
+        return self.predictor.head
+
+    @property
+    def one_person(self) -> bool:
+        """False: it finds all people."""
+        return False
+
+    @property
+    def size(self) -> int:
+        """Longer side of the finder's input, in pixels."""
+        return self.finder.size
+
+    @property
+    def guessed(self) -> float:
+        """Score below which a joint is a guess."""
+        return self.predictor.guessed
+
+    def with_config(self, **changes: Any) -> TopDown:
+        """The same models with other thresholds, by name of :class:`~lithepose.heads.decode.DecodeConfig`."""
+        other = copy.copy(self)
+        other.predictor = self.predictor.with_config(**changes)
+        return other
+
+    def with_detector(self, **changes: float) -> TopDown:
+        """The same models with other values of the person detector's ``score`` or ``overlap``."""
+        other, detector = copy.copy(self), copy.copy(self.finder)
+        if not isinstance(detector, PersonDetector) or changes.keys() - {"score", "overlap"}:
+            raise ValueError(f"{changes}: a person detector has a score and an overlap")
+        for name, value in changes.items():
+            setattr(detector, name, value)
+        other._finder = detector
+        return other
+
+    @overload
+    def __call__(self, image: ImageInput, boxes: Iterable[Box] | None = None) -> Poses: ...
+    @overload
+    def __call__(self, image: list[ImageInput], boxes: None = None) -> list[Poses]: ...
+    def __call__(self, image: ImageInput | list[ImageInput], boxes: Iterable[Box] | None = None) -> Poses | list[Poses]:
+        """Find people.
+
+        Args:
+            image: as of :meth:`lithepose.inference.estimator.Estimator.__call__`.
+            boxes: (N, 4) x, y, width, height around the people of one image, in pixels; by default the finder's.
+
+        Returns:
+            Poses, at most one person a box, the best first; or a list of them for a list.
+
+        Raises:
+            BoxError: a box without a size, beside the image or far larger.
+            UnreadableImage: what is given is no image.
+        """
+        if boxes is None:
+            return super().__call__(image)
+        if isinstance(image, list):
+            raise ValueError("boxes are of one image; call with one image at a time")
+        image = open_image(image)
+        checked = [_checked(box, (image.shape[1], image.shape[0])) for box in boxes]
+        return self.on_boxes(image, np.array(checked, np.float32).reshape(-1, 4), np.ones(len(checked), np.float32))[0]
+
+    def estimate(self, images: list[np.ndarray]) -> list[Poses]:
+        """People of (H, W, 3) uint8 RGB images."""
+        return [self.sure(self.on_boxes(image, *self.find(image))[0]) for image in images]
+
+    def sure(self, poses: Poses) -> Poses:
+        """The people who score at least :attr:`person`."""
+        return poses[poses.person_score >= self.person]
+
+    def steps(self) -> Steps:
+        """A call with one image; in a video boxes follow people from frame to frame."""
+        follow = BoxFollower(self)
+        return Steps.whole(follow.estimate)
+
+    def find(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes (N, 4), x, y, width, height, and scores (N,) of the people in an image."""
+        finder = self.finder
+        if isinstance(finder, PersonDetector):
+            boxes = finder(image)
+            return boxes.xywh, boxes.score
+        people = finder(image)
+        known = joints_to_see(self.head.output, people.skeleton)
+        boxes = [
+            box_to_see(xy, found & known, whole)
+            for xy, found, whole in zip(people.xy, people.found, people.boxes, strict=True)
+            if max(whole[2:]) > 0
+        ]
+        return np.array(boxes, np.float32).reshape(-1, 4), np.ones(len(boxes), np.float32)
+
+    def on_boxes(
+        self, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, small: bool = False
+    ) -> tuple[Poses, np.ndarray]:
+        """Poses of the people in boxes, all crops in one batch; without duplicates, the best first.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            boxes: (N, 4) x, y, width, height in pixels.
+            scores: (N,) of the boxes, in [0, 1]. A person scores as its box times the mean of its sure joints.
+            small: run the network on smaller crops, if it was trained on such: faster, a little less exact.
+
+        Returns:
+            the people, and the number of each one's box.
+        """
+        size, skeleton = (image.shape[1], image.shape[0]), self.head.output
+        crops = [self.predictor.person_crop(image, box, small) for box in boxes.tolist()]
+        found = self.predictor.run(crops)
+        some = [i for i, poses in enumerate(found) if len(poses)]
+        if not some:
+            empty = Poses.empty(skeleton, size)
+            return replace(empty, box=np.zeros((0, 4), np.float32)), np.zeros(0, np.intp)
+        xy, score, person_score = (
+            np.concatenate([getattr(found[i], name)[:1] for i in some]) for name in ("xy", "score", "person_score")
+        )
+        person_score, boxes = person_score * scores[some], boxes[some]
+        order = np.argsort(-person_score, kind="stable")
+        likeness = pose_likeness(xy[order], score[order], boxes[order, 2:].prod(1), skeleton)
+        order = order[suppress(likeness, self.overlap)]
+        poses = Poses(xy[order], score[order], person_score[order], skeleton, size, box=boxes[order])
+        return poses, np.array(some, np.intp)[order]
+
+
+def open_finder(model: str | Path, threads: int = 0, size: int = 0) -> Finder:
+    """A person detector or a pose model of many people, by name or file; arguments as of :class:`PersonDetector`."""
+    runtime = open_runtime(model, threads)
+    if isinstance(runtime.info.head, BoxHead):
+        return PersonDetector(runtime, size=size)
+    return Predictor(runtime, size=size)
+
+
+def joints_to_see(model: Skeleton, people: Skeleton) -> np.ndarray:
+    """Which joints of people a network of one person has to see, (K,) bool: a network of upper bodies needs no legs.
+
+    Those that the network knows, and the face's where it knows the top of the head.
+    """
+    known = {*model.joints, *(FACE if "head_top" in model.joints else ())}
+    return np.isin(people.joints, list(known))
+
+
+def box_to_see(xy: np.ndarray, there: np.ndarray, whole: Box) -> list[float]:
+    """The box around some joints of a person.
+
+    Args:
+        xy: (K, 2) joints.
+        there: (K,) bool, those to take.
+        whole: box of the person, taken where these joints lie in one place, or nearly.
+    """
+    if there.any():
+        low, high = xy[there].min(0), xy[there].max(0)
+        if max(high - low) > LEAST * max(whole[2:]):
+            return [*low.tolist(), *(high - low).tolist()]
+    return [float(value) for value in whole]
+
+
+def _checked(box: Any, size: tuple[int, int] | None = None) -> list[float]:
+    """A box as four numbers.
+
+    Args:
+        box: x, y, width, height.
+        size: (width, height) of the image that it must meet, if that is known.
+
+    Raises:
+        BoxError: names the box and what is wrong with it.
+    """
+    try:
+        numbers = [] if isinstance(box, str) else [float(value) for value in box]
+    except (TypeError, ValueError):
+        numbers = []
+    if len(numbers) != 4 or not np.isfinite(numbers).all() or min(numbers[2:]) <= 0:
+        raise BoxError(f"box {box!r}: must be x, y, width and height, the latter two above 0")
+    if size:
+        x, y, w, h = numbers
+        if x + w <= 0 or y + h <= 0 or x >= size[0] or y >= size[1] or square(numbers)[2] > FAR * max(size):
+            raise BoxError(f"box {numbers}: beside the image of {size[0]}x{size[1]} pixels, or far larger than it")
+    return numbers
+
+
+def read_boxes(path: str | Path) -> dict[str, list[Box]]:
+    """Boxes by image, from a json ``{"image.jpg": [[x, y, width, height], ...]}``; a video's are for all its frames.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it holds something else.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file; name a json of boxes, or a model that finds people")
+    try:
+        boxes = json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no json ({error}); {WANTED}") from error
+    if not isinstance(boxes, dict) or not all(isinstance(some, list) for some in boxes.values()):
+        raise ValueError(f"{path}: not a list of boxes for every image; {WANTED}")
+    checked: dict[str, list[Box]] = {}
+    for name, some in boxes.items():
+        try:
+            checked[name] = [_checked(box) for box in some]
+        except BoxError as error:
+            raise ValueError(f"{path}: {name}: {error}; {WANTED}") from error
+    return checked
+
+
+def boxes_of(boxes: dict[str, list[Box]], source: str) -> list[Box] | None:
+    """Those of one image, named by its path or its file's name alone; None if it is not there."""
+    return boxes.get(source, boxes.get(os.path.basename(source)))

@@ -1,0 +1,186 @@
+"""Feature extractors shared by the networks, and the ImageNet weights that they start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..blocks import Depthwise
+from ..weights import load_front, read_start
+
+EPS = 1e-3  # of BatchNorm in TensorFlow's MobileNetV1
+
+
+def activation(name: str) -> nn.Module:
+    """ReLU6, or ReLU.
+
+    Raises:
+        ValueError: no such activation.
+    """
+    if name not in ("relu6", "relu"):
+        raise ValueError(f"no activation {name!r}; there are relu6 and relu")
+    return nn.ReLU6(inplace=True) if name == "relu6" else nn.ReLU(inplace=True)
+
+
+class DepthwiseSeparable(nn.Sequential):
+    """Depthwise 3x3 and pointwise 1x1, each with BatchNorm and ReLU6 (MobileNetV1, Howard et al. 2017, figure 3)."""
+
+    def __init__(
+        self, c_in: int, c_out: int, stride: int = 1, dilation: int = 1, eps: float = EPS, act: str = "relu6"
+    ) -> None:
+        super().__init__()
+        self.dw = Depthwise(c_in, stride=stride, dilation=dilation)
+        self.dw_bn = nn.BatchNorm2d(c_in, eps)
+        self.dw_act = activation(act)
+        self.pw = nn.Conv2d(c_in, c_out, 1, bias=False)
+        self.pw_bn = nn.BatchNorm2d(c_out, eps)
+        self.pw_act = activation(act)
+
+
+# (out channels, stride) of MobileNetV1's blocks 1 to 13, width 1.0; block 11 ends what papers call conv5_5.
+MOBILENET_V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
+
+
+class MobileNetV1(nn.Module):
+    """MobileNetV1, by default up to conv5_5, with the features of every stride.
+
+    Symmetric padding of 1 at stride 2, where TensorFlow's weights were trained with (0, 1): that samples the image
+    seven pixels earlier at stride 8 and fifteen at stride 16, a plain shift that the later layers learn away.
+
+    Args:
+        blocks: depthwise separable blocks, 13 in all.
+        stride: of the last features of the first 11 blocks. With 8 the stride of block 6 is taken out and block 7 is
+            dilated by 2 instead (osokin2019context); with 4 so is the stride of block 4.
+        act: relu6, which the ImageNet starts were trained with, or relu.
+
+    Returns:
+        by default (stride 4 (N, 128, H/4, W/4), stride 8 (N, 256, H/8, W/8), stride 16 (N, 512, H/16, W/16)):
+        the last features of 128, 256 and 512 channels, and of 1024 if there are more than 11 blocks.
+    """
+
+    multiple = 16
+    mean = std = (127.5, 127.5, 127.5)  # RGB to [-1, 1], what the ImageNet starts were trained with
+
+    def __init__(self, blocks: int = 11, stride: int = 16, act: str = "relu6") -> None:
+        super().__init__()
+        if stride not in (4, 8, 16):
+            raise ValueError(f"stride {stride}: MobileNetV1's must be 4, 8 or 16")
+        self.frozen: int | None = None  # blocks, see freeze
+        self.stem = nn.Sequential()
+        self.stem.conv = nn.Conv2d(3, 32, 3, 2, 1, bias=False)
+        self.stem.bn = nn.BatchNorm2d(32, 1e-3)
+        self.stem.act = activation(act)
+        self.blocks = nn.ModuleList()
+        removed = {16: (), 8: (5,), 4: (3, 5)}[stride]
+        c_in = 32
+        for i, (c_out, step) in enumerate(MOBILENET_V1[:blocks]):
+            dilation = 2 if i == 6 and 5 in removed else 1
+            self.blocks.append(DepthwiseSeparable(c_in, c_out, 1 if i in removed else step, dilation, act=act))
+            c_in = c_out
+        self.multiple = 32 if blocks > 11 else stride
+        self.channels = c_in
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):  # torch's own start fades to nothing over two dozen layers in evaluation
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = self.stem(x)
+        features = []
+        for i, block in enumerate(self.blocks):
+            x = block(x)
+            if i in (2, 4, 10, len(self.blocks) - 1):  # the last block of each width
+                features.append(x)
+        return tuple(features)
+
+    def freeze(self, blocks: int) -> None:
+        """Keep the stem and the first ``blocks`` blocks as they are: no gradients, BatchNorm by its averages.
+
+        The maps before stride 8 take half the time of a training step and their filters change the least.
+        """
+        self.frozen = blocks
+        for part in (self.stem, *self.blocks[:blocks]):
+            part.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> MobileNetV1:
+        """As of any module, but what :meth:`freeze` froze stays in evaluation."""
+        super().train(mode)
+        if mode and self.frozen is not None:
+            self.freeze(self.frozen)
+        return self
+
+    def load_imagenet(self, start: str | Path) -> None:
+        """Load an ImageNet start or another network's front, named as for :func:`read_start`.
+
+        Later blocks and the classifier are ignored. The twelfth and thirteenth block, at stride 32, stay as they are if
+        the start does not have all of them, as fronts of ours do not.
+
+        Names may be ours (``stem.*`` and ``blocks.N.*``, N from 1), those of a network of ours with such a front
+        (``front.*``) or timm's (``conv_stem``, ``blocks.S.B.conv_dw``).
+
+        Raises:
+            ValueError: a tensor is missing; this is no MobileNetV1.
+        """
+        state = read_start(start)
+        if "front.stem.conv.weight" in state:
+            state = {_from_network(name): tensor for name, tensor in state.items() if name.startswith("front.")}
+        if "conv_stem.weight" in state:
+            try:
+                state = _other_eps({_from_timm(name): tensor for name, tensor in state.items()}, 1e-5)
+            except (KeyError, IndexError) as error:
+                raise ValueError(f"{start}: no MobileNetV1 of timm ({error})") from error
+        ours: dict[str, Tensor] = {}
+        own, kept = self.state_dict(), set[str]()
+        for name in own:
+            key = counted_from_one(name)
+            if name.endswith("num_batches_tracked"):
+                ours[name] = torch.zeros((), dtype=torch.long)
+            elif key in state:
+                ours[name] = state[key]
+            elif name.startswith(("blocks.11.", "blocks.12.")):
+                kept.add(name.rsplit(".", 2)[0])
+            else:
+                raise ValueError(f"{start}: no tensor {key!r}; this is no start of a MobileNetV1")
+        ours |= {name: own[name] for name in own if name.startswith(tuple(kept))}
+        load_front(self, ours, start)
+
+
+def counted_from_one(name: str) -> str:
+    """Name of a tensor with blocks counted from 0 -> that of an ImageNet start, with blocks counted from 1."""
+    if not name.startswith("blocks."):
+        return name
+    _, number, rest = name.split(".", 2)
+    return f"blocks.{int(number) + 1}.{rest}"
+
+
+def _other_eps(state: dict[str, Tensor], eps: float) -> dict[str, Tensor]:
+    """Weights for BatchNorm of our epsilon, that of TensorFlow, which do the same as these for another.
+
+    No file of ours says an epsilon, so every network has the same.
+    """
+    variances = {name.removesuffix("running_var"): v for name, v in state.items() if name.endswith("running_var")}
+    scaled = {f"{at}weight": state[f"{at}weight"] * ((v + EPS) / (v + eps)).sqrt() for at, v in variances.items()}
+    return state | scaled
+
+
+def _from_network(name: str) -> str:
+    """Name in a network of ours, with blocks counted from 0 -> that of the ImageNet start, counted from 1."""
+    parts = name.removeprefix("front.").split(".")
+    if parts[0] == "blocks":
+        parts[1] = str(int(parts[1]) + 1)
+    return ".".join(parts)
+
+
+def _from_timm(name: str) -> str:
+    """timm's name of a MobileNetV1 tensor -> ours (blocks counted through its five groups of 1, 2, 2, 6 and 2)."""
+    parts = name.split(".")
+    if parts[0] == "conv_stem":
+        return f"stem.conv.{parts[1]}"
+    if parts[0] == "bn1":
+        return f"stem.bn.{parts[1]}"
+    if parts[0] != "blocks":
+        return name
+    number = (1, 2, 4, 6, 12)[int(parts[1])] + int(parts[2])
+    layer = {"conv_dw": "dw", "bn1": "dw_bn", "conv_pw": "pw", "bn2": "pw_bn"}[parts[3]]
+    return f"blocks.{number}.{layer}.{parts[4]}"

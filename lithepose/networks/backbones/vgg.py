@@ -1,0 +1,52 @@
+"""VGG-19 as a backbone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from ..weights import load_front, read_start
+
+
+class VGG19(nn.Module):
+    """The first ten convolutions of VGG-19 (Simonyan and Zisserman 2015, table 1), up to conv4_2 at stride 8.
+
+    Layers are numbered as in torchvision's ``features``, so its ImageNet weights load by name.
+
+    Returns:
+        one feature map (N, 512, H/8, W/8), in a tuple as of every front.
+    """
+
+    multiple = 8
+    channels = 512
+    mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, what its weights were trained with
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, c_in = nn.Sequential(), 3
+        for widths in ((64, 64), (128, 128), (256,) * 4, (512, 512)):
+            if c_in > 3:
+                self.features.append(nn.MaxPool2d(2))
+            for c_out in widths:
+                self.features.append(nn.Conv2d(c_in, c_out, 3, 1, 1)).append(nn.ReLU(inplace=True))
+                c_in = c_out
+        for layer in self.features:
+            if isinstance(layer, nn.Conv2d):  # from scratch ten layers without BatchNorm need the right scale
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: Tensor) -> tuple[Tensor]:
+        return (self.features(x),)
+
+    def load_imagenet(self, start: str | Path) -> None:
+        """Load ``features.N.*`` of a VGG-19: a file, ``torchvision:vgg19`` or ``timm:vgg19...``.
+
+        Raises:
+            ValueError: a tensor is missing; this is no VGG-19.
+        """
+        state = read_start(start)
+        missing = [name for name in self.state_dict() if name not in state]
+        if missing:
+            raise ValueError(f"{start}: no tensor {missing[0]!r}; this is not a VGG-19 ImageNet start")
+        load_front(self, {name: state[name] for name in self.state_dict()}, start)

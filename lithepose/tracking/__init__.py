@@ -1,0 +1,1 @@
+"""People in videos: ids that stay, joints that do not jitter."""

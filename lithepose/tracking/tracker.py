@@ -1,0 +1,170 @@
+"""Who is who over the frames of a video: ids for people, by where their joints should be by now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..poses import Poses
+from ..sources import Frame
+from .one_euro import Smoother
+
+SIGMA = 0.08  # of skeletons without published constants: between those of a shoulder and a knee
+
+
+@dataclass
+class _Track:
+    """One person followed.
+
+    Attributes:
+        id: number.
+        xy: (K, 2) joints as last seen, NaN for those never seen.
+        velocity: (2,) pixels a second, of all joints together.
+        seen: when last seen, in seconds.
+        frames: how many times.
+    """
+
+    id: int
+    xy: np.ndarray
+    velocity: np.ndarray
+    seen: float
+    frames: int = 1
+
+    def at(self, time: float) -> np.ndarray:
+        """(K, 2) joints where they should be by now."""
+        return self.xy + self.velocity * (time - self.seen)
+
+
+class Tracker:
+    """Gives the people of one video ids that stay with them.
+
+    In two rounds, after ByteTrack (Zhang et al. 2022, section 3): first the people that the network is sure of are
+    matched with those followed so far, then the doubtful ones with the people left over. Only the sure begin a new
+    id. Likeness is the mean of OKS and of the overlap of boxes, over the joints that are seen, with where a person's
+    should be by now; the most alike are matched first. Who is not seen for longer than ``window`` is forgotten.
+
+    Args:
+        window: seconds that a person may be hidden.
+        sure: lowest person score that begins an id; it grows with the number of joints found.
+        certain: lowest root mean square of the scores of its found joints that does.
+        alike: lowest likeness of a match; doubtful people need twice as much.
+        guessed: joints that score less are guesses, and do not count for certainty.
+    """
+
+    def __init__(
+        self, window: float = 2.0, sure: float = 0.3, certain: float = 0.5, alike: float = 0.15, guessed: float = 0.0
+    ) -> None:
+        self.window, self.sure, self.certain, self.alike, self.guessed = window, sure, certain, alike, guessed
+        self._tracks: list[_Track] = []
+        self._next = 1
+
+    def __call__(self, poses: Poses, time: float) -> Poses:
+        """Follow on by one frame.
+
+        Args:
+            poses: people of the frame.
+            time: of the frame, in seconds, later than that of the last one.
+
+        Returns:
+            the same with ``id``, numbers from 1; -1 for doubtful people without a match.
+        """
+        self._tracks = [track for track in self._tracks if time - track.seen <= self.window]
+        ids = np.full(len(poses), -1, np.int64)
+        likeness = self._likeness(poses, time)
+        score = np.where(poses.score >= self.guessed, poses.score, 0)
+        found = np.sqrt((score**2).sum(1) / np.maximum((score > 0).sum(1), 1))
+        # Behind a detector a person's score is a product of two, and its joints are scored in a crop of their own.
+        least, certain = (self.sure, self.certain) if poses.box is None else (self.sure / 2, 0.8 * self.certain)
+        sure = (poses.person_score >= least) & (found >= certain)
+        free = np.ones(len(self._tracks), bool)
+        for these, least in ((sure, self.alike), (~sure, 2 * self.alike)):
+            table = np.where(these[:, None] & free, likeness, 0)
+            while table.size and table.max() >= max(least, 1e-6):
+                person, track = np.unravel_index(table.argmax(), table.shape)
+                table[person], table[:, track], free[track] = 0, 0, False
+                self._follow(self._tracks[track], poses.xy[person], time)
+                ids[person] = self._tracks[track].id
+        for person in np.flatnonzero((ids < 0) & sure):
+            ids[person] = self._next
+            self._tracks.append(_Track(self._next, poses.xy[person].copy(), np.zeros(2), time))
+            self._next += 1
+        return replace(poses, id=ids)
+
+    def _likeness(self, poses: Poses, time: float) -> np.ndarray:
+        """(N, T) of people with tracks, in [0, 1]."""
+        if not len(poses) or not self._tracks:
+            return np.zeros((len(poses), len(self._tracks)))
+        expected = np.stack([track.at(time) for track in self._tracks])
+        both = np.isfinite(poses.xy[:, None]) & np.isfinite(expected[None])  # (N, T, K, 2)
+        mine, theirs = _boxes(poses.xy[:, None], both), _boxes(expected[None], both)
+        common = np.maximum(np.minimum(mine[1], theirs[1]) - np.maximum(mine[0], theirs[0]), 0).prod(2)
+        area, area_theirs = ((high - low).prod(2) for low, high in (mine, theirs))
+        overlap = common / np.maximum(area + area_theirs - common, 1e-6)
+        # A hidden person may have gone another way: the longer, the larger the distance that is allowed.
+        hidden = 1 + 4 * np.array([time - track.seen for track in self._tracks])
+        low, high = _boxes(expected, np.isfinite(expected))
+        # As the area of a standing person; of one half seen the box may be a strip.
+        scale = np.maximum((high - low).max(1) ** 2 / 2, 1.0) * hidden**2
+        sigma = np.array(poses.skeleton.sigmas or [SIGMA] * len(poses.skeleton))
+        distance = np.where(both, poses.xy[:, None] - expected[None], 0)
+        each = np.exp(-(distance**2).sum(3) / (2 * scale[:, None] * (2 * sigma) ** 2))
+        oks = (each * both[..., 0]).sum(2) / np.maximum(both[..., 0].sum(2), 1)
+        return (oks + overlap) / 2
+
+    @staticmethod
+    def _follow(track: _Track, xy: np.ndarray, time: float) -> None:
+        both = np.isfinite(xy).all(1) & np.isfinite(track.xy).all(1)
+        gap = max(time - track.seen, 1e-3)
+        if both.any():
+            moved = np.median(xy[both] - track.xy[both], 0) / gap
+            # The first frames settle it; a few joints at a person's edge say little.
+            track.velocity += (moved - track.velocity) * (both.mean() / min(track.frames, 8))
+        # A joint that is hidden goes along with the others.
+        track.xy = np.where(np.isfinite(xy), xy, track.at(time))
+        track.seen, track.frames = time, track.frames + 1
+
+
+def _boxes(xy: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(..., K, 2) joints, some not there -> (..., 2) their least and largest x and y; 0 where there is none."""
+    low, high = np.where(there, xy, np.inf).min(-2), np.where(there, xy, -np.inf).max(-2)
+    return np.where(np.isfinite(low), low, 0), np.where(np.isfinite(high), high, 0)
+
+
+class Following:
+    """Ids, and smoothing if wanted, over all frames of a call; every video begins anew, images are left alone.
+
+    Args:
+        smooth: whether joints are smoothed too.
+        guessed: of :class:`Tracker`.
+    """
+
+    def __init__(self, smooth: bool = False, guessed: float = 0.0) -> None:
+        self._smooth, self._guessed = smooth, guessed
+        self._source = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        self._tracker, self._time = Tracker(guessed=self._guessed), -1.0
+        self._smoother = Smoother() if self._smooth else None
+
+    def __call__(self, frame: Frame, poses: Poses) -> Poses:
+        """Follow on by one frame.
+
+        Args:
+            frame: its source, number and time count.
+            poses: its people.
+
+        Returns:
+            the same with ids, and smoothed if wanted.
+        """
+        if frame.index is None:
+            return poses
+        if frame.index == 0 or frame.source != self._source:
+            self._begin()
+            self._source = frame.source
+        time = frame.time if frame.time is not None else -1.0
+        # Some streams' clocks stand still.
+        self._time = time if time > self._time else self._time + 1 / (frame.rate or 30.0)
+        poses = self._tracker(poses, self._time)
+        return self._smoother(poses, self._time) if self._smoother else poses

@@ -1,0 +1,1 @@
+"""Results to images, videos and files."""
