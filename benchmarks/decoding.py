@@ -24,7 +24,9 @@ import parsing  # noqa: E402
 from crowds import maps_of, people_of  # noqa: E402
 
 import lithepose  # noqa: E402
-from lithepose.heads.decode import peaks, score_limbs  # noqa: E402
+from lithepose.heads.grouping import score_limbs  # noqa: E402
+from lithepose.heads.heatmaps import peaks  # noqa: E402
+from lithepose.heads.pafs import PafHead  # noqa: E402
 from lithepose.inference.benchmark import median, take_turns  # noqa: E402
 
 HEIGHT, WIDTH = 46, 54
@@ -32,17 +34,19 @@ ROUNDS = 300
 
 
 def main() -> None:
-    model = lithepose.Predictor(size=8 * WIDTH, threads=1)
+    model = lithepose.Predictor("lithe_paf", size=8 * WIDTH, threads=1)
+    head = model.head
+    assert isinstance(head, PafHead)
     by_limb = model.with_config(by_limb=True)
-    _, back = model.fit(np.zeros((8 * HEIGHT, 8 * WIDTH, 3), np.uint8))
+    _, back = model.letterbox(np.zeros((8 * HEIGHT, 8 * WIDTH, 3), np.uint8))
     rows = []
     for people in (1, 2, 5, 10, 20):
         maps = maps_of(people_of(people, 0), (HEIGHT, WIDTH))
-        joint, cells, _ = peaks(maps, model.head, model.config.peak)
+        joint, cells, _ = peaks(maps, head, model.config.peak)
         parts: dict[str, Callable[[], object]] = {
             "all": lambda m=maps: model.decode(m, back),
-            "peaks": lambda m=maps: peaks(m, model.head, model.config.peak),
-            "limbs": lambda m=maps, j=joint, c=cells: score_limbs(m, model.head, j, c, model.config),
+            "peaks": lambda m=maps: peaks(m, head, model.config.peak),
+            "limbs": lambda m=maps, j=joint, c=cells: score_limbs(m, head, j, c, model.config),
             "all by limb": lambda m=maps: by_limb.decode(m, back),
         }
         times = take_turns(parts, ROUNDS)

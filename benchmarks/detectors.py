@@ -21,12 +21,12 @@ from pathlib import Path
 import machine
 import torch
 import tyro
-from lithepose.export.onnx import open_weights
 
 from lithepose.analysis.complexity import measure_parts
 from lithepose.data.coco import KeypointSet
 from lithepose.data.formats import open_dataset
 from lithepose.evaluation.evaluate import evaluate
+from lithepose.export.onnx import open_weights
 from lithepose.inference.benchmark import median, ratio, take_turns
 from lithepose.inference.predictor import Predictor
 from lithepose.runtime.torch import TorchRuntime
@@ -89,8 +89,8 @@ def main(
 
 
 def _time(runtimes: dict[str, TorchRuntime], rows: dict[str, dict[str, object]], records: KeypointSet) -> None:
-    fit = Predictor(next(iter(runtimes.values()))).fit
-    images = [fit(records.files.image(record.file_name))[0][None] for record in records.records[:IMAGES_PER_STEP]]
+    letterbox = Predictor(next(iter(runtimes.values()))).letterbox
+    images = [letterbox(records.files.image(record.file_name))[0][None] for record in records.records[:IMAGES_PER_STEP]]
     parts: dict[str, Callable[[], object]] = {
         head: lambda r=r: [r(image) for image in images] for head, r in runtimes.items()
     }

@@ -9,7 +9,7 @@ They are trained alike, but for the rate of 7x7 float, 3e-4 instead of 1e-3: it 
 
 Binary forms are packed, float ones exported; floats are stored in fp16. Their times are of the network alone, on one
 and on two threads, in turn; their sizes those of all files that a form needs. Writes ``results/binary-forms.csv``,
-and for the documentation the losses over the steps and the limb fields of each form on an image (choi2018binarized,
+and for the documentation the losses over the steps and the limb pafs of each form on an image (choi2018binarized,
 figures 5 and 6).
 """
 
@@ -24,10 +24,10 @@ import cv2
 import machine
 import numpy as np
 import tyro
-from lithepose.export.onnx import export_weights
 
 from lithepose.binary.pack import pack
 from lithepose.evaluation.evaluate import evaluate
+from lithepose.export.onnx import export_weights
 from lithepose.heads.outputs import Maps
 from lithepose.image import read_image
 from lithepose.inference.benchmark import median, ratio, take_turns
@@ -85,7 +85,7 @@ def main(
         }
     names = {form: FORMS[form][0] for form in models}
     plot_losses({form: read_log(runs / name) for form, name in names.items()}, images / "binary-forms-losses.png")
-    draw_fields(models, images / "binary-forms-fields.jpg")
+    draw_fields(models, images / "binary-forms-pafs.jpg")
     image = np.random.default_rng(0).integers(0, 256, (1, *SIZE, 3), np.uint8)
     for threads in (1, 2):
         runtimes = {form: Predictor(path, threads=threads).runtime for form, path in models.items()}
@@ -108,10 +108,10 @@ def draw_fields(models: dict[str, Path], out: Path) -> None:
     images = []
     for path in models.values():
         predictor = Predictor(path, size=max(SIZE))
-        pixels, _ = predictor.fit(image)
+        pixels, _ = predictor.letterbox(image)
         (maps,) = predictor.runtime(pixels[None])
         assert isinstance(maps, Maps)
-        strength = np.hypot(maps.fields[::2], maps.fields[1::2]).max(0).clip(0, 1)
+        strength = np.hypot(maps.pafs[::2], maps.pafs[1::2]).max(0).clip(0, 1)
         shade = cv2.resize(strength, pixels.shape[1::-1], interpolation=cv2.INTER_CUBIC).clip(0, 1)[..., None]
         images.append(pixels * (0.5 - 0.5 * shade) + np.array([255, 140, 0]) * shade)
     cv2.imwrite(str(out), np.concatenate(images, 1)[..., ::-1].astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 85])

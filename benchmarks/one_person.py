@@ -28,7 +28,6 @@ from typing import Any, Literal
 import machine
 import numpy as np
 import tyro
-from lithepose.export.onnx import export_weights, open_weights
 from rich.progress import track
 
 from lithepose.analysis.complexity import measure
@@ -36,6 +35,7 @@ from lithepose.analysis.plot import lines
 from lithepose.data.coco import KeypointSet
 from lithepose.data.formats import open_dataset
 from lithepose.evaluation.evaluate import Evaluation, common_joints, evaluate, people_to_measure, where_to_look
+from lithepose.export.onnx import export_weights, open_weights
 from lithepose.inference.benchmark import median, take_turns
 from lithepose.inference.predictor import Predictor
 from lithepose.networks import build

@@ -18,11 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import tyro
-from lithepose.export.onnx import export_weights
 from machine import cpu
 
 from lithepose.data.formats import open_dataset
 from lithepose.evaluation.evaluate import evaluate
+from lithepose.export.onnx import export_weights
 from lithepose.inference.predictor import Predictor
 from lithepose.runtime.onnx import cores
 from lithepose.training.config import Recipe

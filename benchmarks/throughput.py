@@ -53,7 +53,7 @@ def main() -> None:
             some = [f.image for f in frames(expand([str(folder / "pan.mp4")])) if isinstance(f, Frame)][:50]
             for threads in (1, 2):
                 model = lithepose.Predictor(size=size, threads=threads)
-                inputs = [model.fit(image)[0][None] for image in some]
+                inputs = [model.letterbox(image)[0][None] for image in some]
                 alone(model, inputs, 50)
                 options = "--size", str(size), "--threads", str(threads)
                 ways = {"json": ("--json", "poses.jsonl"), "drawn": ("--out", "out")}

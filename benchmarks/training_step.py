@@ -18,7 +18,7 @@ from torch import nn
 
 from lithepose.analysis.complexity import measure_parts
 from lithepose.networks.lithe import Lithe, LitheConfig
-from lithepose.training.config import Recipe
+from lithepose.training.config import OptimizerConfig
 from lithepose.training.losses import map_loss
 from lithepose.training.optim import Average, make_optimizer
 
@@ -47,8 +47,7 @@ def main(batch: int = 64, height: int = 256, width: int = 192, steps: int = 10, 
     torch.set_flush_denormal(True)
     net = Lithe(LitheConfig(streams=streams)).to(memory_format=torch.channels_last).train()
     macs = measure_parts(Lithe(LitheConfig(streams=streams)), height, width)["whole"].macs
-    recipe = Recipe("lithe", (), optimizer="muon", rate=1e-3)
-    optimizer, average = make_optimizer(net, recipe), Average(net, 0.999)
+    optimizer, average = make_optimizer(net, OptimizerConfig("muon")), Average(net, 0.999)
     x = torch.randn(batch, 3, height, width).contiguous(memory_format=torch.channels_last)
     target = torch.rand(batch, 17, height // 4, width // 4)
     weight, none = torch.ones(batch, 17, 1, 1), target[:, :0]

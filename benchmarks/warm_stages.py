@@ -3,9 +3,9 @@
     python benchmarks/warm_stages.py
 
 choi2018binarized's future work, to the letter: the first stage is left out, and the frame before stands for it, moved
-as the image moved (exactly, as no tracker knows). The front still runs, since only it has seen the new frame. An image
-with noise pans by some pixels a frame; cold and warm take turns. Likeness as in ``warm_start.py``; ``noise`` is that of
-cold runs on two draws of it. Writes ``results/warm-stages-CPU.csv``.
+as the image moved (exactly, as no tracker knows). The backbone still runs, since only it has seen the new frame. An
+image with noise pans by some pixels a frame; cold and warm take turns. Likeness as in ``warm_start.py``; ``noise`` is
+that of cold runs on two draws of it. Writes ``results/warm-stages-CPU.csv``.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import machine
 import numpy as np
 import onnx
 import torch
-from lithepose.export.onnx import open_weights, tidy, trace
 from torch import Tensor, nn
 from warm_start import SAMPLES, likeness, noisy
 
 from lithepose.binary.runtime import PackedRuntime, one_thread
 from lithepose.binary.stages import refine
+from lithepose.export.onnx import open_weights, tidy, trace
 from lithepose.heads.outputs import TOP, Maps
+from lithepose.heads.pafs import PafHead
 from lithepose.image import read_image
 from lithepose.inference.models import WEIGHTS
 from lithepose.inference.predictor import Predictor
@@ -37,17 +38,17 @@ from lithepose.runtime.onnx import open_session
 FRAMES, STRIDE = 40, 8
 
 
-class Front(nn.Module):
-    """The packed network's front with a second output: the features without the first stage."""
+class FloatPart(nn.Module):
+    """The packed network's backbone with a second output: the features without the first stage."""
 
     def __init__(self, net: Any) -> None:
         super().__init__()
         self.net, self.scale = net, Scaled(net)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        features = self.net.cpm(self.net.front(self.scale(image.permute(0, 3, 1, 2)))[-1])
-        heatmaps, fields = self.net.stages[0](features)
-        both = torch.cat([fields, heatmaps, features], 1)
+        features = self.net.cpm(self.net.backbone(self.scale(image.permute(0, 3, 1, 2)))[-1])
+        heatmaps, pafs = self.net.stages[0](features)
+        both = torch.cat([pafs, heatmaps, features], 1)
         return both.permute(0, 2, 3, 1), features.permute(0, 2, 3, 1)
 
 
@@ -63,11 +64,13 @@ def moved(maps: np.ndarray, pixels: float) -> np.ndarray:
 def measure(model: Predictor, session: Any, speed: int, stages: int) -> dict[str, object]:
     runtime, rng = model.runtime, np.random.default_rng(0)
     assert isinstance(runtime, PackedRuntime)
-    fields, joints = 2 * len(model.head.limbs), len(model.head.skeleton)
+    head = model.head
+    assert isinstance(head, PafHead)
+    pafs, joints = head.channels[1], len(model.head.skeleton)
     sample = cv2.resize(read_image(SAMPLES / "astronaut.jpg"), (800, 800))
 
     def run(output: str, image: np.ndarray, before: np.ndarray | None, which: list) -> np.ndarray:
-        pixels, _ = model.fit(image)
+        pixels, _ = model.letterbox(image)
         (x,) = session.run([output], {"image": pixels[None]})
         x = np.asarray(x) if before is None else np.concatenate([before, x], 3)
         with one_thread:
@@ -75,7 +78,7 @@ def measure(model: Predictor, session: Any, speed: int, stages: int) -> dict[str
 
     def people(maps: np.ndarray, image: np.ndarray) -> Any:
         one = np.ascontiguousarray(maps.transpose(0, 3, 1, 2))[0]
-        return model.decode(Maps.from_arrays(one[fields : fields + joints], one[:fields], TOP), model.fit(image)[1])
+        return model.decode(Maps.from_arrays(one[pafs : pafs + joints], one[:pafs], TOP), model.letterbox(image)[1])
 
     seconds, alike, shaken, last = [0.0, 0.0], [], [], None
     for frame in range(FRAMES):
@@ -112,7 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = Path(folder) / "front.onnx"
-        trace(Front(net.eval()).eval(), ["stage", "features"], info.multiple, path)
+        trace(FloatPart(net.eval()).eval(), ["stage", "features"], info.multiple, path)
         graph = onnx.load(path)
         tidy(graph, False)
         onnx.save(graph, path)

@@ -59,11 +59,11 @@ def evaluate(
     from .data.formats import open_dataset
     from .evaluation.evaluate import evaluate as measure
     from .evaluation.evaluate import evaluate_boxes, save_curve
+    from .heads.boxes import BoxHead
     from .inference.detector import PersonDetector
     from .inference.estimator import Estimator
     from .inference.load import load
     from .inference.models import open_runtime
-    from .skeleton import BoxHead
 
     for path, option in ((json, "--json"), (curve, "--curve")):
         if path:

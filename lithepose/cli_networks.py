@@ -88,9 +88,9 @@ def pack(weights: Path, /, out: Path | None = None, half: bool = False, size: in
 
     Args:
         weights: .safetensors of a training run.
-        out: .safetensors to write; the real-valued front is written beside it, as ...-front.onnx. Default: beside the
+        out: .safetensors to write; the real-valued part is written beside it, as ...-float.onnx. Default: beside the
             weights, as ...-packed.safetensors.
-        half: round the front's weights to fp16.
+        half: round the real-valued part's weights to fp16.
         size: longer side of the input that the model shall use by default. Default: that which it was trained at.
     """
     try:
@@ -103,9 +103,10 @@ def pack(weights: Path, /, out: Path | None = None, half: bool = False, size: in
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         difference = pack_weights(weights, path, half, size)
-    sizes = [p.stat().st_size / 1e6 for p in (path, path.with_name(f"{path.stem}-front.onnx"))]
+    sizes = [p.stat().st_size / 1e6 for p in (path, path.with_name(f"{path.stem}-float.onnx"))]
     out_console.print(
-        f"{path}: {sizes[0]:.1f} MB, its front {sizes[1]:.1f} MB, typical difference from torch {difference:.1e}"
+        f"{path}: {sizes[0]:.1f} MB, its real-valued part {sizes[1]:.1f} MB,"
+        f" typical difference from torch {difference:.1e}"
     )
     return OK
 
@@ -194,9 +195,9 @@ def receptive_field(
         raise missing("receptive-field", "train", error) from error
     import numpy as np
 
-    from .geometry import fit
+    from .geometry import letterbox
+    from .heads.heatmaps import HeatmapHead
     from .image import read_image
-    from .skeleton import Head
     from .writers.images import write_image
 
     torch.manual_seed(seed)
@@ -204,16 +205,16 @@ def receptive_field(
         net, _ = open_weights(weights, model, None if options == "{}" else _options(options))
     else:
         net = build(model, **_options(options))
-    names = net.head.skeleton.joints if isinstance(net.head, Head) else ()
-    if net.kind != "maps":
-        raise ValueError(f"{model} gives coordinates, not heatmaps: choose another network")
+    if not isinstance(net.head, HeatmapHead):
+        raise ValueError(f"{model} has no heatmaps of whole images: choose another network")
+    names = net.head.skeleton.joints
     if joint and joint not in names:
         raise ValueError(f"--joint {joint}: {model} has {', '.join(names)}")
     if not 32 <= size <= 4096:
         raise ValueError(f"--size {size}: the longer side of the network's input must be 32 to 4096 pixels")
     check_output(out, "--out")
     sample = read_image(image)
-    pixels, transform = fit(sample, size, net.multiple)
+    pixels, transform = letterbox(sample, size, net.multiple)
 
     if not weights:
         calibrate(net, pixels)

@@ -121,7 +121,7 @@ GREY = 127  # padding: zero after the networks' x / 127.5 - 1
 
 
 @dataclass(frozen=True)
-class Fit:
+class Letterbox:
     """An image fitted into a network's input, and the way back.
 
     Attributes:
@@ -147,7 +147,7 @@ class Fit:
         return (xy + 0.5) / scale - 0.5
 
 
-def fit(image: np.ndarray, size: int, multiple: int) -> tuple[np.ndarray, Fit]:
+def letterbox(image: np.ndarray, size: int, multiple: int) -> tuple[np.ndarray, Letterbox]:
     """Resize so that the longer side is ``size`` and pad with grey, right and below, to multiples of ``multiple``.
 
     Args:
@@ -156,7 +156,7 @@ def fit(image: np.ndarray, size: int, multiple: int) -> tuple[np.ndarray, Fit]:
         multiple: what the network divides its input by.
 
     Returns:
-        ((H', W', 3) uint8 input, the Fit that leads back).
+        ((H', W', 3) uint8 input, the Letterbox that leads back).
     """
     height, width = image.shape[:2]
     scale = size / max(height, width)
@@ -165,7 +165,7 @@ def fit(image: np.ndarray, size: int, multiple: int) -> tuple[np.ndarray, Fit]:
     resized = cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
     padded = np.full((-(-h // multiple) * multiple, -(-w // multiple) * multiple, 3), GREY, np.uint8)
     padded[:h, :w] = resized
-    return padded, Fit(width, height, w / width, h / height)
+    return padded, Letterbox(width, height, w / width, h / height)
 
 
 def square(box: Sequence[float]) -> list[float]:

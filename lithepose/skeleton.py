@@ -1,4 +1,4 @@
-"""Skeletons (joints, edges, flip pairs, OKS sigmas, colours) and heads (what a network's maps mean).
+"""Skeletons: joints, edges, flip pairs, OKS sigmas, colours.
 
 Everything that depends on which joints a data set or a network has is data in this file:
 targets, networks, the decoder, drawing and the metrics read it and hold no joint names of their own.
@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import colorsys
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import numpy as np
 
 FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
 
@@ -91,84 +89,6 @@ class Skeleton:
             ) from error
 
 
-@dataclass(frozen=True)
-class Head:
-    """What a network's output maps mean; shared by targets, network and decoder.
-
-    Attributes:
-        skeleton: one heatmap a joint, in this order.
-        output: skeleton of the results; its joints are found in ``skeleton`` by name.
-        limbs: directed pairs (a, b) of joint indices; limb i owns field channels 2i (x) and 2i + 1 (y).
-        stride: input pixels a map cell. The centre of cell g is pixel ``g * stride + stride / 2 - 0.5``.
-        sigma: standard deviation of a joint's Gaussian, in cells.
-        limb_width: half the width of a limb's field, in cells.
-        background: a last heatmap tells where no joint is (1 minus the largest of the others), as OpenPose's does.
-    """
-
-    skeleton: Skeleton
-    output: Skeleton
-    limbs: tuple[tuple[int, int], ...] = ()
-    stride: int = 8
-    sigma: float = 1.0
-    limb_width: float = 1.0
-    background: bool = False
-    output_order: tuple[int, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        order = tuple(self.skeleton.joints.index(joint) for joint in self.output.joints)
-        object.__setattr__(self, "output_order", order)
-
-    @property
-    def channels(self) -> tuple[int, int]:
-        """Number of (heatmap, field) channels."""
-        return len(self.skeleton) + self.background, 2 * len(self.limbs)
-
-    @cached_property
-    def limb_ends(self) -> np.ndarray:
-        """(2, L) joints that the limbs begin and end in."""
-        return np.array(self.limbs, int).reshape(-1, 2).T
-
-    @cached_property
-    def limb_flip_order(self) -> tuple[int, ...]:
-        """Limb i of the mirrored image is limb ``limb_flip_order[i]`` of the original, up to its direction.
-
-        Raises:
-            ValueError: a limb has no mirror image among the limbs; names it.
-        """
-        index = {frozenset(limb): i for i, limb in enumerate(self.limbs)}
-        for limb, mirrored in zip(self.limbs, self._mirrored_limbs, strict=True):
-            if frozenset(mirrored) not in index:
-                (a, b), (c, d) = ([self.skeleton.joints[i] for i in pair] for pair in (limb, mirrored))
-                name = self.skeleton.name
-                raise ValueError(f"no flip: {name} joins {a} and {b}, but not, in the mirror, {c} and {d}")
-        return tuple(index[frozenset(limb)] for limb in self._mirrored_limbs)
-
-    @cached_property
-    def limb_flip_sign(self) -> tuple[int, ...]:
-        """-1 where limb i of the mirrored image runs against limb ``limb_flip_order[i]`` of the original, else 1.
-
-        So does a limb from a left joint to its right one.
-        """
-        pairs = zip(self._mirrored_limbs, self.limb_flip_order, strict=True)
-        return tuple(1 if self.limbs[i] == limb else -1 for limb, i in pairs)
-
-    @property
-    def _mirrored_limbs(self) -> list[tuple[int, int]]:
-        swap = self.skeleton.flip_order
-        return [(swap[a], swap[b]) for a, b in self.limbs]
-
-
-@dataclass(frozen=True)
-class BoxHead:
-    """What a person detector predicts: a score and a box at every cell.
-
-    Attributes:
-        strides: input pixels per cell of its maps, in the order of the predictions.
-    """
-
-    strides: tuple[int, ...] = (8, 16, 32)
-
-
 def _pairs(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(a), int(b)) for a, b in (pair.split("-") for pair in text.split()))
 
@@ -227,47 +147,3 @@ SKELETONS = {s.name: s for s in (COCO_17, OPENPOSE_18, LIP_16, MPII_16, FLIC_11,
 
 COCO_18 = Skeleton("coco18", (*COCO_17.joints, "neck"), COCO_17.edges, COCO_17.flip_pairs)
 """COCO-17 and the neck (midpoint of the shoulders) as joint 17: the joint that limbs of many people meet in."""
-
-
-def _limbs(skeleton: Skeleton, text: str) -> tuple[tuple[int, int], ...]:
-    index = {joint: i for i, joint in enumerate(skeleton.joints)}
-    return tuple((index[a], index[b]) for a, b in (pair.split(">") for pair in text.split()))
-
-
-# The nineteen limbs of OpenPose's COCO model, trunk and limbs first; the last two only complete a person.
-_OPENPOSE_LIMBS = (
-    "neck>right_hip right_hip>right_knee right_knee>right_ankle neck>left_hip left_hip>left_knee left_knee>left_ankle"
-    " neck>right_shoulder right_shoulder>right_elbow right_elbow>right_wrist right_shoulder>right_ear"
-    " neck>left_shoulder left_shoulder>left_elbow left_elbow>left_wrist left_shoulder>left_ear"
-    " neck>nose nose>right_eye nose>left_eye right_eye>right_ear left_eye>left_ear"
-)
-
-COCO_HEAD = Head(COCO_18, COCO_17, _limbs(COCO_18, _OPENPOSE_LIMBS))
-"""Head of the many-person networks: 18 heatmaps and 19 limb fields at stride 8, results in COCO-17."""
-
-OPENPOSE_HEAD = Head(OPENPOSE_18, COCO_17, _limbs(OPENPOSE_18, _OPENPOSE_LIMBS), sigma=7 / 8, background=True)
-"""Head of choi2018binarized and huang2019mln: OpenPose's joints and a background, results in COCO-17."""
-
-LIP_HEAD = Head(LIP_16, LIP_16, sigma=7 / 8, background=True)
-"""Head of osokin2019context, one person: LIP's joints and a background."""
-
-FLIC_HEAD = Head(FLIC_11, FLIC_11, stride=4, sigma=1.5)
-"""Head of debnath2018split, upper body of one person. The paper gives no sigma; 1.5 cells are 6 input pixels."""
-
-COCO_BOXES_HEAD = Head(COCO_17, COCO_17)
-"""Head of hoang2020rcnn, with maps inside a person's box: only the joints matter."""
-
-PERSON_HEAD = BoxHead()
-"""Head of person_detector."""
-
-LITHE_HEAD = Head(COCO_17, COCO_17, stride=4, sigma=2.0)
-"""Head of lithe, one person in a crop: 17 heatmaps at stride 4."""
-
-HEADS = {
-    "coco": COCO_HEAD,
-    "openpose": OPENPOSE_HEAD,
-    "lip": LIP_HEAD,
-    "flic": FLIC_HEAD,
-    "coco_boxes": COCO_BOXES_HEAD,
-    "lithe": LITHE_HEAD,
-}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from lithepose.heads import encode as targets
-from lithepose.heads.outputs import Maps
+from lithepose.heads.base import DecodeConfig, Head
+from lithepose.heads.heatmaps import heatmaps
+from lithepose.heads.labels import reorder_joints
+from lithepose.heads.outputs import Found, Maps
+from lithepose.heads.pafs import COCO_HEAD, PafHead, part_affinity_fields
 from lithepose.poses import Poses
-from lithepose.skeleton import COCO_17, COCO_HEAD
+from lithepose.skeleton import COCO_17
 
 CELLS = 32  # maps of 256x256 pixels
 
@@ -25,8 +29,19 @@ FIGURE = np.array(
 
 def maps_of(joints: np.ndarray, shape: tuple[int, int] = (CELLS, CELLS)) -> Maps:
     """Targets of COCO-17 people (P, 17, 3), as a perfect network would answer."""
-    full = targets.head_joints(joints.astype(np.float32), COCO_17.joints, COCO_HEAD)
-    return Maps.from_arrays(targets.heatmaps(full, COCO_HEAD, *shape), targets.fields(full, COCO_HEAD, *shape))
+    return encoded(reorder_joints(joints.astype(np.float32), COCO_17.joints, COCO_HEAD.skeleton), COCO_HEAD, shape)
+
+
+def encoded(joints: np.ndarray, head: PafHead, shape: tuple[int, int]) -> Maps:
+    """Targets of people (P, K, 3), as maps."""
+    return Maps.from_arrays(heatmaps(joints, head, *shape), part_affinity_fields(joints, head, *shape))
+
+
+def decode(
+    output: Maps | Found, head: Head[Any], config: DecodeConfig | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """By default thresholds."""
+    return head.decode(output, config or DecodeConfig())
 
 
 def people_of(n: int, seed: int, height: int = 46, width: int = 54) -> np.ndarray:

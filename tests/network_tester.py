@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from lithepose.export.onnx import export_onnx
 from lithepose.networks import Network, build
 from lithepose.runtime.onnx import OnnxRuntime
-from lithepose.runtime.torch import Exported, describe
+from lithepose.runtime.torch import describe, exported
 
 
 class NetworkTester:
@@ -110,7 +110,7 @@ class NetworkTester:
         runtime = OnnxRuntime(tmp_path / "w.onnx", 1)
         assert runtime.info == info
         names = {output.name for output in runtime.session.get_outputs()}
-        assert names == set(Exported(net).names)
+        assert names == set(exported(net).names)
         images = np.random.default_rng(0).integers(0, 255, (3, *self.sizes[0][1:], 3), np.uint8)
         assert len(runtime(images)) == 3
 

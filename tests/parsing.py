@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 
-from lithepose.heads.decode import DecodeConfig
+from lithepose.heads.base import DecodeConfig
 from lithepose.heads.outputs import Maps
-from lithepose.skeleton import Head
+from lithepose.heads.pafs import PafHead
 
 Candidate = tuple[int, float, float, float]  # joint, x, y in cells, score
 
 
-def candidates(maps: Maps, head: Head, threshold: float) -> list[Candidate]:
+def candidates(maps: Maps, head: PafHead, threshold: float) -> list[Candidate]:
     """Cells that no neighbour exceeds (of equal ones the first), each axis by a parabola through logarithms."""
     k, h, w = maps.heatmaps.shape
     found = []
@@ -45,11 +45,11 @@ def top(values: list[float], at: int, sigma: float) -> float:
 
 
 def connections(
-    maps: Maps, head: Head, found: list[Candidate], config: DecodeConfig
+    maps: Maps, head: PafHead, found: list[Candidate], config: DecodeConfig
 ) -> list[tuple[int, int, int, float]]:
     """Limb, the candidates at its ends, score: the mean over samples of the field along the pair, less a penalty."""
-    _, h, w = maps.fields.shape
-    fields = maps.fields.tolist()
+    _, h, w = maps.pafs.shape
+    pafs = maps.pafs.tolist()
     pairs = []
     for limb, (joint_a, joint_b) in enumerate(head.limbs):
         for a in (i for i, c in enumerate(found) if c[0] == joint_a):
@@ -62,7 +62,7 @@ def connections(
                 for sample in range(config.samples):
                     share = sample / (config.samples - 1)
                     x, y = int(xa + (xb - xa) * share + 0.5), int(ya + (yb - ya) * share + 0.5)
-                    part = fields[2 * limb][y][x] * (xb - xa) + fields[2 * limb + 1][y][x] * (yb - ya)
+                    part = pafs[2 * limb][y][x] * (xb - xa) + pafs[2 * limb + 1][y][x] * (yb - ya)
                     along.append(part / length)
                 score = sum(along) / len(along) + min(0.5 * max(h, w) / length - 1, 0)
                 if sum(v > config.limb for v in along) >= config.agree * config.samples and score > 0:
@@ -99,7 +99,9 @@ def best_first(found: list[Candidate], pairs: list[tuple[int, int, int, float]])
     return people
 
 
-def limb_by_limb(found: list[Candidate], pairs: list[tuple[int, int, int, float]], head: Head) -> list[dict[int, int]]:
+def limb_by_limb(
+    found: list[Candidate], pairs: list[tuple[int, int, int, float]], head: PafHead
+) -> list[dict[int, int]]:
     """OpenPose: each kind of limb in turn; ears from the shoulders last, where they are missing."""
     ends = [b for _, b in head.limbs]
     spare = [limb for limb in range(len(ends)) if ends[limb] in ends[limb + 1 :]]
@@ -134,7 +136,7 @@ def limb_by_limb(found: list[Candidate], pairs: list[tuple[int, int, int, float]
     return people
 
 
-def parse(maps: Maps, head: Head, config: DecodeConfig) -> list[dict[int, Candidate]]:
+def parse(maps: Maps, head: PafHead, config: DecodeConfig) -> list[dict[int, Candidate]]:
     """People of at least ``config.joints`` joints, each joint -> candidate."""
     found = candidates(maps, head, config.peak)
     pairs = connections(maps, head, found, config)

@@ -10,7 +10,7 @@ from lithepose.networks.backbones import make_backbone, mobilenet, vgg
 from lithepose.networks.backbones.mobilenet import MobileNetV1
 from lithepose.networks.backbones.vgg import VGG19
 from lithepose.networks.blocks import Depthwise
-from lithepose.networks.weights import read_start
+from lithepose.networks.weights import read_pretrained
 
 
 def numbered(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
@@ -50,7 +50,7 @@ def zoo(monkeypatch):
     """Both packages' weights, as generated state dicts instead of a download."""
     states = {"timm:mobilenetv1_100": numbered(timm_mobilenet()), "torchvision:vgg19": numbered(torchvision_vgg19())}
     for module in (mobilenet, vgg):
-        monkeypatch.setattr(module, "read_start", lambda start: states[start])
+        monkeypatch.setattr(module, "read_pretrained", lambda start: states[start])
     return states
 
 
@@ -84,21 +84,21 @@ def test_another_epsilon_is_in_the_weights(zoo):
 
 
 def test_mobilenet_starts_from_a_trained_network_of_ours():
-    trained = read_start("embedded:lithe_paf")
+    trained = read_pretrained("embedded:lithe_paf")
     net = MobileNetV1(stride=8)
     net.load_imagenet("embedded:lithe_paf")
     for name, tensor in net.state_dict().items():
         if not name.endswith("num_batches_tracked"):
-            assert torch.equal(tensor, trained[f"front.{name}"]), name
+            assert torch.equal(tensor, trained[f"backbone.{name}"]), name
     with pytest.raises(FileNotFoundError, match="embedded:nobody"):
-        read_start("embedded:nobody")
+        read_pretrained("embedded:nobody")
 
 
 def test_vgg_takes_torchvision_weights_by_name(zoo):
     for name in ("openpose", "multilevel", "binary_paf"):
         net = build(name)
         load_imagenet(net, "torchvision:vgg19")
-        last = net.front.features[21]
+        last = net.backbone.features[21]
         assert torch.equal(last.weight, zoo["torchvision:vgg19"]["features.21.weight"])
         with pytest.raises(ValueError, match=r"features\.0\.weight"):
             load_imagenet(net, "timm:mobilenetv1_100")
@@ -109,7 +109,7 @@ def test_vgg_takes_torchvision_weights_by_name(zoo):
 def test_mobilenet_v3_takes_torchvision_weights_by_name(monkeypatch):
     models = pytest.importorskip("torchvision.models")
     state = models.mobilenet_v3_large().state_dict()
-    monkeypatch.setattr("lithepose.networks.keypoint_rcnn.read_start", lambda _: state)
+    monkeypatch.setattr("lithepose.networks.keypoint_rcnn.read_pretrained", lambda _: state)
     for levels in ("fpn", "c4"):
         net = build("keypoint_rcnn", layers=1, width=8, levels=levels)
         load_imagenet(net, "torchvision:mobilenet_v3_large")
@@ -119,9 +119,9 @@ def test_mobilenet_v3_takes_torchvision_weights_by_name(monkeypatch):
 
 
 def test_blocks_at_stride_32_stay_where_the_start_lacks_them(tmp_path):
-    trained = read_start("embedded:lithe_paf")
-    whole = {name: tensor for name, tensor in trained.items() if name.startswith("front.")}
-    whole["front.blocks.11.dw.weight"] = torch.zeros(512, 1, 3, 3)  # a part of the twelfth block
+    trained = read_pretrained("embedded:lithe_paf")
+    whole = {name: tensor for name, tensor in trained.items() if name.startswith("backbone.")}
+    whole["backbone.blocks.11.dw.weight"] = torch.zeros(512, 1, 3, 3)  # a part of the twelfth block
     save_file(whole, tmp_path / "start.safetensors")
     torch.manual_seed(0)
     net = MobileNetV1(13)
@@ -130,8 +130,8 @@ def test_blocks_at_stride_32_stay_where_the_start_lacks_them(tmp_path):
     for name, tensor in net.state_dict().items():
         if not name.endswith("num_batches_tracked"):
             late = name.startswith(("blocks.11.", "blocks.12."))
-            assert torch.equal(tensor, before[name] if late else trained[f"front.{name}"]), name
-    del whole["front.blocks.10.pw.weight"]
+            assert torch.equal(tensor, before[name] if late else trained[f"backbone.{name}"]), name
+    del whole["backbone.blocks.10.pw.weight"]
     save_file(whole, tmp_path / "start.safetensors")
     with pytest.raises(ValueError, match=r"blocks\.11\.pw\.weight"):
         net.load_imagenet(tmp_path / "start.safetensors")
@@ -157,9 +157,9 @@ def test_our_own_start_loads_and_others_are_named(tmp_path):
             assert torch.equal(tensor, state[".".join(parts)]), name
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match=r"bad\.safetensors"):
-        read_start(tmp_path / "bad.safetensors")
+        read_pretrained(tmp_path / "bad.safetensors")
     with pytest.raises(FileNotFoundError, match="torchvision:NAME"):
-        read_start(tmp_path / "gone.safetensors")
+        read_pretrained(tmp_path / "gone.safetensors")
 
 
 @pytest.mark.parametrize(("stride", "multiple"), [(16, 16), (8, 8), (4, 4)])

@@ -58,7 +58,7 @@ def test_tables_have_all_forms_and_shares():
 
 def test_amdahls_bound_keeps_the_float_layers():
     """Without bits a stage gives the maps of its shortcut and 1x1 layers alone."""
-    net = build("binary_paf", stages=2, front="mobilenet_v1").eval()
+    net = build("binary_paf", stages=2, backbone="mobilenet_v1").eval()
     stages = pack_stages(net)
     empty = [without_bits(stage) for stage in stages]
     x = np.random.default_rng(0).normal(size=(1, 185, 5, 6)).astype(np.float32)

@@ -7,13 +7,12 @@ from network_tester import NetworkTester
 
 from lithepose.analysis.complexity import measure
 from lithepose.networks import build
-from lithepose.networks.binary_conv import BinaryConv2d, sign
-from lithepose.networks.binary_paf import MultiScaleModule, binarized
+from lithepose.networks.binary_paf import BinaryConv2d, MultiScaleModule, binarized, sign
 
 
 class TestBinary(NetworkTester):
     name = "binary_paf"
-    options = {"stages": 2, "front": "mobilenet_v1"}
+    options = {"stages": 2, "backbone": "mobilenet_v1"}
     stages = 2
 
     def test_channels_last_changes_nothing(self):
@@ -28,13 +27,13 @@ class TestBinary(NetworkTester):
 
 class TestFloat(NetworkTester):
     name = "binary_paf"
-    options = {"stages": 2, "layers": "float", "front": "mobilenet_v1"}
+    options = {"stages": 2, "layers": "float", "backbone": "mobilenet_v1"}
     stages = 2
 
 
 class TestMereBinarized(TestBinary):
     name = "binary_paf"
-    options = {"stages": 2, "layers": "binary7", "front": "mobilenet_v1"}
+    options = {"stages": 2, "layers": "binary7", "backbone": "mobilenet_v1"}
     stages = 2
 
 
@@ -129,7 +128,7 @@ def test_input_scale_is_the_mean_of_what_the_window_sees():
 
 
 def test_options_reach_every_binary_layer():
-    net = build("binary_paf", stages=2, front="mobilenet_v1", centred=True, gradient="xnor", input_scale=True)
+    net = build("binary_paf", stages=2, backbone="mobilenet_v1", centred=True, gradient="xnor", input_scale=True)
     layers = [m for m in net.modules() if isinstance(m, BinaryConv2d)]
     assert len(layers) == 30
     assert {(m.centred, m.gradient, m.input_scale) for m in layers} == {(True, "xnor", True)}

@@ -20,8 +20,11 @@ from lithepose.binary.bits import run as run_calls  # noqa: E402
 from lithepose.binary.pack import pack_module  # noqa: E402
 from lithepose.binary.planes import Interval, Planes, Signs, Team, empty_map, pack_activations  # noqa: E402
 from lithepose.binary.torch_layers import BACKENDS, PackedConv2d, pack_layers  # noqa: E402
-from lithepose.networks.binary_conv import BinaryConv2d  # noqa: E402
-from lithepose.networks.binary_paf import MultiScaleModule, binarized  # noqa: E402
+from lithepose.networks.binary_paf import (  # noqa: E402
+    BinaryConv2d,
+    MultiScaleModule,
+    binarized,
+)
 
 SIDES = (1, 2, 3, 17, 46)
 CHANNELS = (1, 31, 32, 33, 64, 185)

@@ -11,12 +11,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from lithepose.data.image_cache import ImageCache  # noqa: E402
-from lithepose.skeleton import COCO_17, LITHE_HEAD  # noqa: E402
+from lithepose.heads.people import LITHE_HEAD  # noqa: E402
+from lithepose.skeleton import COCO_17  # noqa: E402
 from lithepose.training.augment import AugmentConfig  # noqa: E402
+from lithepose.training.config import Source  # noqa: E402
 from lithepose.training.crops import ABSENT, CropSamples, joint_weights  # noqa: E402
 from lithepose.training.detection import DetectionSamples  # noqa: E402
-from lithepose.training.prefetch import prefetched  # noqa: E402
-from lithepose.training.samples import Source  # noqa: E402
+from lithepose.training.samples import prefetched  # noqa: E402
 
 STILL = AugmentConfig().still()
 SHAPES = [((128, 96), 1.0)]

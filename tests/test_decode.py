@@ -6,15 +6,20 @@ import numpy as np
 import parsing
 import pytest
 from conftest import figure
-from crowds import CELLS, maps_of, people_of
+from crowds import CELLS, decode, encoded, maps_of, people_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lithepose.geometry import from_cells
-from lithepose.heads import encode as targets
-from lithepose.heads.decode import DecodeConfig, decode, group, peaks, score_limbs, short_limbs
+from lithepose.heads.base import DecodeConfig
+from lithepose.heads.grouping import group, score_limbs, short_limbs
+from lithepose.heads.heatmaps import FLIC_HEAD, peaks
+from lithepose.heads.heatmaps import heatmaps as gaussians
+from lithepose.heads.labels import reorder_joints
 from lithepose.heads.outputs import Found, Maps
-from lithepose.skeleton import COCO_17, COCO_BOXES_HEAD, COCO_HEAD, FLIC_HEAD, Head
+from lithepose.heads.pafs import COCO_HEAD, PafHead
+from lithepose.heads.people import COCO_INSTANCES
+from lithepose.skeleton import COCO_17
 
 EXTREMES = [COCO_17.joints.index(n) for n in ("left_ear", "left_wrist", "right_wrist", "left_ankle", "right_ankle")]
 
@@ -75,8 +80,8 @@ def test_mirrored_maps_decode_to_mirrored_people():
     joints = np.concatenate([xy, np.full((2, 17, 1), 2.0)], 2)
     plain = maps_of(joints)
     heatmaps = plain.heatmaps[list(COCO_HEAD.skeleton.flip_order), :, ::-1]
-    fields = plain.fields.reshape(-1, 2, CELLS, CELLS)[list(COCO_HEAD.limb_flip_order), :, :, ::-1] * [[[[-1]], [[1]]]]
-    mirrored = Maps.from_arrays(np.ascontiguousarray(heatmaps), fields.reshape(-1, CELLS, CELLS).astype(np.float32))
+    pafs = plain.pafs.reshape(-1, 2, CELLS, CELLS)[list(COCO_HEAD.limb_flip_order), :, :, ::-1] * [[[[-1]], [[1]]]]
+    mirrored = Maps.from_arrays(np.ascontiguousarray(heatmaps), pafs.reshape(-1, CELLS, CELLS).astype(np.float32))
     xy, _, score = decode(plain, COCO_HEAD)
     flipped, _, flipped_score = decode(mirrored, COCO_HEAD)
     assert np.allclose(np.sort(score), np.sort(flipped_score), atol=1e-5)
@@ -106,7 +111,7 @@ def test_people_are_those_of_the_papers_text(n, by_limb):
         clean = maps_of(people_of(n, seed), (46, 54))
         maps = Maps.from_arrays(
             (clean.heatmaps + rng.normal(0, noise, clean.heatmaps.shape)).astype(np.float32),
-            (clean.fields + rng.normal(0, 4 * noise, clean.fields.shape)).astype(np.float32),
+            (clean.pafs + rng.normal(0, 4 * noise, clean.pafs.shape)).astype(np.float32),
         )
         config = DecodeConfig(by_limb=by_limb)
         people = [person for person in parsing.parse(maps, COCO_HEAD, config) if len(person.keys() - {17}) >= 4]
@@ -126,9 +131,9 @@ def test_people_are_those_of_the_papers_text(n, by_limb):
 def test_by_limb_serves_any_skeleton(inwards):
     """Also where limbs point to the trunk, or go round in circles, as COCO's edges do."""
     edges = tuple(edge[::-1] if inwards else edge for edge in COCO_17.edges)
-    head = Head(COCO_17, COCO_17, edges)
+    head = PafHead(COCO_17, COCO_17, limbs=edges)
     joints = people_of(2, 0)
-    maps = Maps.from_arrays(targets.heatmaps(joints, head, 46, 54), targets.fields(joints, head, 46, 54))
+    maps = encoded(joints, head, (46, 54))
     _, score, _ = decode(maps, head, DecodeConfig(by_limb=True))
     assert (score > 0).sum(1).tolist() == [17, 17]
 
@@ -138,7 +143,7 @@ def test_openpose_parts_a_person_without_a_neck():
     maps = maps_of(joints, (46, 54))
     heatmaps = maps.heatmaps.copy()
     heatmaps[17] = 0  # of the neck; shoulders, hips and head hang on it
-    maps = Maps.from_arrays(heatmaps, maps.fields)
+    maps = Maps.from_arrays(heatmaps, maps.pafs)
     config = DecodeConfig(joints=2)
     best_first, by_limb = (decode(maps, COCO_HEAD, replace(config, by_limb=b))[1] for b in (False, True))
     assert sorted((best_first > 0).sum(1)) == [3, 3, 11]  # legs apart; arms hold on to the head by the ears
@@ -148,16 +153,16 @@ def test_openpose_parts_a_person_without_a_neck():
 def test_thresholds_drop_the_weak():
     joints = np.concatenate([np.random.default_rng(0).uniform(10, 240, (1, 17, 2)), np.full((1, 17, 1), 2.0)], 2)
     maps = maps_of(joints)
-    faint = Maps.from_arrays(maps.heatmaps * 0.2, maps.fields)
+    faint = Maps.from_arrays(maps.heatmaps * 0.2, maps.pafs)
     assert len(decode(faint, COCO_HEAD)[0]) == 1
     assert len(decode(faint, COCO_HEAD, DecodeConfig(peak=0.3))[0]) == 0
-    assert len(decode(Maps.from_arrays(maps.heatmaps, maps.fields * 0.01), COCO_HEAD)[0]) == 0
+    assert len(decode(Maps.from_arrays(maps.heatmaps, maps.pafs * 0.01), COCO_HEAD)[0]) == 0
 
 
 def test_peaks_inside_the_graph_are_those_found_here(model, astronaut):
-    pixels, _ = model.fit(astronaut)
+    pixels, _ = model.letterbox(astronaut)
     inside = model.runtime(pixels[None])[0]
-    here = Maps.from_arrays(inside.heatmaps, inside.fields)
+    here = Maps.from_arrays(inside.heatmaps, inside.pafs)
     assert np.array_equal(here.peak_score, inside.peak_score)
     real = here.peak_score > 0
     assert np.array_equal(here.peak_cell[real], inside.peak_cell[real])
@@ -170,16 +175,16 @@ def test_one_person_of_a_head_without_limbs_comes_back(seed, unseen):
     joints = np.random.default_rng(seed).uniform(0, 4 * cells - 1, (1, 11, 3)).astype(np.float32)
     joints[0, :, 2] = 2
     joints[0, list(unseen), 2] = 0
-    heatmaps = targets.heatmaps(joints, FLIC_HEAD, cells, cells)
+    heatmaps = gaussians(joints, FLIC_HEAD, cells, cells)
     # A second, fainter person behind: the higher peak counts.
-    other = targets.heatmaps(np.roll(joints, 1, 1) * (1, 1, 0) + (0, 0, 2), FLIC_HEAD, cells, cells)
+    other = gaussians(np.roll(joints, 1, 1) * (1, 1, 0) + (0, 0, 2), FLIC_HEAD, cells, cells)
     maps = Maps.from_arrays(np.maximum(heatmaps, 0.05 * other), np.empty((0, cells, cells), np.float32))
     xy, score, _ = decode(maps, FLIC_HEAD)
     seen = joints[0, :, 2] > 0
     assert len(xy) == 1
     assert ((score[0] > 0) == seen).all()
     assert np.abs(xy[0, seen] - joints[0, seen, :2]).max() < 1
-    empty = Maps.from_arrays(np.zeros_like(heatmaps), maps.fields)
+    empty = Maps.from_arrays(np.zeros_like(heatmaps), maps.pafs)
     assert len(decode(empty, FLIC_HEAD)[0]) == 0
 
 
@@ -189,19 +194,19 @@ def test_people_that_a_network_names_itself_are_sorted_and_sifted():
     score[0, 5:] = 0.01
     score[2, 2:] = 0.01
     found = Found(xy, score, np.array([0.3, 0.8, 0.9], np.float32))
-    places, scores, people = decode(found, COCO_BOXES_HEAD)
+    places, scores, people = decode(found, COCO_INSTANCES)
     assert people.tolist() == [np.float32(0.8), np.float32(0.3)]
     assert np.array_equal(places[0], xy[1])
     assert np.isnan(places[1, 5:]).all()
     assert (scores[1, 5:] == 0).all()
-    assert len(decode(found, COCO_BOXES_HEAD, DecodeConfig(person=0.5))[0]) == 1
+    assert len(decode(found, COCO_INSTANCES, DecodeConfig(person=0.5))[0]) == 1
 
 
 def test_a_limb_across_the_image_is_rejected(monkeypatch):
     """Two people whose wrist and elbow a field joins wrongly: the long forearm goes, both bodies stay."""
     near, far = figure(40, 40, 200), figure(420, 40, 200)
-    joints = targets.head_joints(np.stack([near, far]), COCO_17.joints, COCO_HEAD)
-    maps = Maps.from_arrays(targets.heatmaps(joints, COCO_HEAD, 64, 96), targets.fields(joints, COCO_HEAD, 64, 96))
+    joints = reorder_joints(np.stack([near, far]), COCO_17.joints, COCO_HEAD.skeleton)
+    maps = encoded(joints, COCO_HEAD, (64, 96))
     elbow, wrist = (COCO_HEAD.skeleton.joints.index(f"left_{part}") for part in ("elbow", "wrist"))
     joint, cells, _ = peaks(maps, COCO_HEAD, 0.2)
     limbs = score_limbs(maps, COCO_HEAD, joint, cells, DecodeConfig())
@@ -216,7 +221,7 @@ def test_a_limb_across_the_image_is_rejected(monkeypatch):
     kept = ~((limbs[0] == forearm) & ((limbs[1] == start) | (limbs[2] == end)))
     wrong = [np.append(values[kept], value) for values, value in zip(limbs, (forearm, start, end, 2.0), strict=True)]
     wrong = [values.astype(int) for values in wrong[:3]] + [wrong[3]]
-    monkeypatch.setattr("lithepose.heads.decode.score_limbs", lambda *_: tuple(wrong))
+    monkeypatch.setattr("lithepose.heads.pafs.score_limbs", lambda *_: tuple(wrong))
     xy, score, _ = decode(maps, COCO_HEAD)
     assert len(xy) == 2
     width = np.nanmax(xy[..., 0], 1) - np.nanmin(xy[..., 0], 1)

@@ -17,14 +17,16 @@ from lithepose.data.coco import KeypointSet
 from lithepose.data.formats import open_dataset
 from lithepose.evaluation.evaluate import evaluate, evaluate_boxes
 from lithepose.evaluation.metrics import oks
-from lithepose.heads.decode import DecodeConfig
+from lithepose.heads.base import DecodeConfig
+from lithepose.heads.boxes import BoxHead
 from lithepose.heads.outputs import Boxes, Found
+from lithepose.heads.people import LITHE_HEAD
 from lithepose.inference.detector import PersonDetector
 from lithepose.inference.predictor import Predictor
 from lithepose.inference.top_down import TopDown
 from lithepose.poses import Poses
 from lithepose.runtime.base import ModelInfo
-from lithepose.skeleton import COCO_17, LITHE_HEAD, LSP_14, BoxHead
+from lithepose.skeleton import COCO_17, LSP_14
 
 
 def perfect(record, shift: float = 0.0) -> list[dict]:

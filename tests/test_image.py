@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lithepose.geometry import GREY, fit, from_cells, to_cells
+from lithepose.geometry import GREY, from_cells, letterbox, to_cells
 from lithepose.image import UnreadableImage, as_rgb, decode_image, read_image, turn
 
 side = st.integers(1, 700)
@@ -19,7 +19,7 @@ side = st.integers(1, 700)
 @given(width=side, height=side, size=st.sampled_from([64, 200, 256, 384]), data=st.data())
 def test_fit_and_back_is_the_identity(width, height, size, data):
     image = np.zeros((height, width, 3), np.uint8)
-    pixels, back = fit(image, size, 64)
+    pixels, back = letterbox(image, size, 64)
     assert pixels.shape[0] % 64 == pixels.shape[1] % 64 == 0
     assert max(pixels.shape) < size + 64
     xy = np.array([data.draw(st.floats(-0.5, width - 0.5)), data.draw(st.floats(-0.5, height - 0.5))])
@@ -37,7 +37,7 @@ def test_fit_says_where_a_mark_went(width, height, x, y):
     centre = np.array([x * width, y * height])
     dx, dy = np.arange(width) - centre[0], np.arange(height) - centre[1]
     blob = np.exp(-(dx[None] ** 2 + dy[:, None] ** 2) / (2 * 12.0**2)) * 255
-    pixels, back = fit(np.repeat(blob[..., None], 3, 2).astype(np.uint8), 256, 64)
+    pixels, back = letterbox(np.repeat(blob[..., None], 3, 2).astype(np.uint8), 256, 64)
     w, h = round(width * back.scale_x), round(height * back.scale_y)
     weight = pixels[:h, :w, 0].astype(float) ** 2
     rows, columns = np.mgrid[:h, :w]

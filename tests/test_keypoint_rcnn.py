@@ -53,7 +53,7 @@ class TestSingleLevelDepthwise(TestExpanded):
 
 
 class TestMobileNetV1(TestExpanded):
-    options = TestExpanded.options | {"front": "mobilenet_v1"}
+    options = TestExpanded.options | {"backbone": "mobilenet_v1"}
 
 
 class TestVanilla(TestExpanded):
@@ -91,8 +91,8 @@ def test_frozen_statistics_and_unknown_options():
     for options in (
         {"conv": "dense"},
         {"levels": "c5"},
-        {"front": "resnet"},
-        {"front": "mobilenet_v1", "levels": "c4"},
+        {"backbone": "resnet"},
+        {"backbone": "mobilenet_v1", "levels": "c4"},
     ):
         with pytest.raises(ValueError, match=next(iter(options.values()))):
             build("keypoint_rcnn", **options)
@@ -103,16 +103,18 @@ def test_frozen_statistics_and_unknown_options():
 
 def test_the_start_of_the_other_networks_fits_mobilenet_v1(tmp_path):
     torch.manual_seed(0)
-    front = MobileNetV1(blocks=13)
-    save_file({f"front.{name}": tensor for name, tensor in front.state_dict().items()}, tmp_path / "start.safetensors")
-    net = build("keypoint_rcnn", layers=1, width=8, front="mobilenet_v1")
+    backbone = MobileNetV1(blocks=13)
+    save_file(
+        {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}, tmp_path / "start.safetensors"
+    )
+    net = build("keypoint_rcnn", layers=1, width=8, backbone="mobilenet_v1")
     net.load_imagenet(tmp_path / "start.safetensors")
     assert net.mean == MobileNetV1.mean
-    for name, tensor in front.state_dict().items():
-        assert torch.equal(tensor, net.front.state_dict()[name]), name
-    net.front.freeze(5)
+    for name, tensor in backbone.state_dict().items():
+        assert torch.equal(tensor, net.backbone.state_dict()[name]), name
+    net.backbone.freeze(5)
     net.train()
-    frozen = {name.split(".")[1] for name, p in net.front.named_parameters() if not p.requires_grad and p.ndim == 4}
+    frozen = {name.split(".")[1] for name, p in net.backbone.named_parameters() if not p.requires_grad and p.ndim == 4}
     assert frozen == {"conv", "0", "1", "2", "3", "4"}
 
 

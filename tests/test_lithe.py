@@ -10,10 +10,11 @@ torch = pytest.importorskip("torch")
 from network_tester import NetworkTester  # noqa: E402
 
 from lithepose.geometry import PersonCrop, crop_matrix  # noqa: E402
+from lithepose.heads.people import LITHE_HEAD, CropHead  # noqa: E402
 from lithepose.networks import build  # noqa: E402
 from lithepose.networks.backbones.residual import conv_bn  # noqa: E402
 from lithepose.networks.lithe import joint_groups, joints_from_heatmaps  # noqa: E402
-from lithepose.skeleton import COCO_17, LITHE_HEAD, Head, Skeleton  # noqa: E402
+from lithepose.skeleton import COCO_17, Skeleton  # noqa: E402
 from lithepose.training.crops import gaussian_targets  # noqa: E402
 
 SMALL = {"widths": (8, 16, 16, 16, 16), "depths": (1, 1, 1, 1), "width": 16}
@@ -54,9 +55,9 @@ def test_unknown_variants_are_named(options, message):
         build("lithe", **options)
 
 
-def test_heads_with_limbs_are_refused():
-    with pytest.raises(ValueError, match="heatmaps alone"):
-        build("lithe", Head(COCO_17, COCO_17, ((0, 1),), stride=4))
+def test_heads_of_another_stride_are_refused():
+    with pytest.raises(ValueError, match="stride=8"):
+        build("lithe", CropHead(COCO_17, COCO_17, stride=8))
 
 
 def test_streams_cover_every_joint_once():
@@ -70,7 +71,7 @@ def test_streams_cover_every_joint_once():
 def test_a_drawn_joint_comes_back_within_a_tenth_of_a_pixel_of_the_image(sigma):
     """Image -> crop -> target -> decoder -> image, for boxes of many sizes and joints up to the edge of the crop."""
     rng = np.random.default_rng(0)
-    head = Head(COCO_17, COCO_17, stride=4, sigma=sigma)
+    head = CropHead(COCO_17, COCO_17, stride=4, sigma=sigma)
     for box in ((10, 20, 100, 240), (300.5, 7.25, 50, 30), (-40, -10, 700, 900), (5, 5, 20, 20)):
         crop = PersonCrop(640, 480, crop_matrix(box, (256, 192)))
         inside = rng.uniform((0, 0), (191, 255), (17, 2))
@@ -93,7 +94,7 @@ def test_a_map_without_a_peak_scores_nothing():
 
 def test_mirrored_targets_are_the_targets_of_mirrored_joints():
     joints = torch.tensor([[[10.0, 20.0], [50.25, 33.5]]])
-    head = Head(Skeleton("two", ("a", "b")), Skeleton("two", ("a", "b")), stride=4, sigma=2.0)
+    head = CropHead(Skeleton("two", ("a", "b")), Skeleton("two", ("a", "b")), stride=4, sigma=2.0)
     maps = gaussian_targets(joints, torch.ones(1, 2), head, (32, 24))
     mirrored = joints * torch.tensor([-1.0, 1.0]) + torch.tensor([95.0, 0.0])
     assert torch.allclose(maps.flip(3), gaussian_targets(mirrored, torch.ones(1, 2), head, (32, 24)), atol=1e-6)

@@ -7,7 +7,7 @@ from network_tester import NetworkTester
 from lithepose.analysis.complexity import measure
 from lithepose.networks import build
 
-SMALL = {"transfer": 1, "refine": 1, "front": "mobilenet_v1"}
+SMALL = {"transfer": 1, "refine": 1, "backbone": "mobilenet_v1"}
 
 
 class TestMultilevel(NetworkTester):

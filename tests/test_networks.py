@@ -15,13 +15,14 @@ from safetensors.torch import save_file  # noqa: E402
 
 from lithepose.analysis.complexity import measure_parts  # noqa: E402
 from lithepose.export.onnx import export_weights, open_weights  # noqa: E402
+from lithepose.heads.pafs import COCO_HEAD  # noqa: E402
 from lithepose.inference.models import WEIGHTS, manifest, open_runtime  # noqa: E402
 from lithepose.inference.predictor import Predictor  # noqa: E402
 from lithepose.networks import NETWORKS, build, head_of  # noqa: E402
 from lithepose.networks.backbones.mobilenet import MobileNetV1  # noqa: E402
 from lithepose.runtime.onnx import ModelInfo, OnnxRuntime  # noqa: E402
 from lithepose.runtime.torch import describe  # noqa: E402
-from lithepose.skeleton import COCO_HEAD, Skeleton  # noqa: E402
+from lithepose.skeleton import Skeleton  # noqa: E402
 from lithepose.training.checkpoint import save_weights  # noqa: E402
 from lithepose.training.optim import Average  # noqa: E402
 
@@ -116,7 +117,7 @@ def test_export_agrees_with_torch_and_round_trips_its_description(tmp_path):
     torch.manual_seed(0)
     net = build("lithe_paf", **SMALL)
     enliven(net, torch.rand(4, 3, 256, 256) * 2 - 1)
-    for output in (net.stages[-1].heatmaps, net.stages[-1].fields):
+    for output in (net.stages[-1].heatmaps, net.stages[-1].pafs):
         output.weight.data *= 0.1  # as those of trained networks, within about 1
     weights = tmp_path / "w.safetensors"
     save_weights(weights, Average(net, 0.9))

@@ -24,17 +24,21 @@ from torch import nn  # noqa: E402
 
 from lithepose import Predictor  # noqa: E402
 from lithepose.binary.bits import BinaryLayer  # noqa: E402
-from lithepose.binary.pack import Front, float_interval, integer_interval, pack, pack_module, pack_stages  # noqa: E402
+from lithepose.binary.pack import FloatPart, float_interval, integer_interval, pack, pack_module, pack_stages  # noqa: E402
 from lithepose.binary.planes import Signs, Team, pack_activations  # noqa: E402
 from lithepose.binary.runtime import PackedRuntime  # noqa: E402
 from lithepose.binary.stages import Workers, refine  # noqa: E402
 from lithepose.cli import main  # noqa: E402
 from lithepose.networks import build  # noqa: E402
-from lithepose.networks.binary_conv import BinaryConv2d  # noqa: E402
-from lithepose.networks.binary_paf import BinaryPaf, MultiScaleModule, binarized  # noqa: E402
+from lithepose.networks.binary_paf import (  # noqa: E402
+    BinaryConv2d,
+    BinaryPaf,
+    MultiScaleModule,
+    binarized,
+)
 from lithepose.runtime.torch import TorchRuntime, describe  # noqa: E402
 
-OPTIONS = {"stages": 2, "front": "mobilenet_v1"}
+OPTIONS = {"stages": 2, "backbone": "mobilenet_v1"}
 
 
 def shake(net: nn.Module) -> nn.Module:
@@ -134,7 +138,7 @@ def margin(net: BinaryPaf, image: np.ndarray) -> float:
 
 
 def test_the_whole_network_is_torchs(packed):
-    """Rounding in the float front turns a sign now and then, so look at the image where none is near to turning."""
+    """Rounding in the float part turns a sign now and then, so look at the image where none is near to turning."""
     path, net, info, difference = packed
     assert difference < 1e-5
     images = [np.random.default_rng(i).integers(0, 256, (1, 64, 64, 3), np.uint8) for i in range(24)]
@@ -143,7 +147,7 @@ def test_the_whole_network_is_torchs(packed):
     assert 0.1 < np.abs(expected.heatmaps).max() < 2
     for threads in (1, 2):
         (got,) = PackedRuntime(path, threads)(image)
-        for name in ("heatmaps", "fields", "peak_score"):
+        for name in ("heatmaps", "pafs", "peak_score"):
             assert np.abs(getattr(got, name) - getattr(expected, name)).max() < 1e-5, name
         sure = expected.peak_score > 1e-3
         assert np.array_equal(got.peak_cell[sure], expected.peak_cell[sure])
@@ -165,10 +169,10 @@ def test_merely_binarized_layers_are_torchs():
     net.eval()
     image = torch.randint(0, 256, (1, 64, 96, 3), dtype=torch.uint8)
     with torch.no_grad():
-        features = Front(net)(image)
-        heatmaps, fields = net.stages[1](features)
+        features = FloatPart(net)(image)
+        heatmaps, pafs = net.stages[1](features)
     maps = refine(features.numpy(), pack_stages(net), Workers(1))
-    expected = torch.cat([fields, heatmaps], 1).numpy()
+    expected = torch.cat([pafs, heatmaps], 1).numpy()
     assert np.abs(maps - expected).max() < 1e-5 * np.abs(expected).max()
 
 
@@ -193,7 +197,7 @@ def test_predict_runs_it_without_torch(packed, tmp_path):
 def test_half_the_front(packed, tmp_path):
     folder = packed[0].parent
     assert main(["pack", str(folder / "weights.safetensors"), "--out", str(tmp_path / "h.safetensors"), "--half"]) == 0
-    sizes = [p.stat().st_size for p in (tmp_path / "h-front.onnx", folder / "small-front.onnx")]
+    sizes = [p.stat().st_size for p in (tmp_path / "h-float.onnx", folder / "small-float.onnx")]
     assert sizes[0] < 0.55 * sizes[1]
     assert Predictor(tmp_path / "h.safetensors").size == 128
 
@@ -210,7 +214,7 @@ def test_wrong_files_are_told(packed, tmp_path, capsys):
 
     weights = path.with_name("weights.safetensors")
     assert "no such file; copy.safetensors needs it" in says("predict", image, "--model", copy)
-    (tmp_path / "small-front.onnx").write_bytes(b"another")
+    (tmp_path / "small-float.onnx").write_bytes(b"another")
     assert "of another network" in says("predict", image, "--model", copy)
     assert "`lithepose pack` makes one" in says("predict", image, "--model", weights)
     copy.write_bytes(b"no safetensors")
@@ -257,7 +261,7 @@ def test_damaged_files_are_told_before_the_kernels_read_them(packed, tmp_path):
     with safe_open(path, "np") as file:
         said = file.metadata()
     tensors = load_file(path)
-    shutil.copy(path.with_name("small-front.onnx"), tmp_path)
+    shutil.copy(path.with_name("small-float.onnx"), tmp_path)
     bad = tmp_path / "bad.safetensors"
 
     def refused(tensors, said):
@@ -274,7 +278,13 @@ def test_damaged_files_are_told_before_the_kernels_read_them(packed, tmp_path):
     for missing in ("0.limbs.2.", "0.limbs.4.", "0.joints."):
         refused({k: v for k, v in tensors.items() if not k.startswith(missing)}, said)
     told = json.loads(said["lithepose-packed"])
-    for changed in ({"chains": []}, {"chains": [[5, 5], [5, 5]]}, {"front": 3}, {"front": "../x"}, {"info": {}}):
+    for changed in (
+        {"chains": []},
+        {"chains": [[5, 5], [5, 5]]},
+        {"float_part": 3},
+        {"float_part": "../x"},
+        {"info": {}},
+    ):
         refused(tensors, {"lithepose-packed": json.dumps(told | changed)})
     for key in told:
         refused(tensors, {"lithepose-packed": json.dumps({k: v for k, v in told.items() if k != key})})

@@ -10,13 +10,14 @@ import pytest
 from lithepose.data.formats import open_dataset
 from lithepose.evaluation.evaluate import evaluate
 from lithepose.evaluation.metrics import pck, torso_length
-from lithepose.geometry import GREY, MARGIN, cut, fit
-from lithepose.heads.encode import fields, heatmaps
+from lithepose.geometry import GREY, MARGIN, cut, letterbox
+from lithepose.heads.heatmaps import FLIC_HEAD, heatmaps
 from lithepose.heads.outputs import Found, Maps
-from lithepose.inference.augmentation import average, unmirror
+from lithepose.heads.pafs import COCO_HEAD, PafHead, part_affinity_fields
+from lithepose.heads.people import COCO_INSTANCES, FLIC_COORDINATES, CoordinateHead
 from lithepose.inference.predictor import Predictor
 from lithepose.runtime.onnx import ModelInfo
-from lithepose.skeleton import COCO_17, COCO_HEAD, FLIC_11, FLIC_HEAD, LSP_14, Head, Skeleton
+from lithepose.skeleton import COCO_17, FLIC_11, LSP_14, Skeleton
 
 
 def test_by_hand():
@@ -47,7 +48,7 @@ def test_torso_by_hand():
 class Fixed:
     """A network of one person that answers with the brightest pixel of each colour, or of red for all joints."""
 
-    info = ModelInfo("fixed", FLIC_HEAD, 16, 64)
+    info = ModelInfo("fixed", CoordinateHead(FLIC_11, FLIC_11), 16, 64)
 
     def __call__(self, images: np.ndarray) -> list[Found]:
         results = []
@@ -160,7 +161,7 @@ def test_metrics_that_do_not_fit_are_refused(marked, model):
 
 def test_many_person_networks_are_measured_by_the_nearest(marked):
     class Everybody:
-        info = ModelInfo("everybody", COCO_HEAD, 64, 64, single=True)
+        info = ModelInfo("everybody", COCO_INSTANCES, 64, 64)
 
         def __call__(self, images: np.ndarray) -> list[Found]:
             truth = [p for record in open_dataset(marked).records for p in record.people]
@@ -178,41 +179,41 @@ def test_many_person_networks_are_measured_by_the_nearest(marked):
 
 def test_mirrored_maps_are_the_maps_of_the_mirror_image():
     rng = np.random.default_rng(0)
-    heatmaps, fields = rng.random((18, 6, 8)).astype("f4"), rng.normal(size=(38, 6, 8)).astype("f4")
-    maps = Maps.from_arrays(heatmaps, fields, 48)
-    once = unmirror(maps, COCO_HEAD, 64)
-    twice = unmirror(once, COCO_HEAD, 64)
+    heatmaps, pafs = rng.random((18, 6, 8)).astype("f4"), rng.normal(size=(38, 6, 8)).astype("f4")
+    maps = Maps.from_arrays(heatmaps, pafs, 48)
+    once = COCO_HEAD.unmirror(maps, 64)
+    twice = COCO_HEAD.unmirror(once, 64)
     assert np.array_equal(twice.heatmaps, heatmaps)
-    assert np.array_equal(twice.fields, fields)
+    assert np.array_equal(twice.pafs, pafs)
     left, right = (COCO_HEAD.skeleton.joints.index(f"{side}_wrist") for side in ("left", "right"))
     assert np.array_equal(once.heatmaps[left], heatmaps[right][:, ::-1])
     i = COCO_HEAD.limbs.index((COCO_HEAD.skeleton.joints.index("left_elbow"), left))
     j = COCO_HEAD.limbs.index((COCO_HEAD.skeleton.joints.index("right_elbow"), right))
-    assert np.array_equal(once.fields[2 * i], -fields[2 * j][:, ::-1])
-    assert np.array_equal(once.fields[2 * i + 1], fields[2 * j + 1][:, ::-1])
+    assert np.array_equal(once.pafs[2 * i], -pafs[2 * j][:, ::-1])
+    assert np.array_equal(once.pafs[2 * i + 1], pafs[2 * j + 1][:, ::-1])
 
 
 @pytest.mark.parametrize("skeleton", [COCO_17, LSP_14], ids=lambda s: s.name)
 def test_maps_of_mirrored_people_are_the_mirrored_maps(skeleton):
     """Also where an edge joins left to right, as hips, and where one side's edges run upwards and the other's down."""
-    head = Head(skeleton, skeleton, skeleton.edges)
+    head = PafHead(skeleton, skeleton, limbs=skeleton.edges)
     assert -1 in head.limb_flip_sign
     rng = np.random.default_rng(0)
     joints = np.concatenate([rng.uniform(0, 64, (2, len(skeleton), 2)), np.full((2, len(skeleton), 1), 2)], 2)
     mirrored = joints[:, list(skeleton.flip_order)] * [-1, 1, 1] + [63, 0, 0]
 
     def maps(joints: np.ndarray) -> Maps:
-        return Maps.from_arrays(heatmaps(joints, head, 8, 8), fields(joints, head, 8, 8), 64)
+        return Maps.from_arrays(heatmaps(joints, head, 8, 8), part_affinity_fields(joints, head, 8, 8), 64)
 
-    back = unmirror(maps(mirrored), head, 64)
+    back = head.unmirror(maps(mirrored), 64)
     assert isinstance(back, Maps)
     assert np.allclose(back.heatmaps, maps(joints).heatmaps, atol=1e-5)
-    assert np.allclose(back.fields, maps(joints).fields, atol=1e-5)
+    assert np.allclose(back.pafs, maps(joints).pafs, atol=1e-5)
 
 
 def test_a_limb_without_its_mirror_image_is_named():
     skeleton = Skeleton("hat", ("top", "left_rim", "right_rim"), ((0, 1), (1, 2)), ((1, 2),))
-    head = Head(skeleton, skeleton, skeleton.edges)
+    head = PafHead(skeleton, skeleton, limbs=skeleton.edges)
     with pytest.raises(ValueError, match="hat joins top and left_rim, but not, in the mirror, top and right_rim"):
         head.limb_flip_order  # noqa: B018
 
@@ -220,12 +221,12 @@ def test_a_limb_without_its_mirror_image_is_named():
 def test_mirrored_coordinates():
     xy = np.random.default_rng(0).uniform(0, 63, (1, 11, 2)).astype("f4")
     score = np.linspace(0.1, 1, 11, dtype="f4")[None]
-    once = unmirror(Found(xy, score, score[:, 0]), FLIC_HEAD, 64)
+    once = FLIC_COORDINATES.unmirror(Found(xy, score, score[:, 0]), 64)
     left, right = FLIC_11.joints.index("left_wrist"), FLIC_11.joints.index("right_wrist")
     assert once.xy[0, left] == pytest.approx([63 - xy[0, right, 0], xy[0, right, 1]])
     assert once.score[0, left] == score[0, right]
-    fitted = fit(np.zeros((64, 64, 3), np.uint8), 64, 16)[1]
-    both = average([(Found(xy, score, score[:, 0]), fitted), (once, fitted)], FLIC_HEAD)
+    fitted = letterbox(np.zeros((64, 64, 3), np.uint8), 64, 16)[1]
+    both = FLIC_COORDINATES.average([(Found(xy, score, score[:, 0]), fitted), (once, fitted)])
     # The surer view of a joint counts more.
     one, other = score[..., None], once.score[..., None]
     assert both.xy == pytest.approx((xy * one + once.xy * other) / (one + other), abs=1e-3)
@@ -238,14 +239,14 @@ def test_scales_are_averaged_where_they_lie():
     at = np.array([70.3, 41.8])
     results = []
     for size in (128, 96, 192):
-        pixels, back = fit(sample, size, 16)
+        pixels, back = letterbox(sample, size, 16)
         h, w = pixels.shape[0] // 4, pixels.shape[1] // 4
         cells = (back.to_input(at) - 1.5) / 4
         rows, columns = np.mgrid[:h, :w]
         blob = np.exp(-((columns - cells[0]) ** 2 + (rows - cells[1]) ** 2) / (2 * (1.5 * size / 128) ** 2))
         heatmaps = np.repeat(blob[None].astype("f4"), 11, 0)
         results.append((Maps.from_arrays(heatmaps, np.empty((0, h, w), "f4")), back))
-    merged = average(results, FLIC_HEAD)
+    merged = FLIC_HEAD.average(results)
     assert merged.heatmaps.shape == results[0][0].heatmaps.shape
     weight = np.maximum(merged.heatmaps[0] - 0.3, 0)
     rows, columns = np.mgrid[: weight.shape[0], : weight.shape[1]]

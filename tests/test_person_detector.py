@@ -9,12 +9,18 @@ torch = pytest.importorskip("torch")
 
 from network_tester import NetworkTester  # noqa: E402
 
-from lithepose.heads.boxes import box_iou, decode_boxes, pose_likeness  # noqa: E402
+from lithepose.heads.boxes import (  # noqa: E402
+    BoxHead,
+    box_iou,
+    decode_boxes,
+    pose_likeness,
+)
 from lithepose.heads.outputs import Boxes  # noqa: E402
+from lithepose.heads.pafs import COCO_HEAD  # noqa: E402
 from lithepose.inference.detector import PersonDetector  # noqa: E402
 from lithepose.networks import build  # noqa: E402
 from lithepose.runtime.base import ModelInfo  # noqa: E402
-from lithepose.skeleton import COCO_17, COCO_HEAD, BoxHead  # noqa: E402
+from lithepose.skeleton import COCO_17  # noqa: E402
 from lithepose.training.detection import assign, detection_loss, iou_pairs  # noqa: E402
 
 SMALL = {"widths": (8, 16, 16, 16, 16), "depths": (1, 1, 1, 1), "width": 16, "convs": 1}

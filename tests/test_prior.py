@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from crowds import decode
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lithepose.evaluation.evaluate import evaluate
-from lithepose.heads.decode import DecodeConfig, decode
+from lithepose.heads.base import DecodeConfig
 from lithepose.heads.outputs import Found
+from lithepose.heads.people import COCO_INSTANCES
 from lithepose.heads.pose_prior import EVIDENCE, PosePrior, complete
 from lithepose.inference.predictor import Predictor
-from lithepose.skeleton import COCO_17, COCO_BOXES_HEAD, COCO_HEAD, LSP_14
+from lithepose.skeleton import COCO_17, LSP_14
 
 PRIOR = PosePrior.of(COCO_17)
 JOINTS = {name: i for i, name in enumerate(COCO_17.joints)}
@@ -61,7 +63,7 @@ def test_a_heatmap_moves_a_guess_that_lies_near_it():
     score = np.where(np.isnan(pose[:, 0]), 0, 0.9).astype(np.float32)
 
     def filled() -> tuple[np.ndarray, float]:
-        xy, scores = complete(pose[None], score[None], heatmaps, COCO_HEAD, LEAST)
+        xy, scores = complete(pose[None], score[None], heatmaps[:17], COCO_17, 8, LEAST)
         assert not np.isnan(xy).any()
         others = np.arange(17) != WRIST
         assert np.array_equal(xy[0, others], pose[others].astype(np.float32))
@@ -88,12 +90,12 @@ def test_a_heatmap_moves_a_guess_that_lies_near_it():
 
 def test_nobody_and_people_of_one_place_stay_as_they_are():
     heatmaps = np.zeros((18, 8, 8), np.float32)
-    xy, score = complete(np.zeros((0, 17, 2)), np.zeros((0, 17)), heatmaps, COCO_HEAD, LEAST)
+    xy, score = complete(np.zeros((0, 17, 2)), np.zeros((0, 17)), heatmaps[:17], COCO_17, 8, LEAST)
     assert xy.shape == (0, 17, 2)
     assert score.shape == (0, 17)
     point = np.full((1, 17, 2), np.nan)
     point[0, :2] = 20
-    xy, score = complete(point, np.where(np.isnan(point[..., 0]), 0, 0.9), heatmaps, COCO_HEAD, LEAST)
+    xy, score = complete(point, np.where(np.isnan(point[..., 0]), 0, 0.9), heatmaps[:17], COCO_17, 8, LEAST)
     assert np.array_equal(xy, point.astype(np.float32), equal_nan=True)
     assert (score[0, 2:] == 0).all()
 
@@ -104,7 +106,7 @@ def test_found_people_keep_what_their_network_said_of_doubtful_joints():
     score[0, :5] = 0.05, 0.04, 0, 0.001, 0.02
     score[1, 3:] = 0.05  # too few sure joints for a person
     found = Found(xy, score, np.array([0.8, 0.7], np.float32))
-    places, scores, people = decode(found, COCO_BOXES_HEAD, DecodeConfig(peak=0.2, complete=True))
+    places, scores, people = decode(found, COCO_INSTANCES, DecodeConfig(peak=0.2, complete=True))
     assert people.tolist() == [np.float32(0.8)]
     assert np.array_equal(places[0], xy[0])
     assert scores[0, :5] == pytest.approx([0.05, 0.04, 0.01, 0.01, 0.02])

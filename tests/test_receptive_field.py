@@ -6,15 +6,15 @@ import torch
 from torch import nn
 
 from lithepose.analysis.receptive_field import calibrate, covered, draw_field, find_joint, receptive_field
+from lithepose.heads.heatmaps import LIP_HEAD
 from lithepose.networks import build
-from lithepose.skeleton import LIP_HEAD
 
 
 class Known(nn.Module):
     """A network that looks at a square of 5x5 cells of 8 pixels around the cell (4, 4), and nowhere else."""
 
     mean = std = (127.5, 127.5, 127.5)
-    multiple, head, kind = 8, LIP_HEAD, "maps"
+    multiple, head = 8, LIP_HEAD
 
     def __init__(self) -> None:
         super().__init__()

@@ -14,18 +14,22 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from lithepose.data.coco import KeypointSet  # noqa: E402
-from lithepose.geometry import GREY, fit  # noqa: E402
-from lithepose.heads.decode import decode  # noqa: E402
+from lithepose.geometry import GREY, letterbox  # noqa: E402
+from lithepose.heads.base import DecodeConfig  # noqa: E402
 from lithepose.heads.outputs import Maps  # noqa: E402
+from lithepose.heads.pafs import COCO_HEAD  # noqa: E402
+from lithepose.heads.people import InstanceHead  # noqa: E402
 from lithepose.image import read_image  # noqa: E402
 from lithepose.networks import head_of  # noqa: E402
-from lithepose.skeleton import COCO_17, COCO_HEAD, Skeleton  # noqa: E402
+from lithepose.skeleton import COCO_17, COCO_18, Skeleton  # noqa: E402
 from lithepose.training import augment  # noqa: E402
 from lithepose.training.augment import AugmentConfig  # noqa: E402
+from lithepose.training.config import Source  # noqa: E402
 from lithepose.training.losses import map_loss  # noqa: E402
-from lithepose.training.samples import PoseSamples, Source, make_maps, read_people  # noqa: E402
+from lithepose.training.samples import PoseSamples, read_people  # noqa: E402
 
 NAMES = COCO_17.joints
+INSTANCES = InstanceHead(COCO_18, COCO_17)
 
 
 def annotation(joints: np.ndarray, **more: object) -> dict[str, object]:
@@ -82,7 +86,7 @@ def test_samples_depend_on_their_number_alone(stick_images):
     assert all(torch.equal(first[k], again[k]) for k in first if k != "number")
     assert not torch.equal(first["image"], one[4]["image"])
     shapes = [tuple(t.shape) for t in first.values() if isinstance(t, torch.Tensor)]
-    assert shapes == [(3, 128, 128), (18, 16, 16), (38, 16, 16), (18, 16, 16), (19, 16, 16)]
+    assert shapes == [(3, 128, 128), (18, 16, 16), (18, 16, 16), (38, 16, 16), (19, 16, 16)]
 
 
 def test_samples_decode_to_people_in_the_image(stick_images):
@@ -91,8 +95,8 @@ def test_samples_decode_to_people_in_the_image(stick_images):
     hits, people = [], 0
     for i in range(12):
         item = data[i]
-        image, maps = item["image"], Maps.from_arrays(item["heatmaps"].numpy(), item["fields"].numpy())
-        xy, score, _ = decode(maps, COCO_HEAD)
+        image, maps = item["image"], Maps.from_arrays(item["heatmaps"].numpy(), item["pafs"].numpy())
+        xy, score, _ = COCO_HEAD.decode(maps, DecodeConfig())
         people += len(xy)
         for x, y in xy[:, 5:][score[:, 5:] > 0]:
             window = image[:, max(int(y) - 2, 0) : int(y) + 4, max(int(x) - 2, 0) : int(x) + 4]
@@ -108,8 +112,8 @@ def test_masks_cover_what_is_not_annotated():
     people = read_people((known, crowd, unlabelled), NAMES, COCO_HEAD)
     assert len(people.joints) == 1
     assert len(people.ignore) == 2
-    _, _, heat_mask, field_mask = make_maps(people, COCO_HEAD, 256)
-    for mask in (heat_mask, field_mask):
+    _, heat_mask, _, paf_mask = COCO_HEAD.encode(people, 256).values()
+    for mask in (heat_mask, paf_mask):
         assert mask[:, :14, :14].all()
         assert not mask[:, 3:10, 24:27].any()
         assert not mask[:, 21:27, 21:27].any()
@@ -121,10 +125,10 @@ def test_what_a_teacher_left_out_is_masked_inside_the_person():
     wrist, nose = 9, 0
     for more, masked in (({"source": "teacher"}, True), ({"source": "annotated"}, False)):
         people = read_people((annotation(joints, **more) | {"bbox": [40, 40, 150, 150]},), NAMES, COCO_HEAD)
-        heat, _, heat_mask, field_mask = make_maps(people, COCO_HEAD, 256)
+        heat, heat_mask, _, paf_mask = COCO_HEAD.encode(people, 256).values()
         limb = COCO_HEAD.limbs.index((7, 9))
         assert heat_mask[wrist, 10, 20] != masked
-        assert field_mask[limb, 10, 20] != masked
+        assert paf_mask[limb, 10, 20] != masked
         assert heat_mask[nose].all()
         assert heat_mask[wrist, 30, 30]
         assert heat[nose].max() > 0.5
@@ -134,19 +138,19 @@ def test_joints_that_a_data_set_lacks_are_masked():
     names = tuple(n for n in NAMES if "ear" not in n)
     joints = figure(40, 40, 150)[[NAMES.index(n) for n in names]]
     people = read_people((annotation(joints),), names, COCO_HEAD)
-    _, _, heat_mask, _ = make_maps(people, COCO_HEAD, 256)
+    heat_mask = COCO_HEAD.encode(people, 256)["heatmap_mask"]
     assert not heat_mask[NAMES.index("left_ear"), 8, 14]
     assert heat_mask[NAMES.index("nose")].all()
 
 
 def test_masked_cells_and_channels_do_not_count():
     rng = np.random.default_rng(0)
-    heat, fields = torch.from_numpy(rng.random((2, 3, 4, 4))), torch.from_numpy(rng.random((2, 4, 4, 4)))
-    stages = [(heat.clone().requires_grad_(), (fields + 1).requires_grad_())]
-    heat_mask, field_mask = torch.ones(2, 3, 4, 4, dtype=torch.bool), torch.zeros(2, 2, 4, 4, dtype=torch.bool)
-    assert map_loss(stages, heat, fields, heat_mask, field_mask)["total"] < 1e-12
-    field_mask[:, 1] = True
-    loss = map_loss(stages, heat, fields, heat_mask, field_mask)
+    heat, pafs = torch.from_numpy(rng.random((2, 3, 4, 4))), torch.from_numpy(rng.random((2, 4, 4, 4)))
+    stages = [(heat.clone().requires_grad_(), (pafs + 1).requires_grad_())]
+    heat_mask, paf_mask = torch.ones(2, 3, 4, 4, dtype=torch.bool), torch.zeros(2, 2, 4, 4, dtype=torch.bool)
+    assert map_loss(stages, heat, pafs, heat_mask, paf_mask)["total"] < 1e-12
+    paf_mask[:, 1] = True
+    loss = map_loss(stages, heat, pafs, heat_mask, paf_mask)
     loss["total"].backward()
     assert loss["total"].item() == pytest.approx(2)  # 2 of 4 channels are off by one in every cell
     gradient = stages[0][1].grad
@@ -162,11 +166,12 @@ def test_one_person_samples_show_one_person(stick_images):
     data = PoseSamples([Source("sticks")], stick_images.parent, head, 128, config, 3)
     for i in range(8):
         item = data[i]
-        assert item["fields"].shape == (0, 32, 32)
+        assert item.keys() == {"number", "image", "heatmaps", "heatmap_mask"}
         for heatmap in item["heatmaps"]:
             _, blobs = cv2.connectedComponents((heatmap.numpy() > 0.1).astype(np.uint8))
             assert blobs.max() == 1
-    coordinates = PoseSamples([Source("sticks")], stick_images.parent, head, 128, config, 3, "xy")
+    regression = head_of("joint_regression", COCO_17)
+    coordinates = PoseSamples([Source("sticks")], stick_images.parent, regression, 128, config, 3)
     item, maps = coordinates[5], data[5]
     y, x = divmod(int(maps["heatmaps"][0].argmax()), 32)
     assert (item["xy"][0] * 32 - 0.5).tolist() == pytest.approx([x, y], abs=0.51)
@@ -175,7 +180,7 @@ def test_one_person_samples_show_one_person(stick_images):
 
 def test_boxes_of_a_detector(stick_images):
     config = AugmentConfig(whole=1).still()
-    data = PoseSamples([Source("sticks")], stick_images.parent, COCO_HEAD, 192, config, 1, "boxes")
+    data = PoseSamples([Source("sticks")], stick_images.parent, INSTANCES, 192, config, 1)
     items = {data.image_names(i)[0]: data[i] for i in range(40)}
     assert {len(item["boxes"]) for item in items.values()} == {1, 2}
     # Image 2 has one person with and one without keypoints; image 0's second box is a crowd.
@@ -189,11 +194,11 @@ def test_boxes_of_a_detector(stick_images):
 
 
 def test_validation_looks_as_prediction_does(stick_images):
-    """Without chance a whole image lies where lithepose.geometry.fit lays it."""
+    """Without chance a whole image lies where lithepose.geometry.letterbox lays it."""
     config = AugmentConfig(whole=1.0).still()
     data = PoseSamples([Source("sticks")], stick_images.parent, COCO_HEAD, 192, config, 0)
     sample = read_image(stick_images / "images" / data.image_names(2)[0].split("/")[-1])
-    fitted, _ = fit(sample, 192, 64)
+    fitted, _ = letterbox(sample, 192, 64)
     sample = data[2]["image"].permute(1, 2, 0).numpy()
     assert np.abs(sample[: fitted.shape[0]].astype(float) - fitted)[2:150, 2:190].mean() < 12
     joints = torch.from_numpy(data._view(np.random.default_rng((0, 2)))[1].joints)
@@ -243,10 +248,9 @@ def test_a_mosaic_keeps_everybody_to_their_tile(stick_images):
     some = PoseSamples(
         [Source(stick_images.name)],
         stick_images.parent,
-        COCO_HEAD,
+        INSTANCES,
         128,
         AugmentConfig(person=(90.0, 200.0)),
-        kind="boxes",
     )
     for number in range(40):
         tile = (50, 70)
@@ -268,7 +272,7 @@ def test_a_neck_is_absent_only_where_there_are_shoulders():
 def test_a_detector_learns_peoples_own_boxes():
     joints = np.concatenate([np.random.default_rng(0).uniform(0, 90, (17, 2)), np.full((17, 1), 2)], 1)
     one = annotation(joints, centre_box=[0, 0, 500, 500])
-    boxes = [read_people((one,), NAMES, COCO_HEAD, kind).boxes[0].tolist() for kind in ("maps", "boxes")]
+    boxes = [read_people((one,), NAMES, head).boxes[0].tolist() for head in (COCO_HEAD, INSTANCES)]
     assert boxes == [[0, 0, 500, 500], pytest.approx(one["bbox"])]
 
 

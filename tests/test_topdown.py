@@ -8,12 +8,13 @@ import pytest
 
 from lithepose.cli import main
 from lithepose.geometry import MARGIN, square
-from lithepose.heads.decode import DecodeConfig
+from lithepose.heads.base import DecodeConfig
 from lithepose.heads.outputs import Found
+from lithepose.heads.people import COCO_INSTANCES, FLIC_COORDINATES, CoordinateHead
 from lithepose.inference.predictor import Predictor
 from lithepose.inference.top_down import FAR, TopDown
 from lithepose.runtime.base import ModelInfo
-from lithepose.skeleton import COCO_BOXES_HEAD, FLIC_11, FLIC_HEAD, LSP_14, Head, Skeleton
+from lithepose.skeleton import FLIC_11, LSP_14, Skeleton
 
 PEOPLE = [(40, 30, 60, 100), (150, 60, 40, 40), (-20, 200, 50, 60)]  # the last reaches beyond the image
 
@@ -21,7 +22,7 @@ PEOPLE = [(40, 30, 60, 100), (150, 60, 40, 40), (-20, 200, 50, 60)]  # the last 
 class Spot:
     """A network of one person whose joints all are at the red spot; nobody where there is none."""
 
-    info = ModelInfo("spot", FLIC_HEAD, 16, 512)
+    info = ModelInfo("spot", FLIC_COORDINATES, 16, 512)
 
     def __call__(self, images: np.ndarray) -> list[Found]:
         results = []
@@ -36,7 +37,7 @@ class Spot:
 class Finder:
     """A network of many people that sees those of ``PEOPLE``."""
 
-    info = ModelInfo("finder", COCO_BOXES_HEAD, 16, 320, single=True)
+    info = ModelInfo("finder", COCO_INSTANCES, 16, 320)
 
     def __call__(self, images: np.ndarray) -> list[Found]:
         rng = np.random.default_rng(0)
@@ -127,14 +128,14 @@ def test_a_network_of_upper_bodies_looks_at_these_alone():
     seen = []
 
     class Looking(Spot):
-        def __init__(self, head: Head) -> None:
+        def __init__(self, head: CoordinateHead) -> None:
             self.info = ModelInfo("looking", head, 16, 512)
 
         def __call__(self, images: np.ndarray) -> list[Found]:
             joints = len(self.info.joints_head.skeleton)
             return [Found(np.zeros((1, joints, 2), "f4"), np.zeros((1, joints), "f4"), np.zeros(1, "f4"))] * len(images)
 
-    def look(head: Head) -> float:
+    def look(head: CoordinateHead) -> float:
         predictor = Predictor(Looking(head))
         crop = predictor.person_crop
         predictor.person_crop = lambda image, box, small: seen.append(square(box)) or crop(image, box)
@@ -142,11 +143,11 @@ def test_a_network_of_upper_bodies_looks_at_these_alone():
         return seen[-1][3]
 
     # Eyes and nose to hips are 12 of 16 steps; a skeleton with a top of the head takes in ears, eyes and nose.
-    assert look(FLIC_HEAD) == pytest.approx(MARGIN * 150)
-    assert look(Head(LSP_14, LSP_14)) == pytest.approx(MARGIN * 200)
+    assert look(FLIC_COORDINATES) == pytest.approx(MARGIN * 150)
+    assert look(CoordinateHead(LSP_14, LSP_14)) == pytest.approx(MARGIN * 200)
     # Joints that tell too little about where somebody is leave the finder's box.
     nose = Skeleton("nose", ("nose", "left_eye", "tail"), ())
-    assert look(Head(nose, nose)) == pytest.approx(MARGIN * 200)
+    assert look(CoordinateHead(nose, nose)) == pytest.approx(MARGIN * 200)
 
 
 def test_one_joint_is_enough_where_somebody_is_said_to_be():

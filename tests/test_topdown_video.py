@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lithepose.heads.boxes import BoxHead
 from lithepose.heads.outputs import Boxes, Found
+from lithepose.heads.people import LITHE_HEAD
 from lithepose.inference.box_follower import BoxFollower, moved_box
 from lithepose.inference.detector import PersonDetector
 from lithepose.inference.predictor import Predictor
 from lithepose.inference.top_down import TopDown
 from lithepose.runtime.base import ModelInfo
-from lithepose.skeleton import COCO_17, LITHE_HEAD, BoxHead
+from lithepose.skeleton import COCO_17
 from lithepose.sources import Frame
 
 SIZE = 320, 256

@@ -7,7 +7,7 @@ import pytest
 from crowds import FIGURE, poses_of, walkers
 
 from lithepose.drawing import draw
-from lithepose.heads.decode import DecodeConfig
+from lithepose.heads.base import DecodeConfig
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17
 from lithepose.sources import Frame

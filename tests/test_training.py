@@ -23,10 +23,15 @@ from lithepose.export.onnx import open_weights  # noqa: E402
 from lithepose.networks import build  # noqa: E402
 from lithepose.skeleton import COCO_17  # noqa: E402
 from lithepose.training.checkpoint import exclusive, load_checkpoint, save_checkpoint  # noqa: E402
-from lithepose.training.config import Recipe  # noqa: E402
+from lithepose.training.config import (  # noqa: E402
+    FreezeConfig,
+    OptimizerConfig,
+    Recipe,
+    ScheduleConfig,
+    Source,
+)
 from lithepose.training.distributed import World  # noqa: E402
-from lithepose.training.optim import Average, Plateau  # noqa: E402
-from lithepose.training.samples import Source  # noqa: E402
+from lithepose.training.optim import Average, Schedule  # noqa: E402
 from lithepose.training.trainer import Trainer, train  # noqa: E402
 
 NAMES = COCO_17.joints
@@ -37,9 +42,11 @@ network = "lithe_paf"
 size = 128
 batch = 4
 steps = {steps}
-warmup = 3
-rate = 4e-3
 save_every = 4
+[optimizer]
+lr = 4e-3
+[schedule]
+warmup = 3
 [options]
 width = 16
 context = 16
@@ -87,11 +94,15 @@ def test_a_killed_run_ends_with_the_same_weights(stick_images):
 def test_frozen_blocks_keep_their_weights_and_the_others_learn(stick_images):
     root = stick_images.parent
     small = {"width": 16, "context": 16, "blocks": (1, 1)}
-    common = {"data": (Source("sticks"),), "size": 128, "batch": 2, "options": small, "warmup": 1, "rate": 1e-2}
+    common = {"data": (Source("sticks"),), "size": 128, "batch": 2, "options": small}
+    common |= {"schedule": ScheduleConfig(warmup=1), "optimizer": OptimizerConfig(lr=1e-2)}
     for frozen, options in (
-        (("front.stem.", "front.blocks.0.", "front.blocks.1.", "front.blocks.2."), {"freeze": 3, "steps": 2}),
-        (("front.",), {"frozen_steps": 2, "steps": 2}),
-        ((), {"frozen_steps": 2, "steps": 4}),
+        (
+            ("backbone.stem.", "backbone.blocks.0.", "backbone.blocks.1.", "backbone.blocks.2."),
+            {"freeze": FreezeConfig(blocks=3), "steps": 2},
+        ),
+        (("backbone.",), {"freeze": FreezeConfig(backbone_steps=2), "steps": 2}),
+        ((), {"freeze": FreezeConfig(backbone_steps=2), "steps": 4}),
     ):
         run = root / f"run{len(frozen)}{options['steps']}"
         run.mkdir()
@@ -106,14 +117,20 @@ def test_frozen_blocks_keep_their_weights_and_the_others_learn(stick_images):
 def test_sgd_takes_up_a_front_that_wakes_in_the_middle_of_its_group(stick_images):
     small = {"width": 16, "context": 16, "blocks": (1, 1)}
     with World() as world:
-        common = {"data": (Source("sticks"),), "size": 128, "batch": 2, "options": small, "optimizer": "sgd"}
-        recipe = Recipe("lithe_paf", **common, rate=0.1, front_rate=1.0, frozen_steps=1, steps=3, warmup=1)
+        common = {"data": (Source("sticks"),), "size": 128, "batch": 2, "options": small, "steps": 3}
+        recipe = Recipe(
+            "lithe_paf",
+            **common,
+            optimizer=OptimizerConfig("sgd", lr=0.1, backbone_factor=1.0),
+            schedule=ScheduleConfig(warmup=1),
+            freeze=FreezeConfig(backbone_steps=1),
+        )
         trainer = Trainer(recipe, stick_images.parent, stick_images, world)
         for group in trainer.optimizer.param_groups:
             group["foreach"] = True  # as on a GPU
-        before = trainer.net.front.stem[0].weight.clone()
+        before = trainer.net.backbone.stem[0].weight.clone()
         trainer.run(quiet=True, tensorboard=False)
-    assert not torch.equal(trainer.net.front.stem[0].weight, before)
+    assert not torch.equal(trainer.net.backbone.stem[0].weight, before)
 
 
 @pytest.mark.parametrize("before", [False, True])
@@ -124,9 +141,14 @@ def test_an_optimizer_goes_on_as_the_machine_at_hand_has_it(tmp_path, before):
     )
     nets[0](torch.ones(1, 3)).sum().backward()
     saved.step()
-    averages = [Average(net, 0.9) for net in nets]
-    save_checkpoint(tmp_path / "c.pt", nets[0], saved, averages[0], Plateau(), 1)
-    assert load_checkpoint(tmp_path / "c.pt", nets[1], loaded, averages[1], Plateau(), torch.device("cpu")) == 1
+    averages, schedule = [Average(net, 0.9) for net in nets], Schedule(ScheduleConfig(), 1e-3, 10)
+    save_checkpoint(tmp_path / "c.pt", nets[0], saved, averages[0], schedule, 1)
+    assert (
+        load_checkpoint(
+            tmp_path / "c.pt", nets[1], loaded, averages[1], schedule, torch.device("cpu")
+        )
+        == 1
+    )
     assert [group["fused"] for group in loaded.param_groups] == [not before]
     for net, optimizer in zip(nets, (saved, loaded), strict=True):
         net.zero_grad()
@@ -141,7 +163,7 @@ def test_a_run_goes_on_only_by_its_own_recipe_and_its_log_is_of_its_steps(stick_
     recipe.write_text(RECIPE.format(steps=10))
     finish(folder, recipe, "run")
     recipe.write_text(RECIPE.format(steps=10).replace("4e-3", "5e-3"))
-    assert "another rate" in finish(folder, recipe, "run", code=2)
+    assert "another optimizer.lr" in finish(folder, recipe, "run", code=2)
     recipe.write_text(RECIPE.format(steps=23))
     finish(folder, recipe, "run")
     log = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
@@ -166,7 +188,7 @@ def test_two_processes_do_not_share_a_run(tmp_path):
 def test_weights_of_another_network_are_refused(stick_images):
     save_file({"other.weight": torch.zeros(3)}, stick_images.parent / "other.safetensors")
     other = str(stick_images.parent / "other.safetensors")
-    recipe = Recipe("lithe_paf", (Source("sticks"),), resume_weights=other)
+    recipe = Recipe("lithe_paf", (Source("sticks"),), init_from=other)
     with pytest.raises(ValueError, match=r"other\.safetensors"):
         train(recipe, stick_images.parent, stick_images.parent / "run")
 
@@ -177,12 +199,12 @@ def pretrained(folder: Path, blocks: tuple[int, ...] = (1, 1)) -> Recipe:
     recipe = Recipe.read(folder / "mine.toml")
     net = build("lithe_paf", **recipe.options | {"blocks": blocks})
     save_file(net.state_dict(), folder / "weights.safetensors")
-    return replace(recipe, resume_weights=str(folder / "weights.safetensors"), skeleton="lsp14", reinit=("stages",))
+    return replace(recipe, init_from=str(folder / "weights.safetensors"), skeleton="lsp14", reinit=("stages",))
 
 
 def test_modules_keep_their_weights_and_others_begin_anew(stick_images):
     folder = stick_images.parent
-    recipe = replace(pretrained(folder), reinit=("stages", "merge"), frozen=("front", "context"))
+    recipe = replace(pretrained(folder), reinit=("stages", "merge"), freeze=FreezeConfig(("backbone", "context")))
     recipe = replace(recipe, validation=(Source("sticks", "val"),), validation_samples=4, validate_every=1)
     file = load_file(folder / "weights.safetensors")
 
@@ -194,29 +216,29 @@ def test_modules_keep_their_weights_and_others_begin_anew(stick_images):
     trainer = Trainer(recipe, folder, folder / "run", World())
     began = {name: tensor for name, tensor in trainer.net.state_dict().items() if name in shared}
     fits = {name: tensor for name, tensor in began.items() if tensor.shape == file[name].shape}
-    assert began.keys() - fits.keys() == {name for name in shared if "heatmaps" in name or "fields" in name} | {
+    assert began.keys() - fits.keys() == {name for name in shared if "heatmaps" in name or "pafs" in name} | {
         "stages.1.joints.0.0.weight",
         "stages.1.limbs.0.0.weight",
     }
-    assert same(fits) == {"front", "context", "lateral8", "lateral16"}
-    trainer.wake(0)  # a detector's frozen heads, too, have losses in training mode alone; but their BatchNorm rests
+    assert same(fits) == {"backbone", "context", "lateral8", "lateral16"}
+    trainer.wake(0)
     norms = {isinstance(m, nn.BatchNorm2d): m.training for m in trainer.net.context.modules()}
     assert norms == {True: False, False: True}
     assert all(m.training for m in trainer.net.stages.modules())
     ended = load_file(train(recipe, folder, folder / "run", quiet=True))
-    assert same({name: ended[name] for name in fits}) == {"front", "context"}
+    assert same({name: ended[name] for name in fits}) == {"backbone", "context"}
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frozen": ("frnt",)}, "frozen: no module 'frnt'; the network has front, context, .* \\(lithe_paf\\)"),
+        ({"freeze": FreezeConfig(("frnt",))}, "freeze.modules: no module 'frnt'; the network has backbone, context, "),
         (
-            {"frozen": ("front", "context", "lateral8", "lateral16", "merge", "stages")},
-            "frozen: nothing is left to train",
+            {"freeze": FreezeConfig(("backbone", "context", "lateral8", "lateral16", "merge", "stages"))},
+            "freeze: nothing is left to train",
         ),
-        ({"reinit": ("stages.2",)}, "reinit: no module 'stages.2'; stages has 0, 1 "),
-        ({"reinit": ("stages.1.joints",)}, "weights of other options or joints .*stages\\.1\\.fields.*reinit"),
+        ({"reinit": ("stages.2",)}, "lithe_paf: reinit: no module 'stages.2'; stages has 0, 1"),
+        ({"reinit": ("stages.1.joints",)}, "weights of other options or joints .*stages\\.1\\.pafs.*reinit"),
         ({"reinit": ("stages.0",), "skeleton": ""}, r"lacks \['stages\.1\."),
     ],
 )
@@ -258,7 +280,8 @@ def test_training_learns(stick_images):
 def test_validation_and_what_a_run_leaves(stick_images):
     folder = stick_images.parent
     text = RECIPE.format(steps=12).replace("[[data]]", '[[validation]]\ndata = "sticks"\nsplit = "val"\n[[data]]')
-    (folder / "mine.toml").write_text("validate_every = 6\nvalidation_samples = 8\nschedule = 'plateau'\n" + text)
+    text = text.replace("[schedule]", "[schedule]\nname = 'plateau'")
+    (folder / "mine.toml").write_text("validate_every = 6\nvalidation_samples = 8\n" + text)
     run = folder / "run"
     train(Recipe.read(folder / "mine.toml"), folder, run, quiet=True)
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -283,8 +306,9 @@ def test_other_kinds_of_networks_train_and_resume(stick_images, network, options
     """One person's heatmaps, coordinates, boxes: the loss is finite and a run that goes on ends the same."""
     folder = stick_images.parent
     path = folder / "mine.toml"
-    text = f"network = '{network}'\nsize = 128\nbatch = 2\nwarmup = 1\nrate = 1e-4\nsave_every = 2\n{more}\n"
-    path.write_text(text + f"schedule = 'constant'\nsteps = 4\n[options]\n{options}\n[[data]]\ndata = 'sticks'\n")
+    text = f"network = '{network}'\nsize = 128\nbatch = 2\nsteps = 4\nsave_every = 2\n{more}\n"
+    text += "[optimizer]\nlr = 1e-4\n[schedule]\nname = 'constant'\nwarmup = 1\n"
+    path.write_text(text + f"[options]\n{options}\n[[data]]\ndata = 'sticks'\n")
     recipe = Recipe.read(path)
     straight = train(recipe, folder, folder / "straight", quiet=True)
     train(replace(recipe, steps=2), folder, folder / "parts", quiet=True)
@@ -305,12 +329,13 @@ def test_a_loss_that_is_no_number_names_the_images(stick_images):
 def test_a_plateau_is_not_looked_for_while_the_front_is_frozen(stick_images):
     folder = stick_images.parent
     text = RECIPE.format(steps=9).replace("[[data]]", '[[validation]]\ndata = "sticks"\nsplit = "val"\n[[data]]')
-    more = "schedule = 'plateau'\npatience = 0\ngain = 0.99\nvalidate_every = 2\nvalidation_samples = 4\n"
-    (folder / "mine.toml").write_text(more + "frozen_steps = 6\nfrozen_rate = 1e-3\n" + text)
+    text = text.replace("[schedule]", "[schedule]\nname = 'plateau'\npatience = 0\nmin_gain = 0.99")
+    text = text.replace("[schedule]", "[freeze]\nbackbone_steps = 6\nlr = 1e-3\n[schedule]")
+    (folder / "mine.toml").write_text("validate_every = 2\nvalidation_samples = 4\n" + text)
     run = folder / "run"
     run.mkdir()
     with World() as world:
         trainer = Trainer(Recipe.read(folder / "mine.toml"), folder, run, world)
         trainer.run(quiet=True, tensorboard=False)
     # Seen at steps 8 and 9 alone: the first sets the best, the second is no gain.
-    assert (trainer.plateau.scale, np.isfinite(trainer.plateau.best)) == (0.1, True)
+    assert (trainer.schedule.state["scale"], np.isfinite(trainer.schedule.state["best"])) == (0.1, True)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,14 +9,17 @@ from conftest import write_video
 
 from lithepose import Predictor
 from lithepose.cli import main
-from lithepose.heads.decode import DecodeConfig
+from lithepose.heads.base import DecodeConfig
+from lithepose.heads.heatmaps import HeatmapHead
 from lithepose.heads.outputs import Found, Maps
+from lithepose.heads.people import COCO_INSTANCES
 from lithepose.inference.incremental import WarmStart
 from lithepose.runtime.onnx import ModelInfo
-from lithepose.skeleton import COCO_BOXES_HEAD, Head, Skeleton
+from lithepose.skeleton import Skeleton
 from lithepose.sources import Frame
 
-ONE = Head(Skeleton("three", ("red", "green", "blue")), Skeleton("three", ("red", "green", "blue")))
+THREE = Skeleton("three", ("red", "green", "blue"))
+ONE = HeatmapHead(THREE, THREE)
 
 
 class Colours:
@@ -42,7 +44,7 @@ class Blurred(Colours):
         for maps in super().__call__(images):
             assert isinstance(maps, Maps)
             blurred = cv2.blur(np.ascontiguousarray(maps.heatmaps.transpose(1, 2, 0)), (9, 9)).transpose(2, 0, 1)
-            out.append(Maps.from_arrays(np.ascontiguousarray(blurred), maps.fields))
+            out.append(Maps.from_arrays(np.ascontiguousarray(blurred), maps.pafs))
         return out
 
 
@@ -125,17 +127,13 @@ def test_what_has_no_maps_is_refused():
     class Boxes(Colours):
         def __init__(self) -> None:
             super().__init__()
-            self.info = ModelInfo("boxes", COCO_BOXES_HEAD, 32, 256)
+            self.info = ModelInfo("boxes", COCO_INSTANCES, 32, 256)
 
         def __call__(self, images: np.ndarray) -> list[Maps | Found]:
             return [Found(np.zeros((0, 17, 2)), np.zeros((0, 17)), np.zeros(0))]
 
     with pytest.raises(ValueError, match="boxes has no maps"):
-        WarmStart(Predictor(Boxes()))(image())
-    fixed = Colours()
-    fixed.info = replace(fixed.info, fixed=True)
-    with pytest.raises(ValueError, match="one size alone"):
-        WarmStart(Predictor(fixed))
+        WarmStart(Predictor(Boxes()))
     with pytest.raises(ValueError, match="leave out flip and scales"):
         WarmStart(Predictor(Colours(), flip=True))
 

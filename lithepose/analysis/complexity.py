@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..networks import KeypointRcnn, Network
-from ..networks.binary_conv import BinaryConv2d
+from ..networks.binary_paf import BinaryConv2d
 from ..networks.blocks import check_size
 
 PAPERS = {  # height x width that each paper counts or times at, and what it prints

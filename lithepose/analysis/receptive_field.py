@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import torch
 
+from ..heads.heatmaps import HeatmapHead
 from ..networks import Network, Scaled
-from ..skeleton import Head
 
 
 @torch.no_grad()
@@ -75,7 +75,7 @@ def receptive_field(
         ValueError: the joint, stage or window do not exist, or the image has a wrong size; or the heatmap changes by
             no more than rounding, as in an untrained network without :func:`calibrate`.
     """
-    joints = len(net.head.skeleton) if net.kind == "maps" and isinstance(net.head, Head) else 0
+    joints = len(net.head.skeleton) if isinstance(net.head, HeatmapHead) else 0
     if not 0 <= joint < joints:
         raise ValueError(f"joint {joint}: {type(net).__name__} has heatmaps of {joints} joints")
     if window < 1 or window % 2 == 0 or step < 1 or batch < 1:

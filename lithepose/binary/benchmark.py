@@ -19,12 +19,11 @@ from torch import Tensor, nn
 from ..export.onnx import trace
 from ..inference.benchmark import Row, Times, median, ratio, take_turns
 from ..networks import build
-from ..networks.binary_conv import BinaryConv2d
-from ..networks.binary_paf import BinaryPaf, MultiScaleModule, binarized, preactivated
+from ..networks.binary_paf import BinaryConv2d, BinaryPaf, MultiScaleModule, binarized, preactivated
 from ..runtime.onnx import open_session
-from ..runtime.torch import Exported
+from ..runtime.torch import exported
 from . import peak, vectors
-from .pack import Front, binary_layer, pack_module, pack_stages
+from .pack import FloatPart, binary_layer, pack_module, pack_stages
 from .planes import ALONE, Signs, Team, empty_map, flat, pack_activations
 from .runtime import one_thread
 from .stages import Branch, Stage, Workers, refine
@@ -165,7 +164,7 @@ class _Bare(Branch):
         return self.finish(out, team)
 
 
-def networks(front: str, threads: int, rounds: int) -> list[Row]:
+def networks(backbone: str, threads: int, rounds: int) -> list[Row]:
     """OpenPose with 7x7 layers, with float modules and in bits; random weights, all floats by ONNX Runtime."""
     rows, workers = list[Row](), Workers(threads)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -175,12 +174,12 @@ def networks(front: str, threads: int, rounds: int) -> list[Row]:
             trace(net.eval(), names, 8, Path(folder) / file)
             return open_session(Path(folder) / file, threads)
 
-        seven = Exported(build("openpose", front=front))
-        module = Exported(build("binary_paf", front=front, layers="float"))
-        net = build("binary_paf", front=front).eval()
+        seven = exported(build("openpose", backbone=backbone))
+        module = exported(build("binary_paf", backbone=backbone, layers="float"))
+        net = build("binary_paf", backbone=backbone).eval()
         assert isinstance(net, BinaryPaf)
         full = session(seven, seven.names, "seven.onnx"), session(module, module.names, "float.onnx")
-        beginning, stages = session(Front(net), ["stage"], "front.onnx"), pack_stages(net)
+        beginning, stages = session(FloatPart(net), ["stage"], "float.onnx"), pack_stages(net)
         empty = [without_bits(stage) for stage in stages]
 
         def packed(image: np.ndarray, stages: list[Stage]) -> None:
@@ -192,13 +191,13 @@ def networks(front: str, threads: int, rounds: int) -> list[Row]:
             parts: dict[str, Callable[[], object]] = {
                 "binary": lambda image=image: packed(image, stages),
                 "binary, bits for nothing": lambda image=image: packed(image, empty),
-                "front alone": lambda image=image: beginning.run(["stage"], {"image": image}),
+                "float part alone": lambda image=image: beginning.run(["stage"], {"image": image}),
                 "float multi-scale": lambda image=image: full[1].run(None, {"image": image}),
                 "float 7x7": lambda image=image: full[0].run(None, {"image": image}),
             }
             with one_thread:
                 times = take_turns(parts, rounds)
-            some = rows_of(f"network, {front}", f"{height}x{width}", threads, times)
+            some = rows_of(f"network, {backbone}", f"{height}x{width}", threads, times)
             some[0]["bound"] = f"{ratio(times, 'float 7x7', 'binary, bits for nothing'):.1f}"
             rows += some
     return rows
@@ -265,5 +264,5 @@ def tables(threads: int, rounds: int, what: str = "all"):  # noqa: ANN201
             yield from modules(height, width, rounds)
         yield from start(5)
     if what in ("all", "networks"):
-        for front in ("mobilenet_v1", "vgg19"):
-            yield from networks(front, threads, max(5, rounds // 4))
+        for backbone in ("mobilenet_v1", "vgg19"):
+            yield from networks(backbone, threads, max(5, rounds // 4))

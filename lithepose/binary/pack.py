@@ -1,4 +1,4 @@
-"""A trained binary_paf -> one file of bits that needs no torch, and the ONNX of its real-valued front.
+"""A trained binary_paf -> one file of bits that needs no torch, and the ONNX of its real-valued part.
 
 BatchNorm and sign become intervals, found by asking torch's own BatchNorm: for every integer that a sum can be, and by
 bisection over all floats where the input is real. So the packed signs are torch's to the last one.
@@ -19,9 +19,8 @@ from torch import Tensor, nn
 
 from ..export.onnx import open_weights, parity, tidy, trace
 from ..networks import Scaled
-from ..networks.binary_conv import BinaryConv2d
-from ..networks.binary_paf import BinaryPaf, MultiScaleModule
-from ..runtime.torch import Exported
+from ..networks.binary_paf import BinaryConv2d, BinaryPaf, MultiScaleModule
+from ..runtime.torch import exported
 from .bits import BinaryLayer
 from .planes import Interval
 from .runtime import PackedRuntime, metadata, tensors_of
@@ -30,8 +29,8 @@ from .stages import Branch, Chain, Skip, Stage
 WORST = 0.05  # mean difference from torch, of the mean value; see parity
 
 
-class Front(nn.Module):
-    """What the paper leaves real-valued: pixels to [fields, heatmaps, features] (N, C, H/8, W/8) of the first stage."""
+class FloatPart(nn.Module):
+    """What the paper leaves real-valued: pixels to [pafs, heatmaps, features] (N, C, H/8, W/8) of the first stage."""
 
     def __init__(self, net: BinaryPaf) -> None:
         super().__init__()
@@ -39,13 +38,14 @@ class Front(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, H, W, 3) uint8 RGB."""
-        features = self.net.cpm(self.net.front(self.scale(image.permute(0, 3, 1, 2)))[-1])
-        heatmaps, fields = self.net.stages[0](features)
-        return torch.cat([fields, heatmaps, features], 1)
+        backbone: Any = self.net.backbone
+        features = self.net.cpm(backbone(self.scale(image.permute(0, 3, 1, 2)))[-1])
+        heatmaps, pafs = self.net.stages[0](features)
+        return torch.cat([pafs, heatmaps, features], 1)
 
 
 def binary_layer(layer: BinaryConv2d) -> BinaryLayer:
-    """Signs and scales as :class:`~lithepose.networks.binary_conv.BinaryConv2d` takes them from its latent weights.
+    """Signs and scales as :class:`~lithepose.networks.binary_paf.BinaryConv2d` takes them from its latent weights.
 
     Raises:
         ValueError: a layer that scales by its input, which bits do not hold.
@@ -152,17 +152,18 @@ def pack_stages(net: BinaryPaf) -> list[Stage]:
 
 
 def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | None = None) -> float:
-    """Write the bits of trained weights to ``path`` and the front's ONNX beside it, then compare with torch.
+    """Write the bits of trained weights and, beside them, the ONNX of the real-valued part; compare with torch.
 
     Args:
         weights: ``.safetensors`` of a training run.
-        path: of the ``.safetensors`` to write; the front is called the same with ``-front.onnx`` at its end.
-        half: round the front's weights to fp16, for half its bytes; after the comparison, since that turns signs.
+        path: of the ``.safetensors`` to write; the real-valued part is called the same with ``-float.onnx`` at its end.
+        half: round the real-valued part's weights to fp16, for half its bytes; after the comparison, since that turns
+            signs.
         size: default longer side of the input; without one that which the network was trained at.
 
     Returns:
         The difference from torch: the median over images of noise of the mean difference over the mean value. A sign
-        that is turned by rounding in the front turns others behind it.
+        that is turned by rounding in the real-valued part turns others behind it.
 
     Raises:
         FileNotFoundError: no such weights.
@@ -180,17 +181,17 @@ def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | 
         raise ValueError(f"{weights}: {error}") from error
     assert isinstance(net, BinaryPaf)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        bits, front = Path(folder) / path.name, Path(folder) / f"{path.stem}-front.onnx"
-        trace(Front(net).eval(), ["stage"], info.multiple, front)
-        model = onnx.load(front)
+        bits, float_part = Path(folder) / path.name, Path(folder) / f"{path.stem}-float.onnx"
+        trace(FloatPart(net).eval(), ["stage"], info.multiple, float_part)
+        model = onnx.load(float_part)
 
         def write(half: bool) -> None:
             tidy(model, half)
-            onnx.save(model, front)
-            save_file(tensors_of(stages), bits, metadata(info, stages, front))
+            onnx.save(model, float_part)
+            save_file(tensors_of(stages), bits, metadata(info, stages, float_part))
 
         write(half=False)
-        difference = parity(Exported(net).eval(), PackedRuntime(bits))
+        difference = parity(exported(net).eval(), PackedRuntime(bits))
         if not difference < WORST:
             raise ValueError(
                 f"{path}: not written; the packed network differs from torch by {difference}, beyond rounding; please"
@@ -199,6 +200,6 @@ def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | 
         if half:
             write(half)
             PackedRuntime(bits)  # raises unless it loads
-        for made in (front, bits):
+        for made in (float_part, bits):
             os.replace(made, path.with_name(made.name))
     return difference

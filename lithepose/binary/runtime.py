@@ -1,7 +1,7 @@
-"""A binary_paf in bits: the front by ONNX Runtime, the refinement stages by the kernels of ``bits``; no torch.
+"""A binary_paf in bits: the real-valued part by ONNX Runtime, the refinement by the kernels of ``bits``; no torch.
 
 The file that ``lithepose pack`` writes is safetensors: the signs of the weights, their scales, where the signs of the
-activations turn, and the float 1x1 layers. What the paper leaves real-valued, front and first stage, is an ONNX file
+activations turn, and the float 1x1 layers. What the paper leaves real-valued, backbone and first stage, is an ONNX file
 beside it, named in its metadata.
 """
 
@@ -22,8 +22,8 @@ except ImportError as error:
     name = error.name
     raise ImportError(f"packed networks need {name}: pip install 'lithepose[binary]' ({error})", name=name) from error
 
-from ..heads.decode import Output
-from ..heads.outputs import TOP, Maps
+from ..heads.outputs import TOP, Maps, Output
+from ..heads.pafs import PafHead
 from ..runtime.base import ModelInfo
 from ..runtime.onnx import cores, open_session
 from .stages import Branch, Stage, Tensors, Workers, below, refine
@@ -58,15 +58,15 @@ class _OneThread:
 one_thread = _OneThread()
 
 
-def metadata(info: ModelInfo, stages: list[Stage], front: Path) -> dict[str, str]:
+def metadata(info: ModelInfo, stages: list[Stage], float_part: Path) -> dict[str, str]:
     """What a packed file says about itself."""
     said = {
         "format": FORMAT,
         "info": json.loads(info.to_json()),
         "joined": stages[0].limbs.chains[0].joined,
         "chains": [[len(branch.chains) for branch in (stage.limbs, stage.joints)] for stage in stages],
-        "front": front.name,
-        "sha256": hashlib.sha256(front.read_bytes()).hexdigest(),
+        "float_part": float_part.name,
+        "sha256": hashlib.sha256(float_part.read_bytes()).hexdigest(),
     }
     return {"lithepose-packed": json.dumps(said)}
 
@@ -77,7 +77,7 @@ def tensors_of(stages: list[Stage]) -> Tensors:
 
 
 def _read(path: Path) -> tuple[ModelInfo, list[Stage], Path, str]:
-    """What the file holds, the front that it names and the sum of its bytes.
+    """What the file holds, the file of the real-valued part that it names and the sum of its bytes.
 
     Raises:
         KeyError: no packed network, or a part is missing.
@@ -89,10 +89,10 @@ def _read(path: Path) -> tuple[ModelInfo, list[Stage], Path, str]:
             raise ValueError(f"form {said['format']} instead of {FORMAT}")
         tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     info, stages = ModelInfo.from_json(json.dumps(said["info"])), list[Stage]()
-    heatmaps, fields = info.joints_head.channels
+    heatmaps, pafs = _head(info).channels
     for i, counts in enumerate(said["chains"]):
         branches = []
-        for side, count, width in zip(("limbs", "joints"), counts, (fields, heatmaps), strict=True):
+        for side, count, width in zip(("limbs", "joints"), counts, (pafs, heatmaps), strict=True):
             branch = Branch.from_tensors(below(tensors, f"{i}.{side}."), said["joined"])
             if (len(branch.chains), branch.width) != (count, width):
                 raise ValueError(f"stage {i}, {side}: {len(branch.chains)} of {count} chains to {branch.width} maps")
@@ -100,19 +100,25 @@ def _read(path: Path) -> tuple[ModelInfo, list[Stage], Path, str]:
         stages.append(Stage(*branches))
     if not stages or tensors_of(stages).keys() != tensors.keys():
         raise ValueError(f"{len(stages)} stages that are not all that it holds")
-    return info, stages, path.with_name(said["front"]), said["sha256"]
+    return info, stages, path.with_name(said.get("float_part") or said["front"]), said["sha256"]
+
+
+def _head(info: ModelInfo) -> PafHead:
+    if not isinstance(info.head, PafHead):
+        raise ValueError(f"{info.name} has no part affinity fields")
+    return info.head
 
 
 class PackedRuntime:
     """A network that ``lithepose pack`` wrote; takes and gives what every runtime does.
 
     Args:
-        path: of the ``.safetensors`` file; the front lies beside it.
+        path: of the ``.safetensors`` file; the file of the real-valued part lies beside it.
         threads: 0 takes one a core.
 
     Raises:
-        FileNotFoundError: no such file, or no front beside it.
-        ValueError: no packed network, or another's front.
+        FileNotFoundError: no such file, or no real-valued part beside it.
+        ValueError: no packed network, or another's real-valued part.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
@@ -120,7 +126,7 @@ class PackedRuntime:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
         try:
-            self.info, self.stages, front, digest = _read(path)
+            self.info, self.stages, float_part, digest = _read(path)
         except SafetensorError as error:
             raise ValueError(f"{path}: not a safetensors file ({error})") from error
         except (AttributeError, IndexError, TypeError, ValueError) as error:
@@ -130,14 +136,16 @@ class PackedRuntime:
                 f"{path}: no packed network ({error} is missing); `lithepose pack` makes one of a trained binary_paf,"
                 " `lithepose export` an .onnx of any"
             ) from error
-        if not front.is_file():
-            raise FileNotFoundError(f"{front}: no such file; {path.name} needs it beside it")
-        if hashlib.sha256(front.read_bytes()).hexdigest() != digest:
-            raise ValueError(f"{front}: of another network than {path.name}; keep the two that were packed together")
+        if not float_part.is_file():
+            raise FileNotFoundError(f"{float_part}: no such file; {path.name} needs it beside it")
+        if hashlib.sha256(float_part.read_bytes()).hexdigest() != digest:
+            raise ValueError(
+                f"{float_part}: of another network than {path.name}; keep the two that were packed together"
+            )
         try:
-            self.session = open_session(front, threads)
+            self.session = open_session(float_part, threads)
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
-            raise ValueError(f"{front}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
+            raise ValueError(f"{float_part}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
         self._workers = Workers(threads or cores())
 
     def __call__(self, images: np.ndarray) -> list[Output]:
@@ -156,6 +164,6 @@ class PackedRuntime:
             raise ValueError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
         with one_thread:
             maps = refine(np.asarray(x), self.stages, self._workers)
-        fields, joints = 2 * len(self.info.joints_head.limbs), len(self.info.joints_head.skeleton)
+        pafs, joints = _head(self.info).channels[1], len(self.info.joints_head.skeleton)
         top = min(TOP, maps.shape[2] * maps.shape[3])
-        return [Maps.from_arrays(one[fields : fields + joints], one[:fields], top) for one in maps]
+        return [Maps.from_arrays(one[pafs : pafs + joints], one[:pafs], top) for one in maps]

@@ -257,7 +257,7 @@ def below(tensors: Tensors, prefix: str) -> Tensors:
 
 @dataclass(frozen=True)
 class Stage:
-    """A refinement stage: [fields, heatmaps, features] to fields and heatmaps."""
+    """A refinement stage: [pafs, heatmaps, features] to pafs and heatmaps."""
 
     limbs: Branch
     joints: Branch
@@ -287,12 +287,12 @@ def refine(x: np.ndarray, stages: list[Stage], workers: Workers) -> np.ndarray:
     """What the first stage leaves -> the maps of the last.
 
     Args:
-        x: (N, fields + heatmaps + features, H, W) float32.
+        x: (N, pafs + heatmaps + features, H, W) float32.
         stages: those after the first.
         workers: threads.
 
     Returns:
-        (N, fields + heatmaps, H, W) float32.
+        (N, pafs + heatmaps, H, W) float32.
     """
     inputs, maps = x.copy(), 0
     for stage in stages:

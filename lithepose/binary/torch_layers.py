@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from ..networks.binary_conv import BinaryConv2d, sign
+from ..networks.binary_paf import BinaryConv2d, sign
 
 if TYPE_CHECKING:
     from .bits import BinaryLayer
@@ -113,7 +113,7 @@ def _numba_works() -> bool:
 
 
 class PackedConv2d(nn.Module):
-    """A :class:`~lithepose.networks.binary_conv.BinaryConv2d` with one bit a weight, for inference alone.
+    """A :class:`~lithepose.networks.binary_paf.BinaryConv2d` with one bit a weight, for inference alone.
 
     Args:
         layer: to pack; must not scale by its input.

@@ -17,17 +17,17 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from ..geometry import fit
+from ..geometry import letterbox
 from ..heads.boxes import box_iou
 from ..heads.outputs import Boxes
 from ..image import read_image
 from ..networks import Network, build, default_head
-from ..networks.binary_conv import BinaryConv2d
+from ..networks.binary_paf import BinaryConv2d
 from ..networks.weights import load_weights
 from ..resources import SAMPLE
 from ..runtime.base import ModelInfo, Runtime
 from ..runtime.onnx import OnnxRuntime
-from ..runtime.torch import Exported, describe
+from ..runtime.torch import Exported, describe, exported
 
 OPSET = 18
 WORST = 0.05  # of the largest value; trained networks differ by a thousandth
@@ -49,7 +49,7 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
     Raises:
         ValueError: the difference is no rounding; nothing is written.
     """
-    wrapped = Exported(net).eval()
+    wrapped = exported(net).eval()
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.onnx"
         _trace(wrapped, info, whole)
@@ -58,7 +58,7 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
         onnx.save(model, whole)
         # A rounded weight can swap two boxes of equal score, or turn signs that turn others, and then nothing can be
         # compared: measure before rounding.
-        fragile = net.kind == "boxes" or any(isinstance(m, BinaryConv2d) for m in net.modules())
+        fragile = not info.batched or any(isinstance(m, BinaryConv2d) for m in net.modules())
         difference = parity(wrapped, OnnxRuntime(whole)) if fragile else None
         tidy(model, half)
         onnx.save(model, whole)
@@ -71,9 +71,9 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
 
 def _trace(wrapped: Exported, info: ModelInfo, path: Path) -> None:
     names = wrapped.names
-    if wrapped.net.kind == "boxes":
+    if not info.batched:
         # Proposals branch on data, which only the older exporter follows; torchvision has its operators for it.
-        size = wrapped.net.config.size  # pyright: ignore[reportAttributeAccessIssue]
+        size = wrapped.net.config.size
         example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
         axes = {"image": {1: "height", 2: "width"}, **{name: {0: "people"} for name in names}}
         torch.onnx.export(
@@ -87,7 +87,7 @@ def _trace(wrapped: Exported, info: ModelInfo, path: Path) -> None:
             dynamo=False,
         )
         return
-    trace(wrapped, names, info.multiple, path, info.size if info.fixed else 0)
+    trace(wrapped, names, info.multiple, path, info.size if info.fixed_size else 0)
 
 
 def trace(module: nn.Module, names: Sequence[str], multiple: int, path: str | Path, fixed: int = 0) -> None:
@@ -169,21 +169,21 @@ def parity(wrapped: Exported, runtime: Runtime) -> float:
     info, rng = runtime.info, np.random.default_rng(0)
     step = info.multiple
     signs = any(isinstance(m, BinaryConv2d) for m in wrapped.modules())
-    pixels, _ = fit(read_image(SAMPLE), info.size, step)
-    boxes = wrapped.net.kind == "boxes"
+    pixels, _ = letterbox(read_image(SAMPLE), info.size, step)
+    boxes = not info.batched
     batches = (
         [rng.integers(0, 256, (1, info.size, info.size, 3), np.uint8)] if boxes else [] if signs else [pixels[None]]
     )
-    if wrapped.net.kind in ("maps", "people"):
+    if info.batched and not info.fixed_size:
         sizes = (1, step, step), (2, 3 * step, 2 * step), (1, 4 * step, 6 * step)
         batches += [rng.integers(0, 256, (n, h, w, 3), np.uint8) for n, h, w in sizes]
     differences, scale = [0.0] if not signs else [], dict[str, float]()
-    compared = {"heatmaps", "fields", "xy", "box_score"} | ({"score"} if info.crop else set())
+    compared = {"heatmaps", "pafs", "xy", "box_score"} | ({"score"} if info.crop else set())
     for images in batches:
         expected = dict(zip(wrapped.names, wrapped(torch.from_numpy(images)), strict=True))
         for i, result in enumerate(runtime(images)):
             for name in expected.keys() & compared:
-                one = (expected[name] if info.single else expected[name][i]).numpy()
+                one = (expected[name][i] if info.batched else expected[name]).numpy()
                 if not one.size:
                     continue
                 apart, value = np.abs(getattr(result, "score" if name == "box_score" else name) - one), np.abs(one)
@@ -254,12 +254,12 @@ def open_weights(
         net = build(network, **(options or {}))
         info = describe(network, net)
     if info.crop:
-        net.crop, net.small_crop = info.crop, info.small_crop  # pyright: ignore
+        net.crop, net.small_crop = info.crop, info.small_crop
     load_weights(net, weights)
     bad = [name for name, tensor in net.state_dict().items() if not tensor.isfinite().all()]
     if bad:
         raise ValueError(f"{weights}: {bad[0]} holds values that are no numbers; the training has failed")
-    if size is not None and (info.fixed or info.crop) and size != info.size:
+    if size is not None and (info.fixed_size or info.crop) and size != info.size:
         raise ValueError(f"size {size}: {info.name} takes {info.size} alone, which it was trained at")
     if size is not None:
         info = replace(info, size=size)

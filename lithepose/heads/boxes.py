@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 
@@ -9,6 +11,21 @@ from ..skeleton import Skeleton
 from .outputs import Boxes
 
 OKS_SIGMA = 0.08  # of skeletons without published constants: between those of a shoulder and a knee
+
+
+@dataclass(frozen=True)
+class BoxHead:
+    """What a person detector predicts: a score and a box at every cell.
+
+    Attributes:
+        strides: input pixels per cell of its maps, in the order of the predictions.
+    """
+
+    strides: tuple[int, ...] = (8, 16, 32)
+
+
+PERSON_HEAD = BoxHead()
+"""Head of person_detector."""
 
 
 def box_iou(a: np.ndarray, b: np.ndarray, of_first: bool = False) -> np.ndarray:

@@ -1,8 +1,9 @@
-"""What networks predict, as arrays."""
+"""What networks predict for one image, as arrays."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,27 +12,27 @@ TOP = 64  # peaks kept a joint; also the fewest cells that a map can have (an in
 
 @dataclass(frozen=True)
 class Maps:
-    """What a network says about one image.
+    """Heatmaps and part affinity fields.
 
     Attributes:
         heatmaps: (K, h, w) float32.
-        fields: (2 L, h, w) float32.
+        pafs: (2 L, h, w) float32.
         peak_score: (K, T) float32, values of the largest maxima of 3x3 cells, descending, 0 where there are fewer.
         peak_cell: (K, T) integers, their flat index y * w + x.
     """
 
     heatmaps: np.ndarray
-    fields: np.ndarray
+    pafs: np.ndarray
     peak_score: np.ndarray
     peak_cell: np.ndarray
 
     @classmethod
-    def from_arrays(cls, heatmaps: np.ndarray, fields: np.ndarray, top: int = TOP) -> Maps:
+    def from_arrays(cls, heatmaps: np.ndarray, pafs: np.ndarray, top: int = TOP) -> Maps:
         """Find the peaks here, as the exported graphs do inside.
 
         Args:
             heatmaps: (K, h, w) float32.
-            fields: (2 L, h, w) float32.
+            pafs: (2 L, h, w) float32.
             top: peaks kept a joint, at most h * w.
         """
         k, h, w = heatmaps.shape
@@ -48,12 +49,12 @@ class Maps:
         where = joint[kept], rank[kept]
         peak_score, peak_cell = np.zeros((k, top), heatmaps.dtype), np.zeros((k, top), np.int64)
         peak_score[where], peak_cell[where] = value[kept], cell[kept]
-        return cls(heatmaps, fields, peak_score, peak_cell)
+        return cls(heatmaps, pafs, peak_score, peak_cell)
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a network without maps says about one image: people, not evidence for them.
+    """People with their joints, as networks predict them that leave nothing to group.
 
     Attributes:
         xy: (N, K, 2) float32, input pixels.
@@ -68,7 +69,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Boxes:
-    """People found by a detector, best first.
+    """Boxes of people, the best first.
 
     Attributes:
         xyxy: (N, 4) float32 x0, y0, x1, y1.
@@ -85,3 +86,6 @@ class Boxes:
     def xywh(self) -> np.ndarray:
         """(N, 4) float32 x, y, width, height."""
         return np.concatenate([self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]], 1)
+
+
+Output: TypeAlias = Maps | Found | Boxes

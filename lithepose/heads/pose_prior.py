@@ -15,7 +15,7 @@ import numpy as np
 
 from ..geometry import from_cells, to_cells
 from ..resources import WEIGHTS
-from ..skeleton import COCO_17, Head, Skeleton
+from ..skeleton import COCO_17, Skeleton
 
 FILE = WEIGHTS / "coco17-prior.npz"
 NOISE = 0.06  # variance of a found joint about its pose, of size 1; it keeps few joints from deciding all
@@ -87,7 +87,7 @@ def _read(path: Path) -> PosePrior:
 
 
 def complete(
-    xy: np.ndarray, score: np.ndarray, heatmaps: np.ndarray, head: Head, least: float
+    xy: np.ndarray, score: np.ndarray, heatmaps: np.ndarray, skeleton: Skeleton, stride: int, least: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill in the joints that were not found.
 
@@ -96,8 +96,9 @@ def complete(
     Args:
         xy: (N, K, 2) input pixels, NaN where not found.
         score: (N, K), 0 where not found.
-        heatmaps: (K', h, w) of the image, K' in the order of ``head.skeleton`` (and a background).
-        head: what they mean.
+        heatmaps: (K, h, w) of the image.
+        skeleton: K joints.
+        stride: input pixels a cell of the heatmaps.
         least: score of a found joint.
 
     Returns:
@@ -105,9 +106,9 @@ def complete(
         twentieth and a half of ``least``, by the heatmap's value there.
 
     Raises:
-        ValueError: there is no prior for the head's joints.
+        ValueError: there is no prior for these joints.
     """
-    prior = PosePrior.of(head.output)
+    prior = PosePrior.of(skeleton)
     xy, score = xy.astype(np.float32), score.copy()
     for person in range(len(xy)):
         missing = np.flatnonzero(np.isnan(xy[person, :, 0]))
@@ -115,9 +116,9 @@ def complete(
             continue
         expected, spread = prior.expect(xy[person])
         for joint in missing:
-            heat = heatmaps[head.output_order[joint]]
-            place, value = _look(heat, to_cells(expected[joint], head.stride), max(spread[joint] / head.stride, 0.5))
-            xy[person, joint] = expected[joint] if place is None else from_cells(place, head.stride)
+            at, sigma = to_cells(expected[joint], stride), max(spread[joint] / stride, 0.5)
+            place, value = _look(heatmaps[joint], at, sigma)
+            xy[person, joint] = expected[joint] if place is None else from_cells(place, stride)
             score[person, joint] = max(min(value, least) / 2, least / 20)
     return xy, score
 

@@ -108,10 +108,10 @@ def stages(models: Sequence[str], file: Path | None, size: int, threads: int, ro
 
 def _one_network(model: Predictor, image: np.ndarray) -> tuple[str, dict[str, Callable[[], object]]]:
     """Shape of the input and parts of a call of a network on whole images."""
-    pixels, back = model.fit(image)
+    pixels, back = model.letterbox(image)
     (output,) = model.runtime(pixels[None])
     return f"{pixels.shape[0]}x{pixels.shape[1]}", {
-        "fit": lambda: model.fit(image),
+        "letterbox": lambda: model.letterbox(image),
         "network": lambda: model.runtime(pixels[None]),
         "decode": lambda: model.decode(output, back),
     }
@@ -136,7 +136,7 @@ def _top_down(model: TopDown, image: np.ndarray) -> tuple[str, dict[str, Callabl
     batch = np.array([crop for crop, _ in ready])
     outputs = networks()
     return f"{pixels.shape[0]}x{pixels.shape[1]}", {
-        "fit": lambda: (detector.prepare(image), crops()),
+        "letterbox": lambda: (detector.prepare(image), crops()),
         "network": networks,
         "decode": lambda: (
             detector.finish(found, back),

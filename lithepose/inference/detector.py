@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..geometry import Fit, fit
-from ..heads.boxes import decode_boxes
+from ..geometry import Letterbox, letterbox
+from ..heads.boxes import BoxHead, decode_boxes
 from ..heads.outputs import Boxes
 from ..runtime.base import Runtime
-from ..skeleton import BoxHead
 from .models import open_runtime
 
 DETECTOR = "person_detector"
@@ -64,11 +63,11 @@ class PersonDetector:
         (found,) = self.runtime(pixels[None])
         return self.finish(found, back)
 
-    def prepare(self, image: np.ndarray) -> tuple[np.ndarray, Fit]:
+    def prepare(self, image: np.ndarray) -> tuple[np.ndarray, Letterbox]:
         """The network's input (H', W', 3) uint8, and the way back."""
-        return fit(image, self.size, self.runtime.info.multiple)
+        return letterbox(image, self.size, self.runtime.info.multiple)
 
-    def finish(self, found: object, back: Fit) -> Boxes:
+    def finish(self, found: object, back: Letterbox) -> Boxes:
         """What the network predicts -> boxes in pixels of the image, cut at its edges."""
         assert isinstance(found, Boxes)
         boxes = decode_boxes(found.xyxy, found.score, self.score, self.overlap)

@@ -10,9 +10,9 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
+from ..heads.base import Head
 from ..image import as_rgb, read_image
 from ..poses import Poses
-from ..skeleton import Head
 from ..sources import Failed, Frame, Input, expand, frames
 from ..tracking.tracker import Following
 from .prefetch import ahead
@@ -67,7 +67,7 @@ class Estimator(ABC):
 
     @property
     @abstractmethod
-    def head(self) -> Head:
+    def head(self) -> Head[Any]:
         """What the network's outputs mean."""
 
     @property
@@ -82,7 +82,7 @@ class Estimator(ABC):
 
     @abstractmethod
     def with_config(self, **changes: Any) -> Estimator:
-        """The same model with other thresholds, by name of :class:`~lithepose.heads.decode.DecodeConfig`."""
+        """The same model with other thresholds, by name of :class:`~lithepose.heads.base.DecodeConfig`."""
 
     @abstractmethod
     def estimate(self, images: list[np.ndarray]) -> list[Poses]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from ..heads.heatmaps import HeatmapHead
 from ..heads.outputs import Maps
 from ..poses import Poses
 from ..sources import Frame
@@ -41,14 +42,15 @@ class WarmStart:
         share: of the input that the network ran on, for the last frame.
 
     Raises:
-        ValueError: the predictor averages views, or its network takes images of one size alone.
+        ValueError: the predictor averages views, or its network has no maps of whole images.
     """
 
     def __init__(self, predictor: Predictor, every: int = 15, change: float = 5.0, most: float = 0.7) -> None:
         if predictor.flip or len(predictor.scales) > 1:
             raise ValueError("a warm start takes one view; leave out flip and scales")
-        if predictor.runtime.info.fixed:
-            raise ValueError(f"{predictor.runtime.info.name} takes images of one size alone, not parts of them")
+        if not isinstance(predictor.head, HeatmapHead):
+            raise ValueError(f"{predictor.runtime.info.name} has no maps of whole images to start from")
+        self.stride = predictor.head.stride
         self.predictor, self.every, self.change, self.most = predictor, every, change, most
         self.share = 0.0
         self._seen: np.ndarray | None = (
@@ -74,12 +76,9 @@ class WarmStart:
 
         Returns:
             People of the whole image.
-
-        Raises:
-            ValueError: the network gives people instead of maps.
         """
-        pixels, back = self.predictor.fit(image)
-        stride = self.predictor.head.stride
+        pixels, back = self.predictor.letterbox(image)
+        stride = self.stride
         cells = cv2.resize(
             pixels, (pixels.shape[1] // stride, pixels.shape[0] // stride), interpolation=cv2.INTER_AREA
         ).astype(np.float32)
@@ -101,14 +100,14 @@ class WarmStart:
         rows, columns = np.nonzero(np.abs(cells - self._seen).max(2) > self.change)
         if not len(rows):
             return None
-        reach = REPLACED // self.predictor.head.stride
+        reach = REPLACED // self.stride
         return (
             slice(max(rows.min() - reach, 0), min(rows.max() + 1 + reach, height)),
             slice(max(columns.min() - reach, 0), min(columns.max() + 1 + reach, width)),
         )
 
     def _run(self, pixels: np.ndarray, cells: np.ndarray, box: tuple[slice, slice]) -> None:
-        stride, multiple = self.predictor.head.stride, self.predictor.runtime.info.multiple
+        stride, multiple = self.stride, self.predictor.runtime.info.multiple
         around = []
         for part, size in zip(box, pixels.shape[:2], strict=True):
             low, high = part.start * stride - AROUND, part.stop * stride + AROUND
@@ -118,16 +117,15 @@ class WarmStart:
         if self._maps is None or self._seen is None or self.share >= self.most:
             self.share, self._since = 1.0, 0
             (maps,) = self.predictor.runtime(pixels[None])
-            if not isinstance(maps, Maps):
-                raise ValueError(f"{self.predictor.runtime.info.name} has no maps to start from")
+            assert isinstance(maps, Maps)
             self._maps, self._seen = maps, cells
             return
         (part,) = self.predictor.runtime(np.ascontiguousarray(pixels[rows, columns])[None])
         assert isinstance(part, Maps)
         top, left = rows.start // stride, columns.start // stride
         inside = slice(box[0].start - top, box[0].stop - top), slice(box[1].start - left, box[1].stop - left)
-        heatmaps, fields = self._maps.heatmaps.copy(), self._maps.fields.copy()
-        heatmaps[:, *box], fields[:, *box] = part.heatmaps[:, *inside], part.fields[:, *inside]
+        heatmaps, pafs = self._maps.heatmaps.copy(), self._maps.pafs.copy()
+        heatmaps[:, *box], pafs[:, *box] = part.heatmaps[:, *inside], part.pafs[:, *inside]
         self._seen = self._seen.copy()
         self._seen[box] = cells[box]
-        self._maps = Maps.from_arrays(heatmaps, fields, self._maps.peak_score.shape[1])
+        self._maps = Maps.from_arrays(heatmaps, pafs, self._maps.peak_score.shape[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..heads.decode import DecodeConfig
+from ..heads.base import DecodeConfig
 from .detector import DETECTOR, PersonDetector
 from .models import manifest, open_runtime
 from .predictor import DEFAULT, Predictor

@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ..geometry import CROP_MARGIN, Fit, PersonCrop, crop_matrix, cut, fit, square, warp
-from ..heads.decode import DecodeConfig, decode
-from ..heads.outputs import Found, Maps
+from ..geometry import CROP_MARGIN, Letterbox, PersonCrop, crop_matrix, cut, letterbox, square, warp
+from ..heads.base import DecodeConfig, Head
+from ..heads.outputs import Output
 from ..heads.pose_prior import PosePrior
 from ..poses import Poses
-from ..runtime.base import Output, Runtime
-from ..skeleton import Head
-from .augmentation import average, unmirror
+from ..runtime.base import Runtime
 from .estimator import BATCH, Estimator, Steps
 from .incremental import WarmStart
 from .models import open_runtime
@@ -67,31 +65,31 @@ class Predictor(Estimator):
             raise ValueError(
                 f"size {self.size}{sizes}: the longer side of the network's input must be 32 to 4096 pixels"
             )
-        if info.single and (flip or len(scales) > 1):
+        if not info.batched and (flip or len(scales) > 1):
             raise ValueError(
                 f"{info.name} finds other boxes in every view, which cannot be averaged; leave out flip and scales"
             )
-        if (info.fixed or info.crop) and (self.size, scales) != (info.size, (1.0,)):
+        if (info.fixed_size or info.crop) and (self.size, scales) != (info.size, (1.0,)):
             takes = "x".join(map(str, info.crop)) or info.size
             raise ValueError(f"size {self.size}, scales {scales}: {info.name} takes {takes} alone")
         default = DecodeConfig(peak=CALIBRATED_PEAK) if info.crop else DecodeConfig()
         self.config, self.flip, self.scales = config or default, flip, scales
         self._check_config()
         if flip:
-            _ = self.head.limb_flip_order  # likewise
+            self.head.check_flip()
 
     def __repr__(self) -> str:
         return f"<Predictor of {self.runtime.info.name}, longer side {self.size}>"
 
     @property
-    def head(self) -> Head:
+    def head(self) -> Head[Any]:
         """What the network's maps mean."""
         return self._head
 
     @property
     def one_person(self) -> bool:
         """Whether the network finds the one person of an image."""
-        return not self.head.limbs and not self.runtime.info.single
+        return self.head.single_person
 
     @property
     def guessed(self) -> float:
@@ -103,7 +101,7 @@ class Predictor(Estimator):
         if len(self.scales) > 1:
             return Steps.whole(lambda frame: self(frame.image))
         return Steps(
-            lambda frame: self.fit(frame.image),
+            lambda frame: self.letterbox(frame.image),
             lambda fitted: (self.outputs(fitted[0][None])[0], fitted[1]),
             lambda result: self.decode(*result),
         )
@@ -116,13 +114,13 @@ class Predictor(Estimator):
         """People of (H, W, 3) uint8 RGB images; those that fit into the same input size are run together."""
         if len(self.scales) > 1:
             return [self._views(image) for image in images]
-        return self.run([self.fit(image) for image in images])
+        return self.run([self.letterbox(image) for image in images])
 
-    def run(self, inputs: Sequence[tuple[np.ndarray, Fit | PersonCrop]]) -> list[Poses]:
+    def run(self, inputs: Sequence[tuple[np.ndarray, Letterbox | PersonCrop]]) -> list[Poses]:
         """Network and decoder on prepared inputs, those of one shape together.
 
         Args:
-            inputs: of :meth:`fit` or :meth:`person_crop`.
+            inputs: of :meth:`letterbox` or :meth:`person_crop`.
 
         Returns:
             people of each, in pixels of its image.
@@ -145,9 +143,9 @@ class Predictor(Estimator):
         if not self.flip:
             return outputs
         mirrored = self.runtime(np.ascontiguousarray(pixels[:, :, ::-1]))
-        here, width = Fit(pixels.shape[2], pixels.shape[1], 1.0, 1.0), pixels.shape[2]
+        here, width = Letterbox(pixels.shape[2], pixels.shape[1], 1.0, 1.0), pixels.shape[2]
         return [
-            average([(one, here), (unmirror(other, self.head, width), here)], self.head)
+            self.head.average([(one, here), (self.head.unmirror(other, width), here)])
             for one, other in zip(outputs, mirrored, strict=True)
         ]
 
@@ -155,10 +153,10 @@ class Predictor(Estimator):
         """One image at every scale."""
         results = []
         for scale in sorted(self.scales, reverse=True):  # the others are brought to the finest grid
-            pixels, back = fit(image, round(self.size * scale), self.runtime.info.multiple)
+            pixels, back = letterbox(image, round(self.size * scale), self.runtime.info.multiple)
             (maps,) = self.outputs(pixels[None])
             results.append((maps, back))
-        return self.decode(average(results, self.head), results[0][1])
+        return self.decode(self.head.average(results), results[0][1])
 
     def within(self, image: np.ndarray, box: Sequence[float]) -> Poses:
         """What a network of one person finds in a part of an image.
@@ -201,13 +199,13 @@ class Predictor(Estimator):
         if self.runtime.info.crop:
             return self._crop(image, box, 1.0, self.runtime.info.crop)
         part, corner = cut(image, box)
-        pixels, back = fit(part, self.size, self.runtime.info.multiple)
+        pixels, back = letterbox(part, self.size, self.runtime.info.multiple)
         scale = np.array([back.scale_x, back.scale_y])
         matrix = np.concatenate([np.diag(scale), ((0.5 - corner) * scale - 0.5)[:, None]], 1)
         return pixels, PersonCrop(image.shape[1], image.shape[0], matrix)
 
     def with_config(self, **changes: Any) -> Predictor:
-        """The same model with other thresholds, by name of :class:`~lithepose.heads.decode.DecodeConfig`."""
+        """The same model with other thresholds, by name of :class:`~lithepose.heads.base.DecodeConfig`."""
         other = copy.copy(self)
         other.config = replace(self.config, **changes)
         other._check_config()
@@ -217,21 +215,20 @@ class Predictor(Estimator):
         if self.config.complete:
             PosePrior.of(self.head.output)  # raises if there is none
 
-    def fit(self, image: np.ndarray) -> tuple[np.ndarray, Fit | PersonCrop]:
+    def letterbox(self, image: np.ndarray) -> tuple[np.ndarray, Letterbox | PersonCrop]:
         """Step 1: (H, W, 3) uint8 image -> network input (H', W', 3) uint8 and the way back."""
         if self.runtime.info.crop:
             box = -0.5, -0.5, image.shape[1], image.shape[0]
             return self._crop(image, box, 1.0, self.runtime.info.crop)
-        return fit(image, self.size, self.runtime.info.multiple)
+        return letterbox(image, self.size, self.runtime.info.multiple)
 
-    def decode(self, maps: Output, back: Fit | PersonCrop) -> Poses:
+    def decode(self, maps: Output, back: Letterbox | PersonCrop) -> Poses:
         """Step 3: what the network predicts -> people, in pixels of the image."""
-        assert isinstance(maps, (Maps, Found))
-        xy, score, person_score = decode(maps, self.head, self.config)
+        xy, score, person_score = self.head.decode(maps, self.config)
         xy, limit = back.to_image(xy), np.array([back.width - 1, back.height - 1])
         if self.config.complete:
             # A guess may lie anywhere; one near the edge may come out a fraction of a cell beyond it, in the padding.
-            cell = self.head.stride / np.array([back.scale_x, back.scale_y])
+            cell = self.head.cell / np.array([back.scale_x, back.scale_y])
             outside = ((xy < -cell) | (xy > limit + cell)).any(2) & (score < self.config.peak)
             xy, score = np.where(outside[..., None], np.nan, xy), np.where(outside, 0, score)
         xy = np.minimum(np.maximum(xy, 0), limit).astype(np.float32)

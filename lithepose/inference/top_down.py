@@ -13,10 +13,11 @@ from typing import Any, overload
 import numpy as np
 
 from ..geometry import square
-from ..heads.boxes import pose_likeness, suppress
+from ..heads.base import Head
+from ..heads.boxes import BoxHead, pose_likeness, suppress
 from ..heads.pose_prior import PosePrior
 from ..poses import Poses
-from ..skeleton import FACE, BoxHead, Head, Skeleton
+from ..skeleton import FACE, Skeleton
 from .box_follower import BoxFollower
 from .detector import DETECTOR, PersonDetector
 from .estimator import Estimator, ImageInput, Steps, open_image
@@ -89,7 +90,7 @@ class TopDown(Estimator):
         return self._finder
 
     @property
-    def head(self) -> Head:
+    def head(self) -> Head[Any]:
         """What the network's outputs mean."""
         return self.predictor.head
 
@@ -109,7 +110,7 @@ class TopDown(Estimator):
         return self.predictor.guessed
 
     def with_config(self, **changes: Any) -> TopDown:
-        """The same models with other thresholds, by name of :class:`~lithepose.heads.decode.DecodeConfig`."""
+        """The same models with other thresholds, by name of :class:`~lithepose.heads.base.DecodeConfig`."""
         other = copy.copy(self)
         other.predictor = self.predictor.with_config(**changes)
         return other

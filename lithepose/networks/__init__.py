@@ -1,16 +1,16 @@
-"""Networks, one paper a file, and the one table that names them."""
+"""Networks, one system a file, and the table that names them."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
-from ..skeleton import BoxHead, Head, Skeleton
+from ..heads.base import Head
+from ..heads.boxes import BoxHead
+from ..skeleton import Skeleton
+from .base import Network, Scaled
 from .binary_paf import BinaryPaf
 from .context_cpm import ContextCpm
 from .keypoint_rcnn import KeypointRcnn
@@ -21,7 +21,9 @@ from .openpose import OpenPose
 from .person_detector import PersonDetector
 from .split_stream import JointRegression, SplitStream
 
-NETWORKS = {
+__all__ = ["NETWORKS", "Network", "Scaled", "build", "default_head", "head_of", "load_imagenet"]
+
+NETWORKS: dict[str, type[Network]] = {
     "lithe": Lithe,
     "lithe_paf": LithePaf,
     "person_detector": PersonDetector,
@@ -34,37 +36,23 @@ NETWORKS = {
     "keypoint_rcnn": KeypointRcnn,
 }
 
-# What networks answer with, their ``kind``: maps (heatmaps and limb fields), xy (coordinates of one person) or boxes
-# (people, each with its joints), or people (boxes alone).
-Network = (
-    Lithe
-    | LithePaf
-    | PersonDetector
-    | OpenPose
-    | Multilevel
-    | ContextCpm
-    | SplitStream
-    | JointRegression
-    | KeypointRcnn
-)
 
-
-def build(name: str, head: Head | BoxHead | None = None, **options: Any) -> Network:
+def build(name: str, head: Head[Any] | BoxHead | None = None, **options: Any) -> Network:
     """Make a network by name.
 
     Args:
         name: key of :data:`NETWORKS`.
-        head: what its maps shall mean; by default what its paper has, see :func:`default_head`.
+        head: what its outputs shall mean; by default what its paper has, see :func:`default_head`.
         options: fields of its config.
 
     Raises:
         ValueError: no such network or option, or an option's value that it does not have.
         ImportError: keypoint_rcnn without torchvision.
     """
-    if name not in NETWORKS:
-        raise ValueError(f"no network {name!r}; there are {', '.join(NETWORKS)}")
-    network = NETWORKS[name]
+    network = _network(name)
     known = [field.name for field in fields(network.Config)]
+    if "backbone" in known and "front" in options:  # its name in version 0.1
+        options["backbone"] = options.pop("front")
     for option in options:
         if option not in known:
             raise ValueError(f"{name} has no option {option!r}; there are {', '.join(known)}")
@@ -74,65 +62,42 @@ def build(name: str, head: Head | BoxHead | None = None, **options: Any) -> Netw
         raise ValueError(f"{name} with {options}: {error}") from error
 
 
-def default_head(name: str) -> Head | BoxHead:
+def default_head(name: str) -> Head[Any] | BoxHead:
     """The head that a network has if no other is asked for.
 
     Raises:
         ValueError: no such network.
     """
-    if name not in NETWORKS:
-        raise ValueError(f"no network {name!r}; there are {', '.join(NETWORKS)}")
-    return signature(NETWORKS[name]).parameters["head"].default
+    return signature(_network(name)).parameters["head"].default
 
 
-def head_of(name: str, skeleton: Skeleton) -> Head:
-    """A network's head for other joints; limbs are the skeleton's edges, if the network has fields.
+def head_of(name: str, skeleton: Skeleton) -> Head[Any]:
+    """A network's head for other joints.
 
     Raises:
-        ValueError: limbs that do not join all joints of a network of many people, or a skeleton of a single joint.
+        ValueError: the network finds boxes alone, or cannot find people by these joints.
     """
     head = default_head(name)
     if isinstance(head, BoxHead):
         raise ValueError(f"{name}: finds boxes and has no joints; leave the skeleton out")
-    if not head.limbs:
-        return replace(head, skeleton=skeleton, output=skeleton, limbs=())
-    if not skeleton.edges:
-        raise ValueError(
-            f"skeleton {skeleton.name}: has no edges, by which {name} finds people; take context_cpm, one of an image"
-        )
-    joined, more = {0}, True
-    while more:
-        more = [b for pair in skeleton.edges for a, b in (pair, pair[::-1]) if a in joined and b not in joined]
-        joined.update(more)
-    if len(joined) < len(skeleton):
-        loose = ", ".join(joint for i, joint in enumerate(skeleton.joints) if i not in joined)
-        raise ValueError(
-            f"skeleton {skeleton.name}: its edges do not join {loose} with {skeleton.joints[0]}; {name} finds people by"
-            " limbs, so every joint must hang on another"
-        )
-    return replace(head, skeleton=skeleton, output=skeleton, limbs=skeleton.edges)
+    return head.with_skeleton(skeleton)
 
 
-def load_imagenet(net: Network, start: str | Path) -> None:
-    """Give a network's front its ImageNet start; see :func:`lithepose.networks.weights.read_start`.
+def load_imagenet(net: Network, pretrained: str | Path) -> None:
+    """Load pretrained weights into the backbone of a network.
+
+    Args:
+        net: the network.
+        pretrained: as of :func:`lithepose.networks.weights.read_pretrained`.
 
     Raises:
-        ValueError: the start is another network's than the front.
+        ValueError: the weights are of another network than the backbone.
     """
-    own: Any = net if isinstance(net, KeypointRcnn) else getattr(net, "backbone", None) or net.front
-    own.load_imagenet(start)
+    own: Any = net if isinstance(net, KeypointRcnn) else getattr(net, "backbone")  # noqa: B009
+    own.load_imagenet(pretrained)
 
 
-class Scaled(nn.Module):
-    """Pixels -> what a network was trained with: (N, 3, H, W) of 0..255 to (x - mean) / std."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, net: Network) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.tensor(net.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(net.std).view(1, 3, 1, 1), persistent=False)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return (image.float() - self.mean) / self.std
+def _network(name: str) -> type[Network]:
+    if name not in NETWORKS:
+        raise ValueError(f"no network {name!r}; there are {', '.join(NETWORKS)}")
+    return NETWORKS[name]

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..skeleton import LIP_HEAD, Head
+from ..heads.heatmaps import LIP_HEAD, HeatmapHead
 from .backbones.mobilenet import MobileNetV1
+from .base import Network
 from .blocks import check_size, conv, double, gaussian_
 
 
@@ -28,7 +29,7 @@ class ContextCpmConfig:
         context_at: each_stage, or backbone: one module behind the features that all stages share.
         stages: all of them, the first included; the paper's small network has 2.
         stride: 8 gives maps of 32x32 at 256x256; 4 gives the 64x64 of the paper's MPII version.
-        act: of the front. The paper's has relu and takes BGR by (x - 128) / 256, as the ImageNet weights that it was
+        act: of the backbone. The paper's has relu and takes BGR by (x - 128) / 256, as the ImageNet weights that it was
             started from; relu6 and RGB in [-1, 1] are what the starts at hand were trained with.
     """
 
@@ -157,7 +158,7 @@ class Refinement(nn.Module):
         return x + self.around(x)
 
 
-class ContextCpm(nn.Module):
+class ContextCpm(Network):
     """Stages that refine the maps of one person, each with global context.
 
     Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 4 strides. Output: one (heatmaps (N, 17, H / stride,
@@ -165,10 +166,9 @@ class ContextCpm(nn.Module):
     """
 
     Config = ContextCpmConfig
-    kind = "maps"
     mean = std = MobileNetV1.mean
 
-    def __init__(self, config: ContextCpmConfig | None = None, head: Head = LIP_HEAD) -> None:
+    def __init__(self, config: ContextCpmConfig | None = None, head: HeatmapHead = LIP_HEAD) -> None:
         super().__init__()
         self.config = config = config or ContextCpmConfig()
         if config.context_at not in ("each_stage", "backbone"):
@@ -181,7 +181,7 @@ class ContextCpm(nn.Module):
         each = config.context if config.context_at == "each_stage" else "none"
         once = config.context if config.context_at == "backbone" else "none"
         maps = head.channels[0]
-        self.front = MobileNetV1(stride=config.stride, act=config.act)
+        self.backbone = MobileNetV1(stride=config.stride, act=config.act)
         self.cpm = nn.Sequential(conv(512, 256, norm=True), conv(256, 128, norm=True))
         self.context, width = make_context(once, 128)
         self.initial = nn.Sequential(
@@ -199,7 +199,7 @@ class ContextCpm(nn.Module):
 
     def forward(self, x: Tensor) -> list[tuple[Tensor]]:
         check_size(x, self.multiple)
-        features = self.context(self.cpm(self.front(x)[-1]))
+        features = self.context(self.cpm(self.backbone(x)[-1]))
         maps = [self.initial(features)]
         for stage in self.refinements:
             maps.append(stage(torch.cat([features, maps[-1]], 1)))

@@ -15,10 +15,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..skeleton import COCO_BOXES_HEAD, Head
+from ..heads.people import COCO_INSTANCES, InstanceHead
 from .backbones.mobilenet import MobileNetV1
+from .base import Network
 from .blocks import batch_norms, check_size
-from .weights import read_start
+from .weights import read_pretrained
 
 LEVELS = {  # MobileNetV3-Large's last features of each stride: index and channels
     "fpn": {3: 24, 6: 40, 12: 112, 16: 960},
@@ -39,7 +40,7 @@ class KeypointRcnnConfig:
         layers: of the head.
         width: their channels.
         levels: fpn for a pyramid of strides 4 to 32; c4 for the one map of stride 16 that the paper's wording allows.
-        front: mobilenet_v3 as in the paper; mobilenet_v1, with fpn alone, to compare the heads behind the start that
+        backbone: mobilenet_v3 as in the paper; mobilenet_v1, with fpn alone, to compare the heads behind the start that
             the other networks have.
         size: longer side of the input.
         detections: most people in an image.
@@ -57,7 +58,7 @@ class KeypointRcnnConfig:
     layers: int = 8
     width: int = 512
     levels: str = "fpn"
-    front: str = "mobilenet_v3"
+    backbone: str = "mobilenet_v3"
     size: int = 320
     detections: int = 100
     norm: bool = False
@@ -128,18 +129,18 @@ class PyramidV1(nn.Module):
         return self.pyramid({str(i): level for i, level in enumerate(self.body(x))})
 
 
-def make_backbone(levels: str, front: str) -> nn.Module:
-    """A front with a feature pyramid (and a pooled fifth level), or MobileNetV3-Large with its stride 16 alone.
+def make_backbone(levels: str, backbone: str) -> nn.Module:
+    """A backbone with a feature pyramid (and a pooled fifth level), or MobileNetV3-Large with its stride 16 alone.
 
     Raises:
-        ValueError: no such levels or front.
+        ValueError: no such levels or backbone.
         ImportError: torchvision is missing.
     """
-    if front == "mobilenet_v1" and levels == "fpn":
+    if backbone == "mobilenet_v1" and levels == "fpn":
         return PyramidV1()
-    if front != "mobilenet_v3":
+    if backbone != "mobilenet_v3":
         raise ValueError(
-            f"no front {front!r} with levels {levels!r}; there are mobilenet_v3, and mobilenet_v1 with fpn"
+            f"no backbone {backbone!r} with levels {levels!r}; there are mobilenet_v3, and mobilenet_v1 with fpn"
         )
     from torchvision.models import mobilenet_v3_large  # pyright: ignore[reportMissingImports]
     from torchvision.models.detection.backbone_utils import BackboneWithFPN  # pyright: ignore[reportMissingImports]
@@ -154,7 +155,7 @@ def make_backbone(levels: str, front: str) -> nn.Module:
     return BackboneWithFPN(features, names, list(taken.values()), 256)
 
 
-class KeypointRcnn(nn.Module):
+class KeypointRcnn(Network):
     """Detector of people with a key-point head over each.
 
     Input (N, 3, H, W), RGB by ``mean`` and ``std``, H and W multiples of 32. Output in evaluation: a dict an image of
@@ -164,10 +165,9 @@ class KeypointRcnn(nn.Module):
     """
 
     Config = KeypointRcnnConfig
-    kind = "boxes"
     mean, std = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
-    def __init__(self, config: KeypointRcnnConfig | None = None, head: Head = COCO_BOXES_HEAD) -> None:
+    def __init__(self, config: KeypointRcnnConfig | None = None, head: InstanceHead = COCO_INSTANCES) -> None:
         super().__init__()
         from torchvision.models.detection import KeypointRCNN  # pyright: ignore[reportMissingImports]
         from torchvision.models.detection.anchor_utils import AnchorGenerator  # pyright: ignore[reportMissingImports]
@@ -181,7 +181,7 @@ class KeypointRcnn(nn.Module):
         sizes = (32, 64, 128, 256, 512)
         anchors = tuple((s,) for s in sizes) if config.levels == "fpn" else (sizes,)
         self.detector = KeypointRCNN(
-            make_backbone(config.levels, config.front),
+            make_backbone(config.levels, config.backbone),
             num_classes=2,
             rpn_anchor_generator=AnchorGenerator(anchors, ((0.5, 1.0, 2.0),) * len(anchors)),
             keypoint_head=KeypointHead(config),
@@ -194,12 +194,12 @@ class KeypointRcnn(nn.Module):
             image_mean=[0.0, 0.0, 0.0],
             image_std=[1.0, 1.0, 1.0],
         )
-        if config.front == "mobilenet_v1":
+        if config.backbone == "mobilenet_v1":
             self.mean, self.std = MobileNetV1.mean, MobileNetV1.std
         self.train()  # with BatchNorm frozen from the first step on
 
     @property
-    def front(self) -> Any:
+    def backbone(self) -> Any:
         """The backbone without its pyramid."""
         return self.detector.backbone.body
 
@@ -220,20 +220,20 @@ class KeypointRcnn(nn.Module):
                 people["keypoints_scores"] = (NEAR / CELLS * people["keypoints_scores"].exp()).clamp(max=1)
         return out
 
-    def load_imagenet(self, start: str | Path) -> None:
+    def load_imagenet(self, pretrained: str | Path) -> None:
         """Load ``features.*`` of a MobileNetV3-Large: a file or ``torchvision:mobilenet_v3_large``; or a MobileNetV1's.
 
         Raises:
-            ValueError: a tensor is missing; this is no such front.
+            ValueError: a tensor is missing; this is no such backbone.
         """
         backbone: Any = self.detector.backbone
         if isinstance(backbone, PyramidV1):
-            return backbone.body.load_imagenet(start)
-        body, state = backbone.body, read_start(start)
+            return backbone.body.load_imagenet(pretrained)
+        body, state = backbone.body, read_pretrained(pretrained)
         wanted = {name: f"features.{name}" for name in body.state_dict() if not name.endswith("num_batches_tracked")}
         missing = [key for key in wanted.values() if key not in state]
         if missing:
-            raise ValueError(f"{start}: no tensor {missing[0]!r}; this is not a MobileNetV3-Large ImageNet start")
+            raise ValueError(f"{pretrained}: no tensor {missing[0]!r}; this is not a MobileNetV3-Large ImageNet start")
         body.load_state_dict({name: state[key] for name, key in wanted.items()}, strict=False)
 
 

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..skeleton import LITHE_HEAD, Head
+from ..heads.people import LITHE_HEAD, CropHead
 from .backbones.efficientnet import EfficientNetLite0
 from .backbones.mobilenet import MobileNetV1
 from .backbones.residual import ResidualBackbone, conv_bn
+from .base import Network
 from .blocks import check_size, double
 
 SHUFFLE = 2  # cells of the heatmaps per cell of the head, along each axis
@@ -83,7 +84,7 @@ def joint_groups(joints: tuple[str, ...]) -> list[list[int]]:
     return [group for group in (rest, *groups) if group]
 
 
-class Lithe(nn.Module):
+class Lithe(Network):
     """The default pose network.
 
     Args:
@@ -94,17 +95,16 @@ class Lithe(nn.Module):
     """
 
     Config = LitheConfig
-    kind = "maps"
     multiple = 32
     crop: tuple[int, ...] = (256, 192)
     small_crop: tuple[int, ...] = ()
     mean = std = (127.5, 127.5, 127.5)
 
-    def __init__(self, config: LitheConfig | None = None, head: Head = LITHE_HEAD) -> None:
+    def __init__(self, config: LitheConfig | None = None, head: CropHead = LITHE_HEAD) -> None:
         super().__init__()
         self.config = config = config or LitheConfig()
-        if head.stride != 4 or head.limbs or head.background:
-            raise ValueError("lithe has heatmaps alone, at stride 4, without a background")
+        if head.stride != 4:
+            raise ValueError(f"stride={head.stride}: lithe has heatmaps at stride 4")
         self.head = head
         # Slope and offset of a joint's score in logits: heatmap values -> shares of joints that are right.
         self.calibration: Tensor

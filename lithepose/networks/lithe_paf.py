@@ -1,6 +1,6 @@
 """lithe_paf: many people in one pass on a plain CPU, in constant time however many there are.
 
-It joins ideas of the five papers: a MobileNetV1 front brought back to stride 8 by skip connections
+It joins ideas of the five papers: a MobileNetV1 backbone brought back to stride 8 by skip connections
 (debnath2018split), a thin U-shaped context module (osokin2019context), joint and limb branches that exchange features
 (huang2019mln), and refinement by multi-scale residual blocks (choi2018binarized) of expanded depthwise convolutions
 (hoang2020rcnn).
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..skeleton import COCO_HEAD, Head
+from ..heads.pafs import COCO_HEAD, PafHead
 from .backbones.mobilenet import MobileNetV1
+from .base import Network
 from .blocks import MultiScale, check_size, double, expanded_depthwise, pointwise
 
 
@@ -57,15 +58,15 @@ class Stage(nn.Module):
 
         self.joints, self.limbs = branch(), branch()
         self.to_joints, self.to_limbs = pointwise(width, width, act=False), pointwise(width, width, act=False)
-        self.heatmaps, self.fields = nn.Conv2d(width, channels[0], 1), nn.Conv2d(width, channels[1], 1)
+        self.heatmaps, self.pafs = nn.Conv2d(width, channels[0], 1), nn.Conv2d(width, channels[1], 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         joints, limbs = self.joints(x), self.limbs(x)
         joints_out = self.heatmaps(torch.relu(joints + self.to_joints(limbs)))
-        return joints_out, self.fields(torch.relu(limbs + self.to_limbs(joints)))
+        return joints_out, self.pafs(torch.relu(limbs + self.to_limbs(joints)))
 
 
-class LithePaf(nn.Module):
+class LithePaf(Network):
     """The bottom-up network of many people.
 
     Args:
@@ -73,15 +74,14 @@ class LithePaf(nn.Module):
         head: what the maps mean.
 
     Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 64. Output: one (heatmaps (N, K, H/8, W/8),
-    fields (N, 2 L, H/8, W/8)) a stage, the last one the best.
+    pafs (N, 2 L, H/8, W/8)) a stage, the last one the best.
     """
 
     Config = LithePafConfig
-    kind = "maps"
     multiple = 64
     mean = std = MobileNetV1.mean
 
-    def __init__(self, config: LithePafConfig | None = None, head: Head = COCO_HEAD) -> None:
+    def __init__(self, config: LithePafConfig | None = None, head: PafHead = COCO_HEAD) -> None:
         super().__init__()
         self.config = config = config or LithePafConfig()
         if config.width < 4 or config.width % 4 or config.context < 1 or config.expansion < 1:
@@ -89,7 +89,7 @@ class LithePaf(nn.Module):
         if not config.blocks or min(config.blocks) < 0:
             raise ValueError(f"blocks={config.blocks}: one number of blocks a stage, at least one stage")
         self.head = head
-        self.front = MobileNetV1()
+        self.backbone = MobileNetV1()
         width = config.width
         self.context = ThinContext(512, config.context)
         self.lateral8 = pointwise(256, width, act=False)
@@ -101,19 +101,19 @@ class LithePaf(nn.Module):
             c_in = width + sum(head.channels)
         self.stages = nn.ModuleList(stages)
         for stage in stages:
-            for conv in (stage.heatmaps, stage.fields):
+            for conv in (stage.heatmaps, stage.pafs):
                 nn.init.normal_(conv.weight, std=0.01)
                 nn.init.zeros_(conv.bias)
 
     def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         check_size(x, self.multiple)
-        _, at8, at16 = self.front(x)
+        _, at8, at16 = self.backbone(x)
         lateral = self.lateral8(at8)
         features = self.merge(torch.relu(lateral + double(self.lateral16(self.context(at16)))))
         maps: list[tuple[Tensor, Tensor]] = []
         inputs = features
         for stage in self.stages:
-            heatmaps, fields = stage(inputs)
-            maps.append((heatmaps, fields))
-            inputs = torch.cat([features, heatmaps, fields], 1)
+            heatmaps, pafs = stage(inputs)
+            maps.append((heatmaps, pafs))
+            inputs = torch.cat([features, heatmaps, pafs], 1)
         return maps

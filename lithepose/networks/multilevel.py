@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..skeleton import OPENPOSE_HEAD, Head
+from ..heads.pafs import OPENPOSE_HEAD, PafHead
 from .backbones import make_backbone
+from .base import Network
 from .blocks import check_size, conv, gaussian_
 from .openpose import Branches
 
@@ -31,9 +32,9 @@ class MultilevelConfig:
         transfer: dense blocks in each direction.
         refine: dense blocks a branch.
         detect: 3, or 4 for the variant that transfers Conv-1 and Conv-4 alone.
-        front: vgg19, or mobilenet_v1 dilated to stride 8.
+        backbone: vgg19, or mobilenet_v1 dilated to stride 8.
         paper_scaling: x / 256 - 0.5 as stated, for Caffe's VGG-19; the weights that can be loaded here were trained
-            with the front's ``mean`` and ``std``, so these are used.
+            with the backbone's ``mean`` and ``std``, so these are used.
     """
 
     lower: bool = True
@@ -43,7 +44,7 @@ class MultilevelConfig:
     transfer: int = 2
     refine: int = 7
     detect: int = 3
-    front: str = "vgg19"
+    backbone: str = "vgg19"
     paper_scaling: bool = False
 
 
@@ -97,17 +98,16 @@ class Merge(nn.Module):
         return self.maps(self.merge(torch.cat([own, *transferred], 1)))
 
 
-class Multilevel(nn.Module):
+class Multilevel(Network):
     """Joint and limb branches that exchange features, then refinement with global context.
 
     Input (N, 3, H, W), RGB by ``mean`` and ``std``, H and W multiples of 8. Output: (heatmaps (N, 19, H/8, W/8),
-    fields (N, 38, H/8, W/8)) of the detection and, with ``context``, of the refinement.
+    pafs (N, 38, H/8, W/8)) of the detection and, with ``context``, of the refinement.
     """
 
     Config = MultilevelConfig
-    kind = "maps"
 
-    def __init__(self, config: MultilevelConfig | None = None, head: Head = OPENPOSE_HEAD) -> None:
+    def __init__(self, config: MultilevelConfig | None = None, head: PafHead = OPENPOSE_HEAD) -> None:
         super().__init__()
         self.config = config = config or MultilevelConfig()
         if config.detect not in (3, 4):
@@ -115,9 +115,9 @@ class Multilevel(nn.Module):
         if config.transfer < 0 or config.refine < 1:
             raise ValueError(f"transfer={config.transfer}, refine={config.refine}: at least 0 and 1 dense blocks")
         self.head, self.multiple = head, 8
-        self.front = make_backbone(config.front)
-        paper = (128.0,) * 3, (256.0,) * 3  # x / 256 - 0.5
-        self.mean, self.std = paper if config.paper_scaling else (self.front.mean, self.front.std)
+        self.backbone = make_backbone(config.backbone)
+        paper = (128.0, 128.0, 128.0), (256.0, 256.0, 256.0)  # x / 256 - 0.5
+        self.mean, self.std = paper if config.paper_scaling else (self.backbone.mean, self.backbone.std)
         self.cpm = nn.Sequential(conv(512, 256), conv(256, 128))
         self.detect_joints, self.detect_limbs = Detection(config.detect), Detection(config.detect)
         self.levels = self._levels(config)
@@ -125,8 +125,8 @@ class Multilevel(nn.Module):
         if self.levels:
             width = 128 * len(self.levels)
             self.to_limbs, self.to_joints = (dense_chain(width, config.transfer) for _ in range(2))
-        heatmaps, fields = head.channels
-        self.merge_joints, self.merge_limbs = Merge(transferred, heatmaps), Merge(transferred, fields)
+        heatmaps, pafs = head.channels
+        self.merge_joints, self.merge_limbs = Merge(transferred, heatmaps), Merge(transferred, pafs)
         if config.context:
 
             def refine(c_out: int) -> nn.Module:
@@ -135,7 +135,7 @@ class Multilevel(nn.Module):
 
             self.refine = Branches(refine, head)
         for name, part in self.named_children():
-            if name != "front":
+            if name != "backbone":
                 _initialise(part)
 
     @staticmethod
@@ -147,17 +147,17 @@ class Multilevel(nn.Module):
 
     def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         check_size(x, self.multiple)
-        features = self.cpm(self.front(x)[-1])
+        features = self.cpm(self.backbone(x)[-1])
         joints, limbs = self.detect_joints(features), self.detect_limbs(features)
         to_joints, to_limbs = [], []
         if self.levels:
             for_joints, for_limbs = (limbs, joints) if self.config.joint_limb else (joints, limbs)
             to_joints.append(self.to_joints(torch.cat([for_joints[i] for i in self.levels], 1)))
             to_limbs.append(self.to_limbs(torch.cat([for_limbs[i] for i in self.levels], 1)))
-        heatmaps, fields = self.merge_joints(joints[-1], to_joints), self.merge_limbs(limbs[-1], to_limbs)
-        maps = [(heatmaps, fields)]
+        heatmaps, pafs = self.merge_joints(joints[-1], to_joints), self.merge_limbs(limbs[-1], to_limbs)
+        maps = [(heatmaps, pafs)]
         if self.config.context:
-            maps.append(self.refine(torch.cat([fields, heatmaps, features], 1)))
+            maps.append(self.refine(torch.cat([pafs, heatmaps, features], 1)))
         return maps
 
 

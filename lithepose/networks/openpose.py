@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..skeleton import OPENPOSE_HEAD, Head
+from ..heads.pafs import OPENPOSE_HEAD, PafHead
 from .backbones import make_backbone
+from .base import Network
 from .blocks import check_size, conv, gaussian_
 
 
@@ -22,16 +23,16 @@ class OpenPoseConfig:
     """Options of the network; the defaults are the paper's."""
 
     stages: int = 6
-    front: str = "vgg19"  # or mobilenet_v1, dilated to stride 8
+    backbone: str = "vgg19"  # or mobilenet_v1, dilated to stride 8
 
 
 class Branches(nn.Module):
-    """Two branches of the same form over the same input: limbs to fields, joints to heatmaps."""
+    """Two branches of the same form over the same input: limbs to pafs, joints to heatmaps."""
 
-    def __init__(self, make: Callable[[int], nn.Module], head: Head) -> None:
+    def __init__(self, make: Callable[[int], nn.Module], head: PafHead) -> None:
         super().__init__()
-        heatmaps, fields = head.channels
-        self.limbs, self.joints = make(fields), make(heatmaps)
+        heatmaps, pafs = head.channels
+        self.limbs, self.joints = make(pafs), make(heatmaps)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.joints(x), self.limbs(x)
@@ -42,7 +43,7 @@ def seven_by_seven(c_in: int, c_out: int) -> nn.Module:
     return conv(c_in, c_out, 7)
 
 
-class OpenPose(nn.Module):
+class OpenPose(Network):
     """Part affinity fields, refined stage by stage.
 
     Args:
@@ -50,17 +51,16 @@ class OpenPose(nn.Module):
         head: what the maps mean.
         layer: makes the large layers of the refinement stages from (channels in, channels out).
 
-    Input (N, 3, H, W), RGB by the front's ``mean`` and ``std``, H and W multiples of 8. Output: one (heatmaps
-    (N, 19, H/8, W/8), fields (N, 38, H/8, W/8)) a stage, the last one the best; heatmap 18 is the background.
+    Input (N, 3, H, W), RGB by the backbone's ``mean`` and ``std``, H and W multiples of 8. Output: one (heatmaps
+    (N, 19, H/8, W/8), pafs (N, 38, H/8, W/8)) a stage, the last one the best; heatmap 18 is the background.
     """
 
     Config: type[Any] = OpenPoseConfig
-    kind = "maps"
 
     def __init__(
         self,
         config: Any = None,
-        head: Head = OPENPOSE_HEAD,
+        head: PafHead = OPENPOSE_HEAD,
         layer: Callable[[int, int], nn.Module] = seven_by_seven,
     ) -> None:
         super().__init__()
@@ -68,8 +68,8 @@ class OpenPose(nn.Module):
         if config.stages < 1:
             raise ValueError(f"{config.stages} stages; there must be at least 1")
         self.head, self.multiple = head, 8
-        self.front = make_backbone(config.front)
-        self.mean, self.std = self.front.mean, self.front.std
+        self.backbone = make_backbone(config.backbone)
+        self.mean, self.std = self.backbone.mean, self.backbone.std
         self.cpm = nn.Sequential(conv(512, 256), conv(256, 128))
 
         def first(c_out: int) -> nn.Module:
@@ -88,10 +88,10 @@ class OpenPose(nn.Module):
 
     def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
         check_size(x, self.multiple)
-        features = self.cpm(self.front(x)[-1])
+        features = self.cpm(self.backbone(x)[-1])
         inputs, maps = features, []
         for stage in self.stages:
-            heatmaps, fields = stage(inputs)
-            maps.append((heatmaps, fields))
-            inputs = torch.cat([fields, heatmaps, features], 1)
+            heatmaps, pafs = stage(inputs)
+            maps.append((heatmaps, pafs))
+            inputs = torch.cat([pafs, heatmaps, features], 1)
         return maps

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..skeleton import PERSON_HEAD, BoxHead
+from ..heads.boxes import PERSON_HEAD, BoxHead
 from .backbones.residual import ResidualBackbone, conv_bn
+from .base import Network
 from .blocks import check_size, double
 
 
@@ -30,7 +31,7 @@ class PersonDetectorConfig:
     convs: int = 2
 
 
-class PersonDetector(nn.Module):
+class PersonDetector(Network):
     """One class, no anchors: every cell predicts a score and its distances to the four sides of a person's box.
 
     Args:
@@ -42,7 +43,6 @@ class PersonDetector(nn.Module):
     """
 
     Config = PersonDetectorConfig
-    kind = "people"
     multiple = 32
     mean = std = (127.5, 127.5, 127.5)
 

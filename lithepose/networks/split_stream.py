@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..skeleton import FLIC_HEAD, Head
+from ..heads.heatmaps import FLIC_HEAD, HeatmapHead
+from ..heads.people import FLIC_COORDINATES, CoordinateHead
 from .backbones.mobilenet import DepthwiseSeparable, MobileNetV1
+from .base import Network
 from .blocks import Depthwise, check_size
 
 # Filters a joint of FLIC-11; the numbers of the paper's figure 2b are not known, only that wrists and elbows get more.
@@ -95,7 +97,7 @@ class JointRegressionConfig:
     size: int = 224
 
 
-class JointRegression(nn.Module):
+class JointRegression(Network):
     """MobileNet that regresses coordinates: the paper's baseline, the one without pooling, and "Split (MSE)".
 
     Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 32. Output: one stage of (coordinates (N, J, 2),),
@@ -103,17 +105,16 @@ class JointRegression(nn.Module):
     """
 
     Config = JointRegressionConfig
-    kind = "xy"
     mean = std = MobileNetV1.mean
 
-    def __init__(self, config: JointRegressionConfig | None = None, head: Head = FLIC_HEAD) -> None:
+    def __init__(self, config: JointRegressionConfig | None = None, head: CoordinateHead = FLIC_COORDINATES) -> None:
         super().__init__()
         self.config = config = config or JointRegressionConfig()
         if config.size < 32 or config.size % 32:
             raise ValueError(f"size={config.size}: must be a multiple of 32")
         self.head, self.multiple = head, 32
         joints = len(head.skeleton)
-        self.front = MobileNetV1(blocks=12 if config.split else 13)
+        self.backbone = MobileNetV1(blocks=12 if config.split else 13)
         cells = 1 if config.pool else (config.size // 32) ** 2
         if config.split:
             widths = tuple(4 * n for n in filters(config.streams, joints))
@@ -127,7 +128,7 @@ class JointRegression(nn.Module):
         side = self.config.size
         if not self.config.pool and x.shape[-2:] != (side, side):
             raise ValueError(f"input of {x.shape[-2]}x{x.shape[-1]}: without pooling it must be {side}x{side}")
-        features = self.front(x)[-1]
+        features = self.backbone(x)[-1]
 
         def flat(x: Tensor) -> Tensor:
             return x.mean((2, 3)) if self.config.pool else x.flatten(1)
@@ -159,7 +160,7 @@ class SplitStreamConfig:
     out_kernel: int = 1
 
 
-class SplitStream(nn.Module):
+class SplitStream(Network):
     """The final network: twice up by two, skips from stride 8 and 16, then one stream a joint at stride 4.
 
     Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 16. Output: one stage of (heatmaps
@@ -167,10 +168,9 @@ class SplitStream(nn.Module):
     """
 
     Config = SplitStreamConfig
-    kind = "maps"
     mean = std = MobileNetV1.mean
 
-    def __init__(self, config: SplitStreamConfig | None = None, head: Head = FLIC_HEAD) -> None:
+    def __init__(self, config: SplitStreamConfig | None = None, head: HeatmapHead = FLIC_HEAD) -> None:
         super().__init__()
         self.config = config = config or SplitStreamConfig()
         for skip in (config.skip14, config.skip28):
@@ -179,7 +179,7 @@ class SplitStream(nn.Module):
         if config.out_kernel < 1 or config.out_kernel % 2 == 0:
             raise ValueError(f"out_kernel={config.out_kernel}: must be odd")
         self.head, self.multiple = head, 16
-        self.front = MobileNetV1()
+        self.backbone = MobileNetV1()
         self.skip14, self.skip28 = DepthwiseSeparable(512, 512), DepthwiseSeparable(256, 256)
         self.reduce = DepthwiseSeparable(512 if config.skip14 == "add" else 1024, 256)
         widths = filters(config.streams, len(head.skeleton))
@@ -193,10 +193,12 @@ class SplitStream(nn.Module):
 
     def forward(self, x: Tensor) -> list[tuple[Tensor]]:
         check_size(x, self.multiple)
-        front = self.front
-        at28 = front.blocks[4](front.blocks[3](front.blocks[2](front.blocks[1](front.blocks[0](front.stem(x))))))
-        first14 = at14 = front.blocks[5](at28)
-        for block in front.blocks[6:]:
+        backbone = self.backbone
+        at28 = backbone.stem(x)
+        for block in backbone.blocks[:5]:
+            at28 = block(at28)
+        first14 = at14 = backbone.blocks[5](at28)
+        for block in backbone.blocks[6:]:
             at14 = block(at14)
         joined14 = self._join(at14, self.skip14(first14), self.config.skip14)
         up28 = self.reduce(F.interpolate(joined14, scale_factor=2.0))

@@ -12,32 +12,37 @@ from torch import Tensor, nn
 from ..resources import WEIGHTS
 
 
-def load_front(front: nn.Module, state: dict[str, Tensor], start: str | Path) -> None:
-    """Load tensors that have the right names.
-
-    Raises:
-        ValueError: their shapes are not.
-    """
-    try:
-        front.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{start}: of another width ({str(error).splitlines()[-1].strip()})") from error
-
-
-def read_start(start: str | Path) -> dict[str, Tensor]:
-    """Tensors of a pretrained network.
+def load_backbone(backbone: nn.Module, state: dict[str, Tensor], pretrained: str | Path) -> None:
+    """Load tensors by name.
 
     Args:
-        start: a ``.safetensors`` file, ``torchvision:NAME`` or ``timm:NAME`` for that package's own ImageNet weights,
-            downloaded at the first use, or ``embedded:NAME`` for those of an embedded model (of the source tree; an
-            installed package has them as ONNX alone).
+        backbone: the network to load them into.
+        state: all its tensors.
+        pretrained: where they come from, for the error.
+
+    Raises:
+        ValueError: a tensor has another shape than the backbone's.
+    """
+    try:
+        backbone.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{pretrained}: of another width ({str(error).splitlines()[-1].strip()})") from error
+
+
+def read_pretrained(pretrained: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a pretrained network.
+
+    Args:
+        pretrained: a ``.safetensors`` file; ``torchvision:NAME`` or ``timm:NAME`` for that package's own ImageNet
+            weights, downloaded at the first use; or ``embedded:NAME`` for those of an embedded model (of the source
+            tree; an installed package has them as ONNX alone).
 
     Raises:
         ImportError: the package that is named is not installed.
         FileNotFoundError: no such file.
         ValueError: a file that is no safetensors.
     """
-    package, _, name = str(start).partition(":")
+    package, _, name = str(pretrained).partition(":")
     if package == "torchvision" and name:
         from torchvision.models import get_model_weights  # pyright: ignore[reportMissingImports]
 
@@ -49,29 +54,47 @@ def read_start(start: str | Path) -> dict[str, Tensor]:
         try:
             return timm.create_model(name, pretrained=True).state_dict()
         except RuntimeError as error:
-            raise ValueError(f"{start}: {error}") from error
-    file = WEIGHTS / f"{name}.safetensors" if package == "embedded" else Path(start)
+            raise ValueError(f"{pretrained}: {error}") from error
+    file = WEIGHTS / f"{name}.safetensors" if package == "embedded" else Path(pretrained)
     if not file.is_file():
         names = "torchvision:NAME, timm:NAME or, in the source tree, embedded:NAME"
-        raise FileNotFoundError(f"{start}: no such file; give a .safetensors, {names}")
+        raise FileNotFoundError(f"{pretrained}: no such file; give a .safetensors, {names}")
     try:
-        return {name: tensor.float() for name, tensor in load_file(file).items()}
+        return read_tensors(file)
     except SafetensorError as error:
-        raise ValueError(f"{start}: not a safetensors file ({error})") from error
+        raise ValueError(f"{pretrained}: not a safetensors file ({error})") from error
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file as fp32, under the names that the networks have now.
+
+    Raises:
+        SafetensorError: the file is none.
+    """
+    return {_current_name(name): tensor.float() for name, tensor in load_file(path).items()}
+
+
+def _current_name(name: str) -> str:
+    """Name of a tensor or module in files of version 0.1 -> its name now."""
+    parts = name.split(".")
+    parts[0] = {"front": "backbone"}.get(parts[0], parts[0])
+    if parts[0] == "stages":
+        parts = ["pafs" if part == "fields" else part for part in parts]
+    return ".".join(parts)
 
 
 def find_module(net: nn.Module, name: str) -> nn.Module:
-    """A module of a network, by a name as ``stages.0.heatmaps``.
+    """Find a module of a network, by a name such as ``stages.0.heatmaps``.
 
     Raises:
-        ValueError: there is none of that name; tells which there are.
+        ValueError: there is none of that name; names those that there are.
     """
     module, found = net, "the network"
-    for step in name.split("."):
+    for part in _current_name(name).split("."):
         children = dict(module.named_children())
-        if step not in children:
+        if part not in children:
             raise ValueError(f"no module {name!r}; {found} has {', '.join(children) or 'none'}")
-        module, found = children[step], step if module is net else f"{found}.{step}"
+        module, found = children[part], part if module is net else f"{found}.{part}"
     return module
 
 
@@ -90,14 +113,15 @@ def load_weights(net: nn.Module, path: str | Path, reinit: tuple[str, ...] = ())
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such weights; train first, or name another file")
     try:
-        state = {name: tensor.float() for name, tensor in load_file(path).items() if not _within(name, reinit)}
+        state = {name: tensor for name, tensor in read_tensors(path).items() if not _within(name, reinit)}
         missing, unknown = net.load_state_dict(state, strict=False)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file ({error})") from error
     except RuntimeError as error:
         line = str(error).splitlines()[-1].strip()
-        said = f"{path}: weights of other options or joints ({line})"
-        raise ValueError(f"{said}; a recipe may reinit what does not fit") from error
+        raise ValueError(
+            f"{path}: weights of other options or joints ({line}); a recipe may reinit what does not fit"
+        ) from error
     left_out = "num_batches_tracked", "calibration"  # files of before they were known have none
     missing = [name for name in missing if not (name.endswith(left_out) or _within(name, reinit))]
     if missing or unknown:

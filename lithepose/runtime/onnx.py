@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from .base import ModelInfo, Output, to_result
+from .base import ModelInfo, Output, to_output
 
 SPIN = 50  # microseconds
 
@@ -73,11 +73,11 @@ class OnnxRuntime:
         """
         names = [output.name for output in self.session.get_outputs()]
         try:
-            if self.info.single:
+            if not self.info.batched:
                 outputs = [self.session.run(names, {"image": image[None]}) for image in images]
             else:
                 outputs = zip(*map(np.asarray, self.session.run(names, {"image": images})), strict=True)
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             line = str(error).splitlines()[0]
             raise ValueError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
-        return [to_result(dict(zip(names, output, strict=True))) for output in outputs]
+        return [to_output(dict(zip(names, output, strict=True))) for output in outputs]

@@ -1,68 +1,56 @@
-"""A network run by torch, as it is exported: for evaluation while it trains."""
+"""A network run by torch, as it is exported: for evaluation while it trains.
+
+The graph of each kind of output is a class, looked up by the type of the network's head: input scaling and peaks are
+inside, so that every runtime shares them.
+"""
 
 from __future__ import annotations
+
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..heads.boxes import BoxHead
+from ..heads.heatmaps import HeatmapHead
 from ..heads.outputs import TOP
-from ..networks import Network, Scaled
-from ..networks.lithe import SHUFFLE, Lithe, joints_from_heatmaps
-from ..networks.person_detector import PersonDetector
-from ..skeleton import Head
-from .base import BOXES, FOUND, MAPS, ModelInfo, Output, to_result
+from ..heads.pafs import PafHead
+from ..heads.people import CoordinateHead, CropHead, InstanceHead
+from ..networks.base import Network, Scaled
+from ..networks.lithe import SHUFFLE, joints_from_heatmaps
+from .base import BOXES, FOUND, MAPS, ModelInfo, Output, to_output
 
 TOP_BOXES = 512  # in the output of a detector's graph, of which a dozen are duplicates of one person
 SURE = 0.2  # joints of a crop that score less do not count in the person's score
 
 
 class Exported(nn.Module):
-    """A network with its input scaling and its peaks: uint8 images in, what the decoder reads out.
+    """A network with its input scaling: (N, H, W, 3) uint8 RGB images in, named outputs out.
 
-    Outputs are named in :mod:`lithepose.runtime.onnx`: the last stage's maps and their peaks, or people.
+    Attributes:
+        names: of the outputs, see :func:`lithepose.runtime.base.to_output`.
     """
+
+    names: ClassVar[tuple[str, ...]]
 
     def __init__(self, net: Network) -> None:
         super().__init__()
         self.net, self.scale = net, Scaled(net)
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Of the outputs."""
-        if self.net.kind == "people":
-            return BOXES
-        if self.net.kind != "maps" or isinstance(self.net, Lithe):
-            return FOUND
-        return (
-            MAPS
-            if not isinstance(self.net.head, Head) or self.net.head.limbs
-            else tuple(name for name in MAPS if name != "fields")
-        )
+    def scaled(self, image: Tensor) -> Tensor:
+        """(N, H, W, 3) uint8 -> (N, 3, H, W) float, as the network takes it."""
+        return self.scale(image.permute(0, 3, 1, 2))
+
+
+class ExportedHeatmaps(Exported):
+    """The last stage's heatmaps (N, K, h, w) and their peaks: scores and cells (N, K, 64)."""
+
+    names = tuple(name for name in MAPS if name != "pafs")
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """(N, H, W, 3) uint8 RGB -> maps (N, ...), peak_score (N, K, 64) and peak_cell (N, K, 64), or people."""
-        x = self.scale(image.permute(0, 3, 1, 2))
-        if self.net.kind == "boxes":
-            people = self.net(x)[0]  # of one image: N is 1
-            return people["keypoints"][..., :2], people["keypoints_scores"], people["scores"]
-        if self.net.kind == "people":
-            assert isinstance(self.net, PersonDetector)
-            return self.net.best(x, TOP_BOXES)
-        if isinstance(self.net, Lithe):
-            maps, head = self.net.unshuffled(x), self.net.head
-            xy, score = joints_from_heatmaps(maps, head.stride, head.sigma, SHUFFLE)
-            slope, offset = self.net.calibration
-            score = torch.sigmoid(slope * torch.logit(score, 1e-4) + offset)
-            sure = (score > SURE).float()
-            return xy[:, None], score[:, None], ((score * sure).sum(1) / sure.sum(1).clamp(min=1))[:, None]
-        last = self.net(x)[-1]
-        if self.net.kind == "xy":
-            xy = last[0] * last[0].new_tensor([image.shape[2], image.shape[1]]) - 0.5
-            score = torch.ones_like(xy[..., 0])
-            return xy[:, None], score[:, None], score[:, :1]
+        last = self.net(self.scaled(image))[-1]
         head = self.net.head
-        assert isinstance(head, Head)
         heatmaps = last[0][:, : len(head.skeleton)]  # without the background
         top = nn.functional.max_pool2d(heatmaps, 3, 1, 1)
         peak = torch.where(heatmaps == top, torch.relu(heatmaps), torch.zeros_like(heatmaps))
@@ -73,6 +61,74 @@ class Exported(nn.Module):
         return heatmaps, *last[1:], score, cell
 
 
+class ExportedPafs(ExportedHeatmaps):
+    """The same, with part affinity fields (N, 2 L, h, w)."""
+
+    names = MAPS
+
+
+class ExportedCrops(Exported):
+    """The joints of one person, read off the heatmaps, with calibrated scores."""
+
+    names = FOUND
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        net: Any = self.net
+        maps, head = net.unshuffled(self.scaled(image)), net.head
+        xy, score = joints_from_heatmaps(maps, head.stride, head.sigma, SHUFFLE)
+        slope, offset = net.calibration
+        score = torch.sigmoid(slope * torch.logit(score, 1e-4) + offset)
+        sure = (score > SURE).float()
+        return xy[:, None], score[:, None], ((score * sure).sum(1) / sure.sum(1).clamp(min=1))[:, None]
+
+
+class ExportedCoordinates(Exported):
+    """The joints of one person from coordinates as shares of the input."""
+
+    names = FOUND
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        last = self.net(self.scaled(image))[-1]
+        xy = last[0] * last[0].new_tensor([image.shape[2], image.shape[1]]) - 0.5
+        score = torch.ones_like(xy[..., 0])
+        return xy[:, None], score[:, None], score[:, :1]
+
+
+class ExportedInstances(Exported):
+    """All people of one image, N is 1, without a batch axis."""
+
+    names = FOUND
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        people = self.net(self.scaled(image))[0]
+        return people["keypoints"][..., :2], people["keypoints_scores"], people["scores"]
+
+
+class ExportedBoxes(Exported):
+    """The boxes that score highest, (N, 512, 4) and (N, 512)."""
+
+    names = BOXES
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        net: Any = self.net
+        return net.best(self.scaled(image), TOP_BOXES)
+
+
+EXPORTED: dict[type, type[Exported]] = {
+    HeatmapHead: ExportedHeatmaps,
+    PafHead: ExportedPafs,
+    CropHead: ExportedCrops,
+    CoordinateHead: ExportedCoordinates,
+    InstanceHead: ExportedInstances,
+    BoxHead: ExportedBoxes,
+}
+
+
+def exported(net: Network) -> Exported:
+    """The graph of a network, for its kind of output."""
+    return EXPORTED[type(net.head)](net)
+
+
 def describe(name: str, net: Network, size: int = 0) -> ModelInfo:
     """What an exported file says about a network.
 
@@ -81,11 +137,9 @@ def describe(name: str, net: Network, size: int = 0) -> ModelInfo:
         net: the network.
         size: longer side of its input; by default that of its options, or 512.
     """
-    crop = tuple(getattr(net, "crop", ()))
-    size = max(crop) if crop else size or int(getattr(net.config, "size", 512))
-    fixed = net.kind == "xy"  # coordinates are shares of a square
-    multiple, small = size if fixed else net.multiple, tuple(getattr(net, "small_crop", ()))
-    return ModelInfo(name, net.head, multiple, size, net.kind == "boxes", fixed, crop, small)
+    size = max(net.crop) if net.crop else size or int(getattr(net.config, "size", 512))
+    info = ModelInfo(name, net.head, net.multiple, size, net.crop, net.small_crop)
+    return ModelInfo(name, net.head, size, size) if info.fixed_size else info
 
 
 class TorchRuntime:
@@ -97,19 +151,19 @@ class TorchRuntime:
     """
 
     def __init__(self, net: Network, info: ModelInfo) -> None:
-        self.exported, self.info = Exported(net).eval().to(next(net.parameters()).device), info
+        self.exported, self.info = exported(net).eval().to(next(net.parameters()).device), info
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray) -> list[Output]:
-        """(N, H, W, 3) uint8 RGB -> maps of every image, or the people in it."""
+        """(N, H, W, 3) uint8 RGB -> what the network predicts for each."""
         x = torch.from_numpy(images).to(next(self.exported.parameters()).device)
-        if self.info.single:
-            outputs = [self.exported(one[None]) for one in x]
-        else:
+        names = self.exported.names
+        if self.info.batched:
             outputs = list(zip(*self.exported(x), strict=True))
-        return [
-            to_result(
-                {name: t.float().cpu().numpy() if t.is_floating_point() else t.cpu().numpy() for name, t in named}
-            )
-            for named in (zip(self.exported.names, output, strict=True) for output in outputs)
-        ]
+        else:
+            outputs = [self.exported(one[None]) for one in x]
+        return [to_output({name: _array(t) for name, t in zip(names, out, strict=True)}) for out in outputs]
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return (tensor.float() if tensor.is_floating_point() else tensor).cpu().numpy()

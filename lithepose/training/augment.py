@@ -101,7 +101,7 @@ def placement(
     if rng.random() < config.flip:
         linear[0] = -linear[0]
     target = np.array(tile) * (0.5 + rng.uniform(-jitter, jitter, 2))
-    if box is None and not jitter:  # as lithepose.geometry.fit places it
+    if box is None and not jitter:  # as lithepose.geometry.letterbox places it
         corners = np.array([[-0.5, -0.5], [size[0] - 0.5, -0.5], [-0.5, size[1] - 0.5], np.array(size) - 0.5])
         return np.concatenate([linear, (-0.5 - (corners @ linear.T).min(0))[:, None]], 1)
     return np.concatenate([linear, (target - linear @ centre)[:, None]], 1)

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -16,16 +15,16 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..runtime.base import ModelInfo
-from .optim import Average, Plateau
+from .optim import Average, Schedule
 
 
 def save_checkpoint(
-    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: Average, plateau: Plateau, step: int
+    path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: Average, schedule: Schedule, step: int
 ) -> None:
     """Write beside, then replace: a kill at any moment leaves one whole checkpoint."""
     beside = path.with_suffix(".tmp")
     state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state, "step": step}
-    torch.save(state | {"plateau": asdict(plateau)}, beside)
+    torch.save(state | {"schedule": schedule.state}, beside)
     os.replace(beside, path)
 
 
@@ -34,7 +33,7 @@ def load_checkpoint(
     net: nn.Module,
     optimizer: torch.optim.Optimizer,
     average: Average,
-    plateau: Plateau,
+    schedule: Schedule,
     device: torch.device,
 ) -> int:
     """Go back to where :func:`save_checkpoint` was called.
@@ -54,8 +53,7 @@ def load_checkpoint(
             }  # of this machine, not of the one before
         optimizer.load_state_dict(saved["optimizer"])
         average.state = {name: saved["average"][name] for name in average.state}
-        for name, value in saved["plateau"].items():
-            setattr(plateau, name, value)
+        schedule.state = dict(saved["schedule"] if "schedule" in saved else saved["plateau"])  # its name in 0.1
         return int(saved["step"])
     except Exception as error:  # torch raises a dozen types for a damaged file
         raise ValueError(f"{path}: damaged, or of another network; remove it or name another run ({error})") from error

@@ -1,4 +1,4 @@
-"""Recipes: everything that a training run depends on, as TOML."""
+"""Recipes: everything that a training run depends on, as TOML. Imports no torch."""
 
 from __future__ import annotations
 
@@ -9,22 +9,90 @@ from pathlib import Path
 from typing import Any
 
 from .augment import AugmentConfig
-from .samples import Source
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set of a recipe.
+
+    Attributes:
+        data: folder, archive or json, relative to the data folder.
+        split: name of the json in a folder or archive.
+        images: where the images are, if not there.
+        weight: share of the samples, before normalisation.
+        squashed: images lost their aspect; stretch them back at random.
+        mosaic: these images may be joined into mosaics.
+        without: another data set; its images (by id) are left out, because they are the same ones.
+        first: only so many images, from the start; 0 takes all.
+        people: only images with a person to make a crop around.
+        joints: fewest labelled joints, of those that the network knows, of such a person.
+        large: least share of the image's longer side that such a person's box has.
+        ignore: for a person detector, a json of boxes of people without annotations.
+    """
+
+    data: str
+    split: str = "train"
+    images: tuple[str, ...] = ()
+    weight: float = 1.0
+    squashed: bool = False
+    mosaic: bool = True
+    without: str = ""
+    first: int = 0
+    people: bool = False
+    joints: int = 1
+    large: float = 0.0
+    ignore: str = ""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """Optimizer and its learning rate."""
+
+    name: str = "adamw"  # muon, adam (decay as part of the gradient) or sgd
+    lr: float = 1e-3
+    momentum: float = 0.9  # of sgd
+    weight_decay: float = 1e-4  # of convolutions and linear layers; biases, BatchNorm and binary weights have none
+    grad_clip: float = 1.0  # largest norm of the gradient; 0 does not clip
+    backbone_factor: float = 0.5  # of lr, for the backbone
+    refine_factor: float = 1.0  # of lr, for the layers behind the first stage
+    bias_factor: float = 1.0  # of lr, for biases
+
+
+@dataclass(frozen=True)
+class ScheduleConfig:
+    """Learning rate over the optimizer steps."""
+
+    name: str = "cosine"  # or linear, down to final_factor; steps (by factor at every milestone); plateau; constant
+    warmup: int = 200  # steps of linear increase
+    final_factor: float = 0.01  # of lr, where cosine and linear end
+    milestones: tuple[int, ...] = ()
+    factor: float = 0.1  # at a milestone, or after patience validations without gain
+    patience: int = 5
+    min_gain: float = 0.01  # of the validation loss, below which it counts as none
+
+
+@dataclass(frozen=True)
+class FreezeConfig:
+    """What keeps its weights: no gradients, BatchNorm by its running statistics."""
+
+    modules: tuple[str, ...] = ()  # by name, for the whole run
+    blocks: int = 0  # first blocks of a MobileNetV1 backbone
+    backbone_steps: int = 0  # first steps in which the whole backbone is frozen
+    lr: float = 0.0  # in these; 0 takes the schedule's
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run. Rates are of the optimizer, sizes in pixels, all counts in steps unless said otherwise."""
+    """A training run. Sizes are in pixels, counts in optimizer steps unless said otherwise."""
 
     network: str
     data: tuple[Source, ...]
     validation: tuple[Source, ...] = ()  # without augmentation; the loss over them goes into the log
     options: dict[str, Any] = field(default_factory=dict)  # of the network
     skeleton: str = ""  # joints: "data" takes those of the first data set, else a name of lithepose.skeleton.SKELETONS
-    start: str = ""  # of the front: a file relative to the data folder, or as networks.backbones.read_start has it
-    resume_weights: str = ""  # or weights of an earlier run; in a file relative to it
+    pretrained: str = ""  # weights of the backbone: a file in the data folder, or as networks.weights.read_pretrained
+    init_from: str = ""  # weights of an earlier run; in a file relative to it
     reinit: tuple[str, ...] = ()  # modules, "refinements" or "stages.0.heatmaps", that these weights are not for
-    frozen: tuple[str, ...] = ()  # modules that stay as they began: no gradients, BatchNorm by its running statistics
 
     size: int = 256
     crop: tuple[int, ...] = ()  # height and width of person crops; by default those of the network
@@ -35,33 +103,18 @@ class Recipe:
     steps: int = 1000
     precision: str = "bf16"  # of convolutions; or fp32
     loss: str = "cells"  # squared error a cell; or caffe: summed, over twice the batch, as in three of the papers
-    positive: float = 3.0  # extra weight of cells where the target is 1
-
-    optimizer: str = "adamw"  # muon, adam (decay as part of the gradient) or sgd
-    momentum: float = 0.9  # of sgd
-    rate: float = 1e-3
-    schedule: str = "cosine"  # or linear, down to final_rate; steps (by factor at every milestone); plateau; constant
-    warmup: int = 200
-    final_rate: float = 0.01  # of the rate, where the cosine ends
-    milestones: tuple[int, ...] = ()
-    factor: float = 0.1  # at a milestone, or after patience validations without gain
-    patience: int = 5
-    gain: float = 0.01  # of the validation loss, below which it counts as none
-    front_rate: float = 0.5  # of the rate, for the pretrained front
-    refine_rate: float = 1.0  # for the layers behind the first stage
-    bias_rate: float = 1.0
-    weight_decay: float = 1e-4  # of convolutions and linear layers; biases, BatchNorm and binary weights have none
-    clip: float = 1.0  # largest norm of the gradient; 0 does not clip
-    ema: float = 0.998
-    freeze: int = 0  # first blocks of a MobileNetV1 front that keep their weights; 0 trains all
-    folded: bool = False  # BatchNorm of dense residual networks keeps its statistics, as a part of the convolutions
-    frozen_steps: int = 0  # first steps in which the whole front keeps its weights
-    frozen_rate: float = 0.0  # rate in these
+    positive_weight: float = 3.0  # extra weight of cells where the target is 1
+    fold_norm: bool = False  # BatchNorm of dense residual networks keeps its statistics, inside the convolutions
+    ema: float = 0.998  # decay of the averaged weights
 
     seed: int = 0
     save_every: int = 200
     validate_every: int = 0  # 0: once an epoch (as many samples as there are images), or save_every if that is longer
     validation_samples: int = 256
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
     @classmethod
@@ -77,69 +130,123 @@ class Recipe:
         try:
             raw = _read(Path(path))
             _known(cls, raw)
-            _known(AugmentConfig, raw.get("augment", {}))
-            for table in (*raw["data"], *raw.get("validation", ())):
-                _known(Source, table)
-            raw["data"] = tuple(_checked(Source(**_frozen(table))) for table in raw["data"])
-            raw["validation"] = tuple(_checked(Source(**_frozen(table))) for table in raw.get("validation", ()))
-            augment = _checked(replace(AugmentConfig(), **_frozen(raw.pop("augment", {}))))
-            recipe = _checked(cls(augment=augment, options=_frozen(raw.pop("options", {})), **_frozen(raw)))
+            for name in ("data", "validation"):
+                tables = raw.get(name, ())
+                for table in tables:
+                    _known(Source, table)
+                raw[name] = tuple(_checked(Source(**_tuples(table))) for table in tables)
+            for name, kind in TABLES.items():
+                _known(kind, raw.get(name, {}))
+                raw[name] = _checked(replace(kind(), **_tuples(raw.get(name, {}))))
+            recipe = _checked(cls(options=_tuples(raw.pop("options", {})), **_tuples(raw)))
         except (tomllib.TOMLDecodeError, TypeError, AttributeError, KeyError) as error:
             raise ValueError(f"{path}: not a recipe ({error})") from error
-        if not recipe.data or recipe.size % 8 or min(recipe.size, recipe.batch, recipe.steps, recipe.save_every) < 1:
-            raise ValueError(f"{path}: needs data, a size that 8 divides, and batch, steps and save_every of 1 or more")
+        try:
+            recipe.check()
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        return recipe
+
+    def check(self) -> None:
+        """Raise ValueError for values out of range, and for combinations that mean nothing."""
+        if not self.data or self.size % 8 or min(self.size, self.batch, self.steps, self.save_every) < 1:
+            raise ValueError("needs data, a size that 8 divides, and batch, steps and save_every of 1 or more")
         for key in ("crop", "small_crop"):
-            sides = getattr(recipe, key)
+            sides = getattr(self, key)
             whole = all(isinstance(side, int) and side >= 32 and not side % 32 for side in sides)
             if sides and (len(sides) != 2 or not whole):
-                raise ValueError(f"{path}: {key} = {list(sides)}: height and width, multiples of 32")
-        for key, known in CHOICES.items():
-            if getattr(recipe, key) not in known:
-                raise ValueError(f"{path}: {key} = {getattr(recipe, key)!r}; there are {', '.join(known)}")
-        if recipe.folded and not (recipe.resume_weights or recipe.start):
-            raise ValueError(f"{path}: folded needs the statistics of trained weights; give resume_weights or start")
-        if not 0 <= recipe.small_share < 1:
-            raise ValueError(f"{path}: small_share = {recipe.small_share}: must be at least 0 and below 1")
-        if recipe.reinit and not recipe.resume_weights:
-            raise ValueError(f"{path}: reinit = {list(recipe.reinit)} needs resume_weights, for the other modules")
-        started = ("front", "backbone", "detector.backbone") if recipe.start else ()
-        chance = [name for name in recipe.frozen if name in recipe.reinit or not recipe.resume_weights]
-        if chance := [name for name in chance if not name.startswith(started)]:
-            raise ValueError(f"{path}: frozen = {chance} would stay as chance made them; give them weights")
-        if recipe.schedule == "plateau" and not recipe.validation:
-            raise ValueError(f"{path}: schedule = 'plateau' needs [[validation]] data to see one")
-        return recipe
+                raise ValueError(f"{key} = {list(sides)}: height and width, multiples of 32")
+        for (table, key), known in CHOICES.items():
+            value = getattr(getattr(self, table) if table else self, key)
+            if value not in known:
+                name = f"{table}.{key}" if table else key
+                raise ValueError(f"{name} = {value!r}; there are {', '.join(known)}")
+        if self.fold_norm and not (self.init_from or self.pretrained):
+            raise ValueError("fold_norm needs the statistics of trained weights; give init_from or pretrained")
+        if not 0 <= self.small_share < 1:
+            raise ValueError(f"small_share = {self.small_share}: must be at least 0 and below 1")
+        if self.reinit and not self.init_from:
+            raise ValueError(f"reinit = {list(self.reinit)} needs init_from, for the other modules")
+        trained = ("front", "backbone", "detector.backbone") if self.pretrained else ()
+        chance = [name for name in self.freeze.modules if name in self.reinit or not self.init_from]
+        if chance := [name for name in chance if not name.startswith(trained)]:
+            raise ValueError(f"freeze.modules = {chance} would keep random weights; give them weights")
+        if self.schedule.name == "plateau" and not self.validation:
+            raise ValueError("schedule.name = 'plateau' needs [[validation]] data to see one")
 
     def to_json(self) -> str:
         """For the run's folder."""
         return json.dumps(asdict(self), indent=1)
 
 
+TABLES: dict[str, Any] = {
+    "optimizer": OptimizerConfig,
+    "schedule": ScheduleConfig,
+    "freeze": FreezeConfig,
+    "augment": AugmentConfig,
+}
 CHOICES = {
-    "precision": ("bf16", "fp32"),
-    "loss": ("cells", "caffe"),
-    "optimizer": ("adamw", "muon", "adam", "sgd"),
-    "schedule": ("cosine", "linear", "steps", "plateau", "constant"),
+    ("", "precision"): ("bf16", "fp32"),
+    ("", "loss"): ("cells", "caffe"),
+    ("optimizer", "name"): ("adamw", "muon", "adam", "sgd"),
+    ("schedule", "name"): ("cosine", "linear", "steps", "plateau", "constant"),
 }
 MAY_CHANGE = {"steps", "save_every", "validate_every"}  # while a run goes on
+
+# Keys of recipes of version 0.1 -> the table and key that they are now.
+FORMER = {
+    "start": ("", "pretrained"),
+    "resume_weights": ("", "init_from"),
+    "positive": ("", "positive_weight"),
+    "folded": ("", "fold_norm"),
+    "momentum": ("optimizer", "momentum"),
+    "rate": ("optimizer", "lr"),
+    "weight_decay": ("optimizer", "weight_decay"),
+    "clip": ("optimizer", "grad_clip"),
+    "front_rate": ("optimizer", "backbone_factor"),
+    "refine_rate": ("optimizer", "refine_factor"),
+    "bias_rate": ("optimizer", "bias_factor"),
+    "warmup": ("schedule", "warmup"),
+    "final_rate": ("schedule", "final_factor"),
+    "milestones": ("schedule", "milestones"),
+    "factor": ("schedule", "factor"),
+    "patience": ("schedule", "patience"),
+    "gain": ("schedule", "min_gain"),
+    "frozen": ("freeze", "modules"),
+    "frozen_steps": ("freeze", "backbone_steps"),
+    "frozen_rate": ("freeze", "lr"),
+}
+
+
+def _current(raw: dict[str, Any]) -> dict[str, Any]:
+    """The tables of a recipe under the names that they have now."""
+    current = dict(raw)
+    for name, key in (("optimizer", "name"), ("schedule", "name"), ("freeze", "blocks")):
+        if name in current and not isinstance(current[name], dict):
+            current[name] = {key: current[name]}
+    for former, (table, key) in FORMER.items():
+        if former in current:
+            into = current.setdefault(table, {}) if table else current
+            into.setdefault(key, current.pop(former))
+    return current
 
 
 def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The tables of a file over those of the one that it extends; paths in them are relative to their file.
 
-    Options and augmentation are merged key by key, but for the options of another network.
+    Tables are merged key by key, but for the options of another network.
     """
     if path.resolve() in readers:
         raise TypeError(f"{path.name} extends itself")
-    raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    if raw.get("resume_weights"):
-        raw["resume_weights"] = str((path.parent / raw["resume_weights"]).resolve())
+    raw = _current(tomllib.loads(path.read_text(encoding="utf-8")))
+    if raw.get("init_from"):
+        raw["init_from"] = str((path.parent / raw["init_from"]).resolve())
     if "extends" not in raw:
         return raw
     base = _read(path.parent / raw.pop("extends"), (*readers, path.resolve()))
     if raw.get("network", base.get("network")) != base.get("network"):
         base.pop("options", None)
-    merged = {k: base.get(k, {}) | raw[k] for k in ("options", "augment") if k in raw}
+    merged = {name: base.get(name, {}) | raw[name] for name in ("options", *TABLES) if name in raw}
     return base | raw | merged
 
 
@@ -175,33 +282,46 @@ def _checked(table: Any) -> Any:
     return table
 
 
-def _frozen(table: dict[str, Any]) -> dict[str, Any]:
+def _tuples(table: dict[str, Any]) -> dict[str, Any]:
     """Lists of a TOML table as the tuples that frozen dataclasses hold."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
 
 
-def _same(now: Any, before: Any) -> bool:
-    """Equal, but for keys that a later version has added."""
+def _differences(now: dict[str, Any], before: dict[str, Any], prefix: str = "") -> list[str]:
+    """Names of keys with other values; keys that the earlier version did not have do not count."""
+    found = list[str]()
+    for key in now:
+        if key not in before or (not prefix and key in MAY_CHANGE):
+            continue
+        if isinstance(now[key], dict) and isinstance(before[key], dict) and key in TABLES:
+            found += _differences(now[key], before[key], f"{key}.")
+        elif not _equal(now[key], before[key]):
+            found.append(prefix + key)
+    return found
+
+
+def _equal(now: Any, before: Any) -> bool:
     if isinstance(now, dict) and isinstance(before, dict):
-        return all(_same(now[key], before[key]) for key in now if key in before)
+        return all(_equal(now[key], before[key]) for key in now if key in before)
     if isinstance(now, list) and isinstance(before, list):
-        return len(now) == len(before) and all(map(_same, now, before))
+        return len(now) == len(before) and all(map(_equal, now, before))
     return now == before
 
 
 def same_recipe(recipe: Recipe, path: Path) -> None:
-    """Refuse to go on with a run by another recipe: its record would tell of a training that never was.
+    """Refuse to resume a run with another recipe: its record would describe a training that never was.
 
     Raises:
         ValueError: names what differs.
     """
     if not path.exists():
         return
-    before, now = json.loads(path.read_text(encoding="utf-8")), json.loads(recipe.to_json())
-    # A key that a later version has added was what it is by default.
-    before = json.loads(Recipe("", ()).to_json()) | before
-    for told in (before, now):  # which a run that goes on does not read; its folder may have moved
-        told["resume_weights"] = Path(told["resume_weights"]).name
-    differ = [key for key in now if key not in MAY_CHANGE and not _same(now[key], before[key])]
-    if differ:
+    now = json.loads(recipe.to_json())
+    default = json.loads(Recipe("", ()).to_json())
+    before = _current(json.loads(path.read_text(encoding="utf-8")))
+    # A key that a later version has added had its default.
+    before = default | before | {name: default[name] | before.get(name, {}) for name in TABLES}
+    for one in (before, now):  # a run that goes on does not read it, and its folder may have moved
+        one["init_from"] = Path(one["init_from"]).name
+    if differ := _differences(now, before):
         raise ValueError(f"{path.parent}: was begun with another {', '.join(differ)}; name another run, or remove it")

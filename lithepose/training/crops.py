@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +15,11 @@ from ..data.coco import ImageRecord
 from ..data.formats import open_dataset
 from ..data.image_cache import ImageCache, open_cache
 from ..geometry import CROP_MARGIN, warp
-from ..skeleton import Head
+from ..heads.people import CropHead
 from . import augment
 from .augment import AugmentConfig
-from .prefetch import prefetched
-from .samples import Source, read_people
+from .config import Source
+from .samples import Batch, prefetched, read_people
 
 ABSENT = 0.25  # weight of "not in the crop" for joints that a person leaves out: some of them can be seen after all
 
@@ -41,9 +40,9 @@ class _People:
 class CropSamples:
     """Sample i is the same whenever it is asked for: all randomness is seeded by (seed, i).
 
-    A batch is a dict of ``number``, the samples' numbers, and tensors: ``image`` (N, 3, H, W) uint8 RGB, channels_last;
-    ``joints`` (N, K, 2) float32 in pixels of the crop; ``visible`` (N, K) float32, 1 where a joint is labelled and in
-    the crop; ``weight`` (N, K) float32, the weight of each joint's map, 0 where its label is unknown.
+    Targets of a batch: ``joints`` (N, K, 2) float32 in pixels of the crop; ``visible`` (N, K) float32, 1 where a joint
+    is labelled and in the crop; ``weight`` (N, K) float32, the weight of each joint's map, 0 where its label is
+    unknown. Images are channels_last.
 
     Args:
         sources: data sets; a sample is drawn from them by their weights, then one of their people evenly.
@@ -63,7 +62,7 @@ class CropSamples:
         self,
         sources: Sequence[Source],
         root: Path,
-        head: Head,
+        head: CropHead,
         shapes: Sequence[tuple[tuple[int, ...], float]],
         config: AugmentConfig,
         seed: int = 0,
@@ -91,7 +90,7 @@ class CropSamples:
         people = self.sets[min(int(np.searchsorted(self.bounds, rng.random())), len(self.sets) - 1)]
         return people, int(rng.integers(len(people.image)))
 
-    def batch(self, numbers: Sequence[int], key: int = 0) -> dict[str, Any]:
+    def batch(self, numbers: Sequence[int], key: int = 0) -> Batch:
         """The samples of these numbers; ``key`` decides the shape of the crops."""
         rng, shares = np.random.default_rng((self.seed, key, 1)), np.cumsum([share for _, share in self.shapes])
         shape = self.shapes[int(np.searchsorted(shares[:-1], rng.random()))][0]
@@ -103,13 +102,14 @@ class CropSamples:
         )
         for i, number in enumerate(numbers):
             image[i], joints[i], visible[i], weight[i] = self._sample(np.random.default_rng((self.seed, number)), shape)
-        arrays = {"image": image.transpose(0, 3, 1, 2), "joints": joints, "visible": visible, "weight": weight}
-        return {"number": list(numbers)} | {name: torch.from_numpy(array) for name, array in arrays.items()}
+        arrays = {"joints": joints, "visible": visible, "weight": weight}
+        targets = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        return Batch(list(numbers), torch.from_numpy(image.transpose(0, 3, 1, 2)), targets)
 
-    def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[dict[str, Any]]:
+    def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Batches of samples ``first`` to ``end``, made by threads ahead of their use; of several processes a share."""
 
-        def make(numbers: Sequence[int]) -> dict[str, Any]:
+        def make(numbers: Sequence[int]) -> Batch:
             return self.batch(numbers, numbers[0] // batch)  # of all processes the same shape
 
         return prefetched(make, range(first + rank, end, world), batch // world)
@@ -165,7 +165,7 @@ class CropSamples:
         return np.concatenate([linear, (target - linear @ centre)[:, None]], 1)
 
 
-def _load(source: Source, root: Path, head: Head, cache: Path) -> _People:
+def _load(source: Source, root: Path, head: CropHead, cache: Path) -> _People:
     """People with enough labelled joints.
 
     Raises:
@@ -200,7 +200,7 @@ def _load(source: Source, root: Path, head: Head, cache: Path) -> _People:
 
 
 def joint_weights(
-    annotation: dict[str, object], joints: np.ndarray, unsure: np.ndarray, names: tuple[str, ...], head: Head
+    annotation: dict[str, object], joints: np.ndarray, unsure: np.ndarray, names: tuple[str, ...], head: CropHead
 ) -> np.ndarray:
     """Weights (K,) of a person's maps.
 
@@ -218,7 +218,7 @@ def joint_weights(
     return weight
 
 
-def gaussian_targets(joints: Tensor, visible: Tensor, head: Head, shape: tuple[int, int]) -> Tensor:
+def gaussian_targets(joints: Tensor, visible: Tensor, head: CropHead, shape: tuple[int, int]) -> Tensor:
     """Heatmaps of single people, as outer products of two one-dimensional Gaussians.
 
     Args:

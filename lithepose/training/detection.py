@@ -20,12 +20,11 @@ from ..data.image_cache import ImageCache, open_cache
 from ..geometry import GREY, warp
 from . import augment
 from .augment import AugmentConfig
-from .prefetch import prefetched
-from .samples import Source, tiles
+from .config import Source
+from .samples import Batch, prefetched, tiles
 
-LEAST = (
-    3.0  # pixels: people with a shorter side below it, or of which less than a third is left in the image, are masked
-)
+# Pixels: people with a shorter side below it, or of which less than a third is left in the image, are masked.
+LEAST = 3.0
 TOP = 9  # cells that a person is assigned to at most
 CENTRE = 2.5  # strides from a box's centre within which its cells lie
 SURE = 0.3  # lowest score of a box in a file of people without annotations
@@ -45,8 +44,8 @@ class _Images:
 class DetectionSamples:
     """Sample i is the same whenever it is asked for: all randomness is seeded by (seed, i).
 
-    A batch is a dict of ``number``, ``image`` (N, 3, S, S) uint8 RGB, ``boxes`` (N, P, 4) float32 x0, y0, x1, y1 in
-    pixels and ``count`` (N,) how many of them are people; and ``ignore`` (N, R, 4), boxes without a size after the end.
+    Targets of a batch: ``boxes`` (N, P, 4) float32 x0, y0, x1, y1 in pixels; ``count`` (N,) how many of them are
+    people; ``ignore`` (N, R, 4), boxes without a size after the end.
 
     Args:
         sources: data sets; a sample is drawn from them by their weights, then one of their images evenly.
@@ -74,21 +73,17 @@ class DetectionSamples:
         """Names of the images that a sample is made of."""
         return self._sample(np.random.default_rng((self.seed, number)))[3]
 
-    def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[dict[str, Any]]:
+    def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
         """Batches of samples ``first`` to ``end``, made by threads ahead of their use; of several processes a share."""
         return prefetched(self.batch, range(first + rank, end, world), batch // world)
 
-    def batch(self, numbers: Sequence[int]) -> dict[str, Any]:
+    def batch(self, numbers: Sequence[int]) -> Batch:
         """The samples of these numbers."""
         samples = [self._sample(np.random.default_rng((self.seed, number))) for number in numbers]
         image = np.stack([sample[0] for sample in samples]).transpose(0, 3, 1, 2)
         people, ignore = _padded([sample[1] for sample in samples]), _padded([sample[2] for sample in samples])
         count = torch.tensor([len(sample[1]) for sample in samples])
-        return {"number": list(numbers), "image": torch.from_numpy(image)} | {
-            "boxes": people,
-            "count": count,
-            "ignore": ignore,
-        }
+        return Batch(list(numbers), torch.from_numpy(image), {"boxes": people, "count": count, "ignore": ignore})
 
     def _sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
         """Image, boxes of people, masked boxes, and the names of the images that it is made of."""
@@ -242,24 +237,24 @@ def assign(
 
 
 def detection_loss(
-    logits: Tensor, boxes: Tensor, batch: dict[str, Any], centres: Tensor, strides: Tensor
+    logits: Tensor, boxes: Tensor, targets: dict[str, Any], centres: Tensor, strides: Tensor
 ) -> dict[str, Tensor]:
     """Quality focal loss of scores (Li et al. 2020) and generalized IoU loss of boxes.
 
     Args:
         logits: (N, A).
         boxes: (N, A, 4).
-        batch: of :class:`DetectionSamples`.
+        targets: of :class:`DetectionSamples`.
         centres: (A, 2).
         strides: (A,).
 
     Returns:
         ``total``, and its parts ``scores`` and ``boxes``.
     """
-    logits, people = logits.float(), batch["boxes"]
-    person, target = assign(logits.sigmoid(), boxes, people, batch["count"], centres, strides)
+    logits, people = logits.float(), targets["boxes"]
+    person, target = assign(logits.sigmoid(), boxes, people, targets["count"], centres, strides)
     positive = person >= 0
-    ignore = batch["ignore"]
+    ignore = targets["ignore"]
     masked = ((centres > ignore[:, :, None, :2]) & (centres < ignore[:, :, None, 2:])).all(-1).any(1) & ~positive
     total = target.sum().clamp(min=1.0)
     focus = (target - logits.sigmoid()).abs().square()

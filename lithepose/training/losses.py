@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..heads.boxes import BoxHead
+from ..heads.heatmaps import HeatmapHead
+from ..heads.pafs import PafHead
+from ..heads.people import CoordinateHead, CropHead, InstanceHead
 from ..networks import Network
 from ..networks.person_detector import PersonDetector
 from .config import Recipe
 from .crops import gaussian_targets
 from .detection import detection_loss
-
-Batch = dict[str, Any]  # of tensors as PoseSamples gives them, stacked; for a detector lists of tensors
+from .samples import Batch
 
 
 def losses(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
-    """Forward pass and loss of a batch.
+    """Forward pass and loss of a batch, by the kind of output.
 
     Args:
         net: the network.
-        called: what is called in its place: itself, or its wrapper over several processes.
+        called: the network, or its wrapper over several processes.
         x: (N, 3, H, W) scaled images.
         batch: targets.
         recipe: which loss, and in which precision.
@@ -29,64 +33,90 @@ def losses(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Rec
     Returns:
         ``total``, to be minimised, and its parts.
     """
+    return LOSSES[type(net.head)](net, called, x, batch, recipe)
+
+
+def _forward(called: nn.Module, x: Tensor, recipe: Recipe, *targets: Any) -> Any:
     with torch.autocast(x.device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-        if net.kind == "boxes":
-            labels = [torch.ones(len(b), dtype=torch.int64, device=x.device) for b in batch["boxes"]]
-            pairs = zip(batch["boxes"], labels, batch["keypoints"], strict=True)
-            parts = called(x, [{"boxes": b, "labels": one, "keypoints": k} for b, one, k in pairs])
-            return {"total": sum(parts.values(), x.new_zeros(()))} | {k: v.detach() for k, v in parts.items()}
-        stages = called(x)
-    if isinstance(net, PersonDetector):
-        (logits, boxes), (height, width) = stages, x.shape[-2:]
-        return detection_loss(logits, boxes, batch, *net.cells(height, width, x.device))
-    if "joints" in batch:
-        shape = stages[-1][0].shape[-2:]
-        target = gaussian_targets(batch["joints"], batch["visible"], net.head, shape)
-        none = target[:, :0]
-        return map_loss(stages, target, none, batch["weight"][..., None, None], none, recipe.positive, recipe.loss)
-    if net.kind == "xy":
-        return coordinate_loss(stages, batch["xy"], batch["visible"])
-    targets = batch["heatmaps"], batch["fields"], batch["heatmap_mask"], batch["field_mask"]
-    return map_loss(stages, *targets, positive=recipe.positive, reduction=recipe.loss)
+        return called(x, *targets)
+
+
+def instance_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+    """The losses of torchvision's detector, summed."""
+    labels = [torch.ones(len(b), dtype=torch.int64, device=x.device) for b in batch.targets["boxes"]]
+    pairs = zip(batch.targets["boxes"], labels, batch.targets["keypoints"], strict=True)
+    targets = [{"boxes": b, "labels": label, "keypoints": k} for b, label, k in pairs]
+    parts = _forward(called, x, recipe, targets)
+    return {"total": sum(parts.values(), x.new_zeros(()))} | {k: v.detach() for k, v in parts.items()}
+
+
+def box_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+    """Loss of a person detector, see :func:`lithepose.training.detection.detection_loss`."""
+    assert isinstance(net, PersonDetector)
+    logits, boxes = _forward(called, x, recipe)
+    return detection_loss(logits, boxes, batch.targets, *net.cells(x.shape[-2], x.shape[-1], x.device))
+
+
+def crop_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+    """Squared error of heatmaps of person crops, whose Gaussians are drawn here."""
+    stages = _forward(called, x, recipe)
+    target = gaussian_targets(batch.targets["joints"], batch.targets["visible"], net.head, stages[-1][0].shape[-2:])
+    none = target[:, :0]
+    return map_loss(
+        stages, target, none, batch.targets["weight"][..., None, None], none, recipe.positive_weight, recipe.loss
+    )
+
+
+def heatmap_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+    """Squared error of heatmaps and, where there are some, part affinity fields."""
+    stages, none = _forward(called, x, recipe), batch.targets["heatmaps"][:, :0]
+    pafs, mask = batch.targets.get("pafs", none), batch.targets.get("paf_mask", none)
+    targets = batch.targets["heatmaps"], pafs, batch.targets["heatmap_mask"], mask
+    return map_loss(stages, *targets, positive=recipe.positive_weight, reduction=recipe.loss)
 
 
 def map_loss(
     stages: list[tuple[Tensor, ...]],
     heatmaps: Tensor,
-    fields: Tensor,
+    pafs: Tensor,
     heatmap_mask: Tensor,
-    field_mask: Tensor,
+    paf_mask: Tensor,
     positive: float = 0.0,
     reduction: str = "cells",
 ) -> dict[str, Tensor]:
     """Masked squared error of every stage, summed over channels.
 
     Args:
-        stages: predictions (heatmaps (N, K, h, w), fields (N, 2 L, h, w)), the second only where there are limbs.
+        stages: predictions (heatmaps (N, K, h, w), pafs (N, 2 L, h, w)), the second only where there are limbs.
         heatmaps: target (N, K, h, w).
-        fields: target (N, 2 L, h, w).
+        pafs: target (N, 2 L, h, w).
         heatmap_mask: (N, K, h, w) bool, False where a data set says nothing; or weights that broadcast to it.
-        field_mask: (N, L, h, w) bool.
+        paf_mask: (N, L, h, w) bool.
         positive: extra weight of a cell where the target is 1 (a joint covers few cells of a map).
         reduction: "cells" averages over batch and cells; "caffe" sums, over twice the batch, as Caffe's
             Euclidean loss does (choi2018binarized, huang2019mln, osokin2019context).
 
     Returns:
-        Scalars ``heatmaps`` and, with limbs, ``fields`` of the last stage, and ``total`` over all stages.
+        Scalars ``heatmaps`` and, with limbs, ``pafs`` of the last stage, and ``total`` over all stages.
     """
     n, _, h, w = heatmaps.shape
     share = n * h * w if reduction == "cells" else 2 * n
     heat_weight = heatmap_mask * (1 + positive * heatmaps) / share
-    strength = fields.unflatten(1, (-1, 2)).square().sum(2).sqrt() if fields.shape[1] else field_mask.float()
-    field_weight = (field_mask * (1 + positive * strength) / share).repeat_interleave(2, 1)
+    strength = pafs.unflatten(1, (-1, 2)).square().sum(2).sqrt() if pafs.shape[1] else paf_mask.float()
+    paf_weight = (paf_mask * (1 + positive * strength) / share).repeat_interleave(2, 1)
     total = torch.zeros((), device=heatmaps.device)
     parts: dict[str, Tensor] = {}
     for stage in stages:
         parts["heatmaps"] = (heat_weight * (stage[0].float() - heatmaps).square()).sum()
         if len(stage) > 1:
-            parts["fields"] = (field_weight * (stage[1].float() - fields).square()).sum()
+            parts["pafs"] = (paf_weight * (stage[1].float() - pafs).square()).sum()
         total = total + sum(parts.values())
     return {"total": total} | {name: value.detach() for name, value in parts.items()}
+
+
+def regression_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
+    """Squared error of coordinates."""
+    return coordinate_loss(_forward(called, x, recipe), batch.targets["xy"], batch.targets["visible"])
 
 
 def coordinate_loss(stages: list[tuple[Tensor]], xy: Tensor, visible: Tensor) -> dict[str, Tensor]:
@@ -101,3 +131,14 @@ def coordinate_loss(stages: list[tuple[Tensor]], xy: Tensor, visible: Tensor) ->
     for (predicted,) in stages:
         total = total + (visible[..., None] * (predicted.float() - xy).square()).sum() / xy.numel()
     return {"total": total}
+
+
+Loss = Callable[[Network, nn.Module, Tensor, Batch, Recipe], dict[str, Tensor]]
+LOSSES: dict[type, Loss] = {
+    HeatmapHead: heatmap_loss,
+    PafHead: heatmap_loss,
+    CropHead: crop_loss,
+    CoordinateHead: regression_loss,
+    InstanceHead: instance_loss,
+    BoxHead: box_loss,
+}

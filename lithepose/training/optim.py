@@ -9,82 +9,90 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..networks.binary_conv import BinaryConv2d
-from .config import Recipe
+from ..networks.binary_paf import BinaryConv2d
+from .config import FreezeConfig, OptimizerConfig, ScheduleConfig
 
 REFINES = re.compile(r"stages\.[1-9]|refinements\.|refine\.")  # layers behind the first stage, of any network
 
 
-@dataclass
-class Plateau:
-    """Lowers the rate when the validation loss no longer falls."""
+class Schedule:
+    """Learning rate of every optimizer step: linear warm-up, then by the config's name.
 
-    scale: float = 1.0
-    best: float = math.inf
-    waited: int = 0
+    Args:
+        config: which schedule.
+        lr: its highest learning rate.
+        steps: of the run.
+        freeze: whose steps may have a learning rate of their own.
 
-    def see(self, loss: float, recipe: Recipe) -> None:
-        """Take notice of a validation."""
-        if loss < self.best * (1 - recipe.gain):
-            self.best, self.waited = loss, 0
+    Attributes:
+        state: of a plateau, for the checkpoint: the factor reached, the best loss, and validations since.
+    """
+
+    def __init__(self, config: ScheduleConfig, lr: float, steps: int, freeze: FreezeConfig | None = None) -> None:
+        self.config, self.lr, self.steps, self.freeze = config, lr, steps, freeze or FreezeConfig()
+        self.state: dict[str, float] = {"scale": 1.0, "best": math.inf, "waited": 0}
+
+    def see(self, loss: float) -> None:
+        """Take a validation loss into account: a plateau lowers the rate when it no longer falls."""
+        state = self.state
+        if loss < state["best"] * (1 - self.config.min_gain):
+            state["best"], state["waited"] = loss, 0
             return
-        self.waited += 1
-        if self.waited > recipe.patience:
-            self.scale, self.waited = self.scale * recipe.factor, 0
+        state["waited"] += 1
+        if state["waited"] > self.config.patience:
+            state["scale"], state["waited"] = state["scale"] * self.config.factor, 0
+
+    def at(self, step: int) -> float:
+        """Learning rate of a step."""
+        config = self.config
+        if step < self.freeze.backbone_steps and self.freeze.lr:
+            return self.freeze.lr
+        if step < config.warmup:
+            return self.lr * (step + 1) / config.warmup
+        if config.name == "steps":
+            return self.lr * config.factor ** sum(step >= m for m in config.milestones)
+        if config.name == "plateau":
+            return self.lr * self.state["scale"]
+        if config.name == "constant":
+            return self.lr
+        done = (step - config.warmup) / max(1, self.steps - config.warmup)
+        left = 1 - done if config.name == "linear" else (1 + math.cos(math.pi * done)) / 2
+        return self.lr * (config.final_factor + (1 - config.final_factor) * left)
 
 
-def rate_at(step: int, recipe: Recipe, plateau: Plateau | None = None) -> float:
-    """Learning rate: linear warm-up, then by the recipe's schedule."""
-    if step < recipe.frozen_steps and recipe.frozen_rate:
-        return recipe.frozen_rate
-    if step < recipe.warmup:
-        return recipe.rate * (step + 1) / recipe.warmup
-    if recipe.schedule == "steps":
-        return recipe.rate * recipe.factor ** sum(step >= m for m in recipe.milestones)
-    if recipe.schedule == "plateau":
-        return recipe.rate * (plateau.scale if plateau else 1.0)
-    if recipe.schedule == "constant":
-        return recipe.rate
-    done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
-    left = 1 - done if recipe.schedule == "linear" else (1 + math.cos(math.pi * done)) / 2
-    return recipe.rate * (recipe.final_rate + (1 - recipe.final_rate) * left)
-
-
-def make_optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Every parameter in exactly one group, by its rate and whether it decays.
+def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    """Every parameter in exactly one group, by its factor of the learning rate and whether it decays.
 
     Weight decay is for convolutions and linear layers: not for biases, BatchNorm, or the latent weights of binary
     layers, which it would only push towards changing their signs.
     """
     binary = {id(m.weight) for m in net.modules() if isinstance(m, BinaryConv2d)}
-    pretrained = "front.", "detector.backbone.body.", *(("backbone.",) if recipe.start else ())
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
-        scale = recipe.front_rate if name.startswith(pretrained) else 1.0
-        scale *= recipe.refine_rate if REFINES.match(name) else 1.0
-        scale *= recipe.bias_rate if name.endswith("bias") and parameter.ndim == 1 else 1.0
+        factor = config.backbone_factor if name.startswith(("backbone.", "detector.backbone.body.")) else 1.0
+        factor *= config.refine_factor if REFINES.match(name) else 1.0
+        factor *= config.bias_factor if name.endswith("bias") and parameter.ndim == 1 else 1.0
         decays = parameter.ndim > 1 and id(parameter) not in binary
         # A depthwise kernel is no matrix between channels.
-        muon = recipe.optimizer == "muon" and parameter.ndim == 4 and parameter.shape[1] > 1
-        groups.setdefault((scale, decays, muon), []).append(parameter)
+        muon = config.name == "muon" and parameter.ndim == 4 and parameter.shape[1] > 1
+        groups.setdefault((factor, decays, muon), []).append(parameter)
     tables: list[dict[str, Any]] = [
-        {"params": p, "scale": scale, "weight_decay": recipe.weight_decay * decays} | ({"muon": True} if muon else {})
-        for (scale, decays, muon), p in sorted(groups.items(), key=lambda item: item[0])
+        {"params": p, "scale": factor, "weight_decay": config.weight_decay * decays} | ({"muon": True} if muon else {})
+        for (factor, decays, muon), p in sorted(groups.items(), key=lambda item: item[0])
     ]
-    if recipe.optimizer == "muon":
-        return Muon(tables, lr=recipe.rate)
+    if config.name == "muon":
+        return Muon(tables, lr=config.lr)
     # On a GPU few kernels for all parameters: one by one their launches take longer than the step.
     together = next(net.parameters()).is_cuda
-    if recipe.optimizer == "sgd":  # its fused form cannot have layers that wake up later
-        return torch.optim.SGD(tables, lr=recipe.rate, momentum=recipe.momentum, foreach=together, fused=False)
-    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
-    return kind(tables, lr=recipe.rate, fused=together)
+    if config.name == "sgd":  # its fused form cannot have layers that wake up later
+        return torch.optim.SGD(tables, lr=config.lr, momentum=config.momentum, foreach=together, fused=False)
+    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return kind(tables, lr=config.lr, fused=together)
 
 
 class Average:

@@ -14,12 +14,12 @@ import torch
 from ..analysis.plot import lines
 from ..drawing import draw
 from ..geometry import GREY
-from ..heads.decode import DecodeConfig
+from ..heads.base import DecodeConfig
+from ..heads.boxes import BoxHead
 from ..inference.detector import PersonDetector
 from ..inference.predictor import Predictor
 from ..networks import Network
 from ..runtime.torch import TorchRuntime, describe
-from ..skeleton import BoxHead
 
 GRID = 4, 2  # images across and down
 

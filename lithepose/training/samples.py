@@ -2,79 +2,62 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from ..data.coco import KeypointSet
 from ..data.formats import open_dataset
-from ..heads.encode import fields, head_joints, heatmaps
-from ..skeleton import FACE, Head
+from ..heads.base import Head
+from ..heads.labels import Labels, reorder_joints
+from ..skeleton import FACE
 from . import augment
 from .augment import AugmentConfig
+from .config import Source
 
-
-@dataclass(frozen=True)
-class Source:
-    """One data set of a recipe.
-
-    Attributes:
-        data: folder, archive or json, relative to the data folder.
-        split: name of the json in a folder or archive.
-        images: where the images are, if not there.
-        weight: share of the samples, before normalisation.
-        squashed: images lost their aspect; stretch them back at random.
-        mosaic: these images may be joined into mosaics.
-        without: another data set; its images (by id) are left out, because they are the same ones.
-        first: only so many images, from the start; 0 takes all.
-        people: only images with a person to make a crop around.
-        joints: fewest labelled joints, of those that the network knows, of such a person.
-        large: least share of the image's longer side that such a person's box has.
-        ignore: for a person detector, a json of boxes of people without annotations.
-    """
-
-    data: str
-    split: str = "train"
-    images: tuple[str, ...] = ()
-    weight: float = 1.0
-    squashed: bool = False
-    mosaic: bool = True
-    without: str = ""
-    first: int = 0
-    people: bool = False
-    joints: int = 1
-    large: float = 0.0
-    ignore: str = ""
+THREADS, AHEAD = 2, 4  # batches made at once, and those that wait
 
 
 @dataclass
-class People:
-    """Annotations of one image, ready for targets.
+class Batch:
+    """Samples of one training step.
 
     Attributes:
-        joints: (P, K, 3) in the head's order.
-        boxes: (P, 4) x, y, w, h.
-        unsure: (P, K) joints that may be there without a label: their channels are masked inside the person's box.
-        ignore: (R, 4) boxes in which people are not, or not surely, annotated.
-        bare: (B, 4) those of them that are one person without any keypoint.
+        numbers: of the samples.
+        images: (N, 3, H, W) uint8 RGB.
+        targets: what the loss needs beside them, by name: tensors, or lists of tensors that differ in length.
     """
 
-    joints: np.ndarray
-    boxes: np.ndarray
-    unsure: np.ndarray
-    ignore: np.ndarray
-    bare: np.ndarray
+    numbers: list[int]
+    images: Tensor
+    targets: dict[str, Any]
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same in memory that a GPU copies from while it computes; the loader calls it."""
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        targets = {k: [change(t) for t in v] if isinstance(v, list) else change(v) for k, v in self.targets.items()}
+        return Batch(self.numbers, change(self.images), targets)
 
 
-def read_people(
-    annotations: tuple[dict[str, Any], ...], names: tuple[str, ...], head: Head, kind: str = "maps"
-) -> People:
-    """COCO annotation dicts -> People. Detectors learn people's own boxes, not those to crop around.
+def read_people(annotations: tuple[dict[str, Any], ...], names: tuple[str, ...], head: Head[Any]) -> Labels:
+    """COCO annotation dicts -> labels. Detectors learn people's own boxes, not those to crop around.
 
     Crowds and people without any keypoint become ignored regions. ``source: teacher`` marks labels made by a network
     (what it left out is unsure), ``face: unknown`` a person without labels of the face.
@@ -82,7 +65,7 @@ def read_people(
     persons = [a for a in annotations if a["num_keypoints"] > 0 and not a.get("iscrowd")]
     ignore = [a["bbox"] for a in annotations if a["num_keypoints"] == 0 or a.get("iscrowd")]
     raw = np.array([a["keypoints"] for a in persons], np.float32).reshape(len(persons), len(names), 3)
-    joints = head_joints(raw, names, head)
+    joints = reorder_joints(raw, names, head.skeleton)
     unsure = np.zeros(joints.shape[:2], bool)
     face = [k for k, name in enumerate(head.skeleton.joints) if name in FACE]
     neck = {"neck"} if {"left_shoulder", "right_shoulder"} <= set(names) else set[str]()  # between them
@@ -93,10 +76,10 @@ def read_people(
             unsure[p] |= joints[p, :, 2] == 0
         if a.get("face") == "unknown":
             unsure[p, face] = True
-    own = [a["bbox"] if kind == "boxes" else a.get("centre_box", a["bbox"]) for a in persons]
+    own = [a["bbox"] if head.learns_boxes else a.get("centre_box", a["bbox"]) for a in persons]
     boxes = np.array(own, np.float32).reshape(-1, 4)
     bare = [a["bbox"] for a in annotations if a["num_keypoints"] == 0 and not a.get("iscrowd")]
-    return People(joints, boxes, unsure, *(np.array(b, np.float32).reshape(-1, 4) for b in (ignore, bare)))
+    return Labels(joints, boxes, unsure, *(np.array(b, np.float32).reshape(-1, 4) for b in (ignore, bare)))
 
 
 @dataclass
@@ -104,7 +87,7 @@ class _Loaded:
     source: Source
     files: Any
     names: list[str]
-    people: list[People]
+    people: list[Labels]
     main: list[np.ndarray]  # who a crop may be made around, by image
     sizes: list[tuple[int, int]]  # width and height; 0 where the data set does not say
 
@@ -112,33 +95,26 @@ class _Loaded:
 class PoseSamples(Dataset[dict[str, Any]]):
     """Sample number i, the same whenever it is asked for: all randomness is seeded by (seed, i).
 
-    Items are dicts with ``image`` (3, S, S) uint8 and ``number``. With s = S / stride they have, by kind of network,
-
-    - maps: ``heatmaps`` (K, s, s), ``fields`` (2 L, s, s), ``heatmap_mask`` (K, s, s) bool, ``field_mask`` (L, s, s)
-      bool; K includes a background if the head has one;
-    - xy: ``xy`` (K, 2) as shares of the image, ``visible`` (K,) bool;
-    - boxes: ``boxes`` (P, 4) x0, y0, x1, y1 and ``keypoints`` (P, K, 3), in pixels.
-
-    Networks of one person get a crop around one of each image's people, and targets of that person alone.
+    Items are dicts with ``image`` (3, S, S) uint8, ``number`` and what the head encodes, see
+    :meth:`lithepose.heads.base.Head.encode`. Networks of one person get a crop around one of each image's people, and
+    targets of that person alone.
     """
 
     def __init__(
         self,
         sources: list[Source],
         root: Path,
-        head: Head,
+        head: Head[Any],
         size: int,
         config: AugmentConfig,
         seed: int = 0,
-        kind: str = "maps",
     ) -> None:
-        self.head, self.size, self.config, self.seed, self.kind = head, size, config, seed, kind
-        self.single = kind != "boxes" and not head.limbs
+        self.head, self.size, self.config, self.seed = head, size, config, seed
         self.sets: list[_Loaded] = []
         for source in sources:
             opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
-            need = source.people or self.single or kind == "boxes"
-            self.sets.append(_load(opened, source, root, head, need, kind))
+            need = source.people or head.single_person or head.learns_boxes
+            self.sets.append(_load(opened, source, root, head, need))
         weights = np.array([s.source.weight for s in self.sets])
         if weights.min() < 0 or not weights.sum():
             raise ValueError(f"weight = {', '.join(map(str, weights))}: 0 or more, and more in one of the sources")
@@ -162,19 +138,40 @@ class PoseSamples(Dataset[dict[str, Any]]):
             "number": number,
             "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
         }
-        if self.kind == "boxes":
-            return item | _boxes(people, self.size)
-        if self.kind == "xy":
-            joints = torch.from_numpy(people.joints[0])
-            return item | {"xy": (joints[:, :2] + 0.5) / self.size, "visible": joints[:, 2] > 0}
-        names = "heatmaps", "fields", "heatmap_mask", "field_mask"
-        maps = map(torch.from_numpy, make_maps(people, self.head, self.size, self.single))
-        return item | dict(zip(names, maps, strict=True))
+        targets = self.head.encode(people, self.size)
+        return item | {name: torch.from_numpy(array) for name, array in targets.items()}
 
-    def _view(self, rng: np.random.Generator) -> tuple[np.ndarray, People]:
+    def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
+        """Batches of samples ``first`` to ``end``, made by other processes; of several trainings a share.
+
+        Raises:
+            OSError, ValueError: a sample cannot be made; as it says itself, without the worker's traceback.
+        """
+        cuda, neighbours = torch.cuda.is_available(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        loader: Any = DataLoader(
+            self,
+            batch // world,
+            sampler=range(first + rank, end, world),  # pyright: ignore
+            num_workers=max(1, min(8, (os.cpu_count() or 1) // neighbours)) if cuda else 1,
+            prefetch_factor=4,
+            pin_memory=cuda,
+            collate_fn=collate,
+            worker_init_fn=_ignore_signals,
+        )
+        try:
+            yield from loader
+        except (OSError, ValueError) as error:
+            # The frames hold the error and the loader, and it its workers, for which the process would wait at its end.
+            traceback.clear_frames(error.__traceback__)
+            lines = str(error).strip().splitlines()
+            if not lines or "in DataLoader worker process" not in lines[0]:
+                raise
+            raise type(error)(lines[-1].partition(": ")[2]) from None
+
+    def _view(self, rng: np.random.Generator) -> tuple[np.ndarray, Labels]:
         canvas = np.full((self.size, self.size, 3), augment.GREY, np.uint8)
         parts = []
-        if not self.single and self.mosaic_shares.any() and rng.random() < self.config.mosaic:
+        if not self.head.single_person and self.mosaic_shares.any() and rng.random() < self.config.mosaic:
             for x, y, w, h in tiles(rng, self.size):
                 image, people = self._tile(rng, (w, h), self.mosaic_shares, min(w, h) / self.size)
                 canvas[y : y + h, x : x + w] = image
@@ -187,14 +184,14 @@ class PoseSamples(Dataset[dict[str, Any]]):
         else:
             canvas, people = self._tile(rng, (self.size, self.size), self.shares, 1.0)
             parts = [people]
-        people = People(*(np.concatenate([getattr(p, n) for p in parts]) for n in People.__dataclass_fields__))
+        people = Labels(*(np.concatenate([getattr(p, n) for p in parts]) for n in Labels.__dataclass_fields__))
         canvas = augment.permute_channels(rng, self.config, augment.change_colours(rng, self.config, canvas))
         canvas = augment.mask_joints(rng, self.config, canvas, people.joints)
         return augment.mask_body(rng, self.config, canvas), people
 
     def _tile(
         self, rng: np.random.Generator, tile: tuple[int, int], shares: np.ndarray, scale: float
-    ) -> tuple[np.ndarray, People]:
+    ) -> tuple[np.ndarray, Labels]:
         data = self.sets[rng.choice(len(self.sets), p=shares)]
         number = int(rng.integers(len(data.names)))
         self._seen.append(data.names[number])
@@ -206,9 +203,9 @@ class PoseSamples(Dataset[dict[str, Any]]):
                 " that its joints lie elsewhere; write its own size, and joints as it is shown, turned"
             )
         box = None
-        if self.single:
+        if self.head.single_person:
             which, none, alone = [int(rng.choice(main))], people.ignore[:0], len(people.boxes) == 1
-            people = People(people.joints[which], people.boxes[which], people.unsure[which], none, none)
+            people = Labels(people.joints[which], people.boxes[which], people.unsure[which], none, none)
             if not (alone and rng.random() < self.config.whole):
                 box = people.boxes[0] if self.config.box == "annotated" else _joint_box(people.joints[0])
         elif len(main) and rng.random() >= self.config.whole:
@@ -227,8 +224,8 @@ class PoseSamples(Dataset[dict[str, Any]]):
         boxes = (augment.move_boxes(b, matrix) for b in (people.boxes, people.ignore, people.bare))
         # What lies beyond the tile is another image's.
         moved, ignore, bare = (_clipped(b, tile) for b in boxes)
-        here = (moved[:, 2:] > 0).all(1) | (joints[..., 2] > 0).any(1) | self.single
-        people = People(joints.astype(np.float32)[here], moved[here], unsure[here], _some(ignore), _some(bare))
+        here = (moved[:, 2:] > 0).all(1) | (joints[..., 2] > 0).any(1) | self.head.single_person
+        people = Labels(joints.astype(np.float32)[here], moved[here], unsure[here], _some(ignore), _some(bare))
         return augment.warp(image, matrix, tile), people
 
 
@@ -242,7 +239,7 @@ def _some(boxes: np.ndarray) -> np.ndarray:
     return boxes[(boxes[:, 2:] > 0).all(1)]
 
 
-def _load(opened: KeypointSet, source: Source, root: Path, head: Head, need: bool, kind: str) -> _Loaded:
+def _load(opened: KeypointSet, source: Source, root: Path, head: Head[Any], need: bool) -> _Loaded:
     """What a source's table asks for; images without a person to crop around only if none is ``need``ed.
 
     Raises:
@@ -261,7 +258,7 @@ def _load(opened: KeypointSet, source: Source, root: Path, head: Head, need: boo
     for record in opened.records:
         if source.large and not record.width:
             raise ValueError(f"{opened.name}: large = {source.large} needs sizes of images, which this format lacks")
-        people = read_people(record.people, opened.skeleton.joints, head, kind)
+        people = read_people(record.people, opened.skeleton.joints, head)
         labelled = (people.joints[..., 2] > 0).sum(1)
         large = people.boxes[:, 2:].max(1, initial=0) >= source.large * max(record.width, record.height)
         main = np.flatnonzero((labelled >= source.joints) & large)
@@ -289,22 +286,12 @@ def _joint_box(joints: np.ndarray) -> np.ndarray:
     return np.concatenate([xy.min(0), xy.max(0) - xy.min(0)])
 
 
-def _boxes(people: People, size: int) -> dict[str, Tensor]:
-    """Boxes within the image that are larger than four pixels; people without keypoints have 0, 0, 0 for all."""
-    joints = np.concatenate([people.joints, np.zeros((len(people.bare), *people.joints.shape[1:]), np.float32)])
-    boxes = np.concatenate([people.boxes, people.bare]).astype(np.float32)
-    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1).clip(0, size)
-    seen = (corners[:, 2:] - corners[:, :2] > 4).all(1)
-    return {"boxes": torch.from_numpy(corners[seen]), "keypoints": torch.from_numpy(joints[seen])}
-
-
-def collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+def collate(items: list[dict[str, Any]]) -> Batch:
     """Stack what has one shape; what differs in length stays a list."""
-    names = items[0].keys()
-    lists: dict[str, Any] = {name: [item[name] for item in items] for name in names}
-    for name in names - {"boxes", "keypoints", "number"}:
-        lists[name] = torch.stack(lists[name])
-    return lists
+    together: dict[str, Any] = {name: [item[name] for item in items] for name in items[0]}
+    for name in together.keys() - {"boxes", "keypoints", "number"}:
+        together[name] = torch.stack(together[name])
+    return Batch(together.pop("number"), together.pop("image"), together)
 
 
 def tiles(rng: np.random.Generator, size: int) -> list[tuple[int, int, int, int]]:
@@ -318,38 +305,34 @@ def tiles(rng: np.random.Generator, size: int) -> list[tuple[int, int, int, int]
     return [(0, 0, x, y), (x, 0, size - x, y), (0, y, x, size - y), (x, y, size - x, size - y)]
 
 
-def make_maps(
-    people: People, head: Head, size: int, single: bool = False
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Targets and masks of one image; a channel is masked where its label is unsure and nothing is labelled.
+def _ignore_signals(_worker: int) -> None:
+    """Workers ignore SIGINT and SIGTERM; the main process stops them.
 
-    That is inside the person's box, for around it others may be labelled; everywhere for networks of a ``single``
-    person.
+    Nor may OpenCV be told here to use one thread: where it has threads already it waits for those of before the fork.
     """
-    cells = size // head.stride
-    heat, field_ = heatmaps(people.joints, head, cells, cells), fields(people.joints, head, cells, cells)
-    heat_mask = np.ones(heat.shape, bool)
-    field_mask = np.ones((len(head.limbs), cells, cells), bool)
-    for box in people.ignore:
-        where = _cells_of(box, head.stride, cells)
-        heat_mask[:, *where] = False
-        field_mask[:, *where] = False
-    for box, unsure in zip(people.boxes, people.unsure, strict=True):
-        if not unsure.any():
-            continue
-        where = (slice(None), slice(None)) if single else _cells_of(box, head.stride, cells)
-        heat_mask[unsure, *where] = False
-        field_mask[np.array([unsure[a] or unsure[b] for a, b in head.limbs], bool), *where] = False
-    heat_mask |= heat > 0.05
-    field_mask |= (field_.reshape(-1, 2, cells, cells) != 0).any(1)
-    if head.background:
-        heat = np.concatenate([heat, 1 - heat.max(0, keepdims=True)])
-        heat_mask = np.concatenate([heat_mask, heat_mask.all(0, keepdims=True)])
-    return heat, field_, heat_mask, field_mask
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(kind, signal.SIG_IGN)
 
 
-def _cells_of(box: np.ndarray, stride: int, cells: int) -> tuple[slice, slice]:
-    """Rows and columns of a box, grown by one cell."""
-    x0, y0 = np.clip(np.floor(box[:2] / stride) - 1, 0, cells).astype(int)
-    x1, y1 = np.clip(np.ceil((box[:2] + box[2:]) / stride) + 1, 0, cells).astype(int)
-    return slice(y0, y1), slice(x0, x1)
+def prefetched(make: Callable[[Sequence[int]], Any], numbers: Sequence[int], share: int) -> Iterator[Any]:
+    """Batches in order, each made from ``share`` of the numbers; the last one may be smaller.
+
+    Args:
+        make: numbers of samples -> a batch. Runs in threads: OpenCV and numpy release the interpreter while they work.
+        numbers: of all samples.
+        share: samples of a batch.
+    """
+    cv2.setNumThreads(1)  # the threads of the training have the cores
+    parts = (numbers[first : first + share] for first in range(0, len(numbers), share))
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting = [pool.submit(make, part) for _, part in zip(range(AHEAD), parts, strict=False)]
+        try:
+            while waiting:
+                ready = waiting.pop(0)
+                for part in parts:
+                    waiting.append(pool.submit(make, part))
+                    break
+                yield ready.result()
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import signal
 import time
-import traceback
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,31 +13,21 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
-from torch.utils.data import DataLoader
 
-from ..data.coco import KeypointSet
-from ..data.formats import open_dataset
-from ..networks import Network, Scaled, build, head_of, load_imagenet
-from ..networks.backbones.mobilenet import MobileNetV1
-from ..networks.backbones.residual import ConvBn
-from ..networks.blocks import batch_norms
-from ..networks.lithe import Lithe
-from ..networks.person_detector import PersonDetector
-from ..networks.weights import find_module, load_weights
+from ..heads.boxes import BoxHead
+from ..heads.people import InstanceHead
+from ..networks import Network, Scaled
 from ..runtime.torch import describe
-from ..skeleton import SKELETONS, Head
 from .checkpoint import cut_log, exclusive, load_checkpoint, save_checkpoint, save_weights
 from .config import Recipe, same_recipe
-from .crops import CropSamples
-from .detection import DetectionSamples
 from .distributed import World
-from .losses import Batch, losses
-from .optim import Average, Plateau, make_optimizer, rate_at
+from .losses import losses
+from .optim import Average, Schedule, make_optimizer
 from .report import Log, image_grid
-from .samples import PoseSamples, collate
+from .samples import Batch
+from .setup import Freezing, Samples, make_network, make_samples
 
 LOG_EVERY = 20
-Samples = PoseSamples | CropSamples | DetectionSamples
 
 
 def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = False, tensorboard: bool = False) -> Path:
@@ -93,90 +79,41 @@ class Trainer:
     def __init__(self, recipe: Recipe, root: Path, folder: Path, world: World) -> None:
         if recipe.batch % world.size:
             raise ValueError(f"batch = {recipe.batch}: {world.size} processes must share it evenly")
-        self.recipe, self.root, self.folder, self.world = recipe, root, folder, world
+        self.recipe, self.folder, self.world = recipe, folder, world
         torch.manual_seed(recipe.seed)
-        net = build(recipe.network, make_head(recipe, root), **recipe.options)
-        if isinstance(net, Lithe):
-            net.crop, net.small_crop = recipe.crop or net.crop, recipe.small_crop
-            net.head = replace(net.head, sigma=recipe.sigma or net.head.sigma)
         checkpoint = folder / "checkpoint.pt"
-        if recipe.start and not checkpoint.exists():
-            load_imagenet(net, recipe.start if ":" in recipe.start else root / recipe.start)
-        if recipe.resume_weights and not checkpoint.exists():
-            self._modules("reinit", net)
-            load_weights(net, recipe.resume_weights, recipe.reinit)
+        net = make_network(recipe, root, with_weights=not checkpoint.exists())
         self.scale = Scaled(net).to(world.device)
         net = world.synced(net)
+        batched = isinstance(net.head, BoxHead) or net.head.batched
         # torchvision's detector takes views of maps that only the usual order of memory allows.
-        self.order = torch.contiguous_format if net.kind == "boxes" else torch.channels_last
+        self.order = torch.channels_last if batched else torch.contiguous_format
         # A search for the fastest kernels pays where all batches have one shape; boxes come in any number.
-        torch.backends.cudnn.benchmark = world.device.type == "cuda" and net.kind != "boxes"
-        self.net: Network = net.to(world.device).to(memory_format=self.order).train()
-        for layer in self.net.modules():
-            if isinstance(layer, ConvBn):
-                layer.folded = recipe.folded
-        self.frozen = self._modules("frozen", self.net)
-        self.blocks = len(net.front.blocks) if isinstance(getattr(net, "front", None), MobileNetV1) else 0
-        if recipe.freeze and not self.blocks:
-            raise ValueError(f"freeze = {recipe.freeze}: only a MobileNetV1 front can keep its first blocks")
-        if recipe.frozen_steps and not hasattr(net, "front"):
-            raise ValueError(f"frozen_steps = {recipe.frozen_steps}: {recipe.network} has no front to freeze")
-        self.optimizer, self.average = make_optimizer(self.net, recipe), Average(self.net, recipe.ema)
-        self.plateau, self.first = Plateau(), 0
+        torch.backends.cudnn.benchmark = world.device.type == "cuda" and batched
+        self.net: Network = net.to(world.device).to(memory_format=self.order).train()  # pyright: ignore
+        self.freezing = Freezing(self.net, recipe.freeze, recipe.network)
+        self.optimizer = make_optimizer(self.net, recipe.optimizer)
+        self.schedule = Schedule(recipe.schedule, recipe.optimizer.lr, recipe.steps, recipe.freeze)
+        self.average, self.first = Average(self.net, recipe.ema), 0
         if checkpoint.exists():
             same_recipe(recipe, folder / "recipe.json")
-            state = self.net, self.optimizer, self.average, self.plateau
+            state = self.net, self.optimizer, self.average, self.schedule
             self.first = load_checkpoint(checkpoint, *state, world.device)
         world.barrier()
-        self.samples = self._samples(recipe.data, recipe.augment)
-        self.validation = self._samples(recipe.validation, recipe.augment.still()) if recipe.validation else None
+        parts = root, net, recipe
+        cache, plain = folder.parent / "cache", recipe.augment.still()
+        self.samples = make_samples(recipe.data, *parts, recipe.augment, cache)
+        self.validation = make_samples(recipe.validation, *parts, plain, cache) if recipe.validation else None
         # Of a handful of images an epoch is a few steps: validating after each would take longer than training.
         self.look_every = max(len(self.samples) // recipe.batch, recipe.save_every)
 
-    def _samples(self, sources: Any, augment: Any) -> Samples:
-        recipe, net, cache = self.recipe, self.net, self.folder.parent / "cache"
-        if isinstance(net, Lithe):
-            shapes = [(net.crop, 1.0 - recipe.small_share * bool(net.small_crop)), (net.small_crop, recipe.small_share)]
-            shapes = [(shape, share) for shape, share in shapes if shape]
-            return CropSamples(sources, self.root, net.head, shapes, augment, recipe.seed, cache)
-        if isinstance(net, PersonDetector):
-            return DetectionSamples(sources, self.root, recipe.size, augment, recipe.seed, cache)
-        return PoseSamples(list(sources), self.root, net.head, recipe.size, augment, recipe.seed, net.kind)
-
     def batches(self, samples: Samples, first: int, end: int, batch: int) -> Iterator[Batch]:
-        """This process's share of sample numbers ``first`` to ``end``.
-
-        Raises:
-            OSError, ValueError: a sample cannot be made; as it says itself, without the worker's traceback.
-        """
-        cuda, world = self.world.device.type == "cuda", self.world
-        if not isinstance(samples, PoseSamples):
-            yield from samples.batches(first, end, batch, world.rank, world.size)
-            return
-        loader: DataLoader[Batch] = DataLoader(
-            samples,  # pyright: ignore[reportArgumentType]
-            batch // world.size,
-            sampler=range(first + world.rank, end, world.size),
-            num_workers=max(1, min(8, (os.cpu_count() or 1) // world.neighbours)) if cuda else 1,
-            prefetch_factor=4,
-            pin_memory=cuda,
-            collate_fn=collate,
-            worker_init_fn=_deaf,
-        )
-        try:
-            yield from loader
-        except (OSError, ValueError) as error:
-            # The frames hold the error and the loader, and it its workers, for which the process would wait at its end.
-            traceback.clear_frames(error.__traceback__)
-            said = str(error).strip().splitlines()
-            if not said or "in DataLoader worker process" not in said[0]:
-                raise
-            raise type(error)(said[-1].partition(": ")[2]) from None
+        """This process's share of sample numbers ``first`` to ``end``."""
+        return samples.batches(first, end, batch, self.world.rank, self.world.size)
 
     def run(self, quiet: bool, tensorboard: bool) -> Path:
         """All steps that are left."""
         recipe, world, folder = self.recipe, self.world, self.folder
-        validate_every = recipe.validate_every or self.look_every
         log = None
         if world.first:
             cut_log(folder / "log.jsonl", self.first)
@@ -193,112 +130,91 @@ class Trainer:
             if log:
                 stack.callback(log.close)
             task = progress.add_task("training", total=recipe.steps, completed=self.first)
-            began, sums, since = time.perf_counter(), dict[str, float](), self.first
+            means = _Means(self.first)
             called = None
             for step, batch in enumerate(batches, self.first):
-                if called is None or step == recipe.frozen_steps:
+                if called is None or step == recipe.freeze.backbone_steps:
                     called = self.wake(step)
-                parts = self.step(called, batch, step)
+                values = self.step(called, batch, step)
                 self.average.update(self.net, step)
-                sums = {k: sums.get(k, 0.0) + v for k, v in parts.items()}
-                said = "  ".join(f"{k} {v:.4f}" for k, v in parts.items() if k != "gradient")
-                progress.update(task, advance=1, description=said)
-                done, last = step + 1, step + 1 == recipe.steps
-                line: dict[str, Any] = {}
-                if done % LOG_EVERY == 0 or last:
-                    means = world.mean({k: v / (done - since) for k, v in sums.items()})
-                    seconds = round(time.perf_counter() - began, 2)
-                    line = {"rate": self._rate(step), "seconds": seconds} | {k: round(v, 6) for k, v in means.items()}
-                    began, sums, since = time.perf_counter(), {}, done
-                if self.validation and (done % validate_every == 0 or last):
-                    line["validation"] = self._validate(self.validation)
-                    if done > max(recipe.frozen_steps, recipe.warmup):
-                        self.plateau.see(line["validation"], recipe)
-                    began = time.perf_counter()
+                means.add(values)
+                shown = "  ".join(f"{name} {value:.4f}" for name, value in values.items() if name != "gradient")
+                progress.update(task, advance=1, description=shown)
+                line = self._line(step, means)
                 if log and line:
-                    log.write({"step": done} | line)
+                    log.write({"step": step + 1} | line)
                     if not quiet and not console.is_terminal:
-                        console.print(f"step {done} of {recipe.steps}: {said}", highlight=False)
-                if log and (done % self.look_every == 0 or last):
-                    log.show()
-                    self._draw(batch, folder / "images" / f"{done:07d}.jpg")
-                if world.first and (done % recipe.save_every == 0 or last):
-                    state = self.net, self.optimizer, self.average, self.plateau
-                    save_checkpoint(folder / "checkpoint.pt", *state, done)
+                        console.print(f"step {step + 1} of {recipe.steps}: {shown}", highlight=False)
+                if log:
+                    self._keep(step, batch, log)
         if world.first:
             info = describe(recipe.network, self.net, recipe.size)
             save_weights(folder / "weights.safetensors", self.average, info, recipe.options)
         world.barrier()
         return folder / "weights.safetensors"
 
-    def _rate(self, step: int) -> float:
-        return rate_at(step, self.recipe, self.plateau)
+    def _line(self, step: int, means: _Means) -> dict[str, Any]:
+        """What the log says of a step: mean losses every twenty steps, the validation loss when it is due."""
+        recipe, done, last = self.recipe, step + 1, step + 1 == self.recipe.steps
+        line: dict[str, Any] = {}
+        if done % LOG_EVERY == 0 or last:
+            seconds, losses = means.take(done)
+            losses = {name: round(value, 6) for name, value in self.world.mean(losses).items()}
+            line = {"lr": self.schedule.at(step), "seconds": seconds} | losses
+        if self.validation and (done % (recipe.validate_every or self.look_every) == 0 or last):
+            line["validation"] = self._validate(self.validation)
+            if done > max(recipe.freeze.backbone_steps, recipe.schedule.warmup):
+                self.schedule.see(line["validation"])
+            means.restart_clock()
+        return line
+
+    def _keep(self, step: int, batch: Batch, log: Log) -> None:
+        """Images, plots and checkpoints, when they are due."""
+        recipe, folder, done, last = self.recipe, self.folder, step + 1, step + 1 == self.recipe.steps
+        if done % self.look_every == 0 or last:
+            log.show()
+            self._draw(batch, folder / "images" / f"{done:07d}.jpg")
+        if done % recipe.save_every == 0 or last:
+            save_checkpoint(folder / "checkpoint.pt", self.net, self.optimizer, self.average, self.schedule, done)
 
     def wake(self, step: int) -> nn.Module:
-        """Freeze what is to keep its weights from this step on, and wrap the network for several processes."""
-        frozen = step < self.recipe.frozen_steps
-        front: Any = getattr(self.net, "front", None)
-        if front is not None:
-            front.requires_grad_(not frozen)
-            if self.blocks:
-                front.frozen = None
-                blocks = self.blocks if frozen else self.recipe.freeze
-                if blocks:
-                    front.freeze(blocks)
-        for module in self.frozen:
-            module.requires_grad_(False)
-        self._to_train()
-        if not any(p.requires_grad for p in self.net.parameters()):
-            said = ", ".join(key for key in ("frozen", "freeze", "frozen_steps") if getattr(self.recipe, key))
-            raise ValueError(f"{said}: nothing is left to train at step {step}; leave some of it out")
+        """Freeze what keeps its weights from this step on, and wrap the network for several processes."""
+        self.freezing.apply(step)
         return self.world.wrap(self.net)
 
-    def _modules(self, key: str, net: nn.Module) -> list[nn.Module]:
-        try:
-            return [find_module(net, name) for name in getattr(self.recipe, key)]
-        except ValueError as error:
-            raise ValueError(f"{key}: {error} ({self.recipe.network})") from error
-
-    def _to_train(self) -> None:
-        """Training mode, but for BatchNorm of frozen modules. Detectors have losses in this mode alone."""
-        self.net.train()
-        for module in self.frozen:
-            for layer in batch_norms(module):
-                layer.eval()
-
     def step(self, called: nn.Module, batch: Batch, step: int) -> dict[str, float]:
-        """Forward, loss in fp32, clipped gradient."""
-        recipe, numbers = self.recipe, batch["number"]
+        """Forward, loss in fp32, clipped gradient, optimizer step.
+
+        Returns:
+            the parts of the loss, and the norm of the gradient.
+
+        Raises:
+            FloatingPointError: the loss is not a number; names the images.
+        """
+        recipe, numbers = self.recipe, batch.numbers
         # Detectors draw proposals at random: by the step, so that a run that goes on draws the same.
         torch.manual_seed((recipe.seed << 32) + step * self.world.size + self.world.rank)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._rate(step) * group["scale"]
-        x, batch = self._on_device(batch)
-        parts = losses(self.net, called, x, batch, recipe)
+            group["lr"] = self.schedule.at(step) * group["scale"]
+        batch = batch.to(self.world.device)
+        parts = losses(self.net, called, self._scaled(batch), batch, recipe)
         self.optimizer.zero_grad(set_to_none=True)
         parts["total"].backward()
         trained = [p for p in self.net.parameters() if p.grad is not None]
-        norm = nn.utils.clip_grad_norm_(trained, recipe.clip or math.inf)
-        parts["gradient"] = norm
+        parts["gradient"] = nn.utils.clip_grad_norm_(trained, recipe.optimizer.grad_clip or math.inf)
         # All at once: a GPU is waited for but once a step.
-        said = dict(zip(parts, torch.stack([v.detach().float() for v in parts.values()]).tolist(), strict=True))
-        if not math.isfinite(said["total"] + said["gradient"]):  # before it gets into the weights
+        values = dict(zip(parts, torch.stack([v.detach().float() for v in parts.values()]).tolist(), strict=True))
+        if not math.isfinite(values["total"] + values["gradient"]):  # before it gets into the weights
             names = sorted({name for n in numbers for name in self.samples.image_names(n)})
             raise FloatingPointError(
-                f"loss {said['total']}, gradient {said['gradient']} at step {step}, samples {numbers[0]} to"
+                f"loss {values['total']}, gradient {values['gradient']} at step {step}, samples {numbers[0]} to"
                 f" {numbers[-1]} ({', '.join(names)}); the last checkpoint is kept in {self.folder}"
             )
         self.optimizer.step()
-        return said
+        return values
 
-    def _on_device(self, batch: Batch) -> tuple[torch.Tensor, Batch]:
-        def move(value: Any) -> Any:
-            if isinstance(value, torch.Tensor):
-                return value.to(self.world.device, non_blocking=True)
-            return [move(v) for v in value] if isinstance(value, list) else value
-
-        batch = {name: move(value) for name, value in batch.items()}
-        return self.scale(batch["image"]).contiguous(memory_format=self.order), batch
+    def _scaled(self, batch: Batch) -> torch.Tensor:
+        return self.scale(batch.images).contiguous(memory_format=self.order)
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
@@ -309,7 +225,7 @@ class Trainer:
             yield
         finally:
             self.net.load_state_dict(kept)
-            self._to_train()
+            self.freezing.train_mode()
 
     @torch.no_grad()
     def _validate(self, samples: Samples) -> float:
@@ -317,40 +233,38 @@ class Trainer:
         recipe, count = self.recipe, self.recipe.validation_samples // self.recipe.batch or 1
         total = 0.0
         with self._averaged():
-            # A detector tells its losses in training mode alone; its BatchNorm stays frozen in it.
-            (self._to_train if self.net.kind == "boxes" else self.net.eval)()
+            # torchvision's detector has losses in training mode alone; its BatchNorm stays frozen in it.
+            (self.freezing.train_mode if isinstance(self.net.head, InstanceHead) else self.net.eval)()
             for i, batch in enumerate(self.batches(samples, 0, count * recipe.batch, recipe.batch)):
                 torch.manual_seed(i)
-                x, batch = self._on_device(batch)
-                total += float(losses(self.net, self.net, x, batch, recipe)["total"])
+                batch = batch.to(self.world.device)
+                total += float(losses(self.net, self.net, self._scaled(batch), batch, recipe)["total"])
         return round(self.world.mean({"total": total / count})["total"], 8)
 
     def _draw(self, batch: Batch, path: Path) -> None:
         with self._averaged():
-            image_grid(self.recipe.network, self.net.eval(), batch["image"], path)
+            image_grid(self.recipe.network, self.net.eval(), batch.images, path)
 
 
-def _deaf(_worker: int) -> None:
-    """Signals are for the process that trains, which ends its workers; reaching these first they end in tracebacks.
+class _Means:
+    """Mean losses and seconds since the last line of the log."""
 
-    Nor may OpenCV be told here to use one thread: where it has threads already it waits for those of before the fork.
-    """
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, signal.SIG_IGN)
+    def __init__(self, step: int) -> None:
+        self.sums, self.since = dict[str, float](), step
+        self.restart_clock()
 
+    def restart_clock(self) -> None:
+        """Count seconds from now on."""
+        self.began = time.perf_counter()
 
-def make_head(recipe: Recipe, root: Path) -> Head | None:
-    """What the network's maps shall mean, if the recipe asks for joints of its own.
+    def add(self, losses: dict[str, float]) -> None:
+        """Add the losses of one step."""
+        self.sums = {name: self.sums.get(name, 0.0) + value for name, value in losses.items()}
 
-    Raises:
-        ValueError: no such skeleton, or one that the network cannot find people by.
-    """
-    if not recipe.skeleton:
-        return None
-    if recipe.skeleton == "data":
-        source = recipe.data[0]
-        opened: KeypointSet = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
-        return head_of(recipe.network, opened.skeleton)
-    if recipe.skeleton not in SKELETONS:
-        raise ValueError(f"skeleton = {recipe.skeleton!r}; there are data, {', '.join(SKELETONS)}")
-    return head_of(recipe.network, SKELETONS[recipe.skeleton])
+    def take(self, step: int) -> tuple[float, dict[str, float]]:
+        """Seconds and mean losses up to ``step``; begins anew."""
+        seconds = round(time.perf_counter() - self.began, 2)
+        means = {name: value / (step - self.since) for name, value in self.sums.items()}
+        self.sums, self.since = {}, step
+        self.restart_clock()
+        return seconds, means

@@ -21,19 +21,18 @@ import numpy as np
 import onnxruntime
 import torch
 import torch.nn.functional as F
-from lithepose.networks.backbones.residual import conv_bn
 from torch import Tensor, nn
 
 from lithepose.data.coco import KeypointSet
 from lithepose.evaluation.metrics import oks
 from lithepose.geometry import apply, crop_matrix, invert, warp
+from lithepose.heads.people import LITHE_HEAD
+from lithepose.networks.backbones.residual import conv_bn
 from lithepose.networks.lithe import Lithe, LitheConfig, joints_from_heatmaps
-from lithepose.skeleton import LITHE_HEAD
 from lithepose.training.augment import AugmentConfig
+from lithepose.training.config import Source
 from lithepose.training.crops import CropSamples, gaussian_targets
-from lithepose.training.losses import Batch
 from lithepose.training.optim import Average, Muon
-from lithepose.training.samples import Source
 
 SIGMA = 1.5  # cells, at 128x96
 HEAD = replace(LITHE_HEAD, sigma=SIGMA)
@@ -90,14 +89,14 @@ STARTS = {
 }
 
 
-def heatmap_loss(output: list[tuple[Tensor]], batch: Batch, shape: tuple[int, int]) -> Tensor:
+def heatmap_loss(output: list[tuple[Tensor]], batch: dict[str, Tensor], shape: tuple[int, int]) -> Tensor:
     """Weighted squared error."""
     target = gaussian_targets(batch["joints"], batch["visible"], HEAD, (shape[0] // 4, shape[1] // 4))
     weight = batch["weight"][..., None, None] * (1 + 3 * target)
     return (weight * (output[0][0].float() - target).square()).sum(1).mean()
 
 
-def simcc_loss(output: tuple[Tensor, Tensor], batch: Batch, shape: tuple[int, int]) -> Tensor:
+def simcc_loss(output: tuple[Tensor, Tensor], batch: dict[str, Tensor], shape: tuple[int, int]) -> Tensor:
     """Cross-entropy with Gaussian labels of six bins (Li et al. 2022)."""
     total = torch.zeros(())
     for axis, logits in enumerate(output):
@@ -170,15 +169,15 @@ def train(name: str, arguments: argparse.Namespace, samples: CropSamples) -> tup
             break
         for group in optimizer.param_groups:
             group["lr"] = arguments.lr * min(1, (step + 1) / 50) * max(1 - share, 0.01)
-        x = (batch["image"].float() - 127.5) / 127.5
+        x = (batch.images.float() - 127.5) / 127.5
         with torch.autocast("cpu", torch.bfloat16):
             output = net(x)
-        loss = loss_of(output, batch, shape)
+        loss = loss_of(output, batch.targets, shape)
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         average.update(net, step)
-        seen += len(batch["number"])
+        seen += len(batch.numbers)
         recent = 0.95 * recent + 0.05 * loss.item()
         if step % 100 == 0:
             print(

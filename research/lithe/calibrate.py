@@ -17,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lithepose.export.onnx import open_weights
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lithepose.data.coco import KeypointSet
+from lithepose.export.onnx import open_weights
 from lithepose.geometry import apply, crop_matrix, invert, warp
 from lithepose.networks.lithe import Lithe, joints_from_heatmaps
 from lithepose.skeleton import COCO_17

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks import Depthwise
-from ..weights import load_front, read_start
+from ..weights import load_backbone, read_pretrained
 from .mobilenet import EPS, counted_from_one
 
 # Kernel, stride, channels and blocks of the seven groups; the expansion is 1 in the first and 6 in the others.
@@ -75,13 +75,13 @@ class EfficientNetLite0(nn.Module):
                 features.append(x)
         return features
 
-    def load_imagenet(self, start: str | Path) -> None:
+    def load_imagenet(self, pretrained: str | Path) -> None:
         """Load ``stem.*`` and ``blocks.N.*``, N from 1; the classifier is ignored.
 
         Raises:
             ValueError: a tensor is missing; the file is of another network.
         """
-        state, ours = read_start(start), dict[str, Tensor]()
+        state, ours = read_pretrained(pretrained), dict[str, Tensor]()
         for name in self.state_dict():
             key = counted_from_one(name)
             if name.endswith("num_batches_tracked"):
@@ -89,5 +89,5 @@ class EfficientNetLite0(nn.Module):
             elif key in state:
                 ours[name] = state[key]
             else:
-                raise ValueError(f"{start}: no tensor {key!r}; this is not an EfficientNet-Lite0")
-        load_front(self, ours, start)
+                raise ValueError(f"{pretrained}: no tensor {key!r}; this is not an EfficientNet-Lite0")
+        load_backbone(self, ours, pretrained)

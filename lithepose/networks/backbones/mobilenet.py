@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..blocks import Depthwise
-from ..weights import load_front, read_start
+from ..weights import load_backbone, read_pretrained
 
 EPS = 1e-3  # of BatchNorm in TensorFlow's MobileNetV1
 
@@ -110,26 +110,26 @@ class MobileNetV1(nn.Module):
             self.freeze(self.frozen)
         return self
 
-    def load_imagenet(self, start: str | Path) -> None:
-        """Load an ImageNet start or another network's front, named as for :func:`read_start`.
+    def load_imagenet(self, pretrained: str | Path) -> None:
+        """Load an ImageNet start or another network's backbone, named as for :func:`read_pretrained`.
 
         Later blocks and the classifier are ignored. The twelfth and thirteenth block, at stride 32, stay as they are if
-        the start does not have all of them, as fronts of ours do not.
+        the start does not have all of them, as backbones of ours do not.
 
-        Names may be ours (``stem.*`` and ``blocks.N.*``, N from 1), those of a network of ours with such a front
-        (``front.*``) or timm's (``conv_stem``, ``blocks.S.B.conv_dw``).
+        Names may be ours (``stem.*`` and ``blocks.N.*``, N from 1), those of a network of ours with such a backbone
+        (``backbone.*``) or timm's (``conv_stem``, ``blocks.S.B.conv_dw``).
 
         Raises:
             ValueError: a tensor is missing; this is no MobileNetV1.
         """
-        state = read_start(start)
-        if "front.stem.conv.weight" in state:
-            state = {_from_network(name): tensor for name, tensor in state.items() if name.startswith("front.")}
+        state = read_pretrained(pretrained)
+        if "backbone.stem.conv.weight" in state:
+            state = {_from_network(name): tensor for name, tensor in state.items() if name.startswith("backbone.")}
         if "conv_stem.weight" in state:
             try:
                 state = _other_eps({_from_timm(name): tensor for name, tensor in state.items()}, 1e-5)
             except (KeyError, IndexError) as error:
-                raise ValueError(f"{start}: no MobileNetV1 of timm ({error})") from error
+                raise ValueError(f"{pretrained}: no MobileNetV1 of timm ({error})") from error
         ours: dict[str, Tensor] = {}
         own, kept = self.state_dict(), set[str]()
         for name in own:
@@ -141,9 +141,9 @@ class MobileNetV1(nn.Module):
             elif name.startswith(("blocks.11.", "blocks.12.")):
                 kept.add(name.rsplit(".", 2)[0])
             else:
-                raise ValueError(f"{start}: no tensor {key!r}; this is no start of a MobileNetV1")
+                raise ValueError(f"{pretrained}: no tensor {key!r}; this is no start of a MobileNetV1")
         ours |= {name: own[name] for name in own if name.startswith(tuple(kept))}
-        load_front(self, ours, start)
+        load_backbone(self, ours, pretrained)
 
 
 def counted_from_one(name: str) -> str:
@@ -166,7 +166,7 @@ def _other_eps(state: dict[str, Tensor], eps: float) -> dict[str, Tensor]:
 
 def _from_network(name: str) -> str:
     """Name in a network of ours, with blocks counted from 0 -> that of the ImageNet start, counted from 1."""
-    parts = name.removeprefix("front.").split(".")
+    parts = name.removeprefix("backbone.").split(".")
     if parts[0] == "blocks":
         parts[1] = str(int(parts[1]) + 1)
     return ".".join(parts)

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..blocks import expanded_depthwise
-from ..weights import load_front, read_start
+from ..weights import load_backbone, read_pretrained
 
 
 class ConvBn(nn.Sequential):
@@ -153,16 +153,16 @@ class ResidualBackbone(nn.Module):
             features.append(x)
         return features
 
-    def load_imagenet(self, start: str | Path) -> None:
+    def load_imagenet(self, pretrained: str | Path) -> None:
         """Load the backbone of another network of ours: the tensors ``backbone.*`` of its file.
 
         Raises:
             ValueError: a tensor is missing or has another shape.
         """
-        state = read_start(start)
+        state = read_pretrained(pretrained)
         missing = [name for name in self.state_dict() if f"backbone.{name}" not in state]
         missing = [name for name in missing if not name.endswith("num_batches_tracked")]
         if missing:
-            raise ValueError(f"{start}: no tensor backbone.{missing[0]}; this network has another backbone")
+            raise ValueError(f"{pretrained}: no tensor backbone.{missing[0]}; this network has another backbone")
         zero = torch.zeros((), dtype=torch.long)
-        load_front(self, {name: state.get(f"backbone.{name}", zero) for name in self.state_dict()}, start)
+        load_backbone(self, {name: state.get(f"backbone.{name}", zero) for name in self.state_dict()}, pretrained)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ..weights import load_front, read_start
+from ..weights import load_backbone, read_pretrained
 
 
 class VGG19(nn.Module):
@@ -15,7 +15,7 @@ class VGG19(nn.Module):
     Layers are numbered as in torchvision's ``features``, so its ImageNet weights load by name.
 
     Returns:
-        one feature map (N, 512, H/8, W/8), in a tuple as of every front.
+        one feature map (N, 512, H/8, W/8), in a tuple as of every backbone.
     """
 
     multiple = 8
@@ -39,14 +39,14 @@ class VGG19(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor]:
         return (self.features(x),)
 
-    def load_imagenet(self, start: str | Path) -> None:
+    def load_imagenet(self, pretrained: str | Path) -> None:
         """Load ``features.N.*`` of a VGG-19: a file, ``torchvision:vgg19`` or ``timm:vgg19...``.
 
         Raises:
             ValueError: a tensor is missing; this is no VGG-19.
         """
-        state = read_start(start)
+        state = read_pretrained(pretrained)
         missing = [name for name in self.state_dict() if name not in state]
         if missing:
-            raise ValueError(f"{start}: no tensor {missing[0]!r}; this is not a VGG-19 ImageNet start")
-        load_front(self, {name: state[name] for name in self.state_dict()}, start)
+            raise ValueError(f"{pretrained}: no tensor {missing[0]!r}; this is not a VGG-19 ImageNet start")
+        load_backbone(self, {name: state[name] for name in self.state_dict()}, pretrained)

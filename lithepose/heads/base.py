@@ -1,0 +1,123 @@
+"""Head: what a network's output means, in both directions.
+
+A head encodes labels as training targets, decodes outputs into people and turns the output of a mirrored image back.
+Each kind of output is a subclass in a file of its own. The loss and the exported graph of a kind are looked up by the
+type of the head (``training/losses.py``, ``runtime/torch.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Generic, Self, TypeVar
+
+import numpy as np
+
+from ..geometry import Letterbox
+from ..skeleton import Skeleton
+from .labels import Labels
+from .outputs import Found, Maps
+
+OutputT = TypeVar("OutputT", Maps, Found)
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Thresholds of the decoder, for scores in [0, 1]."""
+
+    peak: float = 0.18  # lowest score of a joint
+    limb: float = 0.1  # lowest agreement of one sample along a limb with the part affinity field
+    agree: float = 0.8  # share of a limb's samples that must reach it
+    samples: int = 10  # along a limb
+    joints: int = 4  # fewest joints of a person; half of them is enough where there are fewer than eight
+    person: float = 0.0  # lowest score of a person, as decode returns it
+    by_limb: bool = False  # group limb by limb as OpenPose does, not the best limb of the image first
+    complete: bool = False  # guess the joints of a person that were not found, for COCO's joints
+
+    @property
+    def guessed(self) -> float:
+        """Score below which a joint is a guess; those of guesses are below half of it."""
+        return self.peak if self.complete else 0.0
+
+
+@dataclass(frozen=True)
+class Head(Generic[OutputT]):
+    """What a network of keypoints predicts.
+
+    Attributes:
+        skeleton: the joints that the network predicts, in the order of its channels.
+        output: skeleton of the results; its joints are found in ``skeleton`` by name.
+        single_person: it finds the one person who fills its input.
+        batched: inputs of one size run together; False where the number of people varies, so that outputs do not stack.
+        fixed_size: its input is always a square of the model's size.
+        learns_boxes: the boxes of people are targets too.
+    """
+
+    skeleton: Skeleton
+    output: Skeleton
+    output_order: tuple[int, ...] = field(init=False)
+
+    single_person: ClassVar[bool] = True
+    batched: ClassVar[bool] = True
+    fixed_size: ClassVar[bool] = False
+    learns_boxes: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        order = tuple(self.skeleton.joints.index(joint) for joint in self.output.joints)
+        object.__setattr__(self, "output_order", order)
+
+    @property
+    def cell(self) -> int:
+        """Input pixels that its positions are exact to, before refinement."""
+        return 8
+
+    def with_skeleton(self, skeleton: Skeleton) -> Self:
+        """The same kind of output for other joints.
+
+        Raises:
+            ValueError: this kind of output cannot represent the skeleton.
+        """
+        return replace(self, skeleton=skeleton, output=skeleton)
+
+    def check_flip(self) -> None:
+        """Raise ValueError if a mirrored output cannot be turned back."""
+
+    def encode(self, labels: Labels, size: int) -> dict[str, np.ndarray]:
+        """Labels of an image of ``size`` x ``size`` pixels -> training targets by name."""
+        raise NotImplementedError
+
+    def decode(self, output: OutputT, config: DecodeConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Output of one image -> its people, the best first.
+
+        Returns:
+            xy (N, K, 2) float32 in input pixels, NaN where not found; score (N, K) float32; person score (N,) float32.
+            K is the number of joints of :attr:`output`.
+        """
+        raise NotImplementedError
+
+    def unmirror(self, output: OutputT, width: int) -> OutputT:
+        """The output of a mirrored input -> that of the input; left and right joints change places.
+
+        Args:
+            output: of one image.
+            width: of the input, in pixels.
+        """
+        raise NotImplementedError
+
+    def average(self, views: Sequence[tuple[OutputT, Letterbox]]) -> OutputT:
+        """Mean over views of one image, in the coordinates of the first.
+
+        Args:
+            views: output of each view, and the letterbox of its input.
+        """
+        raise NotImplementedError
+
+
+def keep_people(
+    xy: np.ndarray, score: np.ndarray, person_score: np.ndarray, config: DecodeConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Remove people below the thresholds; the best first."""
+    joints = min(config.joints, -(-score.shape[1] // 2))
+    keep = np.flatnonzero(((score >= config.peak).sum(1) >= joints) & (person_score >= config.person))
+    order = keep[np.argsort(-person_score[keep], kind="stable")]
+    return xy[order], score[order], person_score[order]

@@ -1,0 +1,53 @@
+"""Labels of people, as heads encode them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..skeleton import Skeleton
+
+
+@dataclass
+class Labels:
+    """Labels of the people in one image.
+
+    Attributes:
+        joints: (P, K, 3) in the head's order.
+        boxes: (P, 4) x, y, w, h.
+        unsure: (P, K) bool, joints that may be there without a label: their channels are masked in the person's box.
+        ignore: (R, 4) boxes in which people are not, or not surely, annotated.
+        bare: (B, 4) those of ``ignore`` that are one person without any keypoint.
+    """
+
+    joints: np.ndarray
+    boxes: np.ndarray
+    unsure: np.ndarray
+    ignore: np.ndarray
+    bare: np.ndarray
+
+
+def reorder_joints(joints: np.ndarray, names: tuple[str, ...], skeleton: Skeleton) -> np.ndarray:
+    """Bring joints of any skeleton into the order of another.
+
+    Args:
+        joints: (P, J, 3) x, y, visibility (0: not labelled) in the order of ``names``.
+        names: J joint names.
+        skeleton: K joints; one that ``names`` lacks stays unlabelled, but for the neck, which is the
+            midpoint of the shoulders where both are labelled.
+
+    Returns:
+        (P, K, 3) float32.
+    """
+    out = np.zeros((len(joints), len(skeleton), 3), np.float32)
+    index = {name: i for i, name in enumerate(names)}
+    for k, name in enumerate(skeleton.joints):
+        if name in index:
+            out[:, k] = joints[:, index[name]]
+        elif name == "neck" and {"left_shoulder", "right_shoulder"} <= index.keys():
+            shoulders = joints[:, [index["left_shoulder"], index["right_shoulder"]]]
+            both = (shoulders[:, :, 2] > 0).all(1)
+            out[both, k, :2] = shoulders[both, :, :2].mean(1)
+            out[both, k, 2] = shoulders[both, :, 2].min(1)
+    return out

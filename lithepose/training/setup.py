@@ -1,0 +1,160 @@
+"""The parts of a training: network, frozen modules, samples; each built from what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..data.formats import open_dataset
+from ..heads.base import Head
+from ..heads.boxes import BoxHead
+from ..heads.people import CropHead
+from ..networks import Network, build, head_of, load_imagenet
+from ..networks.backbones.mobilenet import MobileNetV1
+from ..networks.backbones.residual import ConvBn
+from ..networks.blocks import batch_norms
+from ..networks.weights import find_module, load_weights
+from ..skeleton import SKELETONS
+from .augment import AugmentConfig
+from .config import FreezeConfig, Recipe, Source
+from .crops import CropSamples
+from .detection import DetectionSamples
+from .samples import PoseSamples
+
+Samples = PoseSamples | CropSamples | DetectionSamples
+
+
+def make_head(recipe: Recipe, root: Path) -> Head[Any] | None:
+    """What the network's outputs shall mean, if the recipe asks for joints of its own.
+
+    Raises:
+        ValueError: no such skeleton, or one that the network cannot find people by.
+    """
+    if not recipe.skeleton:
+        return None
+    if recipe.skeleton == "data":
+        source = recipe.data[0]
+        opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
+        return head_of(recipe.network, opened.skeleton)
+    if recipe.skeleton not in SKELETONS:
+        raise ValueError(f"skeleton = {recipe.skeleton!r}; there are data, {', '.join(SKELETONS)}")
+    return head_of(recipe.network, SKELETONS[recipe.skeleton])
+
+
+def make_network(recipe: Recipe, root: Path, with_weights: bool) -> Network:
+    """Build the network of a recipe.
+
+    Args:
+        recipe: its network, options, skeleton and crops.
+        root: folder that its data sets are relative to.
+        with_weights: load the weights that it names; a run that goes on has its own.
+
+    Raises:
+        ValueError: an option or module that the network does not have, or weights of another network.
+    """
+    net = build(recipe.network, make_head(recipe, root), **recipe.options)
+    if isinstance(net.head, CropHead):
+        net.crop, net.small_crop = recipe.crop or net.crop, recipe.small_crop
+        net.head = replace(net.head, sigma=recipe.sigma or net.head.sigma)
+    if recipe.pretrained and with_weights:
+        load_imagenet(net, recipe.pretrained if ":" in recipe.pretrained else root / recipe.pretrained)
+    if recipe.init_from and with_weights:
+        named_modules(net, recipe.reinit, f"{recipe.network}: reinit")
+        load_weights(net, recipe.init_from, recipe.reinit)
+    for layer in net.modules():
+        if isinstance(layer, ConvBn):
+            layer.folded = recipe.fold_norm
+    return net
+
+
+def named_modules(net: nn.Module, names: Sequence[str], key: str) -> list[nn.Module]:
+    """Modules of a network by name.
+
+    Args:
+        net: the network.
+        names: of the modules.
+        key: of the recipe, for the error.
+
+    Raises:
+        ValueError: there is none of that name.
+    """
+    try:
+        return [find_module(net, name) for name in names]
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+class Freezing:
+    """Modules of a network that keep their weights, and from which step on.
+
+    Args:
+        net: the network.
+        config: what is frozen.
+        name: of the network, for errors.
+
+    Raises:
+        ValueError: modules or blocks that the network does not have.
+    """
+
+    def __init__(self, net: Network, config: FreezeConfig, name: str) -> None:
+        self.net, self.config = net, config
+        self.modules = named_modules(net, config.modules, f"{name}: freeze.modules")
+        self.backbone: Any = getattr(net, "backbone", None)
+        self.blocks = len(self.backbone.blocks) if isinstance(self.backbone, MobileNetV1) else 0
+        if config.blocks and not self.blocks:
+            raise ValueError(f"freeze.blocks = {config.blocks}: only a MobileNetV1 backbone can keep its first blocks")
+        if config.backbone_steps and self.backbone is None:
+            raise ValueError(f"freeze.backbone_steps = {config.backbone_steps}: {name} has no backbone to freeze")
+
+    def apply(self, step: int) -> None:
+        """Freeze what keeps its weights from this step on, and put the rest into training mode.
+
+        Raises:
+            ValueError: nothing is left to train.
+        """
+        if self.backbone is not None:
+            frozen = step < self.config.backbone_steps
+            self.backbone.requires_grad_(not frozen)
+            if self.blocks:
+                self.backbone.frozen = None
+                blocks = self.blocks if frozen else self.config.blocks
+                if blocks:
+                    self.backbone.freeze(blocks)
+        for module in self.modules:
+            module.requires_grad_(False)
+        self.train_mode()
+        if not any(p.requires_grad for p in self.net.parameters()):
+            raise ValueError(f"freeze: nothing is left to train at step {step}; freeze less")
+
+    def train_mode(self) -> None:
+        """Training mode, but for BatchNorm of frozen modules."""
+        self.net.train()
+        for module in self.modules:
+            for layer in batch_norms(module):
+                layer.eval()
+
+
+def make_samples(
+    sources: Sequence[Source], root: Path, net: Network, recipe: Recipe, augment: AugmentConfig, cache: Path
+) -> Samples:
+    """The samples that a network's kind of output is trained on.
+
+    Args:
+        sources: data sets.
+        root: folder that they are relative to.
+        net: the network.
+        recipe: its sizes and seed.
+        augment: augmentation, none for validation.
+        cache: folder for decoded images.
+    """
+    if isinstance(net.head, CropHead):
+        shapes = [(net.crop, 1.0 - recipe.small_share * bool(net.small_crop)), (net.small_crop, recipe.small_share)]
+        shapes = [(shape, share) for shape, share in shapes if shape]
+        return CropSamples(sources, root, net.head, shapes, augment, recipe.seed, cache)
+    if isinstance(net.head, BoxHead):
+        return DetectionSamples(sources, root, recipe.size, augment, recipe.seed, cache)
+    return PoseSamples(list(sources), root, net.head, recipe.size, augment, recipe.seed)
