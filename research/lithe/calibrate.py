@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from lithepose.data.coco import KeypointSet
-from lithepose.export.onnx import open_weights
+from lithepose.exporters.onnx import open_weights
 from lithepose.geometry import apply, crop_matrix, invert, warp
 from lithepose.networks.lithe import Lithe, joints_from_heatmaps
 from lithepose.skeleton import COCO_17
@@ -77,6 +77,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
+    parser.add_argument(
+        "--small-crop",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="crops of people followed in videos, in place of the trained ones",
+    )
     arguments = parser.parse_args()
     net, info = open_weights(arguments.weights)
     if not isinstance(net, Lithe):
@@ -90,6 +97,10 @@ def main() -> None:
     table(1 / (1 + np.exp(-logits)), right)
     with safe_open(arguments.weights, "pt") as file:
         metadata = file.metadata()
+    if arguments.small_crop:
+        stored = json.loads(metadata["lithepose"])
+        stored["info"]["small_crop"] = arguments.small_crop
+        metadata = {"lithepose": json.dumps(stored)}
     state = load_file(arguments.weights) | {"calibration": torch.tensor([slope, offset]).half()}
     beside = arguments.weights.with_suffix(".tmp")
     save_file(state, beside, metadata)
