@@ -1,7 +1,7 @@
 # Shortcuts; `make help` lists them.
 PYTHON ?= .venv/bin/python
 
-.PHONY: help develop test lint types bench memory complexity
+.PHONY: help develop test fuzz lint types contracts bench memory complexity
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -12,17 +12,23 @@ develop: ## virtual environment with everything
 test: ## all tests
 	$(PYTHON) -m pytest
 
+fuzz: ## 1,400 damaged images, videos and annotations
+	LITHEPOSE_FUZZ=1 $(PYTHON) -m pytest tests/fuzz
+
 lint: ## style, and formatting in place
 	$(PYTHON) -m ruff check --fix . && $(PYTHON) -m ruff format .
 
 types: ## static types
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
 
+contracts: ## rooms import downwards only
+	$(dir $(PYTHON))lint-imports
+
 bench: ## time of a whole call, stage by stage, into results/
-	$(PYTHON) benchmarks/stages.py
+	$(PYTHON) benchmarks/stages.py --out results/stages.csv
 
 memory: ## memory over a video of 10,000 frames, into results/
-	$(PYTHON) benchmarks/memory.py
+	$(PYTHON) benchmarks/memory.py --out results/memory.csv
 
-complexity: ## parameters and multiply-adds of all networks beside the papers', into results/
-	$(PYTHON) benchmarks/complexity.py
+complexity: ## parameters and multiply-adds of all networks beside the papers', into research/results/
+	$(PYTHON) scripts/count_tables.py

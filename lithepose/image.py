@@ -12,28 +12,41 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from .errors import ConfigError, ImageError, OutputError
+
 MAX_PIXELS = 1 << 28  # 268 megapixels: above this, decoding alone takes gigabytes
-
-
-class UnreadableImage(ValueError):  # noqa: N818
-    """A file or array that is no image we can use; the message says what is wrong and what to do."""
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image file as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
 
     Raises:
-        UnreadableImage: the file is missing, empty, not an image, cut off or too large.
+        ImageError: the file is missing, empty, not an image, cut off or too large.
     """
     path = Path(path)
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise UnreadableImage(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:
         return decode_image(data)
-    except UnreadableImage as error:
-        raise UnreadableImage(f"{path}: {error}") from error
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")  # of images in MP4's container
+
+
+def looks_like_image(start: bytes) -> bool:
+    """Whether a file's first 32 bytes are those of an image, whatever it is called."""
+    return (
+        start.startswith(SIGNATURES)
+        or (start[:2] == b"BM" and start[6:10] == bytes(4))
+        or (start[:2] in (b"P5", b"P6") and start[2:3].isspace())
+        or (start[:4] == b"RIFF" and start[8:12] == b"WEBP")
+        or (start[4:8] == b"ftyp" and start[8:12] in BRANDS)
+    )
 
 
 def decode_image(data: bytes) -> np.ndarray:
@@ -43,10 +56,10 @@ def decode_image(data: bytes) -> np.ndarray:
     decoded as far as libjpeg can, which is what every viewer shows of it.
     """
     if not data:
-        raise UnreadableImage("empty file; is the copy complete?")
+        raise ImageError("empty file; is the copy complete?")
     jpeg = data[:2] == b"\xff\xd8"
     if jpeg and _ends_early(data):
-        raise UnreadableImage("JPEG that ends early; copy it again")
+        raise ImageError("JPEG that ends early; copy it again")
     buffer = np.frombuffer(data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
@@ -58,10 +71,24 @@ def decode_image(data: bytes) -> np.ndarray:
                 if turned.shape[:2] == image.shape[:2]:
                     image = cv2.cvtColor(turned, cv2.COLOR_BGRA2RGBA)
     except cv2.error as error:
-        raise UnreadableImage(f"OpenCV refuses it ({error.err}); shrink or convert it") from error
+        raise ImageError(f"OpenCV refuses it ({error.err}); shrink or convert it") from error
+    if image is None and data[4:8] == b"ftyp":
+        return _decode_heif(data)
     if image is None:
-        raise UnreadableImage("not an image that OpenCV can decode; convert it to JPEG or PNG")
+        raise ImageError("not an image that OpenCV can decode; convert it to JPEG or PNG")
     return as_rgb(image)
+
+
+def _decode_heif(data: bytes) -> np.ndarray:
+    """HEIC and HEIF, as phones write them, upright."""
+    try:
+        import pillow_heif  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImageError("HEIC or HEIF, which needs pillow-heif: pip install 'lithepose[heif]'") from error
+    try:
+        return as_rgb(np.asarray(pillow_heif.open_heif(data, convert_hdr_to_8bit=True)))
+    except Exception as error:  # libheif's own
+        raise ImageError(f"HEIF that libheif refuses ({error}); convert it to JPEG") from error
 
 
 def _ends_early(data: bytes) -> bool:
@@ -113,18 +140,27 @@ def as_rgb(image: object) -> np.ndarray:
 
     Args:
         image: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA array of uint8, uint16, bool, or floats in [0, 1];
-            or a PIL image of any mode, which is turned upright as its EXIF orientation says.
+            a torch tensor of such, or of (3, H, W); or a PIL image of any mode, which is turned upright as its EXIF
+            orientation says. Values of a uint16 image that stay below 4096 are taken as 12 bits.
 
     Raises:
-        UnreadableImage: another shape or type, or more than 268 megapixels.
+        ImageError: another shape or type, or more than 268 megapixels.
     """
-    array = _from_pil(image) if hasattr(image, "convert") else np.asarray(image)
+    if hasattr(image, "convert"):
+        array = _from_pil(image)
+    elif hasattr(image, "detach"):
+        array = _from_tensor(image)
+    else:
+        array = np.asarray(image)
+    if array.ndim == 0:
+        kind = type(image).__name__
+        raise ImageError(f"{kind} is no image; give a path, an (H, W, 3) uint8 RGB array or a PIL image")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise UnreadableImage(f"array of shape {array.shape} is no image; give (H, W), (H, W, 3) or (H, W, 4)")
+        raise ImageError(f"array of shape {array.shape} is no image; give (H, W), (H, W, 3) or (H, W, 4)")
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise UnreadableImage(f"{array.shape[1]}x{array.shape[0]} pixels are over the limit of 268 million; shrink it")
+        raise ImageError(f"{array.shape[1]}x{array.shape[0]} pixels are over the limit of 268 million; shrink it")
     array = _as_uint8(array)
     if array.shape[2] == 4:
         alpha = array[:, :, 3:].astype(np.uint16)
@@ -146,16 +182,62 @@ def _from_pil(image: Any) -> np.ndarray:
     return turn(array, image.getexif().get(0x0112, 1) if hasattr(image, "getexif") else 1)
 
 
+def _from_tensor(image: Any) -> np.ndarray:
+    """A torch tensor (known by its method), channels last."""
+    array = image.detach().cpu().numpy()
+    if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
+        array = array.transpose(1, 2, 0)
+    return array
+
+
 def _as_uint8(array: np.ndarray) -> np.ndarray:
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.uint16:
-        return (array >> 8).astype(np.uint8)
+        return (array >> (4 if array.max() < 1 << 12 else 8)).astype(np.uint8)
     if array.dtype == np.bool_:
         return array.astype(np.uint8) * np.uint8(255)
     if np.issubdtype(array.dtype, np.floating):
         low, high = float(np.min(array)), float(np.max(array))
         if not (low >= 0.0 and high <= 1.0):  # a NaN fails here too
-            raise UnreadableImage(f"float image with values from {low:g} to {high:g}; scale it to 0..1 or use uint8")
+            raise ImageError(f"float image with values from {low:g} to {high:g}; scale it to 0..1 or use uint8")
         return (array * 255 + 0.5).astype(np.uint8)
-    raise UnreadableImage(f"image of type {array.dtype}; use uint8, uint16, bool or floats in 0..1")
+    raise ImageError(f"image of type {array.dtype}; use uint8, uint16, bool or floats in 0..1")
+
+
+def encode_image(suffix: str, image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB -> the bytes of an image file.
+
+    Raises:
+        ConfigError: the suffix is no image's that can be written.
+        OutputError: the format cannot hold the image.
+    """
+    if not cv2.haveImageWriter(f"image{suffix}"):
+        raise ConfigError(f"{suffix or 'no suffix'}: cannot write this kind of image; use .jpg or .png")
+    size = f"{image.shape[1]}x{image.shape[0]}"
+    refusal = OutputError(f"no {suffix} can hold a colour image of {size} pixels; write a .png")
+    try:
+        ok, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    except cv2.error as error:
+        raise refusal from error
+    if not ok:
+        raise refusal
+    return data.tobytes()
+
+
+def write_image(path: Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) uint8 RGB, by the suffix of ``path``.
+
+    Raises:
+        ConfigError: the suffix is no image's.
+        OutputError: the format cannot hold it; no such folder, no room, no permission.
+    """
+    try:
+        path.write_bytes(encode_image(path.suffix, image))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except OutputError as error:
+        raise OutputError(f"{path}: {error}") from error
+    except OSError as error:
+        why = error.strerror or error
+        raise OutputError(f"{path}: cannot be written ({why}); make room, or write elsewhere") from error

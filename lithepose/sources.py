@@ -6,6 +6,7 @@ import glob
 import os
 import re
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -17,16 +18,19 @@ from urllib.request import urlopen
 import cv2
 import numpy as np
 
-from .image import UnreadableImage, decode_image, read_image
+from .errors import ConfigError, ImageError, MissingFileError, VideoError
+from .image import decode_image, looks_like_image, read_image
+from .video import Video
 
 IMAGES = frozenset(
     ".jpg .jpeg .jpe .png .bmp .dib .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .avif .gif"
-    " .heic .heif".split()  # of iPhones: OpenCV may not read them, but they shall not be passed over in silence
+    " .jfif .heic .heif .apng .jxl".split()  # some of them OpenCV may not read, but they are not passed over in silence
 )
 VIDEOS = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .vob .wmv .asf .flv .3gp .ogv".split())
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:// is a path
 MAX_IMAGE = 1 << 30  # bytes; a larger file of unknown suffix is no image
-MAX_MISSED = 50  # frames that a camera or stream may fail to give in a row before it counts as gone
+MAX_MISSED = 50  # frames that a camera may fail to give in a row before it counts as gone
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds before a stream is tried again
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +40,7 @@ class Frame:
     Attributes:
         image: (H, W, 3) uint8 RGB.
         source: path, address or camera number that it came from.
-        index: number of the frame in its video, from 0; None for an image.
+        index: number of the frame, from 0 for the first one read of its video; None for an image.
         time: seconds from the start of the video; None for an image.
         rate: frames a second of the video; None for an image.
         live: whether it comes from a camera or a stream without end, and is old when the next one is there.
@@ -53,6 +57,32 @@ class Frame:
     def name(self) -> str:
         """The source, with the number of the frame where there is one."""
         return self.source if self.index is None else f"{self.source} frame {self.index}"
+
+
+@dataclass(frozen=True)
+class ReadConfig:
+    """What to read of videos, cameras and streams.
+
+    Attributes:
+        start: seconds of a video that are skipped.
+        end: second at which a video ends; 0 for its own end.
+        every: only every so many frames.
+        reconnect: seconds for which a stream that broke off is tried again; 0 for not at all.
+        camera_size: (width, height) to ask cameras for.
+    """
+
+    start: float = 0.0
+    end: float = 0.0
+    every: int = 1
+    reconnect: float = 30.0
+    camera_size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or self.end < 0 or self.reconnect < 0 or self.every < 1:
+            message = f"start {self.start}, end {self.end}, reconnect {self.reconnect}: must be 0 or more"
+            raise ConfigError(f"{message}; every {self.every}: must be 1 or more")
+        if self.end and self.end <= self.start:
+            raise ConfigError(f"end {self.end}: must be after start {self.start}")
 
 
 @dataclass(frozen=True)
@@ -75,12 +105,12 @@ def expand(sources: Sequence[str]) -> list[Input]:
     """Folders and patterns -> the files that they stand for, in natural order (2 before 10).
 
     What exists is a path, whatever it is called. Otherwise a number is a camera, and anything with ``://`` an address:
-    of an image or video by its suffix, else of a live stream. A folder gives its images and videos, by suffix;
-    subfolders and hidden files are left alone (``folder/**`` reaches the former). A file that is named outright is
-    tried whatever its suffix.
+    of an image or video by its suffix, else of a live stream. A folder gives its images and videos, by suffix or, for
+    images, by content; subfolders and hidden files are left alone (``folder/**`` reaches the former). A file that is
+    named outright is tried whatever its suffix.
 
     Raises:
-        FileNotFoundError: a path that does not exist, a pattern or folder that holds nothing.
+        MissingFileError: a path that does not exist, a pattern or folder that holds nothing.
         OSError: a path without read permission.
     """
     found: list[Input] = []
@@ -89,12 +119,12 @@ def expand(sources: Sequence[str]) -> list[Input]:
         try:
             exists = path.exists()
         except OSError as error:
-            raise OSError(f"{source}: cannot be read ({error.strerror or error})") from error
+            raise MissingFileError(f"{source}: cannot be read ({error.strerror or error})") from error
         if exists and path.is_dir():
             try:
                 found += _inside(source, (str(p) for p in path.iterdir()), "folder")
             except PermissionError as error:
-                raise OSError(f"{source}: folder cannot be listed ({error.strerror})") from error
+                raise MissingFileError(f"{source}: folder cannot be listed ({error.strerror})") from error
         elif exists:
             found.append(Input(source, "live" if path.is_char_device() else _kind(source)))
         elif re.fullmatch("[0-9]{1,3}", source):
@@ -106,9 +136,7 @@ def expand(sources: Sequence[str]) -> list[Input]:
         elif glob.has_magic(source):
             found += _inside(source, glob.iglob(source, recursive=True), "pattern")
         else:
-            raise FileNotFoundError(
-                f"{source}: no such file or folder; give an image, video, folder, pattern or camera"
-            )
+            raise MissingFileError(f"{source}: no such file or folder; give an image, video, folder, pattern or camera")
     return found
 
 
@@ -117,14 +145,31 @@ def _kind(name: str) -> str:
 
 
 def _inside(source: str, paths: Iterator[str], kind: str) -> list[Input]:
-    known = IMAGES | VIDEOS
-    files = [p for p in paths if _plain(p) and Path(p).suffix.lower() in known and os.path.isfile(p)]
+    files = [p for p in paths if _plain(p) and os.path.isfile(p) and _readable(p)]
     if not files:
         deeper = f"; {source.rstrip('/')}/** includes its subfolders" if kind == "folder" else ""
-        raise FileNotFoundError(
-            f"{source}: {kind} without images or videos (by suffix: {' '.join(sorted(known))}){deeper}"
-        )
+        known = " ".join(sorted(IMAGES | VIDEOS))
+        raise MissingFileError(f"{source}: {kind} without images or videos (by suffix: {known}){deeper}")
     return [Input(p, _kind(p)) for p in sorted(files, key=_natural)]
+
+
+def _readable(path: str) -> bool:
+    """Whether it is an image or video by its suffix, or begins as an image does."""
+    if Path(path).suffix.lower() in IMAGES | VIDEOS:
+        return True
+    try:
+        with open(path, "rb") as file:
+            return looks_like_image(file.read(32))
+    except OSError:
+        return False
+
+
+def skipped(source: str) -> Counter[str]:
+    """Files of a folder that :func:`expand` leaves out, counted by suffix; hidden ones are not counted."""
+    if not os.path.isdir(source):
+        return Counter()
+    files = [e for e in os.scandir(source) if e.is_file() and _plain(e.path) and not _readable(e.path)]
+    return Counter(Path(e.name).suffix.lower() or "no suffix" for e in files)
 
 
 def _plain(path: str) -> bool:
@@ -136,41 +181,70 @@ def _natural(name: str) -> list[tuple[int, Any]]:
     return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part]
 
 
-def frames(inputs: Iterable[Input]) -> Iterator[Frame | Failed]:
+def frames(inputs: Iterable[Input], config: ReadConfig | None = None) -> Iterator[Frame | Failed]:
     """All frames of what :func:`expand` found, one at a time; what cannot be read comes as :class:`Failed` instead."""
+    config = config or ReadConfig()
     for item in inputs:
         try:
-            yield from _image(item) if item.kind == "image" else _video(item)
+            yield from _image(item, config) if item.kind == "image" else _video(item, config)
         except (OSError, ValueError, cv2.error, MemoryError) as error:
             yield Failed(shown(item.source), error)
 
 
-def _image(item: Input) -> Iterator[Frame]:
+def _image(item: Input, config: ReadConfig) -> Iterator[Frame]:
     if ADDRESS.match(item.source):
-        try:
-            with urlopen(quote(item.source, safe="%/:=&?~#+!$,;'@()*[]"), timeout=30) as answer:
-                image = decode_image(answer.read(MAX_IMAGE))
-        except (OSError, ValueError, HTTPException) as error:
-            reason = getattr(error, "reason", None)  # urllib wraps what the system says
-            why = reason if isinstance(reason, Exception) else error
-            raise UnreadableImage(f"{shown(item.source)}: cannot be fetched or read ({why})") from error
-        yield Frame(image, shown(item.source))
+        image, endless = _fetched(item.source)
+        if image is None:
+            yield from _film(item, config, endless)
+        else:
+            yield Frame(image, shown(item.source))
         return
     known = Path(item.source).suffix.lower() in IMAGES
     if not known and os.path.getsize(item.source) > MAX_IMAGE:
-        yield from _video(item)
+        yield from _video(item, config)
         return
     try:
         image = read_image(item.source)
-    except UnreadableImage as error:
+    except ImageError as error:
         if known:
             raise
         try:
-            yield from _video(item)
-        except UnreadableImage:
+            yield from _video(item, config)
+        except ImageError:
             raise error from None
         return
     yield Frame(image, item.source)
+
+
+def _fetched(address: str) -> tuple[np.ndarray | None, bool]:
+    """The image at a web address, None if its content is no image; and whether it is a camera's endless one.
+
+    Raises:
+        ImageError: it cannot be fetched, or is an image that cannot be read.
+    """
+    try:
+        with urlopen(quote(address, safe="%/:=&?~#+!$,;'@()*[]"), timeout=30) as answer:
+            kind = answer.headers.get_content_maintype()
+            start = answer.read(32) if kind != "multipart" else b""
+            if kind != "image" and not looks_like_image(start):
+                return None, kind == "multipart"
+            return decode_image(start + answer.read(MAX_IMAGE)), False
+    except (OSError, ValueError, HTTPException) as error:
+        reason = getattr(error, "reason", None)  # urllib wraps what the system says
+        why = reason if isinstance(reason, Exception) else error
+        raise ImageError(f"{shown(address)}: cannot be fetched or read ({why})") from error
+
+
+def read_address(address: str | Path) -> np.ndarray:
+    """The image at a web address, (H, W, 3) uint8 RGB.
+
+    Raises:
+        ImageError: it cannot be fetched, or is no image.
+    """
+    image, _ = _fetched(str(address))
+    if image is None:
+        raise ImageError(f"{shown(str(address))}: not an image; videos and cameras are read by stream()")
+    return image
 
 
 def shown(source: str) -> str:
@@ -182,59 +256,67 @@ def shown(source: str) -> str:
     return f"{scheme}://" + "/".join("..." if "=" in part or "&" in part else part for part in rest.split("/"))
 
 
-def _located(source: str) -> str:
-    """A file by its folder too: FFmpeg takes what stands before a colon, as in ``12:30.mp4``, for a protocol."""
-    return os.path.abspath(source) if os.path.exists(source) else source
+def _video(item: Input, config: ReadConfig) -> Iterator[Frame]:
+    if item.kind == "live" and not ADDRESS.match(item.source):  # a number, or a device
+        yield from _camera(item.source, config)
+        return
+    if item.source.lower().startswith("http"):  # its content says what it is
+        yield from _image(item, config)
+    else:
+        yield from _film(item, config)
 
 
-def _promised(path: str) -> int:
-    """Frames that a video file says it has; 0 where it does not say.
+def _film(item: Input, config: ReadConfig, endless: bool = False) -> Iterator[Frame]:
+    """Frames of a video file or a stream; an endless one is opened again when it breaks off."""
+    name, index, once = shown(item.source), 0, endless
+    began, lost, pause = time.monotonic(), 0.0, FIRST_PAUSE
+    while True:
+        try:
+            with Video(item.source, name, 0.0 if index else config.start) as video:
+                endless = endless or (video.endless and bool(ADDRESS.match(item.source)))
+                for image, seconds in video:
+                    seconds = time.monotonic() - began if endless else seconds
+                    if config.end and seconds >= config.end:
+                        return
+                    lost, pause = 0.0, FIRST_PAUSE
+                    if index % config.every == 0:
+                        yield Frame(image, name, index, seconds, video.rate, endless)
+                    index += 1
+            if not endless:
+                return
+            error = VideoError(f"{name}: gave no more frames after {index}; is the camera or server still there?")
+        except VideoError as raised:
+            error = raised
+        lost = lost or time.monotonic()
+        if not (endless and (index or once)) or time.monotonic() + pause - lost > config.reconnect:
+            raise error
+        time.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
-    OpenCV makes up a count from the duration, which is that of the sound if it is longer.
-    """
-    import av
-    from av.error import FFmpegError
 
-    try:
-        with av.open(_located(path), metadata_errors="replace") as container:  # titles are often in no known code
-            return container.streams.video[0].frames
-    except (FFmpegError, OSError, ValueError, IndexError):
-        return 0
-
-
-def _video(item: Input) -> Iterator[Frame]:
-    live, name = item.kind == "live", shown(item.source)
-    camera = re.fullmatch("[0-9]{1,3}", item.source) and live and not os.path.exists(item.source)
-    capture = cv2.VideoCapture(int(item.source) if camera else _located(item.source))
+def _camera(number: str, config: ReadConfig) -> Iterator[Frame]:
+    """Frames of a camera of this machine, by OpenCV."""
+    capture = cv2.VideoCapture(int(number) if number.isdecimal() and not os.path.exists(number) else number)
     try:
         if not capture.isOpened():
-            what = (
-                "camera or stream cannot be opened; is it there, and free?"
-                if live
-                else "not a video that OpenCV can decode; copy it again, or convert it to MP4"
-            )
-            raise UnreadableImage(f"{name}: {what}")
+            raise VideoError(f"{number}: camera cannot be opened; is it there, and free?")
+        if config.camera_size:
+            capture.set(cv2.CAP_PROP_FRAME_WIDTH, config.camera_size[0])
+            capture.set(cv2.CAP_PROP_FRAME_HEIGHT, config.camera_size[1])
         rate = capture.get(cv2.CAP_PROP_FPS)
         rate = rate if 0 < rate <= 1000 else 30.0
-        endless = live and capture.get(cv2.CAP_PROP_FRAME_COUNT) <= 0  # an address may be that of a film
-        index, missed, seconds, began = 0, 0, 0.0, time.monotonic()
-        while True:
+        index, missed, began = 0, 0, time.monotonic()
+        while missed <= MAX_MISSED:
             ok, bgr = capture.read()
-            if ok:
-                missed = 0
-                # A file says when the frame just read is shown; cameras fill that with clocks of their own.
-                seconds = time.monotonic() - began if live else capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), name, index, max(seconds, 0.0), rate, endless)
-                index += 1
+            if not ok:
+                missed += 1
                 continue
-            missed += 1
-            if not live or missed > MAX_MISSED:
-                break
+            missed, seconds = 0, time.monotonic() - began
+            if config.end and seconds >= config.end:
+                return
+            if index % config.every == 0:
+                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), number, index, seconds, rate, True)
+            index += 1
     finally:
         capture.release()
-    if live:  # whoever wants it to end interrupts it
-        raise UnreadableImage(f"{name}: gave no more frames after {index}; is the camera or server still there?")
-    promised = _promised(item.source)
-    # Edits may hide frames: what is cut off misses time as well.
-    if index == 0 or (index < 0.98 * promised - 2 and seconds < 0.98 * promised / rate - 2 / rate):
-        raise UnreadableImage(f"{name}: ends after {index} of {promised} frames; the file is cut off or damaged")
+    raise VideoError(f"{number}: gave no more frames after {index}; is the camera still there?")

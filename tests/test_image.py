@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lithepose.errors import ImageError
 from lithepose.geometry import GREY, from_cells, letterbox, to_cells
-from lithepose.image import UnreadableImage, as_rgb, decode_image, read_image, turn
+from lithepose.image import as_rgb, decode_image, read_image, turn
 
 side = st.integers(1, 700)
 
@@ -113,12 +114,12 @@ def test_arrays_of_every_kind():
         (np.zeros((2, 2), np.int64), "int64"),
         (np.full((2, 2), 3.5), "3.5"),
         (np.full((2, 2), np.nan), "nan"),
-        ("text", "shape"),
+        ("text", "str is no image"),
         (np.broadcast_to(np.uint8(0), (20000, 20000, 3)), "20000x20000"),
     ],
 )
 def test_what_is_no_image_is_refused(array, says):
-    with pytest.raises(UnreadableImage, match=says):
+    with pytest.raises(ImageError, match=says):
         as_rgb(array)
 
 
@@ -128,9 +129,9 @@ def test_broken_files_are_named(tmp_path):
     cases = {"empty.jpg": b"", "text.png": b"no image", "cut.jpg": good[: len(good) // 2], "huge.png": huge}
     for name, data in cases.items():
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(UnreadableImage, match=name):
+        with pytest.raises(ImageError, match=name):
             read_image(tmp_path / name)
-    with pytest.raises(UnreadableImage, match=r"gone\.jpg"):
+    with pytest.raises(ImageError, match=r"gone\.jpg"):
         read_image(tmp_path / "gone.jpg")
 
 
@@ -171,5 +172,20 @@ def test_a_jpeg_may_have_more_behind_it_but_must_have_its_end(tmp_path):
     data = (tmp_path / "image.jpg").read_bytes()
     expected = decode_image(data)
     assert (decode_image(data + bytes(2 * len(data))) == expected).all()
-    with pytest.raises(UnreadableImage, match="ends early"):
+    with pytest.raises(ImageError, match="ends early"):
         decode_image(data[: len(data) // 2])
+
+
+def test_heic_is_read_upright(tmp_path, monkeypatch):
+    heif = pytest.importorskip("pillow_heif")
+    image = np.full((48, 64, 3), 40, np.uint8)
+    image[:, :32] = 210
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    heif.from_pillow(Image.fromarray(image)).save(tmp_path / "phone.heic", exif=exif.tobytes())
+    shown = read_image(tmp_path / "phone.heic")
+    assert shown.shape == (64, 48, 3)
+    assert shown[:24].mean() > 150 > 100 > shown[40:].mean()
+    monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
+    with pytest.raises(ImageError, match=r"phone\.heic: .*lithepose\[heif\]"):
+        read_image(tmp_path / "phone.heic")

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import os
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..image import UnreadableImage, decode_image
+from ..errors import DatasetError, ImageError, MissingFileError
+from ..image import decode_image
 from ..skeleton import COCO_17, Skeleton
 
+LOG = logging.getLogger(__name__)
 Place = tuple[Path, int, int]  # file, offset, size (-1: to the end)
 
 
@@ -40,7 +44,7 @@ class ImageFiles:
             elif source.is_file() and tarfile.is_tarfile(source):
                 found = self._members(source)
             else:
-                raise FileNotFoundError(f"{source}: no such folder or tar archive; give the data set's folder or .tar")
+                raise MissingFileError(f"{source}: no such folder or tar archive; give the data set's folder or .tar")
             for name, place in found:
                 name = name.removeprefix("./")
                 self._whole.setdefault(name, place)
@@ -52,14 +56,14 @@ class ImageFiles:
         try:
             archive = tarfile.open(source, "r:")  # noqa: SIM115
         except tarfile.ReadError as error:
-            raise ValueError(f"{source}: compressed archive; unpack it, or store it as plain .tar") from error
+            raise DatasetError(f"{source}: compressed archive; unpack it, or store it as plain .tar") from error
         with archive:
             try:
                 for member in archive:
                     if member.isfile():
                         yield member.name, (source, member.offset_data, member.size)
             except tarfile.ReadError as error:
-                raise ValueError(f"{source}: the archive is cut off ({error}); copy it again") from error
+                raise DatasetError(f"{source}: the archive is cut off ({error}); copy it again") from error
 
     def _place(self, name: str) -> Place | None:
         for candidate in (
@@ -75,7 +79,7 @@ class ImageFiles:
             if candidate != name and self._ends.get(candidate):
                 return self._ends[candidate]
         if name in self._ends and self._ends[name] is None:
-            raise ValueError(f"{name}: several files of the data set are called so; name them by their folders")
+            raise DatasetError(f"{name}: several files of the data set are called so; name them by their folders")
         return self._ends.get(name)
 
     def __contains__(self, name: str) -> bool:
@@ -85,12 +89,12 @@ class ImageFiles:
         """Bytes of the named file.
 
         Raises:
-            FileNotFoundError: no source holds it.
-            ValueError: several do.
+            MissingFileError: no source holds it.
+            DatasetError: several do.
         """
         place = self._place(name)
         if place is None:
-            raise FileNotFoundError(f"{name}: not among the {len(self._whole)} files of the data set")
+            raise MissingFileError(f"{name}: not among the {len(self._whole)} files of the data set")
         path, offset, size = place
         with open(path, "rb") as file:
             file.seek(offset)
@@ -105,8 +109,8 @@ class ImageFiles:
         """(H, W, 3) uint8 RGB image."""
         try:
             return decode_image(self.read(name))
-        except UnreadableImage as error:
-            raise UnreadableImage(f"{name}: {error}") from error
+        except ImageError as error:
+            raise ImageError(f"{name}: {error}") from error
 
 
 def _ends(name: str) -> list[str]:
@@ -148,8 +152,8 @@ class KeypointSet:
             images: where the images are, when not beside the json.
 
         Raises:
-            FileNotFoundError: the path, or the split in it, does not exist.
-            ValueError: the json is not COCO-keypoint format.
+            MissingFileError: the path, or the split in it, does not exist.
+            DatasetError: the json is not COCO-keypoint format.
         """
         path = Path(data)
         if is_json(path):
@@ -160,16 +164,22 @@ class KeypointSet:
             names = f"{split}.json", f"annotations/person_keypoints_{split}2017.json"
             name = next((name for name in names if name in files), "")
             if not name:
-                raise FileNotFoundError(
-                    f"{path}: holds no {names[0]}; name another split, or give the json file itself"
-                )
+                raise MissingFileError(f"{path}: holds no {names[0]}; name another split, or give the json file itself")
             raw, where = files.read(name), f"{path}{os.sep}{name}"
         try:
             content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
-            return cls(where, _records(content), _skeleton(content), files)
+            records = tuple(replace(r, file_name=_known_name(files, r.file_name)) for r in _records(content, where))
+            return cls(where, records, _skeleton(content), files)
         except (ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, zlib.error) as error:
             # Not its repr, which of a file in another code would be the whole file.
-            raise ValueError(f"{where}: not a COCO-keypoint json ({type(error).__name__}: {error})") from error
+            raise DatasetError(f"{where}: not a COCO-keypoint json ({type(error).__name__}: {error})") from error
+
+
+def _known_name(files: ImageFiles, name: str) -> str:
+    """An image's name, or the end of it that the files have: it may be a path on another machine."""
+    if name in files or not (name.startswith("/") or name[1:2] == ":"):
+        return name
+    return next((end for end in _ends(name) if end in files), name)
 
 
 def is_json(path: Path) -> bool:
@@ -177,30 +187,87 @@ def is_json(path: Path) -> bool:
     return path.name.endswith((".json", ".json.gz")) and path.is_file()
 
 
-def _records(content: dict[str, Any]) -> tuple[ImageRecord, ...]:
-    people: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
-    category, joints = content["categories"][0].get("id", 1), len(content["categories"][0]["keypoints"])
-    if any(not isinstance(number, int) for number in people):
-        raise ValueError("an image's id is no whole number")
+def _records(content: dict[str, Any], where: str) -> tuple[ImageRecord, ...]:
+    """Images with their people; what annotation tools commonly leave out is filled in, and reported once."""
+    repairs: Counter[str] = Counter()
+    joints = len(_categories(content)[0]["keypoints"])
+    known = {category.get("id", 1) for category in _categories(content)}
+    people: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
-        if annotation.get("category_id", category) == category:
-            given = annotation["keypoints"]
-            if len(given) != 3 * joints or not all(isinstance(number, (int, float)) for number in given):
-                raise ValueError(
-                    f"annotation {annotation.get('id')}: keypoints must be {3 * joints} numbers, three for each of the"
-                    f" category's {joints}; there are {len(given)}"
-                )
-            visible = sum(v > 0 for v in annotation["keypoints"][2::3])
-            area = 0.53 * annotation["bbox"][2] * annotation["bbox"][3]  # of people's outlines in COCO
-            people[annotation["image_id"]].append({"num_keypoints": visible, "area": area} | annotation)
-    return tuple(
-        ImageRecord(i["id"], i["file_name"], i["width"], i["height"], tuple(people[i["id"]])) for i in content["images"]
-    )
+        if annotation.get("category_id", min(known)) not in known:
+            repairs["annotations of other categories left out"] += 1
+        elif annotation["image_id"] not in people:
+            repairs["annotations of unknown images left out"] += 1
+        else:
+            people[annotation["image_id"]].append(_person(annotation, joints, repairs))
+    records = list[ImageRecord]()
+    number = max([i["id"] for i in content["images"] if isinstance(i["id"], int)], default=0)
+    for image in content["images"]:
+        identity, name = image["id"], str(image["file_name"])
+        if not isinstance(identity, int) or isinstance(identity, bool):
+            repairs["image ids that are no whole numbers counted instead"] += 1
+            identity = number = number + 1
+        plain = name.replace("\\", "/").removeprefix("./")
+        repairs["backslashes in file names turned"] += "\\" in name
+        size = int(image.get("width") or 0), int(image.get("height") or 0)
+        records.append(ImageRecord(identity, plain, *size, tuple(people[image["id"]])))
+    for repair, count in repairs.items():
+        if count:
+            LOG.warning("%s: %s: %d", where, repair, count)
+    return tuple(records)
+
+
+def _person(annotation: dict[str, Any], joints: int, repairs: Counter[str]) -> dict[str, Any]:
+    """An annotation with keypoints, their number, a box and an area.
+
+    Raises:
+        DatasetError: keypoints of another number, or that are no numbers.
+    """
+    given = annotation.get("keypoints") or []
+    if not given:
+        repairs["people without keypoints"] += 1
+        given = [0] * (3 * joints)
+    if len(given) != 3 * joints or not all(map(_is_finite, given)):
+        raise DatasetError(
+            f"annotation {annotation.get('id')}: keypoints must be {3 * joints} finite numbers, three for each of the"
+            f" category's {joints}; there are {len(given)}"
+        )
+    visible = sum(v > 0 for v in given[2::3])
+    repairs["wrong num_keypoints counted anew"] += annotation.get("num_keypoints", visible) != visible
+    box = annotation.get("bbox") or []
+    if len(box) != 4 or (visible and not (box[2] > 0 and box[3] > 0)):
+        repairs["missing boxes put around the keypoints"] += 1
+        xs, ys = ([given[3 * k + axis] for k in range(joints) if given[3 * k + 2] > 0] or [0] for axis in (0, 1))
+        box = [min(xs), min(ys), max(max(xs) - min(xs), 1), max(max(ys) - min(ys), 1)]
+    area = annotation.get("area") or 0
+    if not area > 0:
+        area = 0.53 * box[2] * box[3]  # of people's outlines in COCO
+    return annotation | {"keypoints": given, "num_keypoints": visible, "bbox": box, "area": area}
+
+
+def _is_finite(number: object) -> bool:
+    return isinstance(number, (int, float)) and abs(number) <= 1e9  # a NaN is not
+
+
+def _categories(content: dict[str, Any]) -> list[dict[str, Any]]:
+    """The categories with keypoints; several only if their joints are the same.
+
+    Raises:
+        DatasetError: there is none, or they have other joints.
+    """
+    found = [category for category in content["categories"] if category.get("keypoints")]
+    if not found:
+        raise DatasetError("no category has keypoints; name its joints under categories")
+    for other in found[1:]:
+        if other["keypoints"] != found[0]["keypoints"]:
+            names = ", ".join(str(category.get("name")) for category in found)
+            raise DatasetError(f"categories {names} have different joints; keep one of them in the file")
+    return found
 
 
 def _skeleton(content: dict[str, Any]) -> Skeleton:
     """Skeleton of the first category: left_x and right_x are mirror pairs, its ``sigmas`` those of OKS."""
-    category = content["categories"][0]
+    category = _categories(content)[0]
     joints = tuple(category["keypoints"])
     index = {joint: i for i, joint in enumerate(joints)}
     flips = tuple(
@@ -210,4 +277,4 @@ def _skeleton(content: dict[str, Any]) -> Skeleton:
     )
     edges = tuple((a - 1, b - 1) for a, b in category.get("skeleton", ()))
     sigmas = COCO_17.sigmas if joints == COCO_17.joints else tuple(map(float, category.get("sigmas", ())))
-    return Skeleton(category["name"], joints, edges, flips, sigmas)
+    return Skeleton(str(category.get("name", "person")), joints, edges, flips, sigmas)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import DatasetError, MissingExtraError, MissingFileError
 from ..skeleton import FLIC_11, LIP_16, LSP_14, MPII_16, Skeleton
 from .coco import ImageFiles, ImageRecord, KeypointSet, is_json
 
@@ -38,9 +39,9 @@ def open_dataset(data: str | Path, split: str = "val", images: tuple[str | Path,
         PCKh is measured by) and ``centre_box`` (the box to crop around for networks of one person).
 
     Raises:
-        FileNotFoundError: nothing of the kind is there; the message tells what is expected where.
-        ValueError: a file is not in the format that its name says.
-        ImportError: a .mat file without scipy.
+        MissingFileError: nothing of the kind is there; the message tells what is expected where.
+        DatasetError: a file is not in the format that its name says.
+        MissingExtraError: a .mat file without scipy.
     """
     path = Path(data)
     if is_json(path):
@@ -54,16 +55,16 @@ def open_dataset(data: str | Path, split: str = "val", images: tuple[str | Path,
         except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, SplitError):
                 raise
-            raise ValueError(
+            raise DatasetError(
                 f"{path}/{name}: not in the data set's format ({type(error).__name__}: {error})"
             ) from error
         if not records:
-            raise ValueError(f"{path}/{name}: no annotated image in split {split!r}")
+            raise DatasetError(f"{path}/{name}: no annotated image in split {split!r}")
         return KeypointSet(f"{path}/{name}", tuple(records), skeleton, files)
     try:
         return KeypointSet.open(path, split, images)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}\nA data set's folder, or a tar of it, holds one of:\n{EXPECTED}") from error
+        raise MissingFileError(f"{error}\nA data set's folder, or a tar of it, holds one of:\n{EXPECTED}") from error
 
 
 class SplitError(ValueError):
@@ -115,7 +116,7 @@ def _loadmat(files: ImageFiles, name: str) -> dict[str, Any]:
     try:
         from scipy.io import loadmat  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ImportError(f"{name} needs scipy: pip install 'lithepose[evaluate]'") from error
+        raise MissingExtraError(f"{name} needs scipy: pip install 'lithepose[evaluate]'") from error
     return loadmat(io.BytesIO(files.read(name)), squeeze_me=True, struct_as_record=False)
 
 
@@ -216,7 +217,7 @@ def _read_lsp(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleto
     joints = np.asarray(_loadmat(files, "joints.mat")["joints"], float)
     extended = joints.shape[:2] == (14, 3)
     if not extended and joints.shape[:2] != (3, 14):
-        raise ValueError(f"joints of shape {joints.shape}")
+        raise DatasetError(f"joints of shape {joints.shape}")
     people = joints.transpose(2, 0, 1) if extended else joints.transpose(2, 1, 0)
     visible = np.where(people[..., 2] > 0, 2, 0) if extended else np.where(people[..., 2] > 0, 1, 2)
     people = np.concatenate([people[..., :2] - 1, visible[..., None]], 2)

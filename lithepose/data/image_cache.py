@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..errors import DatasetError, MissingFileError, OutputError
 from .coco import ImageFiles, ImageRecord, KeypointSet
 
 LONGEST = 512  # pixels of an image's longer side; a crop of 256x192 rarely shows more of it
@@ -27,7 +28,7 @@ class ImageCache:
 
     Raises:
         OSError: no room for the file.
-        UnreadableImage: an image cannot be read; names it.
+        ImageError: an image cannot be read; names it.
     """
 
     def __init__(self, files: ImageFiles, names: Sequence[str], folder: Path) -> None:
@@ -61,12 +62,12 @@ def open_cache(opened: KeypointSet, records: Sequence[ImageRecord], folder: Path
     """The decoded images of some records of a data set.
 
     Raises:
-        FileNotFoundError: images are not there.
-        ValueError: an image has another size than its record says.
+        MissingFileError: images are not there.
+        DatasetError: an image has another size than its record says.
     """
     names = [record.file_name for record in records]
     if lost := [name for name in names if name not in opened.files]:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{opened.name}: {len(lost)} of its {len(names)} images are not there, as {', '.join(lost[:3])}; say where"
             " they are by images, or take them out"
         )
@@ -74,7 +75,7 @@ def open_cache(opened: KeypointSet, records: Sequence[ImageRecord], folder: Path
     for number, record in enumerate(records):
         (width, height), stated = cache.original_size(number), (record.width, record.height)
         if all(stated) and stated != (width, height):
-            raise ValueError(
+            raise DatasetError(
                 f"{record.file_name}: has {width}x{height} pixels, but {stated[0]}x{stated[1]} in {opened.name}; its"
                 " labels would lie elsewhere. Correct the size there"
             )
@@ -107,7 +108,7 @@ def _write(files: ImageFiles, names: Sequence[str], path: Path, index: Path) -> 
         beside.unlink(missing_ok=True)
         if not isinstance(error, OSError) or error.errno is None:  # of an image, which it names
             raise
-        raise OSError(f"{path}: cannot write the decoded images ({error.strerror}); name another folder") from error
+        raise OutputError(f"{path}: cannot write the decoded images ({error.strerror}); name another folder") from error
     beside = index.with_suffix(f".{os.getpid()}.tmp")
     beside.write_text(json.dumps(places), encoding="utf-8")
     os.replace(beside, index)

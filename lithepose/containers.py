@@ -1,0 +1,121 @@
+"""Whether a media file is whole, by the structure of its container and not by what its header promises."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+EBML, SEGMENT, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675  # elements of Matroska
+MATROSKA = {EBML, SEGMENT, CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1254C367, 0x1941A469, 0x1043A770}
+MATROSKA |= {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0xEC, 0xBF, 0x5854, 0xAF}  # in clusters
+FLV_TAGS = {8, 9, 18}
+TS_PACKET, M2TS_PACKET = 188, 192
+
+
+def is_damaged(path: str | Path) -> bool:
+    """Whether a file was cut off, or lost or gained bytes between its parts.
+
+    MP4 and MOV, Matroska and WebM, AVI, ASF and WMV, FLV, MPEG transport streams; others do not say where they end.
+    What parts hold is not looked at.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file:
+        start = file.read(512)
+        if start[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            return _boxes_end(file, size) > size
+        if start[:4] == EBML.to_bytes(4, "big"):
+            return not _is_whole_matroska(file, size)
+        if start[:4] == b"RIFF":
+            return not _is_whole_riff(file, size)
+        if start[:3] == b"FLV":
+            return not _is_whole_flv(file, size)
+        if ASF_FILE_PROPERTIES in start:
+            at = start.index(ASF_FILE_PROPERTIES) + 40
+            return int.from_bytes(start[at : at + 8], "little") > size
+    for packet, sync in ((TS_PACKET, 0), (M2TS_PACKET, 4)):
+        if len(start) > sync + packet and start[sync] == start[sync + packet] == 0x47:
+            return size % packet != 0
+    return False
+
+
+def _boxes_end(file: BinaryIO, size: int) -> int:
+    """Where the last box of an MP4 or MOV ends."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        length = int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if length < 8 or not head[4:8].isalnum():  # to the end of the file, or no box
+            return size
+        at += length
+    return at
+
+
+def _is_whole_matroska(file: BinaryIO, size: int) -> bool:
+    """Whether known elements follow one another to the end; segments and clusters are gone into."""
+    at = 0
+    while at < size:
+        file.seek(at)
+        head = file.read(12)
+        width = 9 - head[0].bit_length()
+        element = int.from_bytes(head[:width], "big")
+        if element not in MATROSKA:
+            return False
+        length, begin = _ebml_size(head, width)
+        if element in (SEGMENT, CLUSTER):
+            if length and at + begin + length > size:
+                return False
+            length = 0
+        at += begin + length
+    return at == size
+
+
+def _ebml_size(data: bytes, at: int) -> tuple[int, int]:
+    """A number of variable length and the place behind it; 0 for "unknown"."""
+    first = data[at] if at < len(data) else 0
+    width = 9 - first.bit_length()
+    if width > 8:
+        return 0, at + 1
+    value = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
+    return (0 if value == (1 << 7 * width) - 1 else value), at + width
+
+
+def _is_whole_riff(file: BinaryIO, size: int) -> bool:
+    """Whether chunks follow one another to the end of an AVI, or to zeros behind it; lists are gone into."""
+    at = 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(8)
+        length = int.from_bytes(head[4:], "little")
+        if head == bytes(8):
+            return not file.read(1 << 20).strip(b"\0")
+        if not head[:4].isascii() or not head[:4].decode().isprintable():
+            return False
+        if head[:4] in (b"RIFF", b"LIST"):
+            if at + 8 + length > size:
+                return False
+            at += 12
+        else:
+            at += 8 + length + length % 2
+    return at <= size + 1  # the last byte of padding may be missing
+
+
+def _is_whole_flv(file: BinaryIO, size: int) -> bool:
+    """Whether tags follow one another to the end, each with its length behind it."""
+    at, before = 9, 0
+    while at < size:
+        file.seek(at)
+        head = file.read(15)
+        if int.from_bytes(head[:4], "big") != before:
+            return False
+        if len(head) == 4:
+            return True
+        if len(head) < 15 or head[4] & 0x1F not in FLV_TAGS:
+            return False
+        before = 11 + int.from_bytes(head[5:8], "big")
+        at += 4 + before
+    return at == size  # without the last length

@@ -1,0 +1,80 @@
+"""Annotations as tools write them."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import cv2
+import numpy as np
+import pytest
+
+from lithepose.data.coco import KeypointSet
+from lithepose.errors import DatasetError
+
+JOINTS = ["top", "left_rim", "right_rim"]
+
+
+def opened(folder, annotations, images=None, categories=None) -> KeypointSet:
+    (folder / "images").mkdir(exist_ok=True)
+    cv2.imwrite(str(folder / "images" / "1.png"), np.zeros((40, 40, 3), np.uint8))
+    content = {
+        "images": images or [{"id": 1, "file_name": "1.png", "width": 40, "height": 40}],
+        "categories": categories or [{"id": 1, "name": "hat", "keypoints": JOINTS}],
+        "annotations": annotations,
+    }
+    (folder / "val.json").write_text(json.dumps(content))
+    return KeypointSet.open(folder)
+
+
+FULL = {
+    "id": 1,
+    "image_id": 1,
+    "category_id": 1,
+    "keypoints": [10, 10, 2, 4, 30, 2, 20, 34, 1],
+    "bbox": [4, 10, 16, 24],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "expected", "said"),
+    [
+        ({"keypoints": []}, {"num_keypoints": 0}, "without keypoints: 1"),
+        ({"keypoints": None}, {"num_keypoints": 0}, "without keypoints: 1"),
+        ({"num_keypoints": 99}, {"num_keypoints": 3}, "num_keypoints counted anew: 1"),
+        ({"bbox": []}, {"bbox": [4, 10, 16, 24]}, "boxes put around the keypoints: 1"),
+        ({"bbox": [0, 0, 0, 0]}, {"bbox": [4, 10, 16, 24]}, "boxes put around the keypoints: 1"),
+        ({"area": 0}, {"area": pytest.approx(0.53 * 16 * 24)}, ""),
+    ],
+)
+def test_what_a_tool_leaves_out_is_filled_in_and_reported_once(tmp_path, caplog, change, expected, said):
+    with caplog.at_level(logging.WARNING):
+        (record,) = opened(tmp_path, [FULL | change]).records
+    assert {key: record.people[0][key] for key in expected} == expected
+    assert said in caplog.text
+    assert len(caplog.records) == bool(said)
+
+
+def test_several_categories_of_the_same_joints_are_one(tmp_path):
+    hats = [{"id": 1, "name": "hat", "keypoints": JOINTS}, {"id": 7, "name": "cap", "keypoints": JOINTS}]
+    both = opened(tmp_path, [FULL, FULL | {"id": 2, "category_id": 7}], categories=[*hats, {"id": 9, "name": "box"}])
+    assert len(both.records[0].people) == 2
+    hats[1]["keypoints"] = ["tip"]
+    with pytest.raises(DatasetError, match="categories hat, cap have different joints"):
+        opened(tmp_path, [FULL], categories=hats)
+    with pytest.raises(DatasetError, match="no category has keypoints"):
+        opened(tmp_path, [FULL], categories=[{"id": 1, "name": "box"}])
+
+
+@pytest.mark.parametrize("name", ["1.png", "./1.png", "images\\1.png", "images/1.png", "/home/me/set/images/1.png"])
+def test_images_are_found_however_their_path_is_written(tmp_path, name):
+    data = opened(tmp_path, [FULL], [{"id": 1, "file_name": name, "width": 40, "height": 40}])
+    assert data.files.image(data.records[0].file_name).shape == (40, 40, 3)
+
+
+def test_ids_may_be_words_and_annotations_of_unknown_images_are_left_out(tmp_path, caplog):
+    images = [{"id": "a", "file_name": "1.png", "width": 40, "height": 40}]
+    with caplog.at_level(logging.WARNING):
+        (record,) = opened(tmp_path, [FULL | {"image_id": "a"}, FULL | {"image_id": "gone"}], images).records
+    assert (record.id, len(record.people)) == (1, 1)
+    assert "annotations of unknown images left out: 1" in caplog.text
