@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..errors import ConfigError
 from ..networks import KeypointRcnn, Network
 from ..networks.binary_paf import BinaryConv2d
 from ..networks.blocks import check_size
@@ -117,13 +118,13 @@ def measure_parts(net: Network, height: int, width: int) -> dict[str, Complexity
         ``whole`` has the parameters of all parts and the multiply-adds of those that run once per image.
 
     Raises:
-        ValueError: a size that the network does not take.
+        ConfigError: a size that the network does not take.
     """
     if not isinstance(net, KeypointRcnn):
         return {"whole": measure(net, 3, height, width)}
     check_size(torch.empty(1, 3, height, width, device="meta"), net.multiple)
     if max(height, width) != net.config.size:
-        raise ValueError(f"{height}x{width}: the detector brings images to {net.config.size}; set its option size")
+        raise ConfigError(f"{height}x{width}: the detector brings images to {net.config.size}; set its option size")
     detector: Any = net.detector
     config = net.config
     heads = detector.roi_heads

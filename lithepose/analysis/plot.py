@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import MissingExtraError
+
 
 def lines(
     path: str | Path,
@@ -28,14 +30,14 @@ def lines(
         log: logarithmic y axis.
 
     Raises:
-        ImportError: matplotlib is missing.
-        ValueError: a suffix that is no image's.
+        MissingExtraError: matplotlib is missing.
+        ConfigError: a suffix that is no image's.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyright: ignore[reportMissingImports]
         from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ImportError("curves need matplotlib: pip install 'lithepose[evaluate]'") from error
+        raise MissingExtraError("curves need matplotlib: pip install 'lithepose[evaluate]'") from error
     figure = Figure(figsize=(6.4, 4.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot()

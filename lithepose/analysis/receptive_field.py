@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+from ..errors import ConfigError
 from ..heads.heatmaps import HeatmapHead
 from ..networks import Network, Scaled
 
@@ -72,14 +73,14 @@ def receptive_field(
         centred at pixels (row * step, column * step).
 
     Raises:
-        ValueError: the joint, stage or window do not exist, or the image has a wrong size; or the heatmap changes by
+        ConfigError: the joint, stage or window do not exist, or the image has a wrong size; or the heatmap changes by
             no more than rounding, as in an untrained network without :func:`calibrate`.
     """
     joints = len(net.head.skeleton) if isinstance(net.head, HeatmapHead) else 0
     if not 0 <= joint < joints:
-        raise ValueError(f"joint {joint}: {type(net).__name__} has heatmaps of {joints} joints")
+        raise ConfigError(f"joint {joint}: {type(net).__name__} has heatmaps of {joints} joints")
     if window < 1 or window % 2 == 0 or step < 1 or batch < 1:
-        raise ValueError(f"window {window}, step {step}, batch {batch}: the window must be odd, all of them positive")
+        raise ConfigError(f"window {window}, step {step}, batch {batch}: the window must be odd, all of them positive")
     height, width = image.shape[:2]
     noise = np.random.default_rng(seed).integers(0, 256, (window, window, 3), np.uint8)
     reach = window // 2
@@ -93,13 +94,13 @@ def receptive_field(
         try:
             return stages[stage][0][:, joint]
         except IndexError:
-            raise ValueError(f"stage {stage}: there are {len(stages)}") from None
+            raise ConfigError(f"stage {stage}: there are {len(stages)}") from None
 
     expected = heatmaps(image[None])
     rows, columns = expected.shape[1:]
     cells = {"map": None, "peak": int(expected.argmax()), "centre": rows // 2 * columns + columns // 2}
     if at not in cells:
-        raise ValueError(f"at {at!r}; there are {', '.join(cells)}")
+        raise ConfigError(f"at {at!r}; there are {', '.join(cells)}")
     cell = cells[at]
     change = np.empty(len(places), np.float32)
     starts = range(0, len(places), batch)
@@ -116,7 +117,7 @@ def receptive_field(
         change[start : start + len(part)] = (differences.sum(1) if cell is None else differences[:, cell]).cpu().numpy()
     rounding = 100 * torch.finfo(torch.float32).eps * float(expected.abs().max()) * (1 if cell is not None else rows)
     if 0 < change.max() < rounding:
-        raise ValueError(
+        raise ConfigError(
             f"the heatmap changes by {change.max():.1e} at most, which is rounding: train or calibrate first"
         )
     return change.reshape(-(-height // step), -(-width // step))

@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..export.onnx import trace
-from ..inference.benchmark import Row, Times, median, ratio, take_turns
+from ..exporters.onnx import trace
 from ..networks import build
 from ..networks.binary_paf import BinaryConv2d, BinaryPaf, MultiScaleModule, binarized, preactivated
 from ..runtime.onnx import open_session
 from ..runtime.torch import exported
+from ..timing import Row, Times, median, ratio, take_turns
 from . import peak, vectors
 from .pack import FloatPart, binary_layer, pack_module, pack_stages
 from .planes import ALONE, Signs, Team, empty_map, flat, pack_activations
@@ -197,9 +197,9 @@ def networks(backbone: str, threads: int, rounds: int) -> list[Row]:
             }
             with one_thread:
                 times = take_turns(parts, rounds)
-            some = rows_of(f"network, {backbone}", f"{height}x{width}", threads, times)
-            some[0]["bound"] = f"{ratio(times, 'float 7x7', 'binary, bits for nothing'):.1f}"
-            rows += some
+            network_rows = rows_of(f"network, {backbone}", f"{height}x{width}", threads, times)
+            network_rows[0]["bound"] = f"{ratio(times, 'float 7x7', 'binary, bits for nothing'):.1f}"
+            rows += network_rows
     return rows
 
 

@@ -34,6 +34,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ModelError
 from . import kernel as machine
 from .planes import ALONE, Interval, Planes, Signs, Team, aligned, empty_map, flat, padded
 from .vectors import STEP
@@ -65,7 +66,7 @@ class BinaryLayer:
         channels: C.
 
     Raises:
-        ValueError: shapes that do not belong together, which the kernels would not notice.
+        ModelError: shapes that do not belong together, which the kernels would not notice.
     """
 
     bits: np.ndarray
@@ -75,9 +76,9 @@ class BinaryLayer:
     def __post_init__(self) -> None:
         square = self.bits.ndim == 4 and self.bits.shape[1] == self.bits.shape[2] and self.bits.shape[1] % 2
         if not square or self.bits.shape[3] != words(self.channels) or self.scale.shape != self.bits.shape[:1]:
-            raise ValueError(f"signs {self.bits.shape} and scales {self.scale.shape} for {self.channels} channels")
+            raise ModelError(f"signs {self.bits.shape} and scales {self.scale.shape} for {self.channels} channels")
         if self.bits.dtype != np.uint32 or self.scale.dtype != np.float32:
-            raise ValueError(f"signs as {self.bits.dtype} and scales as {self.scale.dtype}: must be uint32 and float32")
+            raise ModelError(f"signs as {self.bits.dtype} and scales as {self.scale.dtype}: must be uint32 and float32")
 
     @classmethod
     def from_weights(cls, weight: np.ndarray, scale: np.ndarray) -> BinaryLayer:
@@ -171,13 +172,13 @@ class BinaryLayer:
         """An interval of sums as the kernel takes it: bits of minus the limits, all ones or 0; and what is turned.
 
         Raises:
-            ValueError: an interval with two ends.
+            ModelError: an interval with two ends.
         """
         most = self.taps
         low, high = interval.low.astype(np.int64), interval.high.astype(np.int64)
         rising = high >= most
         if np.any(~rising & (low > -most) & (low <= high)):
-            raise ValueError("an interval of sums with two ends: BatchNorm gives one")
+            raise ModelError("an interval of sums with two ends: BatchNorm gives one")
         limit = np.where(low > high, -most, np.where(rising, low, high + 1)).clip(-most, most + 1)
         turned = rising & (low <= high)
         bits = -limit[:, None] >> np.arange(self.planes) & 1
@@ -195,7 +196,7 @@ class BinaryLayer:
             (N, OC, H, W) float32.
 
         Raises:
-            ValueError: activations of another number of channels.
+            ModelError: activations of another number of channels.
         """
         shape = len(activations.words), self.width, activations.height, activations.width
         out = np.empty(shape, np.float32) if tight else empty_map(shape)
@@ -222,25 +223,25 @@ class BinaryLayer:
             joined: without it nothing is added, and there are no outer signs.
 
         Raises:
-            ValueError: arrays that do not fit the layer or one another; the kernels would not notice.
+            ModelError: arrays that do not fit the layer or one another; the kernels would not notice.
         """
         cells = activations.height * activations.width
         sums = out if out.ndim == 3 else flat(out)
         if sums.dtype != np.float32 or not sums.flags.c_contiguous or sums.shape[2] < cells:
-            raise ValueError(f"sums as {sums.dtype} {sums.shape} for {cells} cells: must be float32 and contiguous")
+            raise ModelError(f"sums as {sums.dtype} {sums.shape} for {cells} cells: must be float32 and contiguous")
         size = activations.height, activations.width
         cells_of = size if out.ndim == 3 else out.shape[2:]
         activations.check((len(sums), self.channels, *cells_of))
         if activations.kernel != self.kernel:
-            raise ValueError(f"signs for {activations.kernel} x {activations.kernel} filters before {self.kernel} x")
+            raise ModelError(f"signs for {activations.kernel} x {activations.kernel} filters before {self.kernel} x")
         total = sums.shape[1]
         if slot < 0 or slot + self.width > total:
-            raise ValueError(f"{self.width} channels from {slot} on in {total}")
+            raise ModelError(f"{self.width} channels from {slot} on in {total}")
         if outer and not joined:
-            raise ValueError("signs of a sum where nothing is added")
+            raise ModelError("signs of a sum where nothing is added")
         for signs, kind, channels in ((inner, np.int32, self.width), (outer, np.float32, total)):
             if signs and signs.interval.channels(kind) != channels:
-                raise ValueError(f"signs of {len(signs.interval.low)} channels of {channels}")
+                raise ModelError(f"signs of {len(signs.interval.low)} channels of {channels}")
             if signs:
                 signs.planes.check((len(sums), channels, *size))
         return (

@@ -17,7 +17,8 @@ import torch
 from safetensors.numpy import save_file
 from torch import Tensor, nn
 
-from ..export.onnx import open_weights, parity, tidy, trace
+from ..errors import ModelError
+from ..exporters.onnx import open_weights, parity, tidy, trace
 from ..networks import Scaled
 from ..networks.binary_paf import BinaryConv2d, BinaryPaf, MultiScaleModule
 from ..runtime.torch import exported
@@ -48,7 +49,7 @@ def binary_layer(layer: BinaryConv2d) -> BinaryLayer:
     """Signs and scales as :class:`~lithepose.networks.binary_paf.BinaryConv2d` takes them from its latent weights.
 
     Raises:
-        ValueError: a layer that scales by its input, which bits do not hold.
+        ModelError: a layer that scales by its input, which bits do not hold.
     """
     weight, scale = layer.fixed()
     return BinaryLayer.from_weights(weight.numpy(), scale.numpy())
@@ -92,11 +93,11 @@ def integer_interval(norm: Any, layer: BinaryLayer) -> Interval:
     most = layer.kernel**2 * layer.channels
     sums = torch.arange(-most, most + 1, dtype=torch.float32)
     positive = (norm((sums * torch.from_numpy(layer.scale)[:, None])[None, :, None]) >= 0)[0, :, 0].numpy()
-    some = positive.any(1)
+    ever = positive.any(1)
     first, last = positive.argmax(1) - most, most - positive[:, ::-1].argmax(1)
     far = np.iinfo(np.int32)
-    low = np.where(some, np.where(first == -most, far.min, first), far.max)
-    high = np.where(some, np.where(last == most, far.max, last), far.min)
+    low = np.where(ever, np.where(first == -most, far.min, first), far.max)
+    high = np.where(ever, np.where(last == most, far.max, last), far.min)
     return Interval(low.astype(np.int32), high.astype(np.int32))
 
 
@@ -142,12 +143,12 @@ def pack_stages(net: BinaryPaf) -> list[Stage]:
     """The refinement stages of a network in evaluation mode.
 
     Raises:
-        ValueError: a network without binary layers, or with such as cannot be packed.
+        ModelError: a network without binary layers, or with such as cannot be packed.
     """
     if not isinstance(net, BinaryPaf) or net.config.layers == "float":
-        raise ValueError("no binary layers to pack; `lithepose export` writes an .onnx of any network")
+        raise ModelError("no binary layers to pack; `lithepose export` writes an .onnx of any network")
     if net.config.stages < 2:
-        raise ValueError("a network of one stage has nothing to pack; `lithepose export` writes its .onnx")
+        raise ModelError("a network of one stage has nothing to pack; `lithepose export` writes its .onnx")
     return [Stage(pack_branch(stage.limbs), pack_branch(stage.joints)) for stage in list(net.stages)[1:]]  # pyright: ignore
 
 
@@ -166,19 +167,19 @@ def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | 
         that is turned by rounding in the real-valued part turns others behind it.
 
     Raises:
-        FileNotFoundError: no such weights.
-        ValueError: weights that cannot be packed, a size out of range, or names that would overwrite them; nothing is
+        MissingFileError: no such weights.
+        ModelError: weights that cannot be packed, a size out of range, or names that would overwrite them; nothing is
             written.
     """
     path = Path(path)
     net, info = open_weights(weights, size=size)
     if path.suffix != ".safetensors" or (path.exists() and path.samefile(weights)):
-        raise ValueError(f"{path}: name another .safetensors file for the packed network")
+        raise ModelError(f"{path}: name another .safetensors file for the packed network")
     net.eval()
     try:
         stages = pack_stages(net)  # pyright: ignore[reportArgumentType]
     except ValueError as error:
-        raise ValueError(f"{weights}: {error}") from error
+        raise ModelError(f"{weights}: {error}") from error
     assert isinstance(net, BinaryPaf)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         bits, float_part = Path(folder) / path.name, Path(folder) / f"{path.stem}-float.onnx"
@@ -193,7 +194,7 @@ def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | 
         write(half=False)
         difference = parity(exported(net).eval(), PackedRuntime(bits))
         if not difference < WORST:
-            raise ValueError(
+            raise ModelError(
                 f"{path}: not written; the packed network differs from torch by {difference}, beyond rounding; please"
                 " report it, with these weights"
             )

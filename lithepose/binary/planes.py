@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ModelError
 from . import cells as machine
 from .vectors import CELLS
 
@@ -70,12 +71,12 @@ class Interval:
         """How many, of values of a kind.
 
         Raises:
-            ValueError: ends of other shapes or types.
+            ModelError: ends of other shapes or types.
         """
         if not self.low.ndim == self.high.ndim == 1 or len(self.low) != len(self.high):
-            raise ValueError(f"intervals from {self.low.shape} to {self.high.shape}")
+            raise ModelError(f"intervals from {self.low.shape} to {self.high.shape}")
         if not self.low.dtype == self.high.dtype == kind:
-            raise ValueError(f"intervals as {self.low.dtype}, {self.high.dtype}: must be {kind.__name__}")
+            raise ModelError(f"intervals as {self.low.dtype}, {self.high.dtype}: must be {kind.__name__}")
         return len(self.low)
 
     @cached_property
@@ -86,7 +87,7 @@ class Interval:
         """
         falling = ~np.isinf(self.high)
         if np.any(falling & np.isfinite(self.low)):
-            raise ValueError("an interval of floats with two ends: BatchNorm gives one")
+            raise ModelError("an interval of floats with two ends: BatchNorm gives one")
         threshold = np.where(falling, -self.high, self.low)
         threshold[self.low > self.high] = np.nan
         return np.where(falling, np.int32(-(2**31)), np.int32(0)), threshold
@@ -129,8 +130,8 @@ class Planes:
     def positive(self) -> np.ndarray:
         """(N, C, H, W) bool: where they are +."""
         cells = self.height * self.width
-        some = self.words[..., self.lead : self.lead + padded(cells)].astype("<u8").view(np.uint8)
-        bits = np.unpackbits(some, axis=-1, count=cells, bitorder="little")
+        octets = self.words[..., self.lead : self.lead + padded(cells)].astype("<u8").view(np.uint8)
+        bits = np.unpackbits(octets, axis=-1, count=cells, bitorder="little")
         return bits.reshape(*self.words.shape[:2], self.height, self.width) > 0
 
     @cached_property
@@ -138,22 +139,22 @@ class Planes:
         """(N, C, H, W) of the map, once the words were found to be such as the kernels may read and write.
 
         Raises:
-            ValueError: they are not.
+            ModelError: they are not.
         """
         words, length = self.words, 2 * self.lead + padded(self.height * self.width) + 1
         if words.dtype != np.uint64 or not words.flags.c_contiguous or words.shape[2] != length:
-            raise ValueError(f"signs as {words.dtype} {words.shape}; make them by Planes.empty")
+            raise ModelError(f"signs as {words.dtype} {words.shape}; make them by Planes.empty")
         return len(words), words.shape[1], self.height, self.width
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Refuse what the kernels would read or write beside.
 
         Raises:
-            ValueError: planes of another map than (N, C, H, W).
+            ModelError: planes of another map than (N, C, H, W).
         """
         if self.shape != shape:
             images, channels, height, width = self.shape
-            raise ValueError(
+            raise ModelError(
                 f"signs {(images, channels)} of {height} x {width} cells where {tuple(shape)} are needed, {shape[1]}"
                 " channels"
             )
@@ -183,10 +184,10 @@ def flat(x: np.ndarray) -> np.ndarray:
     """The same (N, C, H, W) map as (N, C, cells and what lies before the next channel), contiguous.
 
     Raises:
-        ValueError: other dimensions or another type, or cells that do not lie in a row.
+        ModelError: other dimensions or another type, or cells that do not lie in a row.
     """
     if x.ndim != 4 or x.dtype != np.float32:
-        raise ValueError(f"a map as {x.dtype} {x.shape}: must be float32 (N, C, H, W)")
+        raise ModelError(f"a map as {x.dtype} {x.shape}: must be float32 (N, C, H, W)")
     images, channels, height, width = x.shape
     size, cells = x.itemsize, height * width
     if x.flags.c_contiguous:
@@ -200,7 +201,7 @@ def flat(x: np.ndarray) -> np.ndarray:
         and (images == 1 or x.strides[0] == channels * step)
     )
     if not straight:
-        raise ValueError(f"a map {x.shape} by steps of {x.strides} bytes: must be contiguous, or of empty_map")
+        raise ModelError(f"a map {x.shape} by steps of {x.strides} bytes: must be contiguous, or of empty_map")
     return np.lib.stride_tricks.as_strided(x, (images, channels, step // size), (channels * step, step, size))
 
 
@@ -217,10 +218,10 @@ def pack_activations(x: np.ndarray, interval: Interval | None = None, kernel: in
         Planes of the interval's channels.
 
     Raises:
-        ValueError: x of other dimensions, or an interval of more channels than it has.
+        ModelError: x of other dimensions, or an interval of more channels than it has.
     """
     if x.ndim != 4 or (interval and interval.channels(np.float32) > x.shape[1]):
-        raise ValueError(f"a map of shape {x.shape}: give (N, C, H, W) with a channel for every sign")
+        raise ModelError(f"a map of shape {x.shape}: give (N, C, H, W) with a channel for every sign")
     interval = interval or Interval.sign(x.shape[1])
     channels = len(interval.low)
     out = Planes.empty(x.shape, channels, kernel)

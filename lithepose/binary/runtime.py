@@ -1,8 +1,8 @@
 """A binary_paf in bits: the real-valued part by ONNX Runtime, the refinement by the kernels of ``bits``; no torch.
 
-The file that ``lithepose pack`` writes is safetensors: the signs of the weights, their scales, where the signs of the
-activations turn, and the float 1x1 layers. What the paper leaves real-valued, backbone and first stage, is an ONNX file
-beside it, named in its metadata.
+The file that ``lithepose export --to bits`` writes is safetensors: the signs of the weights, their scales, where the
+signs of the activations turn, and the float 1x1 layers. What the paper leaves real-valued, backbone and first stage, is
+an ONNX file beside it, named in its metadata.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import MissingExtraError, MissingFileError, ModelError
+
 try:
     from safetensors import SafetensorError, safe_open
     from threadpoolctl import ThreadpoolController
 except ImportError as error:
     name = error.name
-    raise ImportError(f"packed networks need {name}: pip install 'lithepose[binary]' ({error})", name=name) from error
+    raise MissingExtraError(
+        f"packed networks need {name}: pip install 'lithepose[binary]' ({error})", name=name
+    ) from error
 
 from ..heads.outputs import TOP, Maps, Output
 from ..heads.pafs import PafHead
@@ -60,7 +64,7 @@ one_thread = _OneThread()
 
 def metadata(info: ModelInfo, stages: list[Stage], float_part: Path) -> dict[str, str]:
     """What a packed file says about itself."""
-    said = {
+    metadata = {
         "format": FORMAT,
         "info": json.loads(info.to_json()),
         "joined": stages[0].limbs.chains[0].joined,
@@ -68,7 +72,7 @@ def metadata(info: ModelInfo, stages: list[Stage], float_part: Path) -> dict[str
         "float_part": float_part.name,
         "sha256": hashlib.sha256(float_part.read_bytes()).hexdigest(),
     }
-    return {"lithepose-packed": json.dumps(said)}
+    return {"lithepose-packed": json.dumps(metadata)}
 
 
 def tensors_of(stages: list[Stage]) -> Tensors:
@@ -84,68 +88,68 @@ def _read(path: Path) -> tuple[ModelInfo, list[Stage], Path, str]:
         TypeError, ValueError: damaged.
     """
     with safe_open(path, "np") as file:
-        said = json.loads((file.metadata() or {})["lithepose-packed"])
-        if said["format"] != FORMAT:
-            raise ValueError(f"form {said['format']} instead of {FORMAT}")
+        metadata = json.loads((file.metadata() or {})["lithepose-packed"])
+        if metadata["format"] != FORMAT:
+            raise ModelError(f"form {metadata['format']} instead of {FORMAT}")
         tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    info, stages = ModelInfo.from_json(json.dumps(said["info"])), list[Stage]()
+    info, stages = ModelInfo.from_json(json.dumps(metadata["info"])), list[Stage]()
     heatmaps, pafs = _head(info).channels
-    for i, counts in enumerate(said["chains"]):
+    for i, counts in enumerate(metadata["chains"]):
         branches = []
         for side, count, width in zip(("limbs", "joints"), counts, (pafs, heatmaps), strict=True):
-            branch = Branch.from_tensors(below(tensors, f"{i}.{side}."), said["joined"])
+            branch = Branch.from_tensors(below(tensors, f"{i}.{side}."), metadata["joined"])
             if (len(branch.chains), branch.width) != (count, width):
-                raise ValueError(f"stage {i}, {side}: {len(branch.chains)} of {count} chains to {branch.width} maps")
+                raise ModelError(f"stage {i}, {side}: {len(branch.chains)} of {count} chains to {branch.width} maps")
             branches.append(branch)
         stages.append(Stage(*branches))
     if not stages or tensors_of(stages).keys() != tensors.keys():
-        raise ValueError(f"{len(stages)} stages that are not all that it holds")
-    return info, stages, path.with_name(said.get("float_part") or said["front"]), said["sha256"]
+        raise ModelError(f"{len(stages)} stages that are not all that it holds")
+    return info, stages, path.with_name(metadata.get("float_part") or metadata["front"]), metadata["sha256"]
 
 
 def _head(info: ModelInfo) -> PafHead:
     if not isinstance(info.head, PafHead):
-        raise ValueError(f"{info.name} has no part affinity fields")
+        raise ModelError(f"{info.name} has no part affinity fields")
     return info.head
 
 
 class PackedRuntime:
-    """A network that ``lithepose pack`` wrote; takes and gives what every runtime does.
+    """A network that ``lithepose export --to bits`` wrote; takes and gives what every runtime does.
 
     Args:
         path: of the ``.safetensors`` file; the file of the real-valued part lies beside it.
         threads: 0 takes one a core.
 
     Raises:
-        FileNotFoundError: no such file, or no real-valued part beside it.
-        ValueError: no packed network, or another's real-valued part.
+        MissingFileError: no such file, or no real-valued part beside it.
+        ModelError: no packed network, or another's real-valued part.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
+            raise MissingFileError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
         try:
             self.info, self.stages, float_part, digest = _read(path)
         except SafetensorError as error:
-            raise ValueError(f"{path}: not a safetensors file ({error})") from error
+            raise ModelError(f"{path}: not a safetensors file ({error})") from error
         except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise ValueError(f"{path}: damaged, or packed by another version ({error}); pack it anew") from error
+            raise ModelError(f"{path}: damaged, or packed by another version ({error}); pack it anew") from error
         except KeyError as error:
-            raise ValueError(
-                f"{path}: no packed network ({error} is missing); `lithepose pack` makes one of a trained binary_paf,"
-                " `lithepose export` an .onnx of any"
+            raise ModelError(
+                f"{path}: no packed network ({error} is missing); `lithepose export --to bits` makes one of a"
+                " trained binary_paf, `lithepose export` an .onnx of any"
             ) from error
         if not float_part.is_file():
-            raise FileNotFoundError(f"{float_part}: no such file; {path.name} needs it beside it")
+            raise MissingFileError(f"{float_part}: no such file; {path.name} needs it beside it")
         if hashlib.sha256(float_part.read_bytes()).hexdigest() != digest:
-            raise ValueError(
+            raise ModelError(
                 f"{float_part}: of another network than {path.name}; keep the two that were packed together"
             )
         try:
             self.session = open_session(float_part, threads)
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
-            raise ValueError(f"{float_part}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
+            raise ModelError(f"{float_part}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
         self._workers = Workers(threads or cores())
 
     def __call__(self, images: np.ndarray) -> list[Output]:
@@ -155,13 +159,13 @@ class PackedRuntime:
             images: (N, H, W, 3) uint8 RGB, H and W multiples of ``info.multiple``.
 
         Raises:
-            ValueError: a size that the network does not take.
+            ModelError: a size that the network does not take.
         """
         try:
             (x,) = self.session.run(["stage"], {"image": images})
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             line = str(error).splitlines()[0]
-            raise ValueError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
+            raise ModelError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
         with one_thread:
             maps = refine(np.asarray(x), self.stages, self._workers)
         pafs, joints = _head(self.info).channels[1], len(self.info.joints_head.skeleton)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import ModelError
 from . import cells as machine
 from .bits import BinaryLayer, Call, run
 from .planes import ALONE, Interval, Planes, Signs, Team, empty_map, flat, pack_activations
@@ -29,7 +30,7 @@ class Skip:
 
     def __post_init__(self) -> None:
         if not self.gain.shape == self.shift.shape == self.weight.shape[1:]:
-            raise ValueError(f"a shortcut of {self.gain.shape}, {self.shift.shape} and {self.weight.shape}")
+            raise ModelError(f"a shortcut of {self.gain.shape}, {self.shift.shape} and {self.weight.shape}")
         floats(self.gain, self.shift, self.weight)
 
     def __call__(self, x: np.ndarray, out: np.ndarray, first: int, last: int) -> None:
@@ -54,7 +55,7 @@ class Chain:
         skip: the module's shortcut; without one the input itself.
 
     Raises:
-        ValueError: layers that do not fit one another, which the kernels would not notice.
+        ModelError: layers that do not fit one another, which the kernels would not notice.
     """
 
     enter: Interval
@@ -66,17 +67,17 @@ class Chain:
     def __post_init__(self) -> None:
         channels = [self.enter.channels(np.float32), *(interval.channels(np.int32) for interval in self.between)]
         if channels != [layer.channels for layer in self.layers] or len({layer.kernel for layer in self.layers}) > 1:
-            raise ValueError(f"signs of {channels} channels before layers that read others")
+            raise ModelError(f"signs of {channels} channels before layers that read others")
         if channels[1:] != [layer.width for layer in self.layers[:-1]]:
-            raise ValueError(f"signs of {channels[1:]} channels behind layers that write others")
+            raise ModelError(f"signs of {channels[1:]} channels behind layers that write others")
         _ = self.enter.encoded  # refuses ends that BatchNorm does not give
         for layer, interval in zip(self.layers, self.between, strict=False):
             layer.limits(interval)
         if not self.joined and len({layer.width for layer in self.layers}) > 1:
-            raise ValueError("layers of several widths of which the last alone is kept")
+            raise ModelError("layers of several widths of which the last alone is kept")
         around = self.skip.weight.shape[::-1] if self.skip else (channels[0], channels[0])
         if self.joined and around != (channels[0], self.width):
-            raise ValueError(f"a shortcut from {around[0]} to {around[1]} channels beside {self.width}")
+            raise ModelError(f"a shortcut from {around[0]} to {around[1]} channels beside {self.width}")
 
     @property
     def width(self) -> int:
@@ -170,16 +171,16 @@ class Branch:
 
     def __post_init__(self) -> None:
         if not self.chains or len(self.pointwise) != 2 or any(weight.ndim != 2 for weight, _ in self.pointwise):
-            raise ValueError("a branch without layers")
+            raise ModelError("a branch without layers")
         if self.chains[0].joined and not self.chains[0].skip:  # it would add to what the other branch reads
-            raise ValueError("a first module without a shortcut")
+            raise ModelError("a first module without a shortcut")
         following = [len(chain.enter.low) for chain in self.chains[1:]]
         for chain, channels in zip(self.chains, [*following, self.pointwise[0][0].shape[1]], strict=True):
             if chain.width != channels:
-                raise ValueError(f"{chain.width} channels before layers that read {channels}")
+                raise ModelError(f"{chain.width} channels before layers that read {channels}")
         (weight, bias), (weight2, bias2) = self.pointwise
         if (*bias.shape, *bias2.shape) != (len(weight), len(weight2)) or weight2.shape[1] != len(bias):
-            raise ValueError(f"1x1 layers of {weight.shape} and {weight2.shape}")
+            raise ModelError(f"1x1 layers of {weight.shape} and {weight2.shape}")
         floats(weight, bias, weight2, bias2)
 
     @property
@@ -243,11 +244,11 @@ def floats(*arrays: np.ndarray) -> None:
     """Refuse what is no float32, which would slow everything behind it down to float64.
 
     Raises:
-        ValueError: names the type.
+        ModelError: names the type.
     """
     for array in arrays:
         if array.dtype != np.float32:
-            raise ValueError(f"weights as {array.dtype}: must be float32")
+            raise ModelError(f"weights as {array.dtype}: must be float32")
 
 
 def below(tensors: Tensors, prefix: str) -> Tensors:

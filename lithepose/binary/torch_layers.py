@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..errors import ModelError
 from ..networks.binary_paf import BinaryConv2d, sign
 
 if TYPE_CHECKING:
@@ -34,12 +35,12 @@ def binary_conv2d(x: Tensor, bits: Tensor, scale: Tensor, channels: int) -> Tens
         (N, OC, H, W) float32; without a gradient.
 
     Raises:
-        ValueError: x of another number of channels.
+        ModelError: x of another number of channels.
     """
     from .planes import pack_activations
 
     if x.shape[1] != channels:
-        raise ValueError(f"a map of {x.shape[1]} channels: the layer has {channels}")
+        raise ModelError(f"a map of {x.shape[1]} channels: the layer has {channels}")
     layer, team = _layer(bits, scale, channels), _team(torch.get_num_threads())
     signs = pack_activations(x.numpy(), kernel=layer.kernel, team=team)
     return torch.from_numpy(layer(signs, team, tight=True))
@@ -120,7 +121,7 @@ class PackedConv2d(nn.Module):
         backend: one of :data:`BACKENDS`; by default the fastest that there is. All give the same bits.
 
     Raises:
-        ValueError: no such backend, or a layer with input_scale.
+        ModelError: no such backend, or a layer with input_scale.
     """
 
     bits: Tensor
@@ -129,7 +130,7 @@ class PackedConv2d(nn.Module):
     def __init__(self, layer: BinaryConv2d, backend: str = "") -> None:
         super().__init__()
         if backend and backend not in BACKENDS:
-            raise ValueError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
+            raise ModelError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
         weight, scale = layer.fixed()
         self.channels, self.backend = weight.shape[1], backend
         self.register_buffer("bits", _pack(weight.cpu()).to(weight.device))

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..data.coco import ImageRecord, KeypointSet
 from ..data.formats import open_dataset
+from ..errors import DatasetError
 from ..geometry import square
 from ..heads.boxes import box_iou
 from ..heads.pose_prior import PosePrior
@@ -93,33 +94,33 @@ def evaluate(
         min_joints: measure only people with so many labelled joints that a network of one person knows.
 
     Raises:
-        ValueError: an unknown metric or crop, or one that model and data cannot be measured by.
+        DatasetError: an unknown metric or crop, or one that model and data cannot be measured by.
     """
     dataset = data if isinstance(data, KeypointSet) else open_dataset(data, split)
     heads = any("head_size" in person for record in dataset.records for person in record.people)
-    if not metric and not heads and predictor.one_person and dataset.skeleton in (MPII_16, LIP_16):
-        raise ValueError(
+    if not metric and not heads and predictor.single_person and dataset.skeleton in (MPII_16, LIP_16):
+        raise DatasetError(
             f"{dataset.name}: no sizes of heads, which PCKh is measured in; put gt_valid.mat beside annot/valid.json,"
             " or use --metric pck"
         )
-    metric = metric or ("oks" if not predictor.one_person else "pckh" if heads else "pck")
+    metric = metric or ("oks" if not predictor.single_person else "pckh" if heads else "pck")
     if metric not in ("oks", *THRESHOLDS):
-        raise ValueError(f"metric {metric!r}; there are oks, pck and pckh")
+        raise DatasetError(f"metric {metric!r}; there are oks, pck and pckh")
     if crop not in ("auto", "joints", "boxes"):
-        raise ValueError(f"crop {crop!r}; there are auto, joints and boxes")
+        raise DatasetError(f"crop {crop!r}; there are auto, joints and boxes")
     if crop == "boxes" and not isinstance(predictor, TopDown):
-        raise ValueError("crop boxes: is for a network behind a person detector, as lithe")
-    if (crop == "joints" or min_joints != 1) and not predictor.one_person:
-        raise ValueError(
+        raise DatasetError("crop boxes: is for a network behind a person detector, as lithe")
+    if (crop == "joints" or min_joints != 1) and not predictor.single_person:
+        raise DatasetError(
             f"crop {crop}, {min_joints} joints: are for networks of one person; this one takes whole images"
         )
     if metric == "pckh" and not heads:
-        raise ValueError(f"{dataset.name}: no sizes of heads, which pckh is measured in (MPII and LIP have them)")
+        raise DatasetError(f"{dataset.name}: no sizes of heads, which pckh is measured in (MPII and LIP have them)")
     order = common_joints(predictor.head.output, dataset.skeleton)
     if metric == "oks" and -1 in order:
         lacking = [name for name, i in zip(dataset.skeleton.joints, order, strict=True) if i < 0]
-        raise ValueError(f"{dataset.name}: has joints that the model lacks ({', '.join(lacking)}); use pck")
-    if predictor.one_person:  # every joint is somewhere in the image: the best guess counts, however unsure
+        raise DatasetError(f"{dataset.name}: has joints that the model lacks ({', '.join(lacking)}); use pck")
+    if predictor.single_person:  # every joint is somewhere in the image: the best guess counts, however unsure
         predictor = predictor.with_config(peak=1e-4, joints=1)
     else:
         guess = complete and metric == "oks" and PosePrior.known(predictor.head.output)
@@ -131,7 +132,7 @@ def evaluate(
     for record in progress(dataset.records) if progress else dataset.records:
         image = dataset.files.image(record.file_name)
         people = people_to_measure(record, order, min_joints)
-        if isinstance(predictor, Predictor) and predictor.one_person:
+        if isinstance(predictor, Predictor) and predictor.single_person:
             boxes = [where_to_look(record, person, dataset.skeleton, predictor.head.output, crop) for person in people]
             found = [_look_at(predictor, image, box) for box in boxes]
         else:
@@ -160,7 +161,9 @@ def evaluate(
     at = np.where(found_joints[..., 2:] > 0, found_joints[..., :2], np.nan)
     curve = pck(where, at, reference, THRESHOLDS[metric])
     if not curve.count.any():
-        raise ValueError(f"{dataset.name}: no person has the length that {metric} is measured in and a labelled joint")
+        raise DatasetError(
+            f"{dataset.name}: no person has the length that {metric} is measured in and a labelled joint"
+        )
     scores, joints = _figures(metric, curve, dataset.skeleton)
     return Evaluation(metric, scores, results, joints, curve)
 
@@ -201,11 +204,11 @@ def common_joints(model: Skeleton, data: Skeleton) -> list[int]:
     """For every joint of the data the model's of the same name, or -1.
 
     Raises:
-        ValueError: they share none.
+        DatasetError: they share none.
     """
     order = [model.joints.index(name) if name in model.joints else -1 for name in data.joints]
     if max(order) < 0:
-        raise ValueError(f"the model's joints ({', '.join(model.joints)}) are none of the data's")
+        raise DatasetError(f"the model's joints ({', '.join(model.joints)}) are none of the data's")
     return order
 
 
@@ -295,12 +298,12 @@ def save_curve(evaluation: Evaluation, skeleton: Skeleton, path: str | Path) -> 
     """Write the share of correct joints over the threshold as an image, one line for all and one a kind of joint.
 
     Raises:
-        ValueError: OKS has no such curve.
-        ImportError: matplotlib is missing.
+        DatasetError: OKS has no such curve.
+        MissingExtraError: matplotlib is missing.
     """
     curve = evaluation.curve
     if curve is None:
-        raise ValueError("oks has no curve over thresholds; use --metric pck or pckh")
+        raise DatasetError("oks has no curve over thresholds; use --metric pck or pckh")
     from ..analysis.plot import lines
 
     index = {name: i for i, name in enumerate(skeleton.joints) if curve.count[i]}

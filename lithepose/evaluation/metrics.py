@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..data.coco import ImageRecord
+from ..errors import DatasetError, MissingExtraError
 from ..skeleton import COCO_17, Skeleton
 
 NAMES = ("AP", "AP50", "AP75", "AP medium", "AP large", "AR", "AR50", "AR75", "AR medium", "AR large")
@@ -33,11 +34,11 @@ def oks(
         the ten figures under :data:`NAMES`, in [0, 1].
 
     Raises:
-        ImportError: faster-coco-eval is not installed.
-        ValueError: the skeleton has no sigmas.
+        MissingExtraError: faster-coco-eval is not installed.
+        DatasetError: the skeleton has no sigmas.
     """
     if not skeleton.sigmas:
-        raise ValueError(
+        raise DatasetError(
             f"skeleton {skeleton.name} has no OKS sigmas; give its json's category a list `sigmas`, one number a joint"
         )
     # Without boxes the results' area comes from their joints, those at 0, 0 included, as COCO's own tools have it; it
@@ -61,7 +62,7 @@ def box_precision(
         figures under :data:`BOX_NAMES`, in [0, 1].
 
     Raises:
-        ImportError: faster-coco-eval is not installed.
+        MissingExtraError: faster-coco-eval is not installed.
     """
     stats = _coco(records, results, skeleton, "bbox", {})
     return {name: stats[i] for name, i in BOX_NAMES.items() if i < len(stats)}
@@ -78,7 +79,7 @@ def _coco(
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError as error:
-        raise ImportError("evaluate needs faster-coco-eval: pip install 'lithepose[evaluate]'") from error
+        raise MissingExtraError("evaluate needs faster-coco-eval: pip install 'lithepose[evaluate]'") from error
     if not results:
         return [0.0] * 12
     truth = {
@@ -116,11 +117,11 @@ class Pck:
         """Share of all labelled instances, of ``joints`` or of all, that are correct; weighted by count.
 
         Raises:
-            ValueError: a threshold that was not measured.
+            DatasetError: a threshold that was not measured.
         """
         row = int(np.abs(self.thresholds - threshold).argmin())
         if abs(self.thresholds[row] - threshold) > 1e-9:
-            raise ValueError(f"threshold {threshold}: measured from {self.thresholds[0]} to {self.thresholds[-1]}")
+            raise DatasetError(f"threshold {threshold}: measured from {self.thresholds[0]} to {self.thresholds[-1]}")
         which = list(range(len(self.count))) if joints is None else joints
         count = self.count[which]
         return float(np.nan_to_num(self.correct[row, which]) @ count / max(count.sum(), 1))
@@ -153,11 +154,11 @@ def torso_length(truth: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """Reference of PCK on FLIC and LSP: from the left hip to the right shoulder, (N, K, 3) -> (N,), NaN if unlabelled.
 
     Raises:
-        ValueError: the skeleton lacks one of them.
+        DatasetError: the skeleton lacks one of them.
     """
     try:
         pair = [skeleton.joints.index(name) for name in ("left_hip", "right_shoulder")]
     except ValueError as error:
-        raise ValueError(f"PCK needs left_hip and right_shoulder, which {skeleton.name} does not have") from error
+        raise DatasetError(f"PCK needs left_hip and right_shoulder, which {skeleton.name} does not have") from error
     length = np.hypot(*(truth[:, pair[0], :2] - truth[:, pair[1], :2]).T)
     return np.where((truth[:, pair, 2] > 0).all(1), length, np.nan)

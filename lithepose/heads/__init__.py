@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Any
+from typing import Any, TypeVar
 
+from ..errors import ConfigError, ModelError
 from ..skeleton import Skeleton
 from .base import Head
 from .boxes import BoxHead
@@ -12,9 +14,24 @@ from .heatmaps import HeatmapHead
 from .pafs import PafHead
 from .people import CoordinateHead, CropHead, InstanceHead
 
+T = TypeVar("T")
+
 HEADS: dict[str, type[Head[Any] | BoxHead]] = {
     head.__name__: head for head in (HeatmapHead, PafHead, CropHead, CoordinateHead, InstanceHead, BoxHead)
 }
+
+
+def of_kind(table: Mapping[type, T], head: object) -> T:
+    """What a table has for the kind of a head, or for the nearest kind that it is derived from.
+
+    Raises:
+        ConfigError: the table has no line for it.
+    """
+    for kind in type(head).__mro__:
+        if kind in table:
+            return table[kind]
+    known = ", ".join(kind.__name__ for kind in table)
+    raise ConfigError(f"{type(head).__name__}: no line for this kind of output; there are {known}")
 
 
 def head_to_dict(head: Head[Any] | BoxHead) -> dict[str, Any]:
@@ -31,16 +48,19 @@ def head_from_dict(data: dict[str, Any], info: dict[str, Any]) -> Head[Any] | Bo
         data: of the head. Files of version 0.1 have no ``type``; it follows from the other entries.
         info: the rest of the file's metadata.
     """
+    if data.get("type", "BoxHead") not in HEADS:
+        raise ModelError(f"output of kind {data['type']}, which this version does not know; update lithepose")
     kind = HEADS[data["type"]] if "type" in data else _type_before_0_2(data, info)
     values = {f.name: data[f.name] for f in fields(kind) if f.init and f.name in data}
     for name in ("skeleton", "output"):
         if name in values:
             values[name] = _skeleton(values[name])
-    if "limbs" in values:
-        values["limbs"] = tuple((a, b) for a, b in values["limbs"])
-    if "strides" in values:
-        values["strides"] = tuple(values["strides"])
-    return kind(**values)
+    return kind(**{name: _tuples(value) for name, value in values.items()})
+
+
+def _tuples(value: Any) -> Any:
+    """Lists of json as the tuples that frozen dataclasses hold."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _type_before_0_2(data: dict[str, Any], info: dict[str, Any]) -> type[Head[Any] | BoxHead]:

@@ -16,9 +16,8 @@ import numpy as np
 from ..geometry import Letterbox
 from ..skeleton import Skeleton
 from .labels import Labels
-from .outputs import Found, Maps
 
-OutputT = TypeVar("OutputT", Maps, Found)
+OutputT = TypeVar("OutputT")
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ class Head(Generic[OutputT]):
     Attributes:
         skeleton: the joints that the network predicts, in the order of its channels.
         output: skeleton of the results; its joints are found in ``skeleton`` by name.
-        single_person: it finds the one person who fills its input.
+        single_person: it finds the one person who fills its input; training then makes crops around single people.
         batched: inputs of one size run together; False where the number of people varies, so that outputs do not stack.
         fixed_size: its input is always a square of the model's size.
         learns_boxes: the boxes of people are targets too.
@@ -75,7 +74,7 @@ class Head(Generic[OutputT]):
         """The same kind of output for other joints.
 
         Raises:
-            ValueError: this kind of output cannot represent the skeleton.
+            ConfigError: this kind of output cannot represent the skeleton.
         """
         return replace(self, skeleton=skeleton, output=skeleton)
 
@@ -83,7 +82,7 @@ class Head(Generic[OutputT]):
         """Raise ValueError if a mirrored output cannot be turned back."""
 
     def encode(self, labels: Labels, size: int) -> dict[str, np.ndarray]:
-        """Labels of an image of ``size`` x ``size`` pixels -> training targets by name."""
+        """Labels of an image of ``size`` x ``size`` pixels -> targets by name, which the loss gets in batches."""
         raise NotImplementedError
 
     def decode(self, output: OutputT, config: DecodeConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -91,7 +90,7 @@ class Head(Generic[OutputT]):
 
         Returns:
             xy (N, K, 2) float32 in input pixels, NaN where not found; score (N, K) float32; person score (N,) float32.
-            K is the number of joints of :attr:`output`.
+            K is the number of joints of :attr:`output`, in its order. End with :func:`keep_people`.
         """
         raise NotImplementedError
 

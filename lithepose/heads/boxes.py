@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -22,6 +23,9 @@ class BoxHead:
     """
 
     strides: tuple[int, ...] = (8, 16, 32)
+
+    batched: ClassVar[bool] = True
+    fixed_size: ClassVar[bool] = False
 
 
 PERSON_HEAD = BoxHead()

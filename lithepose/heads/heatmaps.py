@@ -74,7 +74,7 @@ class HeatmapHead(Head[Maps]):
         sure joints above many doubtful ones.
 
         Raises:
-            ValueError: ``config.complete`` for joints that there is no pose prior for.
+            ConfigError: ``config.complete`` for joints that there is no pose prior for.
         """
         joint, cells, joint_score = peaks(output, self, config.peak)
         people = self.group(output, joint, cells, config)

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..geometry import to_cells
 from ..skeleton import COCO_17, COCO_18, OPENPOSE_18, Skeleton
 from .base import DecodeConfig
@@ -40,10 +41,10 @@ class PafHead(HeatmapHead):
         """The same kind of output for other joints; limbs are the skeleton's edges.
 
         Raises:
-            ValueError: the edges do not join all joints.
+            ConfigError: the edges do not join all joints.
         """
         if not skeleton.edges:
-            raise ValueError(
+            raise ConfigError(
                 f"skeleton {skeleton.name}: has no edges, by which people are found; take context_cpm, one of an image"
             )
         joined, more = {0}, True
@@ -52,7 +53,7 @@ class PafHead(HeatmapHead):
             joined.update(more)
         if len(joined) < len(skeleton):
             loose = ", ".join(joint for i, joint in enumerate(skeleton.joints) if i not in joined)
-            raise ValueError(
+            raise ConfigError(
                 f"skeleton {skeleton.name}: its edges do not join {loose} with {skeleton.joints[0]}; people are found"
                 " by limbs, so every joint must hang on another"
             )
@@ -97,14 +98,14 @@ class PafHead(HeatmapHead):
         """Limb i of the mirrored image is limb ``limb_flip_order[i]`` of the original, up to its direction.
 
         Raises:
-            ValueError: a limb has no mirror image among the limbs; names it.
+            ConfigError: a limb has no mirror image among the limbs; names it.
         """
         index = {frozenset(limb): i for i, limb in enumerate(self.limbs)}
         for limb, mirrored in zip(self.limbs, self._mirrored_limbs, strict=True):
             if frozenset(mirrored) not in index:
                 (a, b), (c, d) = ([self.skeleton.joints[i] for i in pair] for pair in (limb, mirrored))
                 name = self.skeleton.name
-                raise ValueError(f"no flip: {name} joins {a} and {b}, but not, in the mirror, {c} and {d}")
+                raise ConfigError(f"no flip: {name} joins {a} and {b}, but not, in the mirror, {c} and {d}")
         return tuple(index[frozenset(limb)] for limb in self._mirrored_limbs)
 
     @cached_property

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..geometry import Letterbox
 from ..skeleton import COCO_17, FLIC_11
 from .base import DecodeConfig, Head, keep_people
@@ -33,10 +34,10 @@ class FoundHead(Head[Found]):
         """As of :meth:`Head.average`.
 
         Raises:
-            ValueError: several people, who may be others in every view.
+            ConfigError: several people, who may be others in every view.
         """
         if any(len(view.person_score) != 1 for view, _ in views):
-            raise ValueError("flip and scales need a network with heatmaps or of one person")
+            raise ConfigError("flip and scales need a network with heatmaps or of one person")
         target = views[0][1]
         places = np.stack([target.to_input(back.to_image(view.xy)) for view, back in views])
         weight = np.stack([view.score for view, _ in views])[..., None] + 1e-6  # the surer view counts more
@@ -67,6 +68,11 @@ class CropHead(FoundHead):
 
     stride: int = 4
     sigma: float = 2.0
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Number of (heatmap, part affinity field) channels."""
+        return len(self.skeleton), 0
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..geometry import from_cells, to_cells
 from ..resources import WEIGHTS
 from ..skeleton import COCO_17, Skeleton
@@ -40,10 +41,10 @@ class PosePrior:
         """The one for a skeleton.
 
         Raises:
-            ValueError: there is none.
+            ConfigError: there is none.
         """
         if not cls.known(skeleton):
-            raise ValueError(
+            raise ConfigError(
                 f"no prior of poses for the joints of {skeleton.name}, only for COCO's 17; leave out complete"
             )
         return _read(FILE)
@@ -106,7 +107,7 @@ def complete(
         twentieth and a half of ``least``, by the heatmap's value there.
 
     Raises:
-        ValueError: there is no prior for these joints.
+        ConfigError: there is no prior for these joints.
     """
     prior = PosePrior.of(skeleton)
     xy, score = xy.astype(np.float32), score.copy()

@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError, MissingExtraError
 from ..heads.base import Head
 from ..heads.boxes import BoxHead
 from ..skeleton import Skeleton
@@ -46,8 +47,8 @@ def build(name: str, head: Head[Any] | BoxHead | None = None, **options: Any) ->
         options: fields of its config.
 
     Raises:
-        ValueError: no such network or option, or an option's value that it does not have.
-        ImportError: keypoint_rcnn without torchvision.
+        ConfigError: no such network or option, or an option's value that it does not have.
+        MissingExtraError: keypoint_rcnn without torchvision.
     """
     network = _network(name)
     known = [field.name for field in fields(network.Config)]
@@ -55,18 +56,20 @@ def build(name: str, head: Head[Any] | BoxHead | None = None, **options: Any) ->
         options["backbone"] = options.pop("front")
     for option in options:
         if option not in known:
-            raise ValueError(f"{name} has no option {option!r}; there are {', '.join(known)}")
+            raise ConfigError(f"{name} has no option {option!r}; there are {', '.join(known)}")
     try:
         return network(network.Config(**options), *([head] if head else []))
+    except ImportError as error:
+        raise MissingExtraError(f"{name} needs {error.name}: pip install 'lithepose[train]' ({error})") from error
     except (RuntimeError, TypeError) as error:  # torch's words for sizes that make no tensor
-        raise ValueError(f"{name} with {options}: {error}") from error
+        raise ConfigError(f"{name} with {options}: {error}") from error
 
 
 def default_head(name: str) -> Head[Any] | BoxHead:
     """The head that a network has if no other is asked for.
 
     Raises:
-        ValueError: no such network.
+        ConfigError: no such network.
     """
     return signature(_network(name)).parameters["head"].default
 
@@ -75,11 +78,11 @@ def head_of(name: str, skeleton: Skeleton) -> Head[Any]:
     """A network's head for other joints.
 
     Raises:
-        ValueError: the network finds boxes alone, or cannot find people by these joints.
+        ConfigError: the network finds boxes alone, or cannot find people by these joints.
     """
     head = default_head(name)
     if isinstance(head, BoxHead):
-        raise ValueError(f"{name}: finds boxes and has no joints; leave the skeleton out")
+        raise ConfigError(f"{name}: finds boxes and has no joints; leave the skeleton out")
     return head.with_skeleton(skeleton)
 
 
@@ -91,7 +94,7 @@ def load_imagenet(net: Network, pretrained: str | Path) -> None:
         pretrained: as of :func:`lithepose.networks.weights.read_pretrained`.
 
     Raises:
-        ValueError: the weights are of another network than the backbone.
+        ConfigError: the weights are of another network than the backbone.
     """
     own: Any = net if isinstance(net, KeypointRcnn) else getattr(net, "backbone")  # noqa: B009
     own.load_imagenet(pretrained)
@@ -99,5 +102,5 @@ def load_imagenet(net: Network, pretrained: str | Path) -> None:
 
 def _network(name: str) -> type[Network]:
     if name not in NETWORKS:
-        raise ValueError(f"no network {name!r}; there are {', '.join(NETWORKS)}")
+        raise ConfigError(f"no network {name!r}; there are {', '.join(NETWORKS)}")
     return NETWORKS[name]

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..heads.pafs import OPENPOSE_HEAD, PafHead
 from .openpose import OpenPose
 
@@ -84,7 +85,7 @@ class BinaryConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(c_in, c_out, kernel, padding=kernel // 2, bias=False)
         if gradient not in ("autograd", "xnor"):
-            raise ValueError(f"gradient {gradient!r}; there are autograd and xnor")
+            raise ConfigError(f"gradient {gradient!r}; there are autograd and xnor")
         self.centred, self.gradient, self.input_scale = centred, gradient, input_scale
 
     def latent(self) -> Tensor:
@@ -97,10 +98,12 @@ class BinaryConv2d(nn.Conv2d):
         """What a packed form keeps: weights (OC, C, k, k), of which the signs count, and scales (OC,).
 
         Raises:
-            ValueError: a layer that scales by its input as well, which bits do not hold.
+            ConfigError: a layer that scales by its input as well, which bits do not hold.
         """
         if self.input_scale:
-            raise ValueError("a layer with input_scale cannot be packed: what it is scaled by is no bit; train without")
+            raise ConfigError(
+                "a layer with input_scale cannot be packed: what it is scaled by is no bit; train without"
+            )
         weight = self.latent().detach()
         return weight, weight.abs().mean((1, 2, 3))
 
@@ -172,7 +175,7 @@ def large_layer(kind: str, **options: Any) -> Callable[[int, int], nn.Module]:
         options: of :class:`BinaryConv2d`.
 
     Raises:
-        ValueError: no such kind.
+        ConfigError: no such kind.
     """
     bits = partial(binarized, **options)
     kinds: dict[str, Callable[[int, int], nn.Module]] = {
@@ -181,7 +184,7 @@ def large_layer(kind: str, **options: Any) -> Callable[[int, int], nn.Module]:
         "binary7": lambda c_in, c_out: bits(c_in, c_out, 7),
     }
     if kind not in kinds:
-        raise ValueError(f"no layers {kind!r}; there are {', '.join(kinds)}")
+        raise ConfigError(f"no layers {kind!r}; there are {', '.join(kinds)}")
     return kinds[kind]
 
 

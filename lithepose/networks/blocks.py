@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 
 def conv(
     c_in: int, c_out: int, kernel: int = 3, *, stride: int = 1, dilation: int = 1, norm: bool = False, act: bool = True
@@ -92,12 +94,12 @@ def check_size(x: Tensor, multiple: int) -> None:
     """Refuse an input that strides do not divide.
 
     Raises:
-        ValueError: tells the next size that fits.
+        ConfigError: tells the next size that fits.
     """
     height, width = x.shape[-2:]
     if height % multiple or width % multiple or not height or not width:
         up = [max(1, -(-s // multiple)) * multiple for s in (height, width)]
-        raise ValueError(f"input of {height}x{width}: the next size that fits is {up[0]}x{up[1]}")
+        raise ConfigError(f"input of {height}x{width}: the next size that fits is {up[0]}x{up[1]}")
 
 
 def gaussian_(module: nn.Module) -> None:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..heads.heatmaps import LIP_HEAD, HeatmapHead
 from .backbones.mobilenet import MobileNetV1
 from .base import Network
@@ -135,12 +136,12 @@ def make_context(name: str, c: int) -> tuple[nn.Module, int]:
     """A context module over ``c`` channels, and how many it gives.
 
     Raises:
-        ValueError: no such module.
+        ConfigError: no such module.
     """
     if name == "none":
         return nn.Identity(), c
     if name not in CONTEXTS:
-        raise ValueError(f"no context {name!r}; there are {', '.join(CONTEXTS)} and none")
+        raise ConfigError(f"no context {name!r}; there are {', '.join(CONTEXTS)} and none")
     module = CONTEXTS[name](c)
     return module, module.c_out
 
@@ -172,9 +173,9 @@ class ContextCpm(Network):
         super().__init__()
         self.config = config = config or ContextCpmConfig()
         if config.context_at not in ("each_stage", "backbone"):
-            raise ValueError(f"context_at={config.context_at!r}; there are each_stage and backbone")
+            raise ConfigError(f"context_at={config.context_at!r}; there are each_stage and backbone")
         if config.stages < 1:
-            raise ValueError(f"{config.stages} stages; there must be at least 1")
+            raise ConfigError(f"{config.stages} stages; there must be at least 1")
         # The Gaussian keeps its size in input pixels whatever the stride.
         sigma = head.sigma * head.stride / config.stride
         self.head, self.multiple = replace(head, stride=config.stride, sigma=sigma), 4 * config.stride

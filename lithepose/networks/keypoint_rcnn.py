@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..heads.people import COCO_INSTANCES, InstanceHead
 from .backbones.mobilenet import MobileNetV1
 from .base import Network
@@ -70,13 +71,13 @@ def head_layer(kind: str, c_in: int, c_out: int, expansion: int, norm: bool = Fa
     """One layer of the key-point head (the paper's tables I and II): ReLU at the end, BatchNorm before it if ``norm``.
 
     Raises:
-        ValueError: no such kind.
+        ConfigError: no such kind.
     """
     end = [nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
     if kind == "vanilla":
         return nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1, bias=not norm), *end)
     if kind not in ("depthwise", "expanded"):
-        raise ValueError(f"no convolution {kind!r}; there are vanilla, depthwise and expanded")
+        raise ConfigError(f"no convolution {kind!r}; there are vanilla, depthwise and expanded")
     middle = c_in * (expansion if kind == "expanded" else 1)
     return nn.Sequential(
         nn.Conv2d(c_in, middle, 3, padding=1, groups=c_in), nn.Conv2d(middle, c_out, 1, bias=not norm), *end
@@ -133,20 +134,20 @@ def make_backbone(levels: str, backbone: str) -> nn.Module:
     """A backbone with a feature pyramid (and a pooled fifth level), or MobileNetV3-Large with its stride 16 alone.
 
     Raises:
-        ValueError: no such levels or backbone.
-        ImportError: torchvision is missing.
+        ConfigError: no such levels or backbone.
+        MissingExtraError: torchvision is missing.
     """
     if backbone == "mobilenet_v1" and levels == "fpn":
         return PyramidV1()
     if backbone != "mobilenet_v3":
-        raise ValueError(
+        raise ConfigError(
             f"no backbone {backbone!r} with levels {levels!r}; there are mobilenet_v3, and mobilenet_v1 with fpn"
         )
     from torchvision.models import mobilenet_v3_large  # pyright: ignore[reportMissingImports]
     from torchvision.models.detection.backbone_utils import BackboneWithFPN  # pyright: ignore[reportMissingImports]
 
     if levels not in LEVELS:
-        raise ValueError(f"no levels {levels!r}; there are {', '.join(LEVELS)}")
+        raise ConfigError(f"no levels {levels!r}; there are {', '.join(LEVELS)}")
     features, taken = mobilenet_v3_large().features, LEVELS[levels]
     if levels == "c4":
         return SingleLevel(features, *next(iter(taken.items())))
@@ -174,9 +175,9 @@ class KeypointRcnn(Network):
 
         self.config = config = config or KeypointRcnnConfig()
         if min(config.expansion, config.layers, config.width, config.detections, config.rois) < 1:
-            raise ValueError("expansion, layers, width, detections and rois must be at least 1")
+            raise ConfigError("expansion, layers, width, detections and rois must be at least 1")
         if config.size < 32 or config.size % 32:
-            raise ValueError(f"size={config.size}: must be a multiple of 32")
+            raise ConfigError(f"size={config.size}: must be a multiple of 32")
         self.head, self.multiple = head, 32
         sizes = (32, 64, 128, 256, 512)
         anchors = tuple((s,) for s in sizes) if config.levels == "fpn" else (sizes,)
@@ -224,7 +225,7 @@ class KeypointRcnn(Network):
         """Load ``features.*`` of a MobileNetV3-Large: a file or ``torchvision:mobilenet_v3_large``; or a MobileNetV1's.
 
         Raises:
-            ValueError: a tensor is missing; this is no such backbone.
+            ConfigError: a tensor is missing; this is no such backbone.
         """
         backbone: Any = self.detector.backbone
         if isinstance(backbone, PyramidV1):
@@ -233,7 +234,7 @@ class KeypointRcnn(Network):
         wanted = {name: f"features.{name}" for name in body.state_dict() if not name.endswith("num_batches_tracked")}
         missing = [key for key in wanted.values() if key not in state]
         if missing:
-            raise ValueError(f"{pretrained}: no tensor {missing[0]!r}; this is not a MobileNetV3-Large ImageNet start")
+            raise ConfigError(f"{pretrained}: no tensor {missing[0]!r}; this is not a MobileNetV3-Large ImageNet start")
         body.load_state_dict({name: state[key] for name, key in wanted.items()}, strict=False)
 
 

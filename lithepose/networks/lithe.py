@@ -2,7 +2,7 @@
 
 A backbone of dense residual blocks, a top-down merge of its features at stride 8, and a head that predicts four cells
 of the stride-4 heatmaps at every cell of stride 8 (pixel shuffle), so that no layer works at stride 4 after the first
-level. ``docs/training-log.md`` compares it with ideas of the five papers, trained alike.
+level. ``research/training-log.md`` compares it with ideas of the five papers, trained alike.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..heads.people import LITHE_HEAD, CropHead
 from .backbones.efficientnet import EfficientNetLite0
 from .backbones.mobilenet import MobileNetV1
@@ -104,7 +105,7 @@ class Lithe(Network):
         super().__init__()
         self.config = config = config or LitheConfig()
         if head.stride != 4:
-            raise ValueError(f"stride={head.stride}: lithe has heatmaps at stride 4")
+            raise ConfigError(f"stride={head.stride}: lithe has heatmaps at stride 4")
         self.head = head
         # Slope and offset of a joint's score in logits: heatmap values -> shares of joints that are right.
         self.calibration: Tensor
@@ -115,7 +116,7 @@ class Lithe(Network):
             "efficientnet_lite0": EfficientNetLite0,
         }
         if config.backbone not in makers:
-            raise ValueError(f"backbone={config.backbone!r}; there are {', '.join(makers)}")
+            raise ConfigError(f"backbone={config.backbone!r}; there are {', '.join(makers)}")
         self.backbone = makers[config.backbone]()
         channels = self.backbone.channels if config.backbone != "mobilenet_v1" else (128, 256, 512, 1024)
         width = config.width

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..heads.pafs import OPENPOSE_HEAD, PafHead
 from .backbones import make_backbone
 from .base import Network
@@ -111,9 +112,9 @@ class Multilevel(Network):
         super().__init__()
         self.config = config = config or MultilevelConfig()
         if config.detect not in (3, 4):
-            raise ValueError(f"detect={config.detect}: there are 3 and 4 convolutions a branch")
+            raise ConfigError(f"detect={config.detect}: there are 3 and 4 convolutions a branch")
         if config.transfer < 0 or config.refine < 1:
-            raise ValueError(f"transfer={config.transfer}, refine={config.refine}: at least 0 and 1 dense blocks")
+            raise ConfigError(f"transfer={config.transfer}, refine={config.refine}: at least 0 and 1 dense blocks")
         self.head, self.multiple = head, 8
         self.backbone = make_backbone(config.backbone)
         paper = (128.0, 128.0, 128.0), (256.0, 256.0, 256.0)  # x / 256 - 0.5

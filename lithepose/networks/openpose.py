@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..heads.pafs import OPENPOSE_HEAD, PafHead
 from .backbones import make_backbone
 from .base import Network
@@ -66,7 +67,7 @@ class OpenPose(Network):
         super().__init__()
         self.config = config = config or self.Config()
         if config.stages < 1:
-            raise ValueError(f"{config.stages} stages; there must be at least 1")
+            raise ConfigError(f"{config.stages} stages; there must be at least 1")
         self.head, self.multiple = head, 8
         self.backbone = make_backbone(config.backbone)
         self.mean, self.std = self.backbone.mean, self.backbone.std

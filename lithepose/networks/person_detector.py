@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..heads.boxes import PERSON_HEAD, BoxHead
 from .backbones.residual import ResidualBackbone, conv_bn
 from .base import Network
@@ -51,7 +52,7 @@ class PersonDetector(Network):
         self.config = config = config or PersonDetectorConfig()
         self.head = head
         if self.head.strides != (8, 16, 32):
-            raise ValueError(f"strides={self.head.strides}: person_detector has 8, 16 and 32")
+            raise ConfigError(f"strides={self.head.strides}: person_detector has 8, 16 and 32")
         self.backbone = ResidualBackbone(config.widths, config.depths)
         width = config.width
         self.lateral8, self.lateral16, self.lateral32 = (nn.Conv2d(c, width, 1) for c in self.backbone.channels[1:])

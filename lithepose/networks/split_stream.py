@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ConfigError
 from ..heads.heatmaps import FLIC_HEAD, HeatmapHead
 from ..heads.people import FLIC_COORDINATES, CoordinateHead
 from .backbones.mobilenet import DepthwiseSeparable, MobileNetV1
@@ -33,16 +34,16 @@ def filters(streams: str | tuple[int, ...], joints: int) -> tuple[int, ...]:
     """Filters of each joint's stream: a name, or the numbers themselves.
 
     Raises:
-        ValueError: no such name, or another number of joints.
+        ConfigError: no such name, or another number of joints.
     """
     if streams == "equal":
         streams = tuple(TOTAL // joints + (j < TOTAL % joints) for j in range(joints))
     elif isinstance(streams, str):
         if streams not in FILTERS:
-            raise ValueError(f"no streams {streams!r}; there are equal, {', '.join(FILTERS)}, or one number a joint")
+            raise ConfigError(f"no streams {streams!r}; there are equal, {', '.join(FILTERS)}, or one number a joint")
         streams = FILTERS[streams]
     if len(streams) != joints or min(streams) < 1:
-        raise ValueError(f"streams {streams}: one positive number is needed for each of {joints} joints")
+        raise ConfigError(f"streams {streams}: one positive number is needed for each of {joints} joints")
     return tuple(streams)
 
 
@@ -111,7 +112,7 @@ class JointRegression(Network):
         super().__init__()
         self.config = config = config or JointRegressionConfig()
         if config.size < 32 or config.size % 32:
-            raise ValueError(f"size={config.size}: must be a multiple of 32")
+            raise ConfigError(f"size={config.size}: must be a multiple of 32")
         self.head, self.multiple = head, 32
         joints = len(head.skeleton)
         self.backbone = MobileNetV1(blocks=12 if config.split else 13)
@@ -127,7 +128,7 @@ class JointRegression(Network):
         check_size(x, self.multiple)
         side = self.config.size
         if not self.config.pool and x.shape[-2:] != (side, side):
-            raise ValueError(f"input of {x.shape[-2]}x{x.shape[-1]}: without pooling it must be {side}x{side}")
+            raise ConfigError(f"input of {x.shape[-2]}x{x.shape[-1]}: without pooling it must be {side}x{side}")
         features = self.backbone(x)[-1]
 
         def flat(x: Tensor) -> Tensor:
@@ -175,9 +176,9 @@ class SplitStream(Network):
         self.config = config = config or SplitStreamConfig()
         for skip in (config.skip14, config.skip28):
             if skip not in ("add", "concat"):
-                raise ValueError(f"skip {skip!r}; there are add and concat")
+                raise ConfigError(f"skip {skip!r}; there are add and concat")
         if config.out_kernel < 1 or config.out_kernel % 2 == 0:
-            raise ValueError(f"out_kernel={config.out_kernel}: must be odd")
+            raise ConfigError(f"out_kernel={config.out_kernel}: must be odd")
         self.head, self.multiple = head, 16
         self.backbone = MobileNetV1()
         self.skip14, self.skip28 = DepthwiseSeparable(512, 512), DepthwiseSeparable(256, 256)

@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ..errors import MissingExtraError, MissingFileError, ModelError
 from ..resources import WEIGHTS
 
 
@@ -21,12 +22,12 @@ def load_backbone(backbone: nn.Module, state: dict[str, Tensor], pretrained: str
         pretrained: where they come from, for the error.
 
     Raises:
-        ValueError: a tensor has another shape than the backbone's.
+        ModelError: a tensor has another shape than the backbone's.
     """
     try:
         backbone.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{pretrained}: of another width ({str(error).splitlines()[-1].strip()})") from error
+        raise ModelError(f"{pretrained}: of another width ({str(error).splitlines()[-1].strip()})") from error
 
 
 def read_pretrained(pretrained: str | Path) -> dict[str, Tensor]:
@@ -38,31 +39,38 @@ def read_pretrained(pretrained: str | Path) -> dict[str, Tensor]:
             tree; an installed package has them as ONNX alone).
 
     Raises:
-        ImportError: the package that is named is not installed.
-        FileNotFoundError: no such file.
-        ValueError: a file that is no safetensors.
+        MissingExtraError: the package that is named is not installed.
+        MissingFileError: no such file.
+        ModelError: a file that is no safetensors.
     """
     package, _, name = str(pretrained).partition(":")
     if package == "torchvision" and name:
-        from torchvision.models import get_model_weights  # pyright: ignore[reportMissingImports]
-
-        weights: Any = get_model_weights(name)
+        try:
+            from torchvision.models import get_model_weights  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise MissingExtraError(f"{pretrained} needs torchvision: pip install torchvision ({error})") from error
+        try:
+            weights: Any = get_model_weights(name)
+        except ValueError as error:
+            raise ModelError(f"{pretrained}: torchvision has no such model ({error})") from error
         return weights.DEFAULT.get_state_dict(progress=True, check_hash=True, weights_only=True)
     if package == "timm" and name:
-        import timm  # pyright: ignore[reportMissingImports]
-
+        try:
+            import timm  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise MissingExtraError(f"{pretrained} needs timm: pip install timm ({error})") from error
         try:
             return timm.create_model(name, pretrained=True).state_dict()
         except RuntimeError as error:
-            raise ValueError(f"{pretrained}: {error}") from error
+            raise ModelError(f"{pretrained}: {error}") from error
     file = WEIGHTS / f"{name}.safetensors" if package == "embedded" else Path(pretrained)
     if not file.is_file():
         names = "torchvision:NAME, timm:NAME or, in the source tree, embedded:NAME"
-        raise FileNotFoundError(f"{pretrained}: no such file; give a .safetensors, {names}")
+        raise MissingFileError(f"{pretrained}: no such file; give a .safetensors, {names}")
     try:
         return read_tensors(file)
     except SafetensorError as error:
-        raise ValueError(f"{pretrained}: not a safetensors file ({error})") from error
+        raise ModelError(f"{pretrained}: not a safetensors file ({error})") from error
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
@@ -87,13 +95,13 @@ def find_module(net: nn.Module, name: str) -> nn.Module:
     """Find a module of a network, by a name such as ``stages.0.heatmaps``.
 
     Raises:
-        ValueError: there is none of that name; names those that there are.
+        ModelError: there is none of that name; names those that there are.
     """
     module, found = net, "the network"
     for part in _current_name(name).split("."):
         children = dict(module.named_children())
         if part not in children:
-            raise ValueError(f"no module {name!r}; {found} has {', '.join(children) or 'none'}")
+            raise ModelError(f"no module {name!r}; {found} has {', '.join(children) or 'none'}")
         module, found = children[part], part if module is net else f"{found}.{part}"
     return module
 
@@ -107,26 +115,26 @@ def load_weights(net: nn.Module, path: str | Path, reinit: tuple[str, ...] = ())
         reinit: names of modules that stay as they are, whether the file has them or not.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is no safetensors, or of another network, other options or other joints.
+        MissingFileError: no such file.
+        ModelError: the file is no safetensors, or of another network, other options or other joints.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such weights; train first, or name another file")
+        raise MissingFileError(f"{path}: no such weights; train first, or name another file")
     try:
         state = {name: tensor for name, tensor in read_tensors(path).items() if not _within(name, reinit)}
         missing, unknown = net.load_state_dict(state, strict=False)
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file ({error})") from error
+        raise ModelError(f"{path}: not a safetensors file ({error})") from error
     except RuntimeError as error:
         line = str(error).splitlines()[-1].strip()
-        raise ValueError(
+        raise ModelError(
             f"{path}: weights of other options or joints ({line}); a recipe may reinit what does not fit"
         ) from error
     left_out = "num_batches_tracked", "calibration"  # files of before they were known have none
     missing = [name for name in missing if not (name.endswith(left_out) or _within(name, reinit))]
     if missing or unknown:
-        raise ValueError(f"{path}: weights of another network; lacks {missing[:3]}, has {unknown[:3]}")
+        raise ModelError(f"{path}: weights of another network; lacks {missing[:3]}, has {unknown[:3]}")
 
 
 def _within(name: str, modules: tuple[str, ...]) -> bool:
-    return any(name.startswith(f"{module}.") for module in modules)
+    return any(name.startswith(f"{_current_name(module)}.") for module in modules)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import ModelError
 from ..heads import head_from_dict, head_to_dict
 from ..heads.base import Head
 from ..heads.boxes import BoxHead
@@ -43,21 +44,21 @@ class ModelInfo:
         """The head of a network that finds joints.
 
         Raises:
-            ValueError: it finds boxes alone.
+            ModelError: it finds boxes alone.
         """
         if isinstance(self.head, BoxHead):
-            raise ValueError(f"{self.name}: finds boxes of people, no joints; name a pose model")
+            raise ModelError(f"{self.name}: finds boxes of people, no joints; name a pose model")
         return self.head
 
     @property
     def batched(self) -> bool:
         """Inputs of one size run together."""
-        return isinstance(self.head, BoxHead) or self.head.batched
+        return self.head.batched
 
     @property
     def fixed_size(self) -> bool:
         """The input is always ``size`` x ``size``."""
-        return isinstance(self.head, Head) and self.head.fixed_size
+        return self.head.fixed_size
 
     def to_json(self) -> str:
         """For the metadata of a model file."""

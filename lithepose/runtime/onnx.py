@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from ..errors import MissingFileError, ModelError
 from .base import ModelInfo, Output, to_output
 
 SPIN = 50  # microseconds
@@ -41,23 +42,28 @@ class OnnxRuntime:
         threads: of one inference; 0 takes one a core.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: no ONNX file, or one that lithepose did not write.
+        MissingFileError: no such file.
+        ModelError: no ONNX file, or one that lithepose did not write.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
         if not Path(path).is_file():
-            raise FileNotFoundError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
+            raise MissingFileError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
+        self._made_from = str(path), threads
         try:
             self.session = open_session(path, threads)
             self.info = ModelInfo.from_json(self.session.get_modelmeta().custom_metadata_map["lithepose"])
         except KeyError as error:
-            raise ValueError(
+            raise ModelError(
                 f"{path}: an ONNX file without lithepose's metadata; make one by `lithepose export`"
             ) from error
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             why = str(error).splitlines()[0]
-            raise ValueError(f"{path}: ONNX Runtime cannot load it ({why}); export or copy it again") from error
+            raise ModelError(f"{path}: ONNX Runtime cannot load it ({why}); export or copy it again") from error
+
+    def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[str, int]]:
+        """Pickle by the arguments, for worker processes; a session holds memory of its own process."""
+        return OnnxRuntime, self._made_from
 
     def __call__(self, images: np.ndarray) -> list[Output]:
         """Run a batch.
@@ -69,7 +75,7 @@ class OnnxRuntime:
             What the network predicts for each image.
 
         Raises:
-            ValueError: a size that the network does not take.
+            ModelError: a size that the network does not take.
         """
         names = [output.name for output in self.session.get_outputs()]
         try:
@@ -79,5 +85,5 @@ class OnnxRuntime:
                 outputs = zip(*map(np.asarray, self.session.run(names, {"image": images})), strict=True)
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             line = str(error).splitlines()[0]
-            raise ValueError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
+            raise ModelError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
         return [to_output(dict(zip(names, output, strict=True))) for output in outputs]

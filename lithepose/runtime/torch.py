@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..heads import of_kind
 from ..heads.boxes import BoxHead
 from ..heads.heatmaps import HeatmapHead
 from ..heads.outputs import TOP
@@ -30,9 +31,11 @@ class Exported(nn.Module):
 
     Attributes:
         names: of the outputs, see :func:`lithepose.runtime.base.to_output`.
+        compared: those in which an exported file must agree with torch, see :func:`lithepose.exporters.onnx.parity`.
     """
 
     names: ClassVar[tuple[str, ...]]
+    compared: ClassVar[tuple[str, ...]]
 
     def __init__(self, net: Network) -> None:
         super().__init__()
@@ -47,6 +50,7 @@ class ExportedHeatmaps(Exported):
     """The last stage's heatmaps (N, K, h, w) and their peaks: scores and cells (N, K, 64)."""
 
     names = tuple(name for name in MAPS if name != "pafs")
+    compared = ("heatmaps",)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         last = self.net(self.scaled(image))[-1]
@@ -65,12 +69,14 @@ class ExportedPafs(ExportedHeatmaps):
     """The same, with part affinity fields (N, 2 L, h, w)."""
 
     names = MAPS
+    compared = ("heatmaps", "pafs")
 
 
 class ExportedCrops(Exported):
     """The joints of one person, read off the heatmaps, with calibrated scores."""
 
     names = FOUND
+    compared = ("xy", "score")
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         net: Any = self.net
@@ -86,6 +92,7 @@ class ExportedCoordinates(Exported):
     """The joints of one person from coordinates as shares of the input."""
 
     names = FOUND
+    compared = ("xy",)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         last = self.net(self.scaled(image))[-1]
@@ -98,6 +105,7 @@ class ExportedInstances(Exported):
     """All people of one image, N is 1, without a batch axis."""
 
     names = FOUND
+    compared = ("xy",)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         people = self.net(self.scaled(image))[0]
@@ -108,6 +116,7 @@ class ExportedBoxes(Exported):
     """The boxes that score highest, (N, 512, 4) and (N, 512)."""
 
     names = BOXES
+    compared = ("box_score",)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         net: Any = self.net
@@ -126,7 +135,7 @@ EXPORTED: dict[type, type[Exported]] = {
 
 def exported(net: Network) -> Exported:
     """The graph of a network, for its kind of output."""
-    return EXPORTED[type(net.head)](net)
+    return of_kind(EXPORTED, net.head)(net)
 
 
 def describe(name: str, net: Network, size: int = 0) -> ModelInfo:

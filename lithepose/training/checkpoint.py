@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from ..errors import ModelError, OutputError, TrainingError
 from ..runtime.base import ModelInfo
 from .optim import Average, Schedule
 
@@ -42,7 +43,7 @@ def load_checkpoint(
         the number of the next step.
 
     Raises:
-        ValueError: the file is damaged, or of a network with other options.
+        ModelError: the file is damaged, or of a network with other options.
     """
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
@@ -53,10 +54,10 @@ def load_checkpoint(
             }  # of this machine, not of the one before
         optimizer.load_state_dict(saved["optimizer"])
         average.state = {name: saved["average"][name] for name in average.state}
-        schedule.state = dict(saved["schedule"] if "schedule" in saved else saved["plateau"])  # its name in 0.1
+        schedule.state = dict(saved["schedule"])
         return int(saved["step"])
     except Exception as error:  # torch raises a dozen types for a damaged file
-        raise ValueError(f"{path}: damaged, or of another network; remove it or name another run ({error})") from error
+        raise ModelError(f"{path}: damaged, or of another network; remove it or name another run ({error})") from error
 
 
 def cut_log(path: Path, steps: int) -> None:
@@ -86,7 +87,7 @@ def exclusive(path: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-                raise OSError(f"{path}: cannot be locked ({error.strerror}); name a run on another disk") from error
+                raise OutputError(f"{path}: cannot be locked ({error.strerror}); name a run on another disk") from error
             raise BlockingIOError(f"{path.parent}: another process trains here; name another run") from error
         yield
 
@@ -95,15 +96,15 @@ def save_weights(path: Path, average: Average, info: ModelInfo | None = None, op
     """Averaged weights as fp16 safetensors, with what is needed to build their network again in the metadata.
 
     Raises:
-        FloatingPointError: a value is no number, or beyond fp16's range.
+        TrainingError: a value is no number, or beyond fp16's range.
     """
     beside = path.with_suffix(".tmp")
     halves = {k: v.half().contiguous() for k, v in average.state.items()}
     bad = [k for k, v in halves.items() if not v.isfinite().all()]
     if bad:
-        raise FloatingPointError(f"{path}: {bad[0]} holds values that fp16 cannot; the checkpoint is kept beside it")
+        raise TrainingError(f"{path}: {bad[0]} holds values that fp16 cannot; the checkpoint is kept beside it")
     # One entry: several are written in no fixed order, and the same run shall give the same bytes.
-    says = {"info": json.loads(info.to_json()), "options": options or {}} if info else None
-    metadata = {"lithepose": json.dumps(says)} if says else None
+    stored = {"info": json.loads(info.to_json()), "options": options or {}} if info else None
+    metadata = {"lithepose": json.dumps(stored)} if stored else None
     save_file(halves, beside, metadata)
     os.replace(beside, path)

@@ -8,6 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError, MissingFileError
 from .augment import AugmentConfig
 
 
@@ -122,11 +123,11 @@ class Recipe:
         """Read a recipe; one that ``extends`` another file changes what it names and keeps the rest.
 
         Raises:
-            ValueError: the file is no TOML, has a key or type that no recipe has, or a value out of range.
-            FileNotFoundError: no such file.
+            ConfigError: the file is no TOML, has a key or type that no recipe has, or a value out of range.
+            MissingFileError: no such file.
         """
         if not Path(path).is_file():
-            raise FileNotFoundError(f"{path}: no such recipe; those of the project are in recipes/")
+            raise MissingFileError(f"{path}: no such recipe; those of the project are in recipes/")
         try:
             raw = _read(Path(path))
             _known(cls, raw)
@@ -139,40 +140,40 @@ class Recipe:
                 _known(kind, raw.get(name, {}))
                 raw[name] = _checked(replace(kind(), **_tuples(raw.get(name, {}))))
             recipe = _checked(cls(options=_tuples(raw.pop("options", {})), **_tuples(raw)))
-        except (tomllib.TOMLDecodeError, TypeError, AttributeError, KeyError) as error:
-            raise ValueError(f"{path}: not a recipe ({error})") from error
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, AttributeError, KeyError) as error:
+            raise ConfigError(f"{path}: not a recipe ({error})") from error
         try:
             recipe.check()
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+            raise ConfigError(f"{path}: {error}") from error
         return recipe
 
     def check(self) -> None:
         """Raise ValueError for values out of range, and for combinations that mean nothing."""
         if not self.data or self.size % 8 or min(self.size, self.batch, self.steps, self.save_every) < 1:
-            raise ValueError("needs data, a size that 8 divides, and batch, steps and save_every of 1 or more")
+            raise ConfigError("needs data, a size that 8 divides, and batch, steps and save_every of 1 or more")
         for key in ("crop", "small_crop"):
             sides = getattr(self, key)
             whole = all(isinstance(side, int) and side >= 32 and not side % 32 for side in sides)
             if sides and (len(sides) != 2 or not whole):
-                raise ValueError(f"{key} = {list(sides)}: height and width, multiples of 32")
+                raise ConfigError(f"{key} = {list(sides)}: height and width, multiples of 32")
         for (table, key), known in CHOICES.items():
             value = getattr(getattr(self, table) if table else self, key)
             if value not in known:
                 name = f"{table}.{key}" if table else key
-                raise ValueError(f"{name} = {value!r}; there are {', '.join(known)}")
+                raise ConfigError(f"{name} = {value!r}; there are {', '.join(known)}")
         if self.fold_norm and not (self.init_from or self.pretrained):
-            raise ValueError("fold_norm needs the statistics of trained weights; give init_from or pretrained")
+            raise ConfigError("fold_norm needs the statistics of trained weights; give init_from or pretrained")
         if not 0 <= self.small_share < 1:
-            raise ValueError(f"small_share = {self.small_share}: must be at least 0 and below 1")
+            raise ConfigError(f"small_share = {self.small_share}: must be at least 0 and below 1")
         if self.reinit and not self.init_from:
-            raise ValueError(f"reinit = {list(self.reinit)} needs init_from, for the other modules")
-        trained = ("front", "backbone", "detector.backbone") if self.pretrained else ()
+            raise ConfigError(f"reinit = {list(self.reinit)} needs init_from, for the other modules")
+        trained = ("backbone", "detector.backbone") if self.pretrained else ()
         chance = [name for name in self.freeze.modules if name in self.reinit or not self.init_from]
         if chance := [name for name in chance if not name.startswith(trained)]:
-            raise ValueError(f"freeze.modules = {chance} would keep random weights; give them weights")
+            raise ConfigError(f"freeze.modules = {chance} would keep random weights; give them weights")
         if self.schedule.name == "plateau" and not self.validation:
-            raise ValueError("schedule.name = 'plateau' needs [[validation]] data to see one")
+            raise ConfigError("schedule.name = 'plateau' needs [[validation]] data to see one")
 
     def to_json(self) -> str:
         """For the run's folder."""
@@ -228,6 +229,9 @@ def _current(raw: dict[str, Any]) -> dict[str, Any]:
         if former in current:
             into = current.setdefault(table, {}) if table else current
             into.setdefault(key, current.pop(former))
+    for table, key in ((current, "reinit"), (current.get("freeze", {}), "modules")):
+        if isinstance(table.get(key), (list, tuple)):
+            table[key] = ["backbone" if name == "front" else name for name in table[key]]
     return current
 
 
@@ -238,8 +242,10 @@ def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
     """
     if path.resolve() in readers:
         raise TypeError(f"{path.name} extends itself")
+    if not path.is_file():
+        raise TypeError(f"it extends {path}, which is not there")
     raw = _current(tomllib.loads(path.read_text(encoding="utf-8")))
-    if raw.get("init_from"):
+    if raw.get("init_from") and isinstance(raw["init_from"], str):
         raw["init_from"] = str((path.parent / raw["init_from"]).resolve())
     if "extends" not in raw:
         return raw
@@ -312,7 +318,7 @@ def same_recipe(recipe: Recipe, path: Path) -> None:
     """Refuse to resume a run with another recipe: its record would describe a training that never was.
 
     Raises:
-        ValueError: names what differs.
+        ConfigError: names what differs.
     """
     if not path.exists():
         return
@@ -324,4 +330,4 @@ def same_recipe(recipe: Recipe, path: Path) -> None:
     for one in (before, now):  # a run that goes on does not read it, and its folder may have moved
         one["init_from"] = Path(one["init_from"]).name
     if differ := _differences(now, before):
-        raise ValueError(f"{path.parent}: was begun with another {', '.join(differ)}; name another run, or remove it")
+        raise ConfigError(f"{path.parent}: was begun with another {', '.join(differ)}; name another run, or remove it")

@@ -14,6 +14,7 @@ from torch import Tensor
 from ..data.coco import ImageRecord
 from ..data.formats import open_dataset
 from ..data.image_cache import ImageCache, open_cache
+from ..errors import DatasetError
 from ..geometry import CROP_MARGIN, warp
 from ..heads.people import CropHead
 from . import augment
@@ -54,8 +55,8 @@ class CropSamples:
         cache: folder for decoded images.
 
     Raises:
-        FileNotFoundError: a data set or its images are not there.
-        ValueError: a source without people.
+        MissingFileError: a data set or its images are not there.
+        DatasetError: a source without people.
     """
 
     def __init__(
@@ -72,7 +73,7 @@ class CropSamples:
         self.sets = [_load(source, root, head, cache) for source in sources]
         shares = np.array([source.weight for source in sources], float)
         if shares.min() < 0 or not shares.sum():
-            raise ValueError(f"weight = {', '.join(map(str, shares))}: 0 or more, and more in one of the sources")
+            raise DatasetError(f"weight = {', '.join(map(str, shares))}: 0 or more, and more in one of the sources")
         self.bounds = np.cumsum(shares / shares.sum())
         self.order = list(head.skeleton.flip_order)
         low = [k for k, joint in enumerate(head.skeleton.joints) if joint.endswith(("hip", "knee", "ankle"))]
@@ -169,7 +170,7 @@ def _load(source: Source, root: Path, head: CropHead, cache: Path) -> _People:
     """People with enough labelled joints.
 
     Raises:
-        ValueError: there are none, or an image has another size than its annotation says.
+        DatasetError: there are none, or an image has another size than its annotation says.
     """
     opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
     records, image, boxes, joints, weights = list[ImageRecord](), list[int](), [], [], []
@@ -187,7 +188,7 @@ def _load(source: Source, root: Path, head: CropHead, cache: Path) -> _People:
             weights.append(joint_weights(*known, opened.skeleton.joints, head))
         records.append(record)
     if not records:
-        raise ValueError(f"{opened.name}: no person has what the recipe asks for ({source})")
+        raise DatasetError(f"{opened.name}: no person has what the recipe asks for ({source})")
     store = open_cache(opened, records, cache)
     number = np.array(image)
     scale = np.array([store.scale(i) for i in range(len(records))])[number]

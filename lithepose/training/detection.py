@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..data.formats import open_dataset
 from ..data.image_cache import ImageCache, open_cache
+from ..errors import DatasetError
 from ..geometry import GREY, warp
 from . import augment
 from .augment import AugmentConfig
@@ -63,7 +64,7 @@ class DetectionSamples:
         self.sets = [_load(source, root, cache) for source in sources]
         shares = np.array([source.weight for source in sources], float)
         if shares.min() < 0 or not shares.sum():
-            raise ValueError(f"weight = {', '.join(map(str, shares))}: 0 or more, and more in one of the sources")
+            raise DatasetError(f"weight = {', '.join(map(str, shares))}: 0 or more, and more in one of the sources")
         self.bounds = np.cumsum(shares / shares.sum())
 
     def __len__(self) -> int:
@@ -146,8 +147,8 @@ def _clipped(boxes: np.ndarray, tile: tuple[int, int], share: float = 0.3) -> tu
 def _padded(boxes: list[np.ndarray]) -> Tensor:
     """(N, P, 4) of lists of (P_i, 4), zeros after their end."""
     out = torch.zeros(len(boxes), max(1, *map(len, boxes)), 4)
-    for i, some in enumerate(boxes):
-        out[i, : len(some)] = torch.from_numpy(some)
+    for i, own in enumerate(boxes):
+        out[i, : len(own)] = torch.from_numpy(own)
     return out
 
 
@@ -162,7 +163,7 @@ def _load(source: Source, root: Path, cache: Path) -> _Images:
         people.append(boxes[~np.array(crowd, bool)])
         ignore.append(np.concatenate([boxes[np.array(crowd, bool)], further]))
     if not records:
-        raise ValueError(f"{opened.name}: no images ({source})")
+        raise DatasetError(f"{opened.name}: no images ({source})")
     store = open_cache(opened, records, cache)
     for number in range(len(records)):
         scale = np.tile(store.scale(number), 2).astype(np.float32)
@@ -179,7 +180,7 @@ def _left_out(path: Path, source: Source) -> dict[int, list[list[float]]]:
     content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
     key = f"{Path(source.data).stem}/{source.split}.json"
     if key not in content:
-        raise ValueError(f"{path}: has no boxes for {key}; there are {', '.join(content)}")
+        raise DatasetError(f"{path}: has no boxes for {key}; there are {', '.join(content)}")
     boxes: dict[int, list[list[float]]] = {}
     for box in content[key]:
         if box["score"] >= SURE:

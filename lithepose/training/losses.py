@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..heads import of_kind
 from ..heads.boxes import BoxHead
 from ..heads.heatmaps import HeatmapHead
 from ..heads.pafs import PafHead
@@ -33,7 +34,7 @@ def losses(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Rec
     Returns:
         ``total``, to be minimised, and its parts.
     """
-    return LOSSES[type(net.head)](net, called, x, batch, recipe)
+    return of_kind(LOSSES, net.head)(net, called, x, batch, recipe)
 
 
 def _forward(called: nn.Module, x: Tensor, recipe: Recipe, *targets: Any) -> Any:
@@ -58,7 +59,7 @@ def box_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: R
 
 
 def crop_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
-    """Squared error of heatmaps of person crops, whose Gaussians are drawn here."""
+    """Squared error of heatmaps of person crops; draws their Gaussians here."""
     stages = _forward(called, x, recipe)
     target = gaussian_targets(batch.targets["joints"], batch.targets["visible"], net.head, stages[-1][0].shape[-2:])
     none = target[:, :0]

@@ -27,7 +27,7 @@ class Schedule:
         config: which schedule.
         lr: its highest learning rate.
         steps: of the run.
-        freeze: whose steps may have a learning rate of their own.
+        freeze: the steps with a frozen backbone may have a learning rate of their own.
 
     Attributes:
         state: of a plateau, for the checkpoint: the factor reached, the best loss, and validations since.

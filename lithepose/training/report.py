@@ -13,6 +13,7 @@ import torch
 
 from ..analysis.plot import lines
 from ..drawing import draw
+from ..errors import MissingExtraError
 from ..geometry import GREY
 from ..heads.base import DecodeConfig
 from ..heads.boxes import BoxHead
@@ -32,7 +33,7 @@ class Log:
         tensorboard: write to ``run/tensorboard`` as well.
 
     Raises:
-        ImportError: tensorboard is missing.
+        MissingExtraError: tensorboard is missing.
     """
 
     def __init__(self, run: Path, tensorboard: bool = False) -> None:
@@ -41,7 +42,7 @@ class Log:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
-                raise ImportError("--tensorboard needs tensorboard: pip install tensorboard") from error
+                raise MissingExtraError("--tensorboard needs tensorboard: pip install tensorboard") from error
             self.board = SummaryWriter(str(run / "tensorboard"))
         self.file = open(run / "log.jsonl", "a", encoding="utf-8")  # noqa: SIM115  # closed by close
 

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..data.coco import KeypointSet
 from ..data.formats import open_dataset
+from ..errors import DatasetError, MissingFileError
 from ..heads.base import Head
 from ..heads.labels import Labels, reorder_joints
 from ..skeleton import FACE
@@ -117,7 +118,7 @@ class PoseSamples(Dataset[dict[str, Any]]):
             self.sets.append(_load(opened, source, root, head, need))
         weights = np.array([s.source.weight for s in self.sets])
         if weights.min() < 0 or not weights.sum():
-            raise ValueError(f"weight = {', '.join(map(str, weights))}: 0 or more, and more in one of the sources")
+            raise DatasetError(f"weight = {', '.join(map(str, weights))}: 0 or more, and more in one of the sources")
         self.shares = weights / weights.sum()
         self.mosaic_shares = weights * [s.source.mosaic for s in self.sets]
         self.mosaic_shares /= max(self.mosaic_shares.sum(), 1e-9)
@@ -145,7 +146,7 @@ class PoseSamples(Dataset[dict[str, Any]]):
         """Batches of samples ``first`` to ``end``, made by other processes; of several trainings a share.
 
         Raises:
-            OSError, ValueError: a sample cannot be made; as it says itself, without the worker's traceback.
+            OSError, DatasetError: a sample cannot be made; as it says itself, without the worker's traceback.
         """
         cuda, neighbours = torch.cuda.is_available(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         loader: Any = DataLoader(
@@ -196,11 +197,11 @@ class PoseSamples(Dataset[dict[str, Any]]):
         number = int(rng.integers(len(data.names)))
         self._seen.append(data.names[number])
         image, people, main = data.files.image(data.names[number]), data.people[number], data.main[number]
-        (height, width), told = image.shape[:2], data.sizes[number]
-        if all(told) and told != (width, height):
-            raise ValueError(
-                f"{data.names[number]}: has {width}x{height} pixels, but {told[0]}x{told[1]} in {data.source.data}, so"
-                " that its joints lie elsewhere; write its own size, and joints as it is shown, turned"
+        (height, width), stated = image.shape[:2], data.sizes[number]
+        if all(stated) and stated != (width, height):
+            raise DatasetError(
+                f"{data.names[number]}: has {width}x{height} pixels, but {stated[0]}x{stated[1]} in {data.source.data};"
+                " its joints would lie elsewhere. Correct the size there, and give joints as the image is shown, turned"
             )
         box = None
         if self.head.single_person:
@@ -243,11 +244,11 @@ def _load(opened: KeypointSet, source: Source, root: Path, head: Head[Any], need
     """What a source's table asks for; images without a person to crop around only if none is ``need``ed.
 
     Raises:
-        ValueError: the data has none of the network's joints, or no image is left.
-        FileNotFoundError: images are not there.
+        DatasetError: the data has none of the network's joints, or no image is left.
+        MissingFileError: images are not there.
     """
     if not set(opened.skeleton.joints) & set(head.skeleton.joints):
-        raise ValueError(
+        raise DatasetError(
             f"{opened.name}: its joints ({', '.join(opened.skeleton.joints)}) are none of the network's"
             f' ({", ".join(head.skeleton.joints)}); put skeleton = "data" into the recipe'
         )
@@ -257,7 +258,7 @@ def _load(opened: KeypointSet, source: Source, root: Path, head: Head[Any], need
     loaded = _Loaded(source, opened.files, [], [], [], [])
     for record in opened.records:
         if source.large and not record.width:
-            raise ValueError(f"{opened.name}: large = {source.large} needs sizes of images, which this format lacks")
+            raise DatasetError(f"{opened.name}: large = {source.large} needs sizes of images, which this format lacks")
         people = read_people(record.people, opened.skeleton.joints, head)
         labelled = (people.joints[..., 2] > 0).sum(1)
         large = people.boxes[:, 2:].max(1, initial=0) >= source.large * max(record.width, record.height)
@@ -269,9 +270,9 @@ def _load(opened: KeypointSet, source: Source, root: Path, head: Head[Any], need
         loaded.main.append(main)
         loaded.sizes.append((record.width, record.height))
     if not loaded.names:
-        raise ValueError(f"{opened.name}: no image has what the recipe asks for ({source})")
+        raise DatasetError(f"{opened.name}: no image has what the recipe asks for ({source})")
     if lost := [name for name in loaded.names if name not in opened.files]:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{opened.name}: {len(lost)} of its {len(loaded.names)} images are not there, as {', '.join(lost[:3])};"
             " say where they are by images, or take them out"
         )

@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..data.formats import open_dataset
+from ..errors import ConfigError
 from ..heads.base import Head
 from ..heads.boxes import BoxHead
 from ..heads.people import CropHead
@@ -32,7 +33,7 @@ def make_head(recipe: Recipe, root: Path) -> Head[Any] | None:
     """What the network's outputs shall mean, if the recipe asks for joints of its own.
 
     Raises:
-        ValueError: no such skeleton, or one that the network cannot find people by.
+        ConfigError: no such skeleton, or one that the network cannot find people by.
     """
     if not recipe.skeleton:
         return None
@@ -41,7 +42,7 @@ def make_head(recipe: Recipe, root: Path) -> Head[Any] | None:
         opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
         return head_of(recipe.network, opened.skeleton)
     if recipe.skeleton not in SKELETONS:
-        raise ValueError(f"skeleton = {recipe.skeleton!r}; there are data, {', '.join(SKELETONS)}")
+        raise ConfigError(f"skeleton = {recipe.skeleton!r}; there are data, {', '.join(SKELETONS)}")
     return head_of(recipe.network, SKELETONS[recipe.skeleton])
 
 
@@ -54,7 +55,7 @@ def make_network(recipe: Recipe, root: Path, with_weights: bool) -> Network:
         with_weights: load the weights that it names; a run that goes on has its own.
 
     Raises:
-        ValueError: an option or module that the network does not have, or weights of another network.
+        ConfigError: an option or module that the network does not have, or weights of another network.
     """
     net = build(recipe.network, make_head(recipe, root), **recipe.options)
     if isinstance(net.head, CropHead):
@@ -80,12 +81,12 @@ def named_modules(net: nn.Module, names: Sequence[str], key: str) -> list[nn.Mod
         key: of the recipe, for the error.
 
     Raises:
-        ValueError: there is none of that name.
+        ConfigError: there is none of that name.
     """
     try:
         return [find_module(net, name) for name in names]
     except ValueError as error:
-        raise ValueError(f"{key}: {error}") from error
+        raise ConfigError(f"{key}: {error}") from error
 
 
 class Freezing:
@@ -97,7 +98,7 @@ class Freezing:
         name: of the network, for errors.
 
     Raises:
-        ValueError: modules or blocks that the network does not have.
+        ConfigError: modules or blocks that the network does not have.
     """
 
     def __init__(self, net: Network, config: FreezeConfig, name: str) -> None:
@@ -106,15 +107,15 @@ class Freezing:
         self.backbone: Any = getattr(net, "backbone", None)
         self.blocks = len(self.backbone.blocks) if isinstance(self.backbone, MobileNetV1) else 0
         if config.blocks and not self.blocks:
-            raise ValueError(f"freeze.blocks = {config.blocks}: only a MobileNetV1 backbone can keep its first blocks")
+            raise ConfigError(f"freeze.blocks = {config.blocks}: only a MobileNetV1 backbone can keep its first blocks")
         if config.backbone_steps and self.backbone is None:
-            raise ValueError(f"freeze.backbone_steps = {config.backbone_steps}: {name} has no backbone to freeze")
+            raise ConfigError(f"freeze.backbone_steps = {config.backbone_steps}: {name} has no backbone to freeze")
 
     def apply(self, step: int) -> None:
         """Freeze what keeps its weights from this step on, and put the rest into training mode.
 
         Raises:
-            ValueError: nothing is left to train.
+            ConfigError: nothing is left to train.
         """
         if self.backbone is not None:
             frozen = step < self.config.backbone_steps
@@ -128,7 +129,7 @@ class Freezing:
             module.requires_grad_(False)
         self.train_mode()
         if not any(p.requires_grad for p in self.net.parameters()):
-            raise ValueError(f"freeze: nothing is left to train at step {step}; freeze less")
+            raise ConfigError(f"freeze: nothing is left to train at step {step}; freeze less")
 
     def train_mode(self) -> None:
         """Training mode, but for BatchNorm of frozen modules."""

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 
-from ..heads.boxes import BoxHead
+from ..errors import ConfigError, TrainingError
 from ..heads.people import InstanceHead
 from ..networks import Network, Scaled
 from ..runtime.torch import describe
@@ -50,9 +50,10 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
         Path of the averaged weights.
 
     Raises:
-        ValueError: the run's checkpoint is damaged, or of another network; or the run was begun with another recipe.
+        ModelError: the run's checkpoint is damaged, or of another network.
+        ConfigError: the run was begun with another recipe.
         BlockingIOError: another process trains in this folder.
-        FloatingPointError: the loss is not a number; the last checkpoint is kept.
+        TrainingError: the loss is not a number; the last checkpoint is kept.
     """
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
@@ -78,14 +79,14 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, root: Path, folder: Path, world: World) -> None:
         if recipe.batch % world.size:
-            raise ValueError(f"batch = {recipe.batch}: {world.size} processes must share it evenly")
+            raise ConfigError(f"batch = {recipe.batch}: {world.size} processes must share it evenly")
         self.recipe, self.folder, self.world = recipe, folder, world
         torch.manual_seed(recipe.seed)
         checkpoint = folder / "checkpoint.pt"
         net = make_network(recipe, root, with_weights=not checkpoint.exists())
         self.scale = Scaled(net).to(world.device)
         net = world.synced(net)
-        batched = isinstance(net.head, BoxHead) or net.head.batched
+        batched = net.head.batched
         # torchvision's detector takes views of maps that only the usual order of memory allows.
         self.order = torch.channels_last if batched else torch.contiguous_format
         # A search for the fastest kernels pays where all batches have one shape; boxes come in any number.
@@ -189,7 +190,7 @@ class Trainer:
             the parts of the loss, and the norm of the gradient.
 
         Raises:
-            FloatingPointError: the loss is not a number; names the images.
+            TrainingError: the loss is not a number; names the images.
         """
         recipe, numbers = self.recipe, batch.numbers
         # Detectors draw proposals at random: by the step, so that a run that goes on draws the same.
@@ -206,7 +207,7 @@ class Trainer:
         values = dict(zip(parts, torch.stack([v.detach().float() for v in parts.values()]).tolist(), strict=True))
         if not math.isfinite(values["total"] + values["gradient"]):  # before it gets into the weights
             names = sorted({name for n in numbers for name in self.samples.image_names(n)})
-            raise FloatingPointError(
+            raise TrainingError(
                 f"loss {values['total']}, gradient {values['gradient']} at step {step}, samples {numbers[0]} to"
                 f" {numbers[-1]} ({', '.join(names)}); the last checkpoint is kept in {self.folder}"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ...errors import ConfigError
 from .mobilenet import MobileNetV1
 from .vgg import VGG19
 
@@ -9,11 +10,11 @@ BACKBONES = {"vgg19": VGG19, "mobilenet_v1": lambda: MobileNetV1(stride=8)}
 
 
 def make_backbone(name: str) -> VGG19 | MobileNetV1:
-    """Make a backbone whose last features have 512 channels at stride 8.
+    """Make a backbone with 512 channels at stride 8 at its end.
 
     Raises:
-        ValueError: no such backbone.
+        ConfigError: no such backbone.
     """
     if name not in BACKBONES:
-        raise ValueError(f"no backbone {name!r}; there are {', '.join(BACKBONES)}")
+        raise ConfigError(f"no backbone {name!r}; there are {', '.join(BACKBONES)}")
     return BACKBONES[name]()

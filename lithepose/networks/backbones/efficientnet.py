@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ..blocks import Depthwise
 from ..weights import load_backbone, read_pretrained
 from .mobilenet import EPS, counted_from_one
@@ -79,7 +80,7 @@ class EfficientNetLite0(nn.Module):
         """Load ``stem.*`` and ``blocks.N.*``, N from 1; the classifier is ignored.
 
         Raises:
-            ValueError: a tensor is missing; the file is of another network.
+            ConfigError: a tensor is missing; the file is of another network.
         """
         state, ours = read_pretrained(pretrained), dict[str, Tensor]()
         for name in self.state_dict():
@@ -89,5 +90,5 @@ class EfficientNetLite0(nn.Module):
             elif key in state:
                 ours[name] = state[key]
             else:
-                raise ValueError(f"{pretrained}: no tensor {key!r}; this is not an EfficientNet-Lite0")
+                raise ConfigError(f"{pretrained}: no tensor {key!r}; this is not an EfficientNet-Lite0")
         load_backbone(self, ours, pretrained)

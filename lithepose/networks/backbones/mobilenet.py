@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ..blocks import Depthwise
 from ..weights import load_backbone, read_pretrained
 
@@ -17,10 +18,10 @@ def activation(name: str) -> nn.Module:
     """ReLU6, or ReLU.
 
     Raises:
-        ValueError: no such activation.
+        ConfigError: no such activation.
     """
     if name not in ("relu6", "relu"):
-        raise ValueError(f"no activation {name!r}; there are relu6 and relu")
+        raise ConfigError(f"no activation {name!r}; there are relu6 and relu")
     return nn.ReLU6(inplace=True) if name == "relu6" else nn.ReLU(inplace=True)
 
 
@@ -66,7 +67,7 @@ class MobileNetV1(nn.Module):
     def __init__(self, blocks: int = 11, stride: int = 16, act: str = "relu6") -> None:
         super().__init__()
         if stride not in (4, 8, 16):
-            raise ValueError(f"stride {stride}: MobileNetV1's must be 4, 8 or 16")
+            raise ConfigError(f"stride {stride}: MobileNetV1's must be 4, 8 or 16")
         self.frozen: int | None = None  # blocks, see freeze
         self.stem = nn.Sequential()
         self.stem.conv = nn.Conv2d(3, 32, 3, 2, 1, bias=False)
@@ -120,7 +121,7 @@ class MobileNetV1(nn.Module):
         (``backbone.*``) or timm's (``conv_stem``, ``blocks.S.B.conv_dw``).
 
         Raises:
-            ValueError: a tensor is missing; this is no MobileNetV1.
+            ConfigError: a tensor is missing; this is no MobileNetV1.
         """
         state = read_pretrained(pretrained)
         if "backbone.stem.conv.weight" in state:
@@ -129,7 +130,7 @@ class MobileNetV1(nn.Module):
             try:
                 state = _other_eps({_from_timm(name): tensor for name, tensor in state.items()}, 1e-5)
             except (KeyError, IndexError) as error:
-                raise ValueError(f"{pretrained}: no MobileNetV1 of timm ({error})") from error
+                raise ConfigError(f"{pretrained}: no MobileNetV1 of timm ({error})") from error
         ours: dict[str, Tensor] = {}
         own, kept = self.state_dict(), set[str]()
         for name in own:
@@ -141,7 +142,7 @@ class MobileNetV1(nn.Module):
             elif name.startswith(("blocks.11.", "blocks.12.")):
                 kept.add(name.rsplit(".", 2)[0])
             else:
-                raise ValueError(f"{pretrained}: no tensor {key!r}; this is no start of a MobileNetV1")
+                raise ConfigError(f"{pretrained}: no tensor {key!r}; this is no start of a MobileNetV1")
         ours |= {name: own[name] for name in own if name.startswith(tuple(kept))}
         load_backbone(self, ours, pretrained)
 

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ..blocks import expanded_depthwise
 from ..weights import load_backbone, read_pretrained
 
@@ -136,9 +137,9 @@ class ResidualBackbone(nn.Module):
     def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...], block: str = "residual") -> None:
         super().__init__()
         if len(widths) != 5 or len(depths) != 4 or min(widths) < 4 or min(depths) < 0:
-            raise ValueError(f"widths={widths}, depths={depths}: five widths of 4 or more, four depths of 0 or more")
+            raise ConfigError(f"widths={widths}, depths={depths}: five widths of 4 or more, four depths of 0 or more")
         if block not in BLOCKS:
-            raise ValueError(f"block={block!r}; there are {', '.join(BLOCKS)}")
+            raise ConfigError(f"block={block!r}; there are {', '.join(BLOCKS)}")
         self.channels = widths[1:]
         self.stem = conv_bn(3, widths[0], stride=2)
         self.levels = nn.ModuleList(
@@ -157,12 +158,12 @@ class ResidualBackbone(nn.Module):
         """Load the backbone of another network of ours: the tensors ``backbone.*`` of its file.
 
         Raises:
-            ValueError: a tensor is missing or has another shape.
+            ConfigError: a tensor is missing or has another shape.
         """
         state = read_pretrained(pretrained)
         missing = [name for name in self.state_dict() if f"backbone.{name}" not in state]
         missing = [name for name in missing if not name.endswith("num_batches_tracked")]
         if missing:
-            raise ValueError(f"{pretrained}: no tensor backbone.{missing[0]}; this network has another backbone")
+            raise ConfigError(f"{pretrained}: no tensor backbone.{missing[0]}; this network has another backbone")
         zero = torch.zeros((), dtype=torch.long)
         load_backbone(self, {name: state.get(f"backbone.{name}", zero) for name in self.state_dict()}, pretrained)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ..weights import load_backbone, read_pretrained
 
 
@@ -43,10 +44,10 @@ class VGG19(nn.Module):
         """Load ``features.N.*`` of a VGG-19: a file, ``torchvision:vgg19`` or ``timm:vgg19...``.
 
         Raises:
-            ValueError: a tensor is missing; this is no VGG-19.
+            ConfigError: a tensor is missing; this is no VGG-19.
         """
         state = read_pretrained(pretrained)
         missing = [name for name in self.state_dict() if name not in state]
         if missing:
-            raise ValueError(f"{pretrained}: no tensor {missing[0]!r}; this is not a VGG-19 ImageNet start")
+            raise ConfigError(f"{pretrained}: no tensor {missing[0]!r}; this is not a VGG-19 ImageNet start")
         load_backbone(self, {name: state[name] for name in self.state_dict()}, pretrained)
