@@ -1,39 +1,43 @@
 """Time from a network's outputs to Poses, one thread: maps of 46x54 cells with 1 to 20 people drawn on them.
 
-    python benchmarks/decoding.py
+    python benchmarks/decoding.py --out results/decoding-CPU.csv
 
-Beside it the same by the papers' text, one number at a time (``tests/parsing.py``), which the tests compare the results
-with. Both groupings: the best limb of the image first (huang2019mln, which states 0.2 ms for 2 people, 0.6 for 10) and
-OpenPose's. All parts take turns in every round; medians. Writes ``results/decoding-CPU.csv``.
+Beside it the same by the papers' text, one number at a time (``benchmarks/parsing.py``), which the tests compare the
+results with. Both groupings: the best limb of the image first (huang2019mln, which states 0.2 ms for 2 people, 0.6 for
+10) and OpenPose's. All parts take turns in every round; medians. Writes the table to ``--out``.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import tyro
+
 os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
 
-import machine  # noqa: E402
-import numpy as np  # noqa: E402
-import parsing  # noqa: E402
-from crowds import maps_of, people_of  # noqa: E402
+import numpy as np
+import parsing
+from crowds import maps_of, people_of
 
-import lithepose  # noqa: E402
-from lithepose.heads.grouping import score_limbs  # noqa: E402
-from lithepose.heads.heatmaps import peaks  # noqa: E402
-from lithepose.heads.pafs import PafHead  # noqa: E402
-from lithepose.inference.benchmark import median, take_turns  # noqa: E402
+import lithepose
+from lithepose.heads.grouping import score_limbs
+from lithepose.heads.heatmaps import peaks
+from lithepose.heads.pafs import PafHead
+from lithepose.timing import cpu, median, take_turns, write_table
 
 HEIGHT, WIDTH = 46, 54
 ROUNDS = 300
 
 
-def main() -> None:
+def main(out: Path) -> None:
+    """Measure and write the table.
+
+    Args:
+        out: csv to write.
+    """
     model = lithepose.Predictor("lithe_paf", size=8 * WIDTH, threads=1)
     head = model.head
     assert isinstance(head, PafHead)
@@ -50,7 +54,7 @@ def main() -> None:
             "all by limb": lambda m=maps: by_limb.decode(m, back),
         }
         times = take_turns(parts, ROUNDS)
-        slow = take_turns({"text": lambda m=maps: parsing.parse(m, model.head, model.config)}, 3)
+        slow = take_turns({"text": lambda m=maps: parsing.parse(m, head, model.config)}, 3)
         rows.append(
             {
                 "people": people,
@@ -58,12 +62,12 @@ def main() -> None:
                 **{f"{name.replace(' ', '_')}_ms": f"{median(times, name):.3f}" for name in parts},
                 "by_the_text_ms": f"{median(slow, 'text'):.1f}",
                 "rounds": ROUNDS,
-                "cpu": machine.cpu(),
+                "cpu": cpu(),
             }
         )
         print(*(f"{key} {value}" for key, value in rows[-1].items()), sep="  ")
-    machine.write(machine.table("decoding"), rows)
+    write_table(out, rows)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -1,10 +1,9 @@
 """How many images a second the loader gives, the network takes, and training does with both.
 
-    python benchmarks/loader.py --data DATA [--recipe recipes/lithe-paf-long.toml]
+    python benchmarks/loader.py --data DATA --out results/loader-CPU.csv [--recipe recipes/lithe-paf.toml]
 
-The three are measured in turn, several times over, and their medians printed and written to
-``results/loader-<machine>.csv``. The loader has one process and the network all cores, as in training; alone each has
-the machine to itself.
+The three are measured in turn, several times over, and their medians printed and written to ``--out``. The loader has
+one process and the network all cores, as in training; alone each has the machine to itself.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import machine
 import torch
 import tyro
 
+from lithepose.timing import write_table
 from lithepose.training.config import Recipe
 from lithepose.training.distributed import World
 from lithepose.training.trainer import Trainer
@@ -25,10 +24,13 @@ from lithepose.training.trainer import Trainer
 ROOT = Path(__file__).parent.parent
 
 
-def main(data: Path, recipe: Path = ROOT / "recipes" / "lithe-paf-long.toml", rounds: int = 5, steps: int = 6) -> None:
+def main(
+    data: Path, out: Path, recipe: Path = ROOT / "recipes" / "lithe-paf.toml", rounds: int = 5, steps: int = 6
+) -> None:
     """Measure.
 
     Args:
+        out: csv to write.
         data: folder that the recipe's data sets are in.
         recipe: whose loader and network.
         rounds: of all three.
@@ -75,8 +77,7 @@ def main(data: Path, recipe: Path = ROOT / "recipes" / "lithe-paf-long.toml", ro
         }
         for kind in rates
     ]
-    out = machine.table("loader")
-    machine.write(out, rows)
+    write_table(out, rows)
     for row in rows:
         print(*row.values(), sep="  ")
     print(out)

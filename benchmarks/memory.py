@@ -3,7 +3,7 @@
     python benchmarks/memory.py [FRAMES]
 
 Makes a video of 640x480 by panning over an embedded image, runs the command on it (``--smooth --out``, size 256) and
-reads its resident memory twice a second (Linux). Writes ``results/memory-CPU.csv``: memory when frame 500 was done, and
+reads its resident memory twice a second (Linux). Writes to ``--out``: memory when frame 500 was done, and
 at every tenth of the run.
 """
 
@@ -17,11 +17,12 @@ import time
 from pathlib import Path
 
 import cv2
-import machine
 import numpy as np
+import tyro
 
 import lithepose
 from lithepose.image import read_image
+from lithepose.timing import write_table
 from lithepose.writers.video import VideoWriter
 
 
@@ -43,8 +44,13 @@ def resident(pid: int) -> float:
     return 0.0
 
 
-def main() -> None:
-    frames = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
+def main(out: Path, frames: int = 10_000) -> None:
+    """Measure and write the table.
+
+    Args:
+        out: csv to write.
+        frames: of the video.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pan(folder / "pan.mp4", frames)
@@ -66,13 +72,12 @@ def main() -> None:
     for tenth in range(1, 11):
         memory = [m for done, m in seen if (tenth - 1) / 10 * frames < done <= tenth / 10 * frames and m]
         rows.append({"frames": tenth * frames // 10, "largest_mb": round(max(memory), 1) if memory else ""})
-    path = machine.table("memory")
-    machine.write(path, rows)
+    write_table(out, rows)
     print(
         f"{frames} frames in {seconds:.0f} s; largest memory at 500 and by tenths: {[r['largest_mb'] for r in rows]} MB"
     )
-    print(path)
+    print(out)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

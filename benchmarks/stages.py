@@ -1,11 +1,11 @@
 """Time of one whole call, image in memory to poses, stage by stage, beside a yardstick on the same machine.
 
-    python benchmarks/stages.py
+    python benchmarks/stages.py --out results/stages-CPU.csv
 
 The yardstick is an fp32 ONNX network of one billion multiply-adds made of plain 3x3 convolutions, run by the same
 ONNX Runtime with the same settings. All parts take turns in every round, so that whatever slows the machine slows all
 of them; the table holds medians, and the ratio is the median of the rounds' ratios. The image has 640x480 pixels; the
-detector runs on it, and the pose network on 1, 2, 5 and 20 boxes. Writes ``results/stages-CPU.csv``.
+detector runs on it, and the pose network on 1, 2, 5 and 20 boxes. Writes the table to ``--out``.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import machine
 import numpy as np
 import onnx
+import tyro
 from onnx import TensorProto, helper, numpy_helper
 
 import lithepose
 from lithepose.image import read_image
-from lithepose.inference.benchmark import about, median, ratio, take_turns
 from lithepose.inference.detector import PersonDetector
 from lithepose.inference.estimator import BATCH
 from lithepose.runtime.onnx import cores, open_session
+from lithepose.timing import about, median, ratio, take_turns, write_table
 
 ROUNDS = 40
 PEOPLE = 1, 2, 5, 20
@@ -136,15 +136,18 @@ def measure(threads: int, folder: Path) -> list[dict[str, object]]:
     ]
 
 
-def main() -> None:
+def main(out: Path) -> None:
+    """Measure and write the table.
+
+    Args:
+        out: csv to write.
+    """
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for threads in (1, 2) for row in measure(threads, Path(folder))]
-    path = machine.table("stages")
-    machine.write(path, rows)
+    write_table(out, rows)
     for row in rows:
         print(*(f"{row[k]!s:>24}" for k in ("threads", "part", "median_ms", "p90_ms", "times_yardstick")))
-    print(path)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

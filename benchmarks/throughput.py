@@ -3,7 +3,7 @@
     python benchmarks/throughput.py
 
 A video of 640x480, with and without writing a drawn one, at two input sizes, on one and on two threads of the network;
-network and command take turns three times, medians. Writes ``results/throughput-CPU.csv``.
+network and command take turns three times, medians. Writes the table to ``--out``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 
-import machine
 import numpy as np
+import tyro
 from memory import pan
 
 import lithepose
 from lithepose.sources import Frame, expand, frames
+from lithepose.timing import cpu, write_table
 
 ROUNDS = 3
 
@@ -44,7 +45,12 @@ def command(folder: Path, count: int, *options: str) -> float:
     return count / float(found.group(2))
 
 
-def main() -> None:
+def main(out: Path) -> None:
+    """Measure and write the table.
+
+    Args:
+        out: csv to write.
+    """
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -67,10 +73,10 @@ def main() -> None:
                 for way in ways:
                     shares = [a / b for a, b in zip(speeds[way], speeds["network"], strict=True)]
                     row[f"{way}_share"] = f"{statistics.median(shares):.2f}"
-                rows.append(row | {"cpu": machine.cpu()})
+                rows.append(row | {"cpu": cpu()})
                 print(*(f"{k} {v}" for k, v in rows[-1].items()), sep="  ", flush=True)
-    machine.write(machine.table("throughput"), rows)
+    write_table(out, rows)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -2,25 +2,25 @@
 
     python benchmarks/tracking.py
 
-Twenty videos of two to five people who walk past each other (``tests/crowds.py``): joints off by a hundredth of a
+Twenty videos of two to five people who walk past each other (``benchmarks/crowds.py``): joints off by a hundredth of a
 person's height, one in twelve missed, those behind others hidden. Then a still person, and one who moves steadily.
-Writes ``results/tracking.csv``.
+Writes the figures to ``--out``.
 """
 
 from __future__ import annotations
 
 import csv
-import sys
 from pathlib import Path
 
+import tyro
+
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
 
-import numpy as np  # noqa: E402
-from crowds import FIGURE, poses_of, walkers  # noqa: E402
+import numpy as np
+from crowds import FIGURE, poses_of, walkers
 
-from lithepose.tracking.one_euro import Smoother  # noqa: E402
-from lithepose.tracking.tracker import Tracker  # noqa: E402
+from lithepose.tracking.one_euro import Smoother
+from lithepose.tracking.tracker import Tracker
 
 HIDDEN, RATE, LENGTH = 10, 30.0, 200.0
 
@@ -69,13 +69,18 @@ def smoothing() -> dict[str, float]:
     return figures
 
 
-def main() -> None:
+def main(out: Path) -> None:
+    """Measure and write the table.
+
+    Args:
+        out: csv to write.
+    """
     rows = [(name, f"{value:.3g}" if value % 1 else int(value)) for name, value in (ids() | smoothing()).items()]
-    with (ROOT / "results" / "tracking.csv").open("w", newline="", encoding="utf-8") as file:
+    with out.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file, lineterminator="\n").writerows([("figure", "value"), *rows])
     for name, value in rows:
         print(f"{name}: {value}")
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

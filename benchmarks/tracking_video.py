@@ -8,7 +8,7 @@ ground, the nearer ones before the others. The model looks at every frame; a pos
 overlaps most. Once with the tracker as it is, once with one that begins a number for everybody.
 
 Then everybody alone: standing still in noise, for the jitter that smoothing leaves, and sliding steadily, for its lag
-behind what the model found. Writes ``results/tracking-video.csv``.
+behind what the model found. Writes the table to ``--out``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import machine
 import numpy as np
 import tyro
 from rich.progress import track
@@ -26,6 +25,7 @@ import lithepose
 from lithepose.data.formats import open_dataset
 from lithepose.poses import Poses
 from lithepose.sources import Frame
+from lithepose.timing import write_table
 from lithepose.tracking.tracker import Following, Tracker
 
 ROOT = Path(__file__).parent.parent
@@ -173,7 +173,7 @@ def smoothing(model: lithepose.Predictor, people: list[tuple[np.ndarray, np.ndar
     return {k: round(float(np.median(v)), 2) for k, v in zip(names, (left, step_left, lags), strict=True)}
 
 
-def main(data: Path, model: str = "lithe_paf", size: int = 384) -> None:
+def main(data: Path, out: Path, model: str = "lithe_paf", size: int = 384) -> None:
     """Make the videos, follow the people and write the table.
 
     Args:
@@ -201,7 +201,7 @@ def main(data: Path, model: str = "lithe_paf", size: int = 384) -> None:
     rows += [
         {"figure": k, "as it is": v, "begins with everybody": ""} for k, v in smoothing(finder, everybody[:10]).items()
     ]
-    machine.write(ROOT / "results" / "tracking-video.csv", rows)
+    write_table(out, rows)
     for row in rows:
         print(*row.values(), sep="  ")
 

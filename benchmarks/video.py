@@ -1,11 +1,11 @@
 """Time of a video frame when boxes follow people, against detection on every frame, and how much the poses differ.
 
-    python benchmarks/video.py --data DATA
+    python benchmarks/video.py --data DATA --out results/video-CPU.csv
 
 A video of 640x480 and 300 frames: three people cut out of validation images of Leeds Sports Pose Extended slide to and
 fro over a plain ground; a fourth enters at frame 150. Both ways take turns frame by frame, so that whatever slows the
 machine slows both. The object keypoint similarity is between the poses of both ways, each person with the most alike.
-Writes ``results/video-CPU.csv``.
+Writes the row to ``--out``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import machine
 import numpy as np
 import tyro
 from rich.progress import track
@@ -21,9 +20,9 @@ from tracking_video import HEIGHT, WIDTH, Walker, cut_outs, overlap, scene_of
 
 import lithepose
 from lithepose.heads.boxes import pose_likeness
-from lithepose.inference.benchmark import about
 from lithepose.inference.box_follower import BoxFollower
 from lithepose.poses import Poses
+from lithepose.timing import about, write_table
 
 FRAMES, ENTERS, PEOPLE = 300, 150, 3
 
@@ -37,11 +36,12 @@ def agreement(one: Poses, other: Poses) -> list[float]:
     return pose_likeness(xy, score, area, one.skeleton)[: len(one), len(one) :].max(1).tolist()
 
 
-def main(data: Path, threads: int = 2, detect_every: int = 0) -> None:
+def main(data: Path, out: Path, threads: int = 2, detect_every: int = 0) -> None:
     """Measure and write the table.
 
     Args:
         data: folder that holds ``lspet-1.tar`` and ``lspet-2.tar``.
+        out: csv to write.
         threads: of the networks.
         detect_every: least frames between two detections; 0 takes the default.
     """
@@ -78,7 +78,7 @@ def main(data: Path, threads: int = 2, detect_every: int = 0) -> None:
         "found_after_frames": found_at - ENTERS,
         "versions": about(),
     }
-    machine.write(machine.table("video"), [row])
+    write_table(out, [row])
     print(*(f"{name}: {value}" for name, value in row.items()), sep="\n")
 
 

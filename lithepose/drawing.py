@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import cv2
 import numpy as np
 
-from .poses import Poses
+from .skeleton import Skeleton
 
 SHIFT = 4  # OpenCV's fixed-point bits: joints are drawn at sixteenths of a pixel
 
 
-def draw(image: np.ndarray, poses: Poses, *, threshold: float = 0.0, copy: bool = True) -> np.ndarray:
+class Drawable(Protocol):
+    """What is drawn of :class:`~lithepose.poses.Poses`."""
+
+    @property
+    def xy(self) -> np.ndarray:
+        """(N, K, 2) joints."""
+        ...
+
+    @property
+    def score(self) -> np.ndarray:
+        """(N, K) of the joints."""
+        ...
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """(N, 4) x, y, width, height."""
+        ...
+
+    @property
+    def id(self) -> np.ndarray | None:
+        """(N,) numbers."""
+        ...
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Joints and edges."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+def draw(image: np.ndarray, poses: Drawable, *, threshold: float = 0.0, copy: bool = True) -> np.ndarray:
     """Draw people as limbs and joints, and their ids where they have some.
 
     Args:
@@ -25,7 +58,7 @@ def draw(image: np.ndarray, poses: Poses, *, threshold: float = 0.0, copy: bool 
     canvas = image.copy() if copy else image
     numbers = [-1] * len(poses) if poses.id is None else poses.id.tolist()
     for xy, score, box, number in zip(poses.xy, poses.score, poses.boxes, numbers, strict=True):
-        # Lines grow with the person, so that a face in front and a player far away both stay readable.
+        # Lines grow with the person, so that a near face and a player far away both stay readable.
         largest = max(image.shape[:2]) / 150
         width = int(np.clip(np.hypot(box[2], box[3]) / 90, min(max(largest, 1), 2), max(largest, 1)))
         seen = (score > threshold) & (score > 0)

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import tempfile
+import webbrowser
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .drawing import draw
+from .errors import ConfigError, DatasetError, MissingExtraError
+from .image import encode_image, write_image
+from .person import Person
 from .skeleton import COCO_17, OPENPOSE_18, SKELETONS, Skeleton
 
 if TYPE_CHECKING:
+    import pandas  # pyright: ignore[reportMissingImports]
     import supervision
+
 
 CSV_COLUMNS = ("source", "frame", "time", "person", "person_score", "joint", "x", "y", "score", "id")
 
@@ -31,6 +42,7 @@ class Poses:
             without tracking.
         box: (N, 4) float32 x, y, width, height that each person was found in, by a person detector, by following, or as
             the caller gave it; None for models on whole images.
+        image: (H, W, 3) uint8 RGB that they were found in, for :meth:`plot`; a call with one image keeps it.
     """
 
     xy: np.ndarray
@@ -40,17 +52,18 @@ class Poses:
     size: tuple[int, int]
     id: np.ndarray | None = None
     box: np.ndarray | None = None
+    image: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         n, k = len(self.person_score), len(self.skeleton)
         if self.xy.shape != (n, k, 2) or self.score.shape != (n, k):
-            raise ValueError(
+            raise DatasetError(
                 f"{n} people of {k} joints need xy {(n, k, 2)}, score {(n, k)}; not {self.xy.shape}, {self.score.shape}"
             )
         if self.id is not None and len(self.id) != n:
-            raise ValueError(f"{len(self.id)} ids for {n} people")
+            raise DatasetError(f"{len(self.id)} ids for {n} people")
         if self.box is not None and self.box.shape != (n, 4):
-            raise ValueError(f"boxes of shape {self.box.shape} for {n} people; must be {(n, 4)}")
+            raise DatasetError(f"boxes of shape {self.box.shape} for {n} people; must be {(n, 4)}")
 
     @classmethod
     def empty(cls, skeleton: Skeleton, size: tuple[int, int]) -> Poses:
@@ -73,10 +86,31 @@ class Poses:
         if isinstance(which, (int, np.integer)):
             which = [range(len(self))[which]]
         number, box = (None if values is None else values[which] for values in (self.id, self.box))
-        return Poses(self.xy[which], self.score[which], self.person_score[which], self.skeleton, self.size, number, box)
+        scores = self.score[which], self.person_score[which]
+        return Poses(self.xy[which], *scores, self.skeleton, self.size, number, box, self.image)
 
-    def __iter__(self) -> Iterator[Poses]:
-        return (self[i] for i in range(len(self)))
+    def __iter__(self) -> Iterator[Person]:
+        ids = [None] * len(self) if self.id is None else self.id.tolist()
+        for row in zip(self.xy, self.score, self.person_score.tolist(), self.boxes, ids, strict=True):
+            yield Person(*row[:4], self.skeleton, row[4])
+
+    def sorted_by(self, key: str, descending: bool = True) -> Poses:
+        """The same people in another order.
+
+        Args:
+            key: score, area (of the box), x or y (of its centre), or id.
+            descending: the largest first.
+
+        Raises:
+            ConfigError: no such key, or no ids to sort by.
+        """
+        boxes = self.boxes
+        keys = {"score": self.person_score, "area": boxes[:, 2] * boxes[:, 3]}
+        keys |= {"x": boxes[:, 0] + boxes[:, 2] / 2, "y": boxes[:, 1] + boxes[:, 3] / 2}
+        keys |= {} if self.id is None else {"id": self.id}
+        if key not in keys:
+            raise ConfigError(f"sorted_by({key!r}): there are {', '.join(keys)}")
+        return self[np.argsort(-keys[key] if descending else keys[key], kind="stable")]
 
     @property
     def joints(self) -> tuple[str, ...]:
@@ -106,6 +140,52 @@ class Poses:
         boxes = self.boxes
         return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
 
+    @property
+    def xywh(self) -> np.ndarray:
+        """(N, 4) float32: :attr:`boxes`, x and y being those of the upper left corner."""
+        return self.boxes
+
+    @property
+    def xyn(self) -> np.ndarray:
+        """(N, K, 2) float32 joints in shares of the image's width and height."""
+        return ((self.xy + 0.5) / np.array(self.size, np.float32)).astype(np.float32)
+
+    def plot(self, image: np.ndarray | None = None, *, threshold: float = 0.0) -> np.ndarray:
+        """The people drawn on a copy of the image, (H, W, 3) uint8 RGB.
+
+        Args:
+            image: to draw on; by default the one that they were found in, or grey.
+            threshold: joints of a lower score are left out.
+        """
+        image = self.image if image is None else image
+        if image is None:
+            image = np.full((self.size[1], self.size[0], 3), 127, np.uint8)
+        return draw(image, self, threshold=threshold)
+
+    def save(self, path: str | Path, image: np.ndarray | None = None) -> None:
+        """Write :meth:`plot` as an image, by the suffix of the path.
+
+        Raises:
+            ConfigError: the suffix is no image's.
+            OutputError: it cannot be written.
+        """
+        write_image(Path(path), self.plot(image))
+
+    def show(self, image: np.ndarray | None = None) -> None:
+        """Show :meth:`plot`, in the notebook or by the system's viewer of images."""
+        notebook = sys.modules.get("IPython")
+        if notebook and hasattr(notebook.get_ipython(), "kernel"):  # a terminal has none
+            notebook.display.display(notebook.display.Image(data=encode_image(".png", self.plot(image))))
+            return
+        with tempfile.NamedTemporaryFile(suffix=".png", delete=False) as file:
+            path = Path(file.name)
+        self.save(path, image)
+        webbrowser.open(path.as_uri())
+
+    def _repr_png_(self) -> bytes:
+        """How a notebook shows them."""
+        return encode_image(".png", self.plot())
+
     def to_skeleton(self, skeleton: Skeleton) -> Poses:
         """The same people in another skeleton: joints by name; a neck is the midpoint of the shoulders."""
         xy = np.full((len(self), len(skeleton), 2), np.nan, np.float32)
@@ -117,7 +197,7 @@ class Poses:
             elif joint == "neck" and {"left_shoulder", "right_shoulder"} <= index.keys():
                 ends = [index["left_shoulder"], index["right_shoulder"]]
                 xy[:, k], score[:, k] = self.xy[:, ends].mean(1), self.score[:, ends].min(1)
-        return Poses(xy, score, self.person_score, skeleton, self.size, self.id, self.box)
+        return Poses(xy, score, self.person_score, skeleton, self.size, self.id, self.box, self.image)
 
     def to_dict(self) -> dict[str, Any]:
         """lithepose's own json: joints by name, ``null`` where not found. :meth:`from_dict` reads it back."""
@@ -142,7 +222,7 @@ class Poses:
             skeleton: needed only if its name is not one of lithepose's own.
 
         Raises:
-            ValueError: the json has another form or an unknown skeleton.
+            DatasetError: the json has another form or an unknown skeleton.
         """
         try:
             skeleton = skeleton or SKELETONS[data["skeleton"]]
@@ -153,7 +233,7 @@ class Poses:
             ids = np.array(numbers, np.int64) if len(numbers) == len(rows) > 0 else None
             return cls(flat[..., :2], flat[..., 2], scores, skeleton, (data["width"], data["height"]), ids)
         except (KeyError, TypeError) as error:
-            raise ValueError(f"not a lithepose json ({error!r})") from error
+            raise DatasetError(f"not a lithepose json ({error!r})") from error
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO keypoint results, one dict a person: x, y, score triples in COCO-17 order, zeros where not found."""
@@ -175,12 +255,20 @@ class Poses:
 
     @classmethod
     def from_coco(cls, results: list[dict[str, Any]], size: tuple[int, int]) -> Poses:
-        """Read the COCO keypoint results of one image; (0, 0, 0) means not found."""
-        flat = np.array([r["keypoints"] for r in results], np.float32).reshape(len(results), 17, 3)
+        """Read the COCO keypoint results of one image; (0, 0, 0) means not found.
+
+        Raises:
+            DatasetError: a result without keypoints or score, or with other than 17 joints.
+        """
+        try:
+            flat = np.array([r["keypoints"] for r in results], np.float32).reshape(len(results), 17, 3)
+            scores = np.array([r["score"] for r in results], np.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(f"not COCO keypoint results of 17 joints ({error!r})") from error
         xy = np.where(flat[..., 2:] > 0, flat[..., :2], np.nan).astype(np.float32)
         ids = [r.get("track_id") for r in results]
         known = np.array(ids, np.int64) if ids and None not in ids else None
-        return cls(xy, flat[..., 2], np.array([r["score"] for r in results], np.float32), COCO_17, size, known)
+        return cls(xy, flat[..., 2], scores, COCO_17, size, known)
 
     def to_openpose(self) -> dict[str, Any]:
         """OpenPose's json of one image: its 18 joints with the neck, named in ``joints``, zeros where not found."""
@@ -200,17 +288,50 @@ class Poses:
         """Read an OpenPose json of 18 joints.
 
         Raises:
-            ValueError: a person has another number of joints (OpenPose's BODY_25 has other joints).
+            DatasetError: a person has other than 18 joints (OpenPose's BODY_25 has 25), or there are none.
         """
-        rows = [person["pose_keypoints_2d"] for person in data["people"]]
+        try:
+            rows = [person["pose_keypoints_2d"] for person in data["people"]]
+        except (KeyError, TypeError) as error:
+            raise DatasetError(f"not a json of OpenPose ({error!r})") from error
         if any(len(row) != 54 for row in rows):
-            raise ValueError("OpenPose json of other than 18 joints; write it with --model_pose COCO")
+            raise DatasetError("OpenPose json of other than 18 joints; write it with --model_pose COCO")
         flat = np.array(rows, np.float32).reshape(len(rows), 18, 3)
         found = flat[..., 2] > 0
         xy = np.where(found[..., None], flat[..., :2], np.nan).astype(np.float32)
         mean = flat[..., 2].sum(1) / np.maximum(found.sum(1), 1)
         ids = np.array([person.get("person_id", [-1])[0] for person in data["people"]], np.int64)
         return cls(xy, flat[..., 2], mean.astype(np.float32), OPENPOSE_18, size, ids if (ids >= 0).any() else None)
+
+    def to_json(self, **options: Any) -> str:
+        """:meth:`to_dict` as text; options as of ``json.dumps``."""
+        return json.dumps(self.to_dict(), **options)
+
+    def to_numpy(self) -> np.ndarray:
+        """(N, K, 3) float32: x, y and score, NaN and 0 where not found."""
+        return np.concatenate([self.xy, self.score[..., None]], 2).astype(np.float32)
+
+    def to_pandas(self, wide: bool = False) -> pandas.DataFrame:
+        """A table of the people.
+
+        Args:
+            wide: one row a person, with columns like ``nose_x``; by default one row a person and found joint.
+
+        Raises:
+            MissingExtraError: pandas is not installed.
+        """
+        try:
+            import pandas  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise MissingExtraError("to_pandas needs pandas: pip install pandas") from error
+        if not wide:
+            return pandas.DataFrame([row[3:] for row in self.to_rows("")], columns=list(CSV_COLUMNS[3:]))
+        columns = [f"{joint}_{value}" for joint in self.joints for value in ("x", "y", "score")]
+        table = pandas.DataFrame(self.to_numpy().reshape(len(self), -1), columns=columns)
+        table.insert(0, "person_score", self.person_score)
+        if self.id is not None:
+            table.insert(0, "id", self.id)
+        return table
 
     def to_rows(self, source: str, frame: int | None = None, time: float | None = None) -> list[list[Any]]:
         """Rows under :data:`CSV_COLUMNS`, one a person and found joint."""
@@ -232,12 +353,12 @@ class Poses:
         """As ``supervision.KeyPoints``, for its annotators and trackers (zeros where not found).
 
         Raises:
-            ImportError: supervision is not installed.
+            MissingExtraError: supervision is not installed.
         """
         try:
             import supervision
         except ImportError as error:
-            raise ImportError("to_supervision needs supervision: pip install 'supervision>=0.29'") from error
+            raise MissingExtraError("to_supervision needs supervision: pip install 'supervision>=0.29'") from error
         return supervision.KeyPoints(
             xy=np.nan_to_num(self.xy), keypoint_confidence=self.score, class_id=np.zeros(len(self), dtype=int)
         )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from .errors import ConfigError
+
 FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
 
 
@@ -36,11 +38,11 @@ class Skeleton:
     def __post_init__(self) -> None:
         n = len(self.joints)
         if len(set(self.joints)) != n:
-            raise ValueError(f"skeleton {self.name!r} names a joint twice: {self.joints}")
+            raise ConfigError(f"skeleton {self.name!r} names a joint twice: {self.joints}")
         if any(not 0 <= i < n for pair in (*self.edges, *self.flip_pairs) for i in pair):
-            raise ValueError(f"skeleton {self.name!r} has an edge or flip pair outside its {n} joints")
+            raise ConfigError(f"skeleton {self.name!r} has an edge or flip pair outside its {n} joints")
         if self.sigmas and len(self.sigmas) != n:
-            raise ValueError(f"skeleton {self.name!r} has {len(self.sigmas)} sigmas for {n} joints")
+            raise ConfigError(f"skeleton {self.name!r} has {len(self.sigmas)} sigmas for {n} joints")
 
     def __len__(self) -> int:
         return len(self.joints)
@@ -72,7 +74,7 @@ class Skeleton:
         """Read a skeleton with edges and flip pairs written as joint names.
 
         Raises:
-            ValueError: the file is not TOML, lacks ``name`` or ``joints``, or names an unknown joint.
+            ConfigError: the file is not TOML, lacks ``name`` or ``joints``, or names an unknown joint.
         """
         try:
             data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -84,7 +86,7 @@ class Skeleton:
 
             return cls(data["name"], joints, pairs("edges"), pairs("flip_pairs"), tuple(data.get("sigmas", ())))
         except (tomllib.TOMLDecodeError, KeyError) as error:
-            raise ValueError(
+            raise ConfigError(
                 f"{path}: not a skeleton file ({error!r}); it needs name, joints and, by joint name, edges"
             ) from error
 

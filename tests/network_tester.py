@@ -12,7 +12,7 @@ import torch
 from live import enliven
 from safetensors.torch import load_file, save_file
 
-from lithepose.export.onnx import export_onnx
+from lithepose.exporters.onnx import export_onnx
 from lithepose.networks import Network, build
 from lithepose.runtime.onnx import OnnxRuntime
 from lithepose.runtime.torch import describe, exported

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lithepose.image import read_image
 from lithepose.poses import CSV_COLUMNS, Poses
 from lithepose.skeleton import COCO_17, OPENPOSE_18
 
@@ -89,7 +90,7 @@ def test_choosing_people():
     assert len(poses[0]) == len(poses[-1]) == 1
     assert poses[-1].person_score.tolist() == [0.2]
     assert poses[poses.person_score > 0.3].person_score.tolist() == [0.9, 0.5]
-    assert [p.person_score.item() for p in poses] == [0.9, 0.5, 0.2]
+    assert [p.person_score for p in poses] == [0.9, 0.5, 0.2]
     with pytest.raises(IndexError):
         poses[3]
     assert len(Poses.empty(COCO_17, (9, 9))) == 0
@@ -110,3 +111,72 @@ def test_wrong_data_is_refused():
         Poses.from_dict({"people": []})
     with pytest.raises(ValueError, match="18 joints"):
         Poses.from_openpose({"people": [{"pose_keypoints_2d": [0] * 75}]}, (1, 1))
+
+
+def two() -> Poses:
+    """A large sure person on the right and a small doubtful one on the left."""
+    xy = np.stack([np.linspace((400, 20), (600, 460), 17), np.linspace((10, 200), (60, 300), 17)]).astype(np.float32)
+    score = np.full((2, 17), 0.9, np.float32)
+    score[1, 9], xy[1, 9] = 0, np.nan
+    return Poses(xy, score, np.array([0.9, 0.5], np.float32), COCO_17, (640, 480), np.array([4, 2]))
+
+
+def test_people_one_by_one():
+    large, small = two()
+    assert large["nose"] == (400, 20, pytest.approx(0.9))
+    assert small.visible.tolist() == [k != 9 for k in range(17)]
+    assert np.isnan(small["left_wrist"].x)
+    assert small["left_wrist"].score == 0
+    assert (large.id, small.id, large.xy.shape, large.box.shape) == (4, 2, (17, 2), (4,))
+    with pytest.raises(KeyError, match="no joint 'wrist'; there are nose"):
+        large["wrist"]
+
+
+@pytest.mark.parametrize(("key", "first"), [("score", 4), ("area", 4), ("x", 4), ("y", 2), ("id", 4)])
+def test_people_in_another_order(key, first):
+    assert two().sorted_by(key).id[0] == first
+    assert two().sorted_by(key, descending=False).id[1] == first
+    with pytest.raises(ValueError, match=r"sorted_by.'size'.: there are score, area"):
+        two().sorted_by("size")
+
+
+def test_boxes_and_joints_in_other_units():
+    poses = two()
+    assert poses.xywh[0] == pytest.approx([400, 20, 200, 440])
+    assert poses.xyxy[0] == pytest.approx([400, 20, 600, 460])
+    assert poses.xyn[0, 0] == pytest.approx([400.5 / 640, 20.5 / 480])
+    assert poses.to_numpy().shape == (2, 17, 3)
+    assert json.loads(poses.to_json())["people"][1]["id"] == 2
+
+
+def test_tables_for_pandas():
+    pytest.importorskip("pandas")
+    long, wide = two().to_pandas(), two().to_pandas(wide=True)
+    assert len(long) == 33
+    assert set(long.columns) == {"person", "person_score", "joint", "x", "y", "score", "id"}
+    assert wide.shape == (2, 2 + 3 * 17)
+    assert wide["nose_x"].tolist() == [400, 10]
+    assert wide["left_wrist_x"].isna().tolist() == [False, True]
+
+
+def test_drawings_of_themselves(tmp_path):
+    poses = two()
+    drawn = poses.plot()
+    assert drawn.shape == (480, 640, 3)
+    assert (drawn != 127).any()
+    black = np.zeros((480, 640, 3), np.uint8)
+    assert (poses.plot(black)[:100, :100] == 0).all()
+    poses.save(tmp_path / "drawn.png", black)
+    assert np.array_equal(read_image(tmp_path / "drawn.png"), poses.plot(black))
+    assert poses._repr_png_()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match=r"drawn\.xyz: .*use \.jpg or \.png"):
+        poses.save(tmp_path / "drawn.xyz")
+
+
+def test_results_of_other_forms_are_refused():
+    for wrong in ([{"score": 1}], [{"keypoints": [0] * 51}], [{"keypoints": [0] * 9, "score": 1}]):
+        with pytest.raises(ValueError, match="not COCO keypoint results"):
+            Poses.from_coco(wrong, (9, 9))
+    for wrong in ({}, {"people": [{}]}):
+        with pytest.raises(ValueError, match="not a json of OpenPose"):
+            Poses.from_openpose(wrong, (9, 9))

@@ -1,14 +1,8 @@
-"""How long an image takes, stage by stage; and what all benchmarks share: turns, medians, ratios."""
+"""How long an image takes, part by part."""
 
 from __future__ import annotations
 
-import math
-import platform
-import random
-import statistics
-import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import distributions, version
 from pathlib import Path
 
 import numpy as np
@@ -18,68 +12,15 @@ from ..geometry import PersonCrop
 from ..image import read_image
 from ..resources import SAMPLE
 from ..runtime.base import Output
+from ..timing import Row, median, take_turns
 from .detector import PersonDetector
 from .estimator import BATCH
 from .load import load
 from .predictor import Predictor
 from .top_down import TopDown
 
-WARMUP = 3
-Times = dict[str, list[float]]
-Row = dict[str, object]
 
-
-def about() -> str:
-    """What the figures depend on besides the processor: versions of what does the work."""
-    packages = "lithepose", "onnxruntime", "opencv-python-headless", "numpy"
-    found = [f"{name} {version(name)}" for name in packages if any(distributions(name=name))]
-    return ", ".join([f"python {platform.python_version()}", *found])
-
-
-def take_turns(parts: dict[str, Callable[[], object]], rounds: int, least: float = 0) -> Times:
-    """Milliseconds of every part in every round; in turn, so that whatever slows the machine slows all of them.
-
-    The order is another in every round, so that no part always follows the same one.
-
-    Args:
-        parts: what to call.
-        rounds: of turns.
-        least: milliseconds of a turn: shorter parts are called again and again, and the mean counts; one call before
-            them does not. So a part meets caches and clock as it left them, not as another part did.
-    """
-    times: Times = {name: [] for name in parts}
-    calls = dict.fromkeys(parts, 1)
-    for name, part in parts.items():
-        part()
-        once = min(_spent(part, 1) for _ in range(WARMUP))
-        calls[name] = max(1, math.ceil(least / once))
-    order = random.Random(0)
-    for _ in range(rounds):
-        for name in order.sample(list(parts), len(parts)):
-            if least:
-                parts[name]()
-            times[name].append(_spent(parts[name], calls[name]))
-    return times
-
-
-def _spent(part: Callable[[], object], calls: int) -> float:
-    began = time.perf_counter()
-    for _ in range(calls):
-        part()
-    return (time.perf_counter() - began) * 1000 / calls
-
-
-def median(times: Times, name: str) -> float:
-    """Milliseconds."""
-    return statistics.median(times[name])
-
-
-def ratio(times: Times, name: str, to: str) -> float:
-    """Median of the rounds' ratios: how many times as long ``name`` takes as ``to``."""
-    return statistics.median(a / b for a, b in zip(times[name], times[to], strict=True))
-
-
-def stages(models: Sequence[str], file: Path | None, size: int, threads: int, rounds: int) -> list[Row]:
+def timings(models: Sequence[str], file: Path | None, size: int, threads: int, rounds: int) -> list[Row]:
     """Preparation, network, decoding and drawing of an image.
 
     Args:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import cv2
 import numpy as np
 
 from ..poses import Poses
 from ..sources import Frame
-
-if TYPE_CHECKING:
-    from .top_down import TopDown
 
 LOST = 0.35  # mean score of the joints below which a person counts as lost
 RESIZE = 1.3  # largest change of a box's size since it was detected, either way
@@ -20,6 +17,35 @@ REST = 5
 CELLS = 80  # along the longer side of the image, in which frames are compared
 CHANGE, CHANGED = 12.0, 4  # difference of a cell's mean colour, of 255, that counts; cells that must have changed
 AROUND = 0.25  # of a box's size: how far around it changes are its person's
+
+
+class CropEstimator(Protocol):
+    """What :class:`BoxFollower` has to know of :class:`~lithepose.inference.top_down.TopDown`."""
+
+    detect_every: int
+
+    @property
+    def least(self) -> float:
+        """Lowest score of a joint."""
+        ...
+
+    def find(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Boxes and scores of people."""
+        ...
+
+    def on_boxes(
+        self, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, small: bool = False
+    ) -> tuple[Poses, np.ndarray]:
+        """People in boxes, and the number of each one's box."""
+        ...
+
+    def sure(self, poses: Poses) -> Poses:
+        """Those who score high enough."""
+        ...
+
+    def estimate(self, images: list[np.ndarray]) -> list[Poses]:
+        """People of images."""
+        ...
 
 
 class BoxFollower:
@@ -37,7 +63,7 @@ class BoxFollower:
         detections: how often the finder ran.
     """
 
-    def __init__(self, top_down: TopDown) -> None:
+    def __init__(self, top_down: CropEstimator) -> None:
         self.top_down, self.detections = top_down, 0
         self._source, self._since = "", 0
         self._detected: Poses | None = None  # people of the frame in which the finder ran last; None: run it
@@ -90,7 +116,7 @@ class BoxFollower:
 
     def _mean_score(self, poses: Poses) -> np.ndarray:
         """(N,) mean score of the joints found of each person; guesses do not count."""
-        score = np.where(poses.score >= self.top_down.predictor.config.peak, poses.score, 0)
+        score = np.where(poses.score >= self.top_down.least, poses.score, 0)
         return score.sum(1) / np.maximum((score > 0).sum(1), 1)
 
     def _changed(self, cells: np.ndarray) -> bool:

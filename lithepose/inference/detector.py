@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..geometry import Letterbox, letterbox
 from ..heads.boxes import BoxHead, decode_boxes
 from ..heads.outputs import Boxes
@@ -28,8 +29,8 @@ class PersonDetector:
         overlap: intersection over union above which the lower of two boxes is a duplicate.
 
     Raises:
-        ValueError: the model is no person detector, or the size is out of range.
-        FileNotFoundError: no such file.
+        ConfigError: the model is no person detector, or the size is out of range.
+        MissingFileError: no such file.
     """
 
     def __init__(
@@ -44,10 +45,10 @@ class PersonDetector:
         self.runtime = open_runtime(model, threads) if isinstance(model, (str, Path)) else model
         info = self.runtime.info
         if not isinstance(info.head, BoxHead):
-            raise ValueError(f"{info.name}: not a person detector; it cannot tell where people are")
+            raise ConfigError(f"{info.name}: not a person detector; it cannot tell where people are")
         self.size = size or info.size
         if not 32 <= self.size <= 4096:
-            raise ValueError(f"size {self.size}: the longer side of the detector's input must be 32 to 4096 pixels")
+            raise ConfigError(f"size {self.size}: the longer side of the detector's input must be 32 to 4096 pixels")
         self.score, self.overlap = score, overlap
 
     def __repr__(self) -> str:

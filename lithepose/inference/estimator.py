@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, overload
+from typing import Any, Literal, Protocol, overload
 
 import numpy as np
 
+from ..errors import ConfigError, ImageError
 from ..heads.base import Head
-from ..image import as_rgb, read_image
+from ..image import as_rgb, decode_image, read_image
 from ..poses import Poses
-from ..sources import Failed, Frame, Input, expand, frames
+from ..skeleton import Skeleton
+from ..sources import ADDRESS, Failed, Frame, Input, ReadConfig, expand, frames, read_address
 from ..tracking.tracker import Following
 from .prefetch import ahead
 
@@ -26,7 +30,14 @@ class _Convertible(Protocol):
     def convert(self, mode: str) -> Any: ...
 
 
-ImageInput = str | Path | np.ndarray | _Convertible
+class _Readable(Protocol):
+    """An open file."""
+
+    def read(self) -> bytes: ...
+
+
+ImageInput = str | Path | bytes | np.ndarray | _Convertible | _Readable
+Images = list[ImageInput] | tuple[ImageInput, ...]
 
 
 @dataclass(frozen=True)
@@ -41,9 +52,26 @@ class FramePoses:
         """(H, W, 3) uint8 RGB."""
         return self.frame.image
 
+    @property
+    def time(self) -> float | None:
+        """Seconds from the start of the video; None for an image."""
+        return self.frame.time
+
 
 @dataclass(frozen=True)
-class Steps:
+class Pending:
+    """A frame that the network has run on; what is left can be done in another thread, frame after frame."""
+
+    frame: Frame
+    _finish: Callable[[], Poses]
+
+    def done(self) -> FramePoses:
+        """Decode and track. To be called once a frame, in order."""
+        return FramePoses(self.frame, self._finish())
+
+
+@dataclass(frozen=True)
+class Pipeline:
     """Estimation of one frame in three parts, for a thread each.
 
     Attributes:
@@ -57,7 +85,7 @@ class Steps:
     finish: Callable[[Any], Poses]
 
     @classmethod
-    def whole(cls, estimate: Callable[[Frame], Poses]) -> Steps:
+    def whole(cls, estimate: Callable[[Frame], Poses]) -> Pipeline:
         """All in the second part."""
         return cls(lambda frame: frame, estimate, lambda poses: poses)
 
@@ -72,7 +100,7 @@ class Estimator(ABC):
 
     @property
     @abstractmethod
-    def one_person(self) -> bool:
+    def single_person(self) -> bool:
         """Whether it expects one person who fills the image."""
 
     @property
@@ -89,30 +117,70 @@ class Estimator(ABC):
         """People of (H, W, 3) uint8 RGB images."""
 
     @abstractmethod
-    def steps(self) -> Steps:
+    def pipeline(self) -> Pipeline:
         """A call with one image, taken apart; frames of a video may use those before them."""
 
     @overload
     def __call__(self, image: ImageInput) -> Poses: ...
     @overload
-    def __call__(self, image: list[ImageInput]) -> list[Poses]: ...
-    def __call__(self, image: ImageInput | list[ImageInput]) -> Poses | list[Poses]:
+    def __call__(self, image: Images) -> list[Poses]: ...
+    def __call__(self, image: ImageInput | Images) -> Poses | list[Poses]:
         """Find people.
 
         Args:
-            image: path, (H, W, 3) uint8 RGB array (or grey, RGBA, uint16, floats in 0..1), PIL image, or a list of
-                them. Networks on whole images run those of one input size together, up to 16 at once; networks on
-                person crops run the people of one image together.
+            image: path or http address of an image file, its bytes or the open file, (H, W, 3) uint8 RGB array (or
+                grey, RGBA, uint16, floats in 0..1), (3, H, W) torch tensor, PIL image; or a list, a tuple or an
+                (N, H, W, 3) array of images. Networks on whole images run those of one input size together, up to 16
+                at once; networks on person crops run the people of one image together.
 
         Returns:
-            Poses, or a list of them for a list.
+            Poses, or a list of them for several images.
 
         Raises:
-            UnreadableImage: what is given is no image.
+            ImageError: what is given is no image; of several, it says which.
         """
-        if isinstance(image, list):
-            return self.estimate([open_image(p) for p in image])
-        return self.estimate([open_image(image)])[0]
+        images = several(image)
+        if images is not None:
+            return self._of_several(images)
+        opened = open_image(image)
+        return replace(self.estimate([opened])[0], image=opened)
+
+    def _of_several(self, images: Sequence[ImageInput]) -> list[Poses]:
+        """Poses of each; no more than :data:`BATCH` images are in the memory at once."""
+        poses: list[Poses] = []
+        for first in range(0, len(images), BATCH):
+            opened = []
+            for i in range(first, min(first + BATCH, len(images))):
+                try:
+                    opened.append(open_image(images[i]))
+                except ImageError as error:
+                    raise ImageError(f"image {i} of {len(images)}: {error}") from error
+            poses += self.estimate(opened)
+        return poses
+
+    @property
+    def skeleton(self) -> Skeleton:
+        """Joints of the results."""
+        return self.head.output
+
+    @property
+    def joints(self) -> tuple[str, ...]:
+        """Names of the joints, in the order of the results."""
+        return self.skeleton.joints
+
+    def predict(self, image: ImageInput | Images, *, conf: float | None = None, bgr: bool = False) -> Any:
+        """A call with options of its own.
+
+        Args:
+            image: as of a call.
+            conf: lowest score of a joint.
+            bgr: arrays have their channels in OpenCV's order.
+        """
+        model = self if conf is None else self.with_config(peak=conf)
+        if bgr:
+            images = several(image)
+            image = _turned(image) if images is None else [_turned(one) for one in images]
+        return model(image)
 
     def stream(
         self,
@@ -120,7 +188,9 @@ class Estimator(ABC):
         *,
         track: bool = False,
         smooth: bool = False,
-        warm_start: bool = False,
+        incremental: bool = False,
+        on_error: Literal["raise", "skip"] = "raise",
+        read: ReadConfig | None = None,
     ) -> Iterator[FramePoses]:
         """Frame by frame through images, a folder, a video, a camera number or a network stream.
 
@@ -131,46 +201,119 @@ class Estimator(ABC):
             source: one or several of them.
             track: give people of a video ids that stay with them (``poses.id``).
             smooth: steady their joints too, with a lag of about a frame.
-            warm_start: run the network only where a video has changed, see
-                :class:`lithepose.inference.incremental.WarmStart`.
+            incremental: run the network only where a video has changed, see
+                :class:`lithepose.inference.incremental.Incremental`.
+            on_error: whether an input that cannot be read raises its error, or is left out.
+            read: the part of videos to read, and for how long streams that break off are tried again.
 
         Raises:
-            UnreadableImage: an image cannot be read; :func:`lithepose.sources.frames` goes on instead.
-            ValueError: ``warm_start`` with a model that has no maps of whole images.
+            ImageError: an image cannot be read.
+            ConfigError: ``incremental`` with a model that has no maps of whole images.
         """
+        if on_error not in ("raise", "skip"):
+            raise ConfigError(f"on_error={on_error!r}; there are raise and skip")
         sources = [source] if isinstance(source, (str, Path, int)) else list(source)
-        following = Following(smooth, self.guessed) if track or smooth else None
-        steps = self.warm_steps() if warm_start else self.steps()
-        for frame, prepared in ahead(prepared_frames(expand([str(s) for s in sources]), steps), stale=makes_way):
-            if isinstance(frame, Failed):
-                raise frame.error
-            poses = steps.finish(steps.run(prepared))
-            yield FramePoses(frame, following(frame, poses) if following else poses)
+        pipeline = self.incremental_pipeline() if incremental else self.pipeline()
+        for item in self.run_pipeline(
+            expand([str(s) for s in sources]), pipeline, track=track, smooth=smooth, read=read
+        ):
+            if isinstance(item, Pending):
+                yield item.done()
+            elif on_error == "raise":
+                raise item.error
 
-    def warm_steps(self) -> Steps:
-        """As :meth:`steps`, but the network runs only where a video has changed.
+    def run_pipeline(
+        self,
+        inputs: Iterable[Input],
+        pipeline: Pipeline,
+        *,
+        track: bool = False,
+        smooth: bool = False,
+        read: ReadConfig | None = None,
+    ) -> Generator[Pending | Failed, None, None]:
+        """The loop over all frames of :func:`lithepose.sources.expand`, which Python and the command line share.
+
+        Args:
+            inputs: to read, in a thread of their own.
+            pipeline: of this estimator.
+            track: ids for the people of videos.
+            smooth: and steadier joints.
+            read: of :func:`lithepose.sources.frames`.
+
+        Yields:
+            a frame that the network has run on, or the input that failed; the others go on.
+        """
+        following = Following(smooth, self.guessed) if track or smooth else None
+
+        def finish(frame: Frame, result: Any) -> Poses:
+            poses = pipeline.finish(result)
+            return following(frame, poses) if following else poses
+
+        prepared = ahead(_prepared(inputs, pipeline, read), stale=_makes_way)
+        with contextlib.closing(prepared):
+            for frame, ready in prepared:
+                if isinstance(frame, Failed):
+                    yield frame
+                    continue
+                try:
+                    result = pipeline.run(ready)
+                except ImageError as error:  # of this frame alone
+                    yield Failed(frame.source, error)
+                    continue
+                yield Pending(frame, partial(finish, frame, result))
+
+    def incremental_pipeline(self) -> Pipeline:
+        """As :meth:`pipeline`, but the network runs only where a video has changed.
 
         Raises:
-            ValueError: the model has no maps of whole images.
+            ConfigError: the model has no maps of whole images.
         """
-        raise ValueError("warm start keeps the maps of whole images, which this model does not have; leave it out")
+        raise ConfigError("incremental inference keeps the maps of whole images, which this model does not have")
 
 
-def prepared_frames(inputs: Iterable[Input], steps: Steps) -> Iterator[tuple[Frame | Failed, Any]]:
-    """All frames of what :func:`lithepose.sources.expand` found, each with what the network takes."""
-    for frame in frames(inputs):
-        yield frame, None if isinstance(frame, Failed) else steps.prepare(frame)
+def _prepared(
+    inputs: Iterable[Input], pipeline: Pipeline, read: ReadConfig | None
+) -> Iterator[tuple[Frame | Failed, Any]]:
+    """All frames, each with what the network takes."""
+    for frame in frames(inputs, read):
+        yield frame, None if isinstance(frame, Failed) else pipeline.prepare(frame)
 
 
-def makes_way(item: tuple[Frame | Failed, Any]) -> bool:
+def _makes_way(item: tuple[Frame | Failed, Any]) -> bool:
     """Whether a prepared frame that waits is to make way for the next one, as a camera's is."""
     return isinstance(item[0], Frame) and item[0].live
 
 
-def open_image(image: ImageInput) -> np.ndarray:
+def several(image: object) -> list[Any] | None:
+    """The images of a list, a tuple or an (N, H, W, C) array; None of one image."""
+    if isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4):
+        return list(image)
+    return None
+
+
+def _turned(image: Any) -> Any:
+    """An array with its first three channels in reverse order."""
+    if not isinstance(image, np.ndarray) or image.ndim != 3:
+        return image
+    return np.ascontiguousarray(np.concatenate([image[..., 2::-1], image[..., 3:]], 2))
+
+
+def open_image(image: Any) -> np.ndarray:
     """(H, W, 3) uint8 RGB of whatever :class:`Estimator` takes.
 
     Raises:
-        UnreadableImage: it is no image.
+        ImageError: it is no image.
     """
-    return read_image(image) if isinstance(image, (str, Path)) else as_rgb(image)
+    if isinstance(image, (str, Path)):
+        return read_address(image) if ADDRESS.match(str(image)) else read_image(image)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return decode_image(bytes(image))
+    if hasattr(image, "read") and not hasattr(image, "convert"):
+        try:
+            data = image.read()
+        except UnicodeDecodeError:
+            data = ""
+        if isinstance(data, str):
+            raise ImageError(f"{image!r}: a file opened as text; open it by open(path, 'rb')")
+        return decode_image(data)
+    return as_rgb(image)

@@ -6,25 +6,50 @@ compute from scratch for every new image".
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 
+from ..errors import ConfigError
+from ..heads.base import Head
 from ..heads.heatmaps import HeatmapHead
 from ..heads.outputs import Maps
 from ..poses import Poses
+from ..runtime.base import Runtime
 from ..sources import Frame
 
-if TYPE_CHECKING:
-    from .predictor import Predictor
-
 # Pixels of the input: how far a change is taken to reach, and the margin around that. No receptive field is so small,
-# but what a change does farther away is less than what noise does everywhere (benchmarks/warm_start.py).
+# but what a change does farther away is less than what noise does everywhere (benchmarks/incremental.py).
 REPLACED, AROUND = 32, 64
 
 
-class WarmStart:
+class MapPredictor(Protocol):
+    """What :class:`Incremental` has to know of :class:`~lithepose.inference.predictor.Predictor`."""
+
+    runtime: Runtime
+    flip: bool
+    scales: tuple[float, ...]
+
+    @property
+    def head(self) -> Head[Any]:
+        """What the network's outputs mean."""
+        ...
+
+    def letterbox(self, image: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Image -> network input and the way back."""
+        ...
+
+    def decode(self, output: Any, back: Any) -> Poses:
+        """Output of the network -> people."""
+        ...
+
+    def estimate(self, images: list[np.ndarray]) -> list[Poses]:
+        """People of images."""
+        ...
+
+
+class Incremental:
     """Finds people in the frames of a video, one after another.
 
     The network's input is compared with what it saw before, cell by cell (the mean over 8x8 pixels: noise of single
@@ -42,14 +67,14 @@ class WarmStart:
         share: of the input that the network ran on, for the last frame.
 
     Raises:
-        ValueError: the predictor averages views, or its network has no maps of whole images.
+        ConfigError: the predictor averages views, or its network has no maps of whole images.
     """
 
-    def __init__(self, predictor: Predictor, every: int = 15, change: float = 5.0, most: float = 0.7) -> None:
+    def __init__(self, predictor: MapPredictor, every: int = 15, change: float = 5.0, most: float = 0.7) -> None:
         if predictor.flip or len(predictor.scales) > 1:
-            raise ValueError("a warm start takes one view; leave out flip and scales")
+            raise ConfigError("incremental inference takes one view; leave out flip and scales")
         if not isinstance(predictor.head, HeatmapHead):
-            raise ValueError(f"{predictor.runtime.info.name} has no maps of whole images to start from")
+            raise ConfigError(f"{predictor.runtime.info.name} has no maps of whole images to start from")
         self.stride = predictor.head.stride
         self.predictor, self.every, self.change, self.most = predictor, every, change, most
         self.share = 0.0
@@ -63,7 +88,7 @@ class WarmStart:
     def estimate(self, frame: Frame) -> Poses:
         """The next frame of a call: every video begins anew, images are taken whole; as :meth:`__call__`."""
         if frame.index is None:
-            return self.predictor(frame.image)
+            return self.predictor.estimate([frame.image])[0]
         if frame.index == 0 or frame.source != self._source:
             self._maps, self._source = None, frame.source
         return self(frame.image)

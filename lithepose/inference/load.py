@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import ConfigError
 from ..heads.base import DecodeConfig
 from .detector import DETECTOR, PersonDetector
 from .models import manifest, open_runtime
@@ -24,7 +25,7 @@ def load(
     """Load a model that finds people.
 
     Args:
-        model: name of an embedded model, or a model file that ``lithepose export`` or ``lithepose pack`` wrote. A
+        model: name of an embedded model, or a model file that ``lithepose export`` wrote. A
             network on person crops, as the default ``lithe``, is joined with a person detector.
         size: longer side of the input, of the detector where there is one; 0 takes the model's own. Larger finds
             smaller people and takes longer.
@@ -35,13 +36,13 @@ def load(
         detector: name or file of another person detector than the embedded one.
 
     Raises:
-        ValueError: no such model, or an option that it does not have.
-        FileNotFoundError: no such file.
+        ConfigError: no such model, or an option that it does not have.
+        MissingFileError: no such file.
     """
     runtime = open_runtime(model, threads)
     if not runtime.info.crop:
         if detector:
-            raise ValueError(f"detector {detector}: {runtime.info.name} takes whole images; leave it out")
+            raise ConfigError(f"detector {detector}: {runtime.info.name} takes whole images; leave it out")
         return Predictor(runtime, size=size, threads=threads, config=config, flip=flip, scales=scales)
     pose = Predictor(runtime, config=config, flip=flip, scales=scales)
     name = detector or manifest().get(str(model), {}).get("detector", DETECTOR)

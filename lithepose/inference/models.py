@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError, MissingExtraError
 from ..resources import WEIGHTS
 from ..runtime.base import Runtime
 from ..runtime.onnx import OnnxRuntime
@@ -21,19 +22,21 @@ def open_runtime(model: str | Path, threads: int = 0) -> Runtime:
 
     Args:
         model: name of an embedded model, path of an ``.onnx`` file that ``lithepose export`` wrote or of a
-            ``.safetensors`` file that ``lithepose pack`` wrote.
+            ``.safetensors`` file that ``lithepose export --to bits`` wrote.
         threads: of the network; 0 takes one a core.
 
     Raises:
-        ValueError: no such model, or a negative number of threads.
-        FileNotFoundError: no such file.
+        ConfigError: no such model, or a negative number of threads.
+        MissingFileError: no such file.
     """
     if threads < 0:
-        raise ValueError(f"{threads} threads; give 1 or more, or 0 for one a core")
+        raise ConfigError(f"{threads} threads; give 1 or more, or 0 for one a core")
     path = _weights(model)
-    if path.suffix == ".safetensors":
-        from ..binary.runtime import PackedRuntime  # needs numba
-
+    if path.suffix.lower() == ".safetensors":
+        try:
+            from ..binary.runtime import PackedRuntime
+        except ImportError as error:  # names the extra
+            raise MissingExtraError(str(error), name=error.name) from error
         return PackedRuntime(path, threads)
     return OnnxRuntime(path, threads)
 
@@ -42,9 +45,9 @@ def _weights(model: str | Path) -> Path:
     known = manifest()
     if str(model) in known:
         return WEIGHTS / known[str(model)]["file"]
-    if Path(model).suffix in (".onnx", ".safetensors"):
+    if Path(model).suffix.lower() in (".onnx", ".safetensors"):
         return Path(model)
-    raise ValueError(
+    raise ConfigError(
         f"no model {str(model)!r} with weights here; there are {', '.join(known)}, or train one and give the .onnx file"
-        " that `lithepose export` wrote or a .safetensors file that `lithepose pack` wrote"
+        " that `lithepose export` wrote or a .safetensors file that `lithepose export --to bits` wrote"
     )

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..geometry import CROP_MARGIN, Letterbox, PersonCrop, crop_matrix, cut, letterbox, square, warp
 from ..heads.base import DecodeConfig, Head
 from ..heads.outputs import Output
 from ..heads.pose_prior import PosePrior
 from ..poses import Poses
 from ..runtime.base import Runtime
-from .estimator import BATCH, Estimator, Steps
-from .incremental import WarmStart
+from .estimator import BATCH, Estimator, Pipeline
+from .incremental import Incremental
 from .models import open_runtime
 
 DEFAULT = "lithe"
@@ -32,7 +33,7 @@ class Predictor(Estimator):
 
     Args:
         model: name of an embedded model, path of an ``.onnx`` file that ``lithepose export`` wrote or of a
-            ``.safetensors`` file that ``lithepose pack`` wrote, or what runs one.
+            ``.safetensors`` file that ``lithepose export --to bits`` wrote, or what runs one.
         size: longer side of the image in the network's input, in pixels, padded to what the network divides by; by
             default the one that the model's scores were measured at. Larger finds smaller people and takes longer.
         threads: of the network; 0 takes one a core.
@@ -41,9 +42,9 @@ class Predictor(Estimator):
         scales: of the size, to average over.
 
     Raises:
-        ValueError: no such model, a file that is none, a size that is out of range, or joints are to be guessed that
+        ConfigError: no such model, a file that is none, a size that is out of range, or joints are to be guessed that
             there is no prior for.
-        FileNotFoundError: no such file.
+        MissingFileError: no such file.
     """
 
     def __init__(
@@ -62,16 +63,16 @@ class Predictor(Estimator):
         self.size = size or self.runtime.info.size
         if not scales or not all(32 <= s * self.size <= 4096 for s in scales):
             sizes = "" if scales == (1.0,) else f", scales {scales}"
-            raise ValueError(
+            raise ConfigError(
                 f"size {self.size}{sizes}: the longer side of the network's input must be 32 to 4096 pixels"
             )
         if not info.batched and (flip or len(scales) > 1):
-            raise ValueError(
+            raise ConfigError(
                 f"{info.name} finds other boxes in every view, which cannot be averaged; leave out flip and scales"
             )
         if (info.fixed_size or info.crop) and (self.size, scales) != (info.size, (1.0,)):
             takes = "x".join(map(str, info.crop)) or info.size
-            raise ValueError(f"size {self.size}, scales {scales}: {info.name} takes {takes} alone")
+            raise ConfigError(f"size {self.size}, scales {scales}: {info.name} takes {takes} alone")
         default = DecodeConfig(peak=CALIBRATED_PEAK) if info.crop else DecodeConfig()
         self.config, self.flip, self.scales = config or default, flip, scales
         self._check_config()
@@ -87,7 +88,7 @@ class Predictor(Estimator):
         return self._head
 
     @property
-    def one_person(self) -> bool:
+    def single_person(self) -> bool:
         """Whether the network finds the one person of an image."""
         return self.head.single_person
 
@@ -96,19 +97,19 @@ class Predictor(Estimator):
         """Score below which a joint is a guess."""
         return self.config.guessed
 
-    def steps(self) -> Steps:
+    def pipeline(self) -> Pipeline:
         """A call with one image, taken apart."""
         if len(self.scales) > 1:
-            return Steps.whole(lambda frame: self(frame.image))
-        return Steps(
+            return Pipeline.whole(lambda frame: self(frame.image))
+        return Pipeline(
             lambda frame: self.letterbox(frame.image),
             lambda fitted: (self.outputs(fitted[0][None])[0], fitted[1]),
             lambda result: self.decode(*result),
         )
 
-    def warm_steps(self) -> Steps:
-        """As :meth:`steps`, but the network runs only where a video has changed."""
-        return Steps.whole(WarmStart(self).estimate)
+    def incremental_pipeline(self) -> Pipeline:
+        """As :meth:`pipeline`, but the network runs only where a video has changed."""
+        return Pipeline.whole(Incremental(self).estimate)
 
     def estimate(self, images: list[np.ndarray]) -> list[Poses]:
         """People of (H, W, 3) uint8 RGB images; those that fit into the same input size are run together."""
@@ -222,9 +223,9 @@ class Predictor(Estimator):
             return self._crop(image, box, 1.0, self.runtime.info.crop)
         return letterbox(image, self.size, self.runtime.info.multiple)
 
-    def decode(self, maps: Output, back: Letterbox | PersonCrop) -> Poses:
+    def decode(self, output: Output, back: Letterbox | PersonCrop) -> Poses:
         """Step 3: what the network predicts -> people, in pixels of the image."""
-        xy, score, person_score = self.head.decode(maps, self.config)
+        xy, score, person_score = self.head.decode(output, self.config)
         xy, limit = back.to_image(xy), np.array([back.width - 1, back.height - 1])
         if self.config.complete:
             # A guess may lie anywhere; one near the edge may come out a fraction of a cell beyond it, in the padding.

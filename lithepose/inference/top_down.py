@@ -12,15 +12,17 @@ from typing import Any, overload
 
 import numpy as np
 
+from ..errors import ConfigError, ImageError, MissingFileError
 from ..geometry import square
 from ..heads.base import Head
 from ..heads.boxes import BoxHead, pose_likeness, suppress
 from ..heads.pose_prior import PosePrior
 from ..poses import Poses
 from ..skeleton import FACE, Skeleton
+from ..sources import Frame
 from .box_follower import BoxFollower
 from .detector import DETECTOR, PersonDetector
-from .estimator import Estimator, ImageInput, Steps, open_image
+from .estimator import Estimator, ImageInput, Images, Pipeline, open_image, several
 from .models import open_runtime
 from .predictor import Predictor
 
@@ -28,11 +30,11 @@ Finder = Predictor | PersonDetector
 Box = Sequence[float]
 WANTED = 'it must read {"image.jpg": [[x, y, width, height], ...], ...}'
 LEAST = 0.1  # of a person's box: the shortest side of the square around some of the joints that says where they are
-PERSON = 0.2
+PERSON = 0.34
 FAR = 3  # times the image: as far as a box, enlarged, may reach, so that a slip does not fill the memory
 
 
-class BoxError(ValueError):
+class BoxError(ImageError):
     """A box that cannot be cropped."""
 
 
@@ -46,10 +48,12 @@ class TopDown(Estimator):
         overlap: object keypoint similarity above which the lower of two people is a duplicate.
         detect_every: in a video the finder runs at least every so many frames; between, boxes follow people, see
             :class:`lithepose.inference.box_follower.BoxFollower`. 1 runs it on every frame.
-        person: lowest score of a person that the finder found, its box's times the mean of its sure joints.
+        person: lowest score of a person that the finder found: the root of its box's times the mean of its sure joints.
+        boxes: of images and videos by name, as of :func:`read_boxes`, which :meth:`stream` takes in place of the
+            finder's.
 
     Raises:
-        ValueError: networks of the wrong kind.
+        ConfigError: networks of the wrong kind.
     """
 
     def __init__(
@@ -58,26 +62,27 @@ class TopDown(Estimator):
         finder: Finder | str | Path | None = None,
         *,
         overlap: float = 0.75,
-        detect_every: int = 15,
+        detect_every: int = 3,
         person: float = PERSON,
+        boxes: dict[str, list[Box]] | None = None,
     ) -> None:
         predictor = Predictor(predictor) if isinstance(predictor, (str, Path)) else predictor
-        if not predictor.one_person:
+        if not predictor.single_person:
             name = predictor.runtime.info.name
-            raise ValueError(f"{name} finds all people by itself; leave out the boxes, or name a model of one person")
+            raise ConfigError(f"{name} finds all people by itself; leave out the boxes, or name a model of one person")
         if detect_every < 1:
-            raise ValueError(f"detect_every={detect_every}: must be 1 or more")
+            raise ConfigError(f"detect_every={detect_every}: must be 1 or more")
         # The box holds a person: one joint above the threshold is enough.
         self.predictor = predictor.with_config(joints=1)
         finder = open_finder(finder) if isinstance(finder, (str, Path)) else finder
         if isinstance(finder, Predictor):
-            if finder.one_person:
+            if finder.single_person:
                 name = finder.runtime.info.name
-                raise ValueError(f"{name}: a network of one person cannot tell where people are")
+                raise ConfigError(f"{name}: a network of one person cannot tell where people are")
             # With guesses, as a box around a face alone would cut off the body below it.
             finder = finder.with_config(complete=PosePrior.known(finder.head.output))
         self._finder = finder
-        self.overlap, self.detect_every, self.person = overlap, detect_every, person
+        self.overlap, self.detect_every, self.person, self.boxes = overlap, detect_every, person, boxes
 
     def __repr__(self) -> str:
         return f"<TopDown {self.predictor.runtime.info.name} on boxes of {self._finder or DETECTOR}>"
@@ -95,7 +100,7 @@ class TopDown(Estimator):
         return self.predictor.head
 
     @property
-    def one_person(self) -> bool:
+    def single_person(self) -> bool:
         """False: it finds all people."""
         return False
 
@@ -103,6 +108,11 @@ class TopDown(Estimator):
     def size(self) -> int:
         """Longer side of the finder's input, in pixels."""
         return self.finder.size
+
+    @property
+    def least(self) -> float:
+        """Lowest score of a joint."""
+        return self.predictor.config.peak
 
     @property
     def guessed(self) -> float:
@@ -119,7 +129,7 @@ class TopDown(Estimator):
         """The same models with other values of the person detector's ``score`` or ``overlap``."""
         other, detector = copy.copy(self), copy.copy(self.finder)
         if not isinstance(detector, PersonDetector) or changes.keys() - {"score", "overlap"}:
-            raise ValueError(f"{changes}: a person detector has a score and an overlap")
+            raise ConfigError(f"{changes}: a person detector has a score and an overlap")
         for name, value in changes.items():
             setattr(detector, name, value)
         other._finder = detector
@@ -128,8 +138,8 @@ class TopDown(Estimator):
     @overload
     def __call__(self, image: ImageInput, boxes: Iterable[Box] | None = None) -> Poses: ...
     @overload
-    def __call__(self, image: list[ImageInput], boxes: None = None) -> list[Poses]: ...
-    def __call__(self, image: ImageInput | list[ImageInput], boxes: Iterable[Box] | None = None) -> Poses | list[Poses]:
+    def __call__(self, image: Images, boxes: None = None) -> list[Poses]: ...
+    def __call__(self, image: ImageInput | Images, boxes: Iterable[Box] | None = None) -> Poses | list[Poses]:
         """Find people.
 
         Args:
@@ -141,15 +151,17 @@ class TopDown(Estimator):
 
         Raises:
             BoxError: a box without a size, beside the image or far larger.
-            UnreadableImage: what is given is no image.
+            ImageError: what is given is no image.
         """
         if boxes is None:
             return super().__call__(image)
-        if isinstance(image, list):
-            raise ValueError("boxes are of one image; call with one image at a time")
+        if several(image) is not None:
+            raise ConfigError("boxes are of one image; call with one image at a time")
         image = open_image(image)
         checked = [_checked(box, (image.shape[1], image.shape[0])) for box in boxes]
-        return self.on_boxes(image, np.array(checked, np.float32).reshape(-1, 4), np.ones(len(checked), np.float32))[0]
+        given = np.array(checked, np.float32).reshape(-1, 4)
+        poses, _ = self.on_boxes(image, given, np.ones(len(given), np.float32))
+        return replace(poses, image=image)
 
     def estimate(self, images: list[np.ndarray]) -> list[Poses]:
         """People of (H, W, 3) uint8 RGB images."""
@@ -159,10 +171,17 @@ class TopDown(Estimator):
         """The people who score at least :attr:`person`."""
         return poses[poses.person_score >= self.person]
 
-    def steps(self) -> Steps:
+    def pipeline(self) -> Pipeline:
         """A call with one image; in a video boxes follow people from frame to frame."""
-        follow = BoxFollower(self)
-        return Steps.whole(follow.estimate)
+        if self.boxes is not None:
+            return Pipeline.whole(self._on_given_boxes)
+        return Pipeline.whole(BoxFollower(self).estimate)
+
+    def _on_given_boxes(self, frame: Frame) -> Poses:
+        try:
+            return self(frame.image, boxes_of(self.boxes or {}, frame.source) or ())
+        except BoxError as error:
+            raise BoxError(f"{frame.name}: {error}") from error
 
     def find(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Boxes (N, 4), x, y, width, height, and scores (N,) of the people in an image."""
@@ -187,7 +206,8 @@ class TopDown(Estimator):
         Args:
             image: (H, W, 3) uint8 RGB.
             boxes: (N, 4) x, y, width, height in pixels.
-            scores: (N,) of the boxes, in [0, 1]. A person scores as its box times the mean of its sure joints.
+            scores: (N,) of the boxes, in [0, 1]. A person scores as the root of its box's times the mean of its sure
+                joints.
             small: run the network on smaller crops, if it was trained on such: faster, a little less exact.
 
         Returns:
@@ -196,19 +216,19 @@ class TopDown(Estimator):
         size, skeleton = (image.shape[1], image.shape[0]), self.head.output
         crops = [self.predictor.person_crop(image, box, small) for box in boxes.tolist()]
         found = self.predictor.run(crops)
-        some = [i for i, poses in enumerate(found) if len(poses)]
-        if not some:
+        where = [i for i, poses in enumerate(found) if len(poses)]
+        if not where:
             empty = Poses.empty(skeleton, size)
             return replace(empty, box=np.zeros((0, 4), np.float32)), np.zeros(0, np.intp)
         xy, score, person_score = (
-            np.concatenate([getattr(found[i], name)[:1] for i in some]) for name in ("xy", "score", "person_score")
+            np.concatenate([getattr(found[i], name)[:1] for i in where]) for name in ("xy", "score", "person_score")
         )
-        person_score, boxes = person_score * scores[some], boxes[some]
+        person_score, boxes = person_score * np.sqrt(scores[where]), boxes[where]
         order = np.argsort(-person_score, kind="stable")
         likeness = pose_likeness(xy[order], score[order], boxes[order, 2:].prod(1), skeleton)
         order = order[suppress(likeness, self.overlap)]
         poses = Poses(xy[order], score[order], person_score[order], skeleton, size, box=boxes[order])
-        return poses, np.array(some, np.intp)[order]
+        return poses, np.array(where, np.intp)[order]
 
 
 def open_finder(model: str | Path, threads: int = 0, size: int = 0) -> Finder:
@@ -270,23 +290,23 @@ def read_boxes(path: str | Path) -> dict[str, list[Box]]:
     """Boxes by image, from a json ``{"image.jpg": [[x, y, width, height], ...]}``; a video's are for all its frames.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: it holds something else.
+        MissingFileError: no such file.
+        ConfigError: it holds something else.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path}: no such file; name a json of boxes, or a model that finds people")
+        raise MissingFileError(f"{path}: no such file; name a json of boxes, or a model that finds people")
     try:
         boxes = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ValueError(f"{path}: no json ({error}); {WANTED}") from error
-    if not isinstance(boxes, dict) or not all(isinstance(some, list) for some in boxes.values()):
-        raise ValueError(f"{path}: not a list of boxes for every image; {WANTED}")
+        raise ConfigError(f"{path}: no json ({error}); {WANTED}") from error
+    if not isinstance(boxes, dict) or not all(isinstance(given, list) for given in boxes.values()):
+        raise ConfigError(f"{path}: not a list of boxes for every image; {WANTED}")
     checked: dict[str, list[Box]] = {}
-    for name, some in boxes.items():
+    for name, given in boxes.items():
         try:
-            checked[name] = [_checked(box) for box in some]
+            checked[name] = [_checked(box) for box in given]
         except BoxError as error:
-            raise ValueError(f"{path}: {name}: {error}; {WANTED}") from error
+            raise ConfigError(f"{path}: {name}: {error}; {WANTED}") from error
     return checked
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..poses import Poses
 
 
@@ -43,10 +44,10 @@ class Smoother:
             time: of the frame, in seconds, later than that of the last one.
 
         Raises:
-            ValueError: the people have no ids.
+            ConfigError: the people have no ids.
         """
         if poses.id is None:
-            raise ValueError("smoothing needs to know who is who: track first")
+            raise ConfigError("smoothing needs to know who is who: track first")
         if math.isfinite(self._time):
             gap = time - self._time
             self._gap += (gap - self._gap) / (8 if self._gap else 1)

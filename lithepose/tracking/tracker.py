@@ -74,12 +74,11 @@ class Tracker:
         likeness = self._likeness(poses, time)
         score = np.where(poses.score >= self.guessed, poses.score, 0)
         found = np.sqrt((score**2).sum(1) / np.maximum((score > 0).sum(1), 1))
-        # Behind a detector a person's score is a product of two, and its joints are scored in a crop of their own.
-        least, certain = (self.sure, self.certain) if poses.box is None else (self.sure / 2, 0.8 * self.certain)
-        sure = (poses.person_score >= least) & (found >= certain)
+        certain = self.certain if poses.box is None else 0.8 * self.certain  # joints of a crop are scored otherwise
+        sure = (poses.person_score >= self.sure) & (found >= certain)
         free = np.ones(len(self._tracks), bool)
-        for these, least in ((sure, self.alike), (~sure, 2 * self.alike)):
-            table = np.where(these[:, None] & free, likeness, 0)
+        for people, least in ((sure, self.alike), (~sure, 2 * self.alike)):
+            table = np.where(people[:, None] & free, likeness, 0)
             while table.size and table.max() >= max(least, 1e-6):
                 person, track = np.unravel_index(table.argmax(), table.shape)
                 table[person], table[:, track], free[track] = 0, 0, False
@@ -97,10 +96,10 @@ class Tracker:
             return np.zeros((len(poses), len(self._tracks)))
         expected = np.stack([track.at(time) for track in self._tracks])
         both = np.isfinite(poses.xy[:, None]) & np.isfinite(expected[None])  # (N, T, K, 2)
-        mine, theirs = _boxes(poses.xy[:, None], both), _boxes(expected[None], both)
-        common = np.maximum(np.minimum(mine[1], theirs[1]) - np.maximum(mine[0], theirs[0]), 0).prod(2)
-        area, area_theirs = ((high - low).prod(2) for low, high in (mine, theirs))
-        overlap = common / np.maximum(area + area_theirs - common, 1e-6)
+        own, tracked = _boxes(poses.xy[:, None], both), _boxes(expected[None], both)
+        common = np.maximum(np.minimum(own[1], tracked[1]) - np.maximum(own[0], tracked[0]), 0).prod(2)
+        area, area_tracked = ((high - low).prod(2) for low, high in (own, tracked))
+        overlap = common / np.maximum(area + area_tracked - common, 1e-6)
         # A hidden person may have gone another way: the longer, the larger the distance that is allowed.
         hidden = 1 + 4 * np.array([time - track.seen for track in self._tracks])
         low, high = _boxes(expected, np.isfinite(expected))

@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 from av.error import FFmpegError
 
+from ..errors import OutputError
+from ..image import write_image
 from ..sources import Frame
-from .files import UnwritableError, _identity, _named, _numbered, _stem
+from .overwrite import identity, numbered, stem
 from .video import VideoWriter
 
 
@@ -33,11 +35,11 @@ class ImageSink:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OSError(f"{self.folder}: no folder can be made here ({error.strerror}); name another") from error
+            raise OutputError(f"{self.folder}: no folder can be made here ({error.strerror}); name another") from error
         sources = [Path(path) for path in keep]
         parents = {path.parent.resolve() for path in sources} | {path.resolve().parent for path in sources}
         self._keep_all = self.folder.resolve() in parents
-        self._kept = {_identity(path) for path in sources if path.exists()}
+        self._kept = {identity(path) for path in sources if path.exists()}
         self._used: set[str] = set()
         self._video: tuple[str, VideoWriter] | None = None
         self.failures: dict[str, str] = {}
@@ -49,14 +51,14 @@ class ImageSink:
             the file that it went to.
 
         Raises:
-            OSError: it cannot be written: the disk is full, or the image larger than its format allows.
+            OutputError: it cannot be written: the disk is full, or the image larger than its format allows.
         """
         try:
             return self._write_image(frame, drawn) if frame.index is None else self._write_frame(frame, drawn)
-        except UnwritableError as error:
-            raise OSError(f"{frame.source}: drawn, but {error}") from error
+        except OutputError as error:
+            raise OutputError(f"{frame.source}: drawn, but {error}") from error
         except (cv2.error, FFmpegError, OSError) as error:
-            raise OSError(f"{frame.source}: drawn, but cannot be written to {self.folder} ({error})") from error
+            raise OutputError(f"{frame.source}: drawn, but cannot be written to {self.folder} ({error})") from error
 
     def _write_image(self, frame: Frame, drawn: np.ndarray) -> Path:
         suffix = Path(frame.source).suffix.lower()
@@ -72,9 +74,9 @@ class ImageSink:
         return self._video[1].path
 
     def _free(self, source: str, suffix: str) -> Path:
-        for name in _numbered(_stem(source)):
+        for name in numbered(stem(source)):
             path = self.folder / f"{name}{suffix}"
-            there = path.exists() and (self._keep_all or _identity(path) in self._kept)
+            there = path.exists() and (self._keep_all or identity(path) in self._kept)
             # Names that differ in case alone are one file on macOS and Windows.
             if path.name.casefold() not in self._used and not there and not path.is_symlink():
                 self._used.add(path.name.casefold())
@@ -89,23 +91,3 @@ class ImageSink:
                 video.close()
             except (FFmpegError, OSError) as error:
                 self.failures[source] = f"{source}: {video.path} cannot be finished ({error})"
-
-
-def write_image(path: Path, image: np.ndarray) -> None:
-    """Write (H, W, 3) uint8 RGB, by the suffix of ``path``.
-
-    Raises:
-        ValueError: the suffix is no image's.
-        OSError: the format cannot hold it; no such folder, no room, no permission.
-    """
-    if not cv2.haveImageWriter(path.name):
-        raise ValueError(f"{path}: cannot write this kind of image; use .jpg or .png")
-    said = f"{path}: no {path.suffix} can hold a colour image of {image.shape[1]}x{image.shape[0]} pixels"
-    try:
-        ok, data = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    except cv2.error as error:
-        raise UnwritableError(f"{said}; write a .png") from error
-    if not ok:
-        raise UnwritableError(f"{said}; write a .png")
-    with _named(path):
-        path.write_bytes(data.tobytes())

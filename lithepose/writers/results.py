@@ -9,10 +9,11 @@ import json
 from pathlib import Path
 from typing import IO
 
+from ..errors import ConfigError, OutputError
 from ..poses import CSV_COLUMNS, Poses
 from ..skeleton import COCO_17
 from ..sources import Frame
-from .files import _named, _numbered, _stem
+from .overwrite import named, numbered, stem
 
 FORMATS = ("lithepose", "coco", "openpose", "csv")
 
@@ -37,7 +38,7 @@ class ResultFile:
 
     def __init__(self, path: str | Path, format: str = "lithepose", output: IO[str] | None = None) -> None:
         if format not in FORMATS:
-            raise ValueError(f"format {format!r}; there are {', '.join(FORMATS)}")
+            raise ConfigError(f"format {format!r}; there are {', '.join(FORMATS)}")
         self.path, self.format = Path(path), format
         self._count = self._counted = self._last_frame = 0
         self._file: IO[str] | None = None
@@ -50,13 +51,13 @@ class ResultFile:
         self._is_list = format == "coco" or (format == "lithepose" and self.path.suffix.lower() == ".json")
         if format == "openpose":
             if not self._owned:
-                raise ValueError("openpose writes one file a frame; give a folder, not -")
+                raise ConfigError("openpose writes one file a frame; give a folder, not -")
             self._make(self.path)
             return
         if self._owned:
             self._make(self.path.parent)
             if self.path.is_dir():
-                raise OSError(f"{self.path}: is a folder; name a file for the results")
+                raise OutputError(f"{self.path}: is a folder; name a file for the results")
 
     def _open(self) -> None:
         """At the first frame and not before: a call that gets none leaves an earlier file as it is."""
@@ -64,7 +65,7 @@ class ResultFile:
             return
         if self._owned:
             # File names need not be text; surrogateescape writes their bytes as they are.
-            with _named(self.path):
+            with named(self.path):
                 self._file = self.path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
         else:
             self._file = self._output
@@ -78,11 +79,11 @@ class ResultFile:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OSError(f"{folder}: no folder can be made here ({error.strerror}); name another") from error
+            raise OutputError(f"{folder}: no folder can be made here ({error.strerror}); name another") from error
 
     def _write(self, text: str) -> None:
         assert self._file is not None
-        with _named(self.path):
+        with named(self.path):
             self._file.write(text)
             self._file.flush()
 
@@ -114,7 +115,7 @@ class ResultFile:
         else:
             name = self._openpose_name(frame)
             path = self.path / f"{name}_keypoints.json"
-            with _named(path):
+            with named(path):
                 path.write_text(json.dumps(poses.to_openpose()), encoding="utf-8")
 
     def _image_id(self, frame: Frame) -> int:
@@ -135,14 +136,14 @@ class ResultFile:
         """``NAME`` of an image, ``NAME_000000000012`` of a video's frame; the files of an earlier run make way."""
         if frame.index is not None and frame.index > 0 and self._video[0] == frame.source:
             return f"{self._video[1]}_{frame.index:012d}"
-        stem = next(name for name in _numbered(_stem(frame.source)) if name.casefold() not in self._names)
-        self._names.add(stem.casefold())
+        own = next(name for name in numbered(stem(frame.source)) if name.casefold() not in self._names)
+        self._names.add(own.casefold())
         if frame.index is None:
-            return stem
-        self._video = frame.source, stem
-        for old in self.path.glob(f"{glob.escape(stem)}_{'[0-9]' * 12}_keypoints.json"):
+            return own
+        self._video = frame.source, own
+        for old in self.path.glob(f"{glob.escape(own)}_{'[0-9]' * 12}_keypoints.json"):
             old.unlink()
-        return f"{stem}_{frame.index:012d}"
+        return f"{own}_{frame.index:012d}"
 
     def close(self) -> None:
         """Finish the file."""
@@ -153,5 +154,5 @@ class ResultFile:
                 self._write("\n]\n" if self._begun else "[]\n")
         finally:
             if self._file is not None and self._owned:
-                with _named(self.path):  # what could not be written before is tried again
+                with named(self.path):  # what could not be written before is tried again
                     self._file.close()

@@ -56,10 +56,12 @@ class VideoWriter:
 
     def close(self) -> None:
         """Finish the file; without this it does not play."""
-        if self._stream is not None:
-            for packet in self._stream.encode():
-                self._container.mux(packet)
-        self._container.close()
+        try:
+            if self._stream is not None:
+                for packet in self._stream.encode():
+                    self._container.mux(packet)
+        finally:
+            self._container.close()
 
     def __enter__(self) -> VideoWriter:
         return self

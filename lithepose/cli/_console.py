@@ -1,0 +1,21 @@
+"""Consoles, exit codes, and the line that says what to install."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from ..errors import MissingExtraError
+
+OK, SOME_FAILED, UNUSABLE, STOPPED = 0, 1, 2, 130
+
+# Tables in a pipe or a file are as wide as they need to be, not cut at 80 columns.
+out_console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+err_console = Console(stderr=True, soft_wrap=True)
+
+
+def missing(command: str, extra: str, error: ImportError) -> MissingExtraError:
+    """One line that says what to install."""
+    name = (error.name or "a package").split(".")[0]
+    return MissingExtraError(f"{command} needs {name}: pip install 'lithepose[{extra}]' ({error})")

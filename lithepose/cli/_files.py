@@ -1,0 +1,79 @@
+"""Checks of files before a command writes them, and options as json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Set
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, MissingFileError, OutputError
+from ..writers.overwrite import is_one_of
+
+
+def check_output(path: Path, option: str) -> None:
+    """Refuse a file that cannot be written, before the work and not after.
+
+    Raises:
+        ConfigError: it is a folder.
+        OSError: its folder is not there, or nothing may be written there.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; name a file")
+    if not path.parent.is_dir():
+        raise MissingFileError(f"{path.parent}: no such folder; make it, or name another {option}")
+    try:
+        try:
+            path.open("xb").close()
+        except FileExistsError:
+            if path.is_file():  # not a device, nor a pipe, which would wait for its reader
+                path.open("ab").close()
+        else:
+            path.unlink()
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); name another {option}") from error
+
+
+def keep_inputs(path: Path, option: str, read: tuple[Path, ...], names: Set[str] = frozenset()) -> None:
+    """Refuse to write over what is read.
+
+    Args:
+        path: to write.
+        option: that names it.
+        read: files, and folders in which annotations (a json object; results are a list) and images are read.
+        names: of these images.
+
+    Raises:
+        ConfigError: it is one of them.
+    """
+    if not path.is_file():
+        return
+    inputs = list(read)
+    if any(source.is_dir() and source.resolve() in path.resolve().parents for source in read):
+        with path.open("rb") as file:
+            annotations = file.read(100).lstrip()[:1] == b"{"
+        inputs += [path] if annotations or path.name in names else []
+    if is_one_of(path, inputs):
+        raise ConfigError(f"{option} {path}: is one of the files to read; name another")
+
+
+def keep_sources(json: Path, sources: list[str]) -> None:
+    """Refuse to write results over an image, or over a file that is read.
+
+    Raises:
+        ConfigError: names the file.
+    """
+    from ..sources import IMAGES, VIDEOS
+
+    if json.suffix.lower() in IMAGES | VIDEOS:
+        raise ConfigError(f"{json}: is the name of an image or video; name a .json, .jsonl or .csv for the results")
+    if str(json) != "-" and is_one_of(json, sources):
+        raise ConfigError(f"{json}: is one of the files to read; name another for the results")
+
+
+def parse_options(text: str) -> dict[str, Any]:
+    """Options of a network from json; lists become the tuples that its config holds."""
+    try:
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in dict(json.loads(text)).items()}
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"--options {text!r}: not a json object, as in '{{\"width\": 128}}'") from error

@@ -1,0 +1,79 @@
+"""lithepose benchmark"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Literal
+
+from rich.progress import track
+from rich.table import Table
+
+from ..errors import ConfigError
+from ._console import OK, err_console, missing, out_console
+from ._files import check_output, keep_inputs
+
+
+def benchmark(
+    models: tuple[str, ...],
+    /,
+    binary: bool = False,
+    image: Path | None = None,
+    size: int = 0,
+    threads: int = 0,
+    rounds: int = 50,
+    only: Literal["all", "layers", "networks"] = "all",
+    out: Path | None = None,
+) -> int:
+    """Measure what an image takes, stage by stage; or binary convolution against all that it replaces.
+
+    All parts take turns in every round, and the table holds medians.
+
+    Args:
+        models: names of embedded models, or files. Default: lithe.
+        binary: measure binary layers, modules and whole networks instead of models.
+        image: to run on. Default: the embedded one.
+        size: longer side of the network's input; 0 is the model's own.
+        threads: of the network; 0 takes one a core. Binary layers and modules are measured on one.
+        rounds: of which medians are taken.
+        only: with --binary, the part of its tables to measure.
+        out: .csv for the table.
+    """
+    if rounds < 1 or threads < 0:
+        raise ConfigError(f"{rounds} rounds, {threads} threads: give 1 or more rounds, and 0 or more threads")
+    if only != "all" and not binary:
+        raise ConfigError(f"--only {only}: is for --binary")
+    if binary and (models or image or size):
+        raise ConfigError("--binary measures networks of its own: give no model, image or size")
+    if out:
+        check_output(out, "--out")
+        if out.suffix.lower() != ".csv":
+            raise ConfigError(f"--out {out}: name a .csv")
+        keep_inputs(out, "--out", (*map(Path, models), *([image] if image else [])))
+    if binary:
+        try:
+            from ..binary.benchmark import COLUMNS, about, tables
+            from ..runtime.onnx import cores
+        except ImportError as error:
+            raise missing("benchmark --binary", "train,binary", error) from error
+        versions = about()
+        found = tables(threads or cores(), rounds, only)
+        rows = list(track(found, "measuring", console=err_console, disable=not err_console.is_terminal, transient=True))
+        columns = list(COLUMNS)
+    else:
+        from ..inference.benchmark import timings
+        from ..timing import about
+
+        versions = about()
+        rows = timings(models or ("lithe",), image, size, threads, rounds)
+        columns = list(rows[0])
+    table = Table(*columns, title=f"medians of {rounds} rounds, milliseconds", caption=versions)
+    for row in rows:
+        table.add_row(*(str(row.get(column, "")) for column in columns))
+    out_console.print(table)
+    if out:
+        with out.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [*columns, "machine"], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({**row, "machine": versions} for row in rows)
+    return OK

@@ -1,0 +1,121 @@
+"""lithepose evaluate"""
+
+from __future__ import annotations
+
+import json as json_module
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from rich.progress import track
+from rich.table import Table
+
+from ..errors import ConfigError, MissingExtraError
+from ._console import OK, err_console, missing, out_console
+from ._files import check_output, keep_inputs
+
+
+def evaluate(
+    model: str,
+    /,
+    data: Path,
+    split: str = "val",
+    metric: Literal["auto", "oks", "pck", "pckh"] = "auto",
+    size: int = 0,
+    flip: bool = False,
+    scales: tuple[float, ...] = (1.0,),
+    threads: int = 0,
+    images: tuple[Path, ...] = (),
+    first: int = 0,
+    complete: bool = True,
+    crop: Literal["auto", "joints", "boxes"] = "auto",
+    min_joints: int = 1,
+    json: Path | None = None,
+    curve: Path | None = None,
+) -> int:
+    """Measure a model on annotated images: OKS average precision and recall, PCK or PCKh; of a detector box precision.
+
+    Args:
+        model: name of an embedded model, or an .onnx or packed .safetensors file.
+        data: folder or .tar of a data set (COCO, LIP, MPII, FLIC, LSP, or any SPLIT.json in COCO-keypoint form with
+            its images), or such a json.
+        split: of the data set.
+        metric: auto is oks for networks of many people; for those of one pckh where sizes of heads are known, or pck.
+        size: longer side of the network's input; 0 is the model's own.
+        flip: average with the mirrored image.
+        scales: of the size; what is seen at all of them is averaged.
+        threads: of the network; 0 takes one a core.
+        images: folders or .tar of the images, when they are not with the annotations.
+        first: measure only so many images, from the start; 0 takes all.
+        complete: for oks, guess the joints of a person that were not found, as every labelled joint counts.
+        crop: what a network of one person is shown. joints: a square around those joints of the person that it has to
+            see. auto: the data set's own box, where it has some; else the whole image, if the person is alone in it;
+            else as joints. boxes: for lithe, the annotated boxes in place of the person detector's.
+        min_joints: for networks of one person: leave out people with fewer labelled joints, of those that it knows.
+        json: file for the COCO results that were measured.
+        curve: image for the share of correct joints over the threshold (pck, pckh).
+    """
+    from ..data.formats import open_dataset
+    from ..evaluation.evaluate import evaluate as measure
+    from ..evaluation.evaluate import evaluate_boxes, save_curve
+    from ..heads.boxes import BoxHead
+    from ..inference.detector import PersonDetector
+    from ..inference.estimator import Estimator
+    from ..inference.load import load
+    from ..inference.models import open_runtime
+
+    for path, option in ((json, "--json"), (curve, "--curve")):
+        if path:
+            check_output(path, option)
+            keep_inputs(path, option, (data, Path(model), *images))
+    if curve:  # before an hour of predictions, not after
+        if curve.suffix.lower() not in (".png", ".svg", ".pdf"):
+            raise ConfigError(f"--curve {curve}: name a .png, .svg or .pdf")
+        if find_spec("matplotlib") is None:
+            raise MissingExtraError("--curve needs matplotlib: pip install 'lithepose[evaluate]'")
+    detector = isinstance(open_runtime(model).info.head, BoxHead)
+    if detector:
+        if metric != "auto" or flip or scales != (1.0,) or curve or (crop, min_joints, complete) != ("auto", 1, True):
+            raise ConfigError(f"{model}: finds boxes; of the options only --size, --threads, --first and --json apply")
+        predictor = PersonDetector(model, size=size, threads=threads)
+    else:
+        predictor = load(model, size=size, threads=threads, flip=flip, scales=scales)
+    by_oks = metric == "oks" or (
+        metric == "auto" and not (isinstance(predictor, Estimator) and predictor.single_person)
+    )
+    if curve and by_oks:
+        raise ConfigError("--curve: oks has none over thresholds; add --metric pck or pckh")
+    if by_oks:
+        try:
+            import faster_coco_eval  # noqa: F401
+        except ImportError as error:
+            raise missing("evaluate", "evaluate", error) from error
+    dataset = open_dataset(data, split, images)
+    for path, option in ((json, "--json"), (curve, "--curve")):
+        if path:
+            keep_inputs(path, option, (data, *images), {Path(record.file_name).name for record in dataset.records})
+    if first:
+        dataset = replace(dataset, records=dataset.records[:first])
+
+    def progress(records):  # noqa: ANN001, ANN202
+        return track(records, "evaluating", console=err_console, disable=not err_console.is_terminal, transient=True)
+
+    if isinstance(predictor, PersonDetector):
+        done = evaluate_boxes(predictor, dataset, progress)
+    else:
+        by = "" if metric == "auto" else metric
+        done = measure(predictor, dataset, split, by, progress, complete, crop, min_joints)
+    table = Table(
+        "metric", "value", title=f"{model} on {len(dataset)} images of {data} ({split}), longer side {predictor.size}"
+    )
+    for name, value in done.scores.items():
+        table.add_row(name, f"{value:.4f}" if value >= 0 else "none of this size")
+    for name, value in done.joints.items():
+        table.add_row(f"  {name}", f"{value:.4f}")
+    out_console.print(table)
+    if json:
+        json.write_text(json_module.dumps(done.results), encoding="utf-8")
+    if curve:
+        save_curve(done, dataset.skeleton, curve)
+    return OK

@@ -1,1 +1,0 @@
-"""Trained weights as files that run without torch. Needs torch."""

@@ -1,0 +1,55 @@
+"""One person of a result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from .skeleton import Skeleton
+
+
+class Joint(NamedTuple):
+    """One joint of a person: pixels, NaN where it was not found, and its score."""
+
+    x: float
+    y: float
+    score: float
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One of the people of :class:`Poses`.
+
+    Attributes:
+        xy: (K, 2) float32 joints in pixels of the image, NaN where not found.
+        score: (K,) float32 of the joints, 0 where not found.
+        person_score: in [0, 1].
+        box: (4,) float32 x, y, width, height.
+        skeleton: names of the joints.
+        id: its number in a video, -1 where that is not known; None without tracking.
+    """
+
+    xy: np.ndarray
+    score: np.ndarray
+    person_score: float
+    box: np.ndarray
+    skeleton: Skeleton
+    id: int | None = None
+
+    @property
+    def visible(self) -> np.ndarray:
+        """(K,) bool: which joints were found."""
+        return self.score > 0
+
+    def __getitem__(self, joint: str) -> Joint:
+        """A joint by name.
+
+        Raises:
+            KeyError: there is none of that name; names those that there are.
+        """
+        if joint not in self.skeleton.joints:
+            raise KeyError(f"no joint {joint!r}; there are {', '.join(self.skeleton.joints)}")
+        k = self.skeleton.joints.index(joint)
+        return Joint(float(self.xy[k, 0]), float(self.xy[k, 1]), float(self.score[k]))
