@@ -60,7 +60,7 @@ def predict(
         size: longer side of the input, of the person detector for lithe; 0 is the model's own. Larger finds smaller
             people, slower.
         threads: of the network; 0 takes one a core.
-        threshold: lowest score of a joint, above 0 and below 1. Default: 0.3 for lithe, 0.18 for others.
+        threshold: lowest score of a joint, above 0 and below 1. Default: 0.35 for lithe, 0.18 for others.
         complete: guess the joints of a person that were not found (of COCO's 17); their scores are below half the
             threshold.
         flip: average with the mirrored image: better, at twice the time.

@@ -22,7 +22,7 @@ from .incremental import Incremental
 from .models import open_runtime
 
 DEFAULT = "lithe"
-CALIBRATED_PEAK = 0.3  # lowest score of a joint from a person crop, where scores are shares of joints that are right
+CALIBRATED_PEAK = 0.35  # lowest score of a joint from a person crop, where scores are shares of joints that are right
 
 
 class Predictor(Estimator):
@@ -37,7 +37,7 @@ class Predictor(Estimator):
         size: longer side of the image in the network's input, in pixels, padded to what the network divides by; by
             default the one that the model's scores were measured at. Larger finds smaller people and takes longer.
         threads: of the network; 0 takes one a core.
-        config: thresholds of the decoder; by default a joint must score 0.3 in a person crop, 0.18 in a whole image.
+        config: thresholds of the decoder; by default a joint must score 0.35 in a person crop, 0.18 in a whole image.
         flip: average with the mirrored image (slower, a little better).
         scales: of the size, to average over.
 
