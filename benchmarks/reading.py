@@ -1,0 +1,100 @@
+"""Time and memory of reading a video against OpenCV's reader.
+
+    python benchmarks/reading.py --out results/reading-CPU.csv
+
+A video of 1280x720 and 1,800 frames, H.264, made by panning over an embedded image. Both read all of it, in turns,
+each in a process of its own; frames are RGB in memory. Medians of the rounds; memory is the largest resident one, after
+100 frames and at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import tyro
+
+import lithepose
+from lithepose.image import read_image
+from lithepose.sources import Failed, expand, frames
+from lithepose.timing import about, write_table
+from lithepose.writers.video import VideoWriter
+
+WIDTH, HEIGHT, FRAMES = 1280, 720, 1800
+
+
+def make_video(path: Path) -> None:
+    """A window that wanders over the image."""
+    sample = cv2.resize(read_image(Path(lithepose.__file__).parent / "samples" / "astronaut.jpg"), (2048, 2048))
+    with VideoWriter(path, 30) as video:
+        for i in range(FRAMES):
+            x = round((1 + np.sin(i / 40)) / 2 * (2048 - WIDTH))
+            y = round((1 + np.cos(i / 55)) / 2 * (2048 - HEIGHT))
+            video.write(np.ascontiguousarray(sample[y : y + HEIGHT, x : x + WIDTH]), i / 30)
+
+
+def resident() -> float:
+    """Largest memory of this process so far, MB (Linux); getrusage would count its parent's too."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def read(path: str, reader: str) -> None:
+    """Read everything by one reader and print what it took, as json."""
+    count, early, began = 0, 0.0, time.perf_counter()
+    if reader == "lithepose":
+        for frame in frames(expand([path])):
+            assert not isinstance(frame, Failed)
+            count += 1
+            early = resident() if count == 100 else early
+    else:
+        capture = cv2.VideoCapture(path)
+        while True:
+            ok, image = capture.read()
+            if not ok:
+                break
+            cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+            count += 1
+            early = resident() if count == 100 else early
+    seconds = time.perf_counter() - began
+    assert count == FRAMES, count
+    print(json.dumps({"ms_a_frame": seconds * 1000 / count, "mb_at_100": early, "mb_at_end": resident()}))
+
+
+def main(out: Path, rounds: int = 5) -> None:
+    """Measure and write the table.
+
+    Args:
+        out: csv to write.
+        rounds: of both readers.
+    """
+    taken: dict[str, list[dict[str, float]]] = {"opencv": [], "lithepose": []}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pan.mp4"
+        make_video(path)
+        for _ in range(rounds):
+            for reader, results in taken.items():
+                command = [sys.executable, __file__, "--worker", str(path), reader]
+                results.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    rows = []
+    for reader, results in taken.items():
+        ratios = [r["ms_a_frame"] / o["ms_a_frame"] for r, o in zip(results, taken["opencv"], strict=True)]
+        row = {name: round(float(np.median([r[name] for r in results])), 3) for name in results[0]}
+        row["times_opencv"] = round(float(np.median(ratios)), 3)
+        rows.append({"reader": reader, **row, "frames": FRAMES, "rounds": rounds, "versions": about()})
+    write_table(out, rows)
+    for row in rows:
+        print(row)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        read(*sys.argv[2:4])
+    else:
+        tyro.cli(main)
