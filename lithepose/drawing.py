@@ -50,12 +50,12 @@ def draw(image: np.ndarray, poses: Drawable, *, threshold: float = 0.0, copy: bo
         image: (H, W, 3) uint8 RGB, the image that the poses were found in.
         poses: what to draw.
         threshold: joints of a lower score are left out.
-        copy: draw on a copy; otherwise on ``image`` itself.
+        copy: draw on a copy; otherwise on ``image`` itself, if that can be written to.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    canvas = image.copy() if copy else image
+    canvas = image.copy() if copy or not image.flags.writeable else image
     numbers = [-1] * len(poses) if poses.id is None else poses.id.tolist()
     for xy, score, box, number in zip(poses.xy, poses.score, poses.boxes, numbers, strict=True):
         # Lines grow with the person, so that a near face and a player far away both stay readable.

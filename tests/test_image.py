@@ -9,9 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from lithepose.drawing import draw
 from lithepose.errors import ImageError
 from lithepose.geometry import GREY, from_cells, letterbox, to_cells
 from lithepose.image import as_rgb, decode_image, read_image, turn
+from lithepose.poses import Poses
+from lithepose.skeleton import COCO_17
 
 side = st.integers(1, 700)
 
@@ -189,3 +192,11 @@ def test_heic_is_read_upright(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
     with pytest.raises(ImageError, match=r"phone\.heic: .*lithepose\[heif\]"):
         read_image(tmp_path / "phone.heic")
+
+
+def test_images_that_cannot_be_written_to_are_drawn_on_a_copy(astronaut):
+    people = Poses(np.full((1, 17, 2), 100, np.float32), np.ones((1, 17)), np.ones(1), COCO_17, (512, 512))
+    locked = astronaut.copy()
+    locked.flags.writeable = False
+    assert (draw(locked, people, copy=False) != locked).any()
+    assert draw(locked.copy(), people, copy=False).shape == locked.shape
