@@ -181,7 +181,7 @@ def _log(path: Path) -> list[dict[str, Any]]:
 
 
 def _cut(weights: Path, stages: int, run: Path) -> Path:
-    """The first stages of a context_cpm, as a run of their own; where its ONNX file shall be."""
+    """The first stages of a context_cpm, as a run of their own; returns the path for its ONNX file."""
     whole, info = open_weights(weights)
     options = asdict(whole.config) | {"stages": stages}
     net = build(info.name, info.joints_head, **options)

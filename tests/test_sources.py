@@ -14,11 +14,10 @@ import pytest
 from conftest import write_video
 
 from lithepose.cli._files import check_output
-from lithepose.image import write_image
 from lithepose.inference.estimator import _makes_way as makes_way
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17
-from lithepose.sources import Failed, Frame, Input, expand, frames, shown, skipped
+from lithepose.sources import Failed, Frame, Input, expand, frames, shown
 from lithepose.writers.images import ImageSink
 from lithepose.writers.results import ResultFile
 from lithepose.writers.video import VideoWriter
@@ -384,19 +383,3 @@ def test_an_odd_address_is_a_failure_like_others(address):
     assert isinstance(failed, Failed)
     assert "cannot be fetched" in str(failed.error)
     assert "ascii" not in str(failed.error)
-
-
-def test_a_folder_gives_images_by_content_too_and_says_what_it_leaves_out(tmp_path, astronaut):
-    for name in ("a.jpg", "b", "c.data"):
-        write_image(tmp_path / "x.jpg", astronaut)
-        (tmp_path / "x.jpg").rename(tmp_path / name)
-    for suffix in (".bmp", ".ppm"):
-        write_image(tmp_path / f"x{suffix}", astronaut[:8, :8])
-        (tmp_path / f"x{suffix}").rename(tmp_path / f"d{suffix[1:]}")
-    (tmp_path / "BMI.csv").write_text("BMI, height\n")
-    (tmp_path / "P5").write_text("P5. The fifth paragraph")
-    (tmp_path / ".hidden").write_text("hidden")
-    os.mkfifo(tmp_path / "pipe")  # must not be opened
-    assert [Path(i.source).name for i in expand([str(tmp_path)])] == ["a.jpg", "b", "c.data", "dbmp", "dppm"]
-    assert skipped(str(tmp_path)) == {".csv": 1, "no suffix": 1}
-    assert not skipped(str(tmp_path / "a.jpg"))

@@ -44,11 +44,11 @@ ANALYZE = {"complexity": complexity, "receptive-field": receptive_field}
 
 
 def plain_help(command: Callable[..., int]) -> Callable[..., int]:
-    """A command with shorter help: sources are called so, and defaults stand there only where they say something."""
+    """The command with a shorter help text: inputs have a plain name, and empty defaults are left out."""
     hints, parameters = get_type_hints(command), inspect.signature(command).parameters
     described: dict[str, Any] = {}
     for name, parameter in parameters.items():
-        silent = parameter.default in (None, "", 0, (), False) and parameter.default is not True
+        silent = parameter.default in (None, "", 0, (), False)
         options: dict[str, Any] = {"help_behavior_hint": ""} if silent else {}
         kinds = [kind for kind in get_args(hints[name]) if kind is not NoneType]
         if parameter.kind == parameter.POSITIONAL_ONLY:

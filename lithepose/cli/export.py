@@ -32,7 +32,7 @@ def export(
         out: file to write. Default: beside the weights. For bits a .safetensors; the real-valued part is written beside
             it, as ...-float.onnx.
         half: for bits, round the real-valued part's weights to fp16, as onnx always does.
-        size: longer side of the input that the model shall use by default. Default: what it was trained at, else 512.
+        size: longer side of the model's default input. Default: what it was trained at, else 512.
     """
     bits = to == "bits"
     if bits and (network or options):

@@ -72,7 +72,7 @@ def predict(
         incremental: run the network only where a video has changed: faster where camera and most people stand still.
             For networks with maps of whole images, as lithe_paf.
         detect_every: in a video, run the person detector at least every so many frames; between, boxes follow people
-            until a person is lost or something else moves.
+            until a person is lost; above 5, also until something else moves.
         start: seconds of a video that are skipped.
         end: second at which a video ends; 0 is its own end.
         every: only every so many frames of a video, camera or stream.
@@ -178,7 +178,7 @@ def _write_all(
     from ..writers.results import ResultFile
 
     began, count, people, stopped, unwritten = time.perf_counter(), 0, 0, False, dict[str, str]()
-    # The folder first: what is in an earlier result file shall outlive a call that cannot be carried out.
+    # The folder first: a call that cannot be carried out must not empty an earlier result file.
     named = [*(i.source for i in inputs if i.kind != "live"), *failures]
     images = ImageSink(out, named) if out else None
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn()
@@ -204,7 +204,7 @@ def _write_all(
             file.close()
         except BrokenPipeError:
             raise
-        except OSError as error:  # the drawn images and what failed are told all the same
+        except OSError as error:  # still report the drawn images and the failures
             unwritten.setdefault(str(json), str(error))
 
     with contextlib.ExitStack() as stack:

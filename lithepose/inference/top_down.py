@@ -30,7 +30,7 @@ Finder = Predictor | PersonDetector
 Box = Sequence[float]
 WANTED = 'it must read {"image.jpg": [[x, y, width, height], ...], ...}'
 LEAST = 0.1  # of a person's box: the shortest side of the square around some of the joints that says where they are
-PERSON = 0.34
+PERSON = 0.34  # lowest score of a person, see :attr:`TopDown.person`
 FAR = 3  # times the image: as far as a box, enlarged, may reach, so that a slip does not fill the memory
 
 

@@ -43,7 +43,7 @@ def build(name: str, head: Head[Any] | BoxHead | None = None, **options: Any) ->
 
     Args:
         name: key of :data:`NETWORKS`.
-        head: what its outputs shall mean; by default what its paper has, see :func:`default_head`.
+        head: what its outputs mean; by default that of its paper, see :func:`default_head`.
         options: fields of its config.
 
     Raises:

@@ -103,7 +103,7 @@ def save_weights(path: Path, average: Average, info: ModelInfo | None = None, op
     bad = [k for k, v in halves.items() if not v.isfinite().all()]
     if bad:
         raise TrainingError(f"{path}: {bad[0]} holds values that fp16 cannot; the checkpoint is kept beside it")
-    # One entry: several are written in no fixed order, and the same run shall give the same bytes.
+    # One entry: several are written in no fixed order, and the same run must give the same bytes.
     stored = {"info": json.loads(info.to_json()), "options": options or {}} if info else None
     metadata = {"lithepose": json.dumps(stored)} if stored else None
     save_file(halves, beside, metadata)

@@ -309,7 +309,7 @@ def tiles(rng: np.random.Generator, size: int) -> list[tuple[int, int, int, int]
 def _ignore_signals(_worker: int) -> None:
     """Workers ignore SIGINT and SIGTERM; the main process stops them.
 
-    Nor may OpenCV be told here to use one thread: where it has threads already it waits for those of before the fork.
+    Do not call cv2.setNumThreads here: in a forked process it waits for threads of its parent, and hangs.
     """
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, signal.SIG_IGN)

@@ -30,7 +30,7 @@ Samples = PoseSamples | CropSamples | DetectionSamples
 
 
 def make_head(recipe: Recipe, root: Path) -> Head[Any] | None:
-    """What the network's outputs shall mean, if the recipe asks for joints of its own.
+    """The head of the network, if the recipe asks for joints of its own.
 
     Raises:
         ConfigError: no such skeleton, or one that the network cannot find people by.
