@@ -53,8 +53,8 @@ class BoxFollower:
 
     The finder runs on the first frame, at least every ``top_down.detect_every`` frames, and on the frame after a person
     was lost. Where ``detect_every`` is above :data:`REST`, it also runs when the image changes outside of the people's
-    boxes. Between, a person's crop is around the last detected box, moved and scaled as the joints have moved and spread
-    since that frame. If the network was trained on smaller crops as well, it gets those.
+    boxes. Between, a person's crop is around the last detected box, moved and scaled as the joints have moved and
+    spread since that frame. If the network was trained on smaller crops as well, it gets those.
 
     Args:
         top_down: what to run.
