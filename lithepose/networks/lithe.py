@@ -22,6 +22,8 @@ from .base import Network
 from .blocks import check_size, double
 
 SHUFFLE = 2  # cells of the heatmaps per cell of the head, along each axis
+SMOOTH = 1.0  # cells: standard deviation of the Gaussian that smooths heatmaps before joints are read off them
+SMOOTH_REACH = 2  # cells on each side that it takes into account
 
 
 @dataclass(frozen=True)
@@ -146,10 +148,12 @@ class Lithe(Network):
 
 
 def joints_from_heatmaps(heatmaps: Tensor, stride: int, sigma: float, shuffle: int = 1) -> tuple[Tensor, Tensor]:
-    """The highest cell of every map, refined below a cell.
+    """The highest cell of every smoothed map, refined below a cell.
 
     Along each axis the position is the top of the parabola through the logarithms of three cells, which is exact for a
-    Gaussian. At the edge of the map the missing third follows from the known width of the Gaussian.
+    Gaussian. The cells are those of the smoothed map, as a network's maps are noisy; near the edge of the map, where
+    smoothing distorts, those of the map itself. At the edge the missing third cell follows from the known width of the
+    Gaussian.
 
     Args:
         heatmaps: (N, K, h, w); or (N, K r^2, h / r, w / r) as they are before a pixel shuffle by r, which costs a copy
@@ -159,38 +163,61 @@ def joints_from_heatmaps(heatmaps: Tensor, stride: int, sigma: float, shuffle: i
         shuffle: r.
 
     Returns:
-        xy (N, K, 2) in input pixels; score (N, K), the value of the highest cell, in [0, 1].
+        xy (N, K, 2) in input pixels; score (N, K) in [0, 1], the map's highest value there and in the four
+        cells beside.
     """
-    height, width = heatmaps.shape[-2:]
-    flat = heatmaps.unflatten(1, (-1, shuffle**2)).flatten(2)
-    score, highest = flat.max(2)
-    phase, rest = _divide(highest, height * width)
-    row, column = _divide(rest, width)
+    rows, columns = heatmaps.shape[-2:]
+    raw, smooth = (m.unflatten(1, (-1, shuffle**2)).flatten(2) for m in (heatmaps, smoothed(heatmaps, shuffle)))
+    phase, rest = _divide(smooth.argmax(2), rows * columns)
+    row, column = _divide(rest, columns)
     y, x = row * shuffle + phase // shuffle, column * shuffle + phase % shuffle
-    height, width = height * shuffle, width * shuffle
+    height, width = rows * shuffle, columns * shuffle
 
     def index(y: Tensor, x: Tensor) -> Tensor:
         (row, row_phase), (column, column_phase) = _divide(y, shuffle), _divide(x, shuffle)
-        inside = row * (width // shuffle) + column
-        return (row_phase * shuffle + column_phase) * ((height // shuffle) * (width // shuffle)) + inside
+        return (row_phase * shuffle + column_phase) * (rows * columns) + row * columns + column
 
-    neighbours = [
+    cells = [
+        index(y, x),
         index(y, (x - 1).clamp(min=0)),
         index(y, (x + 1).clamp(max=width - 1)),
         index((y - 1).clamp(min=0), x),
         index((y + 1).clamp(max=height - 1), x),
     ]
-    left, right, above, below = flat.gather(2, torch.stack(neighbours, -1)).clamp(min=1e-6).log().unbind(-1)
-    centre = score.clamp(min=1e-6).log()
+    raw, smooth = (m.gather(2, torch.stack(cells, -1)) for m in (raw, smooth))
+    edge = SMOOTH_REACH + 1
+    inner = (x >= edge) & (x < width - edge) & (y >= edge) & (y < height - edge)
+    centre, left, right, above, below = torch.where(inner[..., None], smooth, raw).clamp(min=1e-6).log().unbind(-1)
 
     def refined(at: Tensor, last: int, lower: Tensor, upper: Tensor) -> Tensor:
         lower = torch.where(at == 0, 2 * centre - upper - 1 / sigma**2, lower)
         upper = torch.where(at == last, 2 * centre - lower - 1 / sigma**2, upper)
         bend = (lower + upper - 2 * centre).clamp(max=-1e-6)
-        return at + ((lower - upper) / (2 * bend)).clamp(-0.5, 0.5)
+        return at + ((lower - upper) / (2 * bend)).clamp(-1, 1)
 
-    cells = torch.stack([refined(x, width - 1, left, right), refined(y, height - 1, above, below)], -1)
-    return cells * stride + (stride / 2 - 0.5), score.clamp(0, 1)
+    xy = torch.stack([refined(x, width - 1, left, right), refined(y, height - 1, above, below)], -1)
+    return xy * stride + (stride / 2 - 0.5), raw.amax(-1).clamp(0, 1)
+
+
+def smoothed(heatmaps: Tensor, shuffle: int = 1) -> Tensor:
+    """Heatmaps convolved with a Gaussian of :data:`SMOOTH` cells; beyond the edge nothing is taken into account.
+
+    Args:
+        heatmaps: (N, K r^2, h, w) before a pixel shuffle by r.
+        shuffle: r.
+    """
+    reach = -(-SMOOTH_REACH // shuffle)  # in cells of a phase
+    offsets = torch.arange(-reach, reach + 1) * shuffle
+    phases = torch.arange(shuffle)
+    distance = phases[None, :, None] + offsets - phases[:, None, None]  # (output phase, input phase, offset)
+    line = torch.exp(-(distance**2) / (2 * SMOOTH**2)) * (distance.abs() <= SMOOTH_REACH)
+    # (output phases y, x; input phases y, x; offsets y, x)
+    kernel = line[:, None, :, None, :, None] * line[None, :, None, :, None, :]
+    weight = kernel.flatten(2, 3).flatten(0, 1).to(heatmaps)
+    groups = heatmaps.shape[1] // shuffle**2
+    total = F.conv2d(torch.ones_like(heatmaps[:1, : shuffle**2]), weight, padding=reach)
+    maps = F.conv2d(heatmaps, weight.repeat(groups, 1, 1, 1), padding=reach, groups=groups)
+    return maps / total.repeat(1, groups, 1, 1)
 
 
 def _divide(value: Tensor, by: int) -> tuple[Tensor, Tensor]:

@@ -92,6 +92,21 @@ def test_a_map_without_a_peak_scores_nothing():
     assert xy.isfinite().all()
 
 
+def test_joints_are_read_off_maps_before_a_pixel_shuffle_as_after_it():
+    maps = torch.rand(2, 8, 16, 12, generator=torch.Generator().manual_seed(0))
+    before, after = joints_from_heatmaps(maps, 4, 2.0, 2), joints_from_heatmaps(torch.pixel_shuffle(maps, 2), 4, 2.0)
+    assert torch.allclose(before[0], after[0], atol=1e-4)
+    assert torch.equal(before[1], after[1])
+
+
+def test_a_single_high_cell_does_not_draw_a_joint_away():
+    head = CropHead(Skeleton("one", ("a",)), Skeleton("one", ("a",)), stride=4, sigma=2.0)
+    maps = gaussian_targets(torch.tensor([[[101.5, 101.5]]]), torch.ones(1, 1), head, (64, 48))
+    maps[0, 0, 50, 10] = 1.2
+    xy, _ = joints_from_heatmaps(maps, 4, 2.0)
+    assert torch.allclose(xy, torch.tensor([101.5, 101.5]), atol=0.1)
+
+
 def test_mirrored_targets_are_the_targets_of_mirrored_joints():
     joints = torch.tensor([[[10.0, 20.0], [50.25, 33.5]]])
     head = CropHead(Skeleton("two", ("a", "b")), Skeleton("two", ("a", "b")), stride=4, sigma=2.0)
