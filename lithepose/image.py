@@ -6,35 +6,63 @@ x to (x + 0.5) * s - 0.5.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 
+from .animation import frame_count
 from .errors import ConfigError, ImageError, OutputError
 
+LOG = logging.getLogger(__name__)
 MAX_PIXELS = 1 << 28  # 268 megapixels: above this, decoding alone takes gigabytes
 
 
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image file as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
 
+    Of an animation it reads the first image, and logs a warning that the others are left out.
+
     Raises:
         ImageError: the file is missing, empty, not an image, cut off or too large.
     """
-    path = Path(path)
+    data = read_file(path)
+    with named_errors(path):
+        image = decode_image(data)
+    if (count := frame_count(data)) > 1:
+        LOG.warning("%s: animation of %d images, of which the first is read; stream() reads all", path, count)
+    return image
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a file.
+
+    Raises:
+        ImageError: it cannot be read.
+    """
     try:
-        data = path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+@contextlib.contextmanager
+def named_errors(path: str | Path) -> Iterator[None]:
+    """Put the name of a file before the message of an :class:`ImageError`."""
     try:
-        return decode_image(data)
+        yield
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
 
 
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ")
+JXL = (b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n")
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", *JXL)
+TIFF = (b"II*\0", b"MM\0*")
 BRANDS = (b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")  # of images in MP4's container
 
 
@@ -61,12 +89,16 @@ def decode_image(data: bytes) -> np.ndarray:
     if jpeg and _ends_early(data):
         raise ImageError("JPEG that ends early; copy it again")
     buffer = np.frombuffer(data, np.uint8)
+    if data.startswith(JXL):
+        return _decode_jxl(data)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
         if image is not None and not jpeg:
             # OpenCV turns an image by its EXIF orientation, but not when it is asked to keep the alpha channel.
             raw = cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
             if raw is not None and raw.ndim == 3 and raw.shape[2] == 4:
+                if data[:4] in TIFF and raw.dtype == np.uint8:  # libtiff has multiplied the colours by alpha
+                    raw = _undo_alpha(raw)
                 turned = turn(raw, _orientation(data))
                 if turned.shape[:2] == image.shape[:2]:
                     image = cv2.cvtColor(turned, cv2.COLOR_BGRA2RGBA)
@@ -77,6 +109,28 @@ def decode_image(data: bytes) -> np.ndarray:
     if image is None:
         raise ImageError("not an image that OpenCV can decode; convert it to JPEG or PNG")
     return as_rgb(image)
+
+
+def _undo_alpha(image: np.ndarray) -> np.ndarray:
+    """Colours that were multiplied by alpha -> as they were; (H, W, 4) uint8."""
+    alpha = image[..., 3:].astype(np.uint16)
+    colours = (image[..., :3].astype(np.uint16) * 255 + alpha // 2) // np.maximum(alpha, 1)
+    return np.concatenate([np.minimum(colours, 255).astype(np.uint8), image[..., 3:]], 2)
+
+
+def _decode_jxl(data: bytes) -> np.ndarray:
+    """JPEG XL."""
+    try:
+        import pillow_jxl  # noqa: F401  # pyright: ignore[reportMissingImports]
+        from PIL import Image
+    except ImportError as error:
+        raise ImageError("JPEG XL, which needs pillow-jxl-plugin: pip install 'lithepose[jxl]'") from error
+    try:
+        return as_rgb(Image.open(io.BytesIO(data)))
+    except ImageError:
+        raise
+    except Exception as error:  # libjxl's own
+        raise ImageError(f"JPEG XL that libjxl refuses ({error}); convert it to JPEG") from error
 
 
 def _decode_heif(data: bytes) -> np.ndarray:

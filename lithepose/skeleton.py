@@ -7,6 +7,7 @@ targets, networks, the decoder, drawing and the metrics read it and hold no join
 from __future__ import annotations
 
 import colorsys
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,13 +57,19 @@ class Skeleton:
         return tuple(order)
 
     @cached_property
+    def unpaired(self) -> tuple[str, ...]:
+        """Joints of one side by their names that are in no flip pair."""
+        paired = {i for pair in self.flip_pairs for i in pair}
+        return tuple(joint for i, joint in enumerate(self.joints) if i not in paired and side_of(joint))
+
+    @cached_property
     def edge_colours(self) -> tuple[tuple[int, int, int], ...]:
         """One RGB colour an edge: left side warm, right side cool, the middle green."""
         return tuple(self._colour(a, b) for a, b in self.edges)
 
     def _colour(self, a: int, b: int) -> tuple[int, int, int]:
-        names = self.joints[a] + " " + self.joints[b]
-        left, right = "left" in names, "right" in names
+        sides = {side_of(self.joints[a]), side_of(self.joints[b])}
+        left, right = "left" in sides, "right" in sides
         hue = 0.33 if left == right else 0.07 if left else 0.58
         # A small turn of the hue by position keeps neighbouring limbs of one side apart.
         hue += 0.06 * ((a + b) % 3 - 1)
@@ -91,6 +98,41 @@ class Skeleton:
             ) from error
 
 
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\x00-\x7F]+")  # the words of left_hip, LHip, LEFT HIP, hip.L
+_SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
+
+
+def side_of(joint: str) -> str:
+    """``left`` or ``right``, where one word of a joint's name is a side; else empty."""
+    return _split_side(joint)[0]
+
+
+def _split_side(joint: str, glued: bool = False) -> tuple[str, str]:
+    """The side that a joint's name speaks of, and the name without it; ``glued`` reads ``lefthip`` as well."""
+    words = [word.lower() for word in _WORD.findall(joint)]
+    sides = [word for word in words if word in _SIDES]
+    if len(sides) == 1 and (words == sides or any(word.isalpha() and word not in _SIDES for word in words)):
+        return _SIDES[sides[0]], "".join("|" if word in _SIDES else word for word in words)
+    name = "".join(words)
+    for side in ("left", "right") if glued and not sides else ():
+        if name != side and (name.startswith(side) or name.endswith(side)):
+            return side, name.replace(side, "|", 1)
+    return "", ""
+
+
+def mirror_pairs(joints: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
+    """Pairs (left, right) of joints whose names differ in the side alone.
+
+    ``left_hip``, ``hip_left``, ``l_hip``, ``LHip``, ``Left Hip``, ``hip.L``, ``lefthip`` and the like are understood.
+    """
+    number = {_split_side(joint, glued=True): i for i, joint in reversed(list(enumerate(joints)))}
+    return tuple(
+        (i, number["right", name])
+        for (side, name), i in sorted(number.items(), key=lambda item: item[1])
+        if side == "left" and ("right", name) in number
+    )
+
+
 def _pairs(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((int(a), int(b)) for a, b in (pair.split("-") for pair in text.split()))
 
@@ -115,6 +157,27 @@ OPENPOSE_18 = Skeleton(
     _pairs("1-8 8-9 9-10 1-11 11-12 12-13 1-2 2-3 3-4 1-5 5-6 6-7 1-0 0-14 0-15 14-16 15-17"),
     _pairs("2-5 3-6 4-7 8-11 9-12 10-13 14-15 16-17"),
 )
+
+BODY_25 = Skeleton(
+    "body25",
+    tuple(
+        "nose neck right_shoulder right_elbow right_wrist left_shoulder left_elbow left_wrist mid_hip right_hip"
+        " right_knee right_ankle left_hip left_knee left_ankle right_eye left_eye right_ear left_ear left_big_toe"
+        " left_small_toe left_heel right_big_toe right_small_toe right_heel".split()
+    ),
+    _pairs(
+        "1-8 1-2 1-5 2-3 3-4 5-6 6-7 8-9 9-10 10-11 8-12 12-13 13-14 1-0 0-15 15-17 0-16 16-18 14-19 19-20 14-21"
+        " 11-22 22-23 11-24"
+    ),
+    _pairs("2-5 3-6 4-7 9-12 10-13 11-14 15-16 17-18 19-22 20-23 21-24"),
+)
+
+MIDPOINTS = {
+    "neck": ("left_shoulder", "right_shoulder"),
+    "mid_hip": ("left_hip", "right_hip"),
+    "pelvis": ("left_hip", "right_hip"),
+}
+"""Joints that are taken to lie midway between two others where a skeleton lacks them."""
 
 _MPII_JOINTS = tuple(
     "right_ankle right_knee right_hip left_hip left_knee left_ankle pelvis thorax upper_neck head_top"
@@ -145,7 +208,7 @@ LSP_14 = Skeleton(
     _pairs("0-5 1-4 2-3 6-11 7-10 8-9"),
 )
 
-SKELETONS = {s.name: s for s in (COCO_17, OPENPOSE_18, LIP_16, MPII_16, FLIC_11, LSP_14)}
+SKELETONS = {s.name: s for s in (COCO_17, OPENPOSE_18, BODY_25, LIP_16, MPII_16, FLIC_11, LSP_14)}
 
 COCO_18 = Skeleton("coco18", (*COCO_17.joints, "neck"), COCO_17.edges, COCO_17.flip_pairs)
 """COCO-17 and the neck (midpoint of the shoulders) as joint 17: the joint that limbs of many people meet in."""

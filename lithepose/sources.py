@@ -18,8 +18,9 @@ from urllib.request import urlopen
 import cv2
 import numpy as np
 
+from .animation import decode_animation, frame_count
 from .errors import ConfigError, ImageError, MissingFileError, VideoError
-from .image import decode_image, looks_like_image, read_image
+from .image import as_rgb, decode_image, looks_like_image, named_errors, read_file
 from .video import Video
 
 IMAGES = frozenset(
@@ -40,7 +41,7 @@ class Frame:
     Attributes:
         image: (H, W, 3) uint8 RGB.
         source: path, address or camera number that it came from.
-        index: number of the frame, from 0 for the first one read of its video; None for an image.
+        index: number of the frame, from 0 for the first one read of its video or animation; None for an image.
         time: seconds from the start of the video; None for an image.
         rate: frames a second of the video; None for an image.
         live: whether it comes from a camera or a stream without end, and is old when the next one is there.
@@ -193,18 +194,25 @@ def frames(inputs: Iterable[Input], config: ReadConfig | None = None) -> Iterato
 
 def _image(item: Input, config: ReadConfig) -> Iterator[Frame]:
     if ADDRESS.match(item.source):
-        image, endless = _fetched(item.source)
-        if image is None:
+        data, endless = _fetched(item.source)
+        name = shown(item.source)
+        if data is None:
             yield from _film(item, config, endless)
+        elif frame_count(data) > 1:
+            yield from _animation(name, data, config)
         else:
-            yield Frame(image, shown(item.source))
+            with named_errors(name):
+                image = decode_image(data)
+            yield Frame(image, name)
         return
     known = Path(item.source).suffix.lower() in IMAGES
     if not known and os.path.getsize(item.source) > MAX_IMAGE:
         yield from _video(item, config)
         return
     try:
-        image = read_image(item.source)
+        data = read_file(item.source)
+        with named_errors(item.source):
+            image = decode_image(data)
     except ImageError as error:
         if known:
             raise
@@ -213,14 +221,34 @@ def _image(item: Input, config: ReadConfig) -> Iterator[Frame]:
         except ImageError:
             raise error from None
         return
-    yield Frame(image, item.source)
+    if frame_count(data) > 1:
+        yield from _animation(item.source, data, config)
+    else:
+        yield Frame(image, item.source)
 
 
-def _fetched(address: str) -> tuple[np.ndarray | None, bool]:
-    """The image at a web address, None if its content is no image; and whether it is a camera's endless one.
+def _animation(source: str, data: bytes, config: ReadConfig) -> Iterator[Frame]:
+    """The images of a GIF, PNG or WebP, as of a video."""
+    with named_errors(source):
+        images, stated = decode_animation(data), frame_count(data)
+    rate = (len(images) - 1) / images[-1][1] if images[-1][1] else 10.0
+    index = 0
+    for image, seconds in images:
+        if seconds < config.start or (config.end and seconds >= config.end):
+            continue
+        if index % config.every == 0:
+            swapped = cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB
+            yield Frame(as_rgb(cv2.cvtColor(image, swapped)), source, index, seconds, rate)
+        index += 1
+    if len(images) < stated:
+        raise ImageError(f"{source}: ends early, after {len(images)} of {stated} images; copy it again")
+
+
+def _fetched(address: str) -> tuple[bytes | None, bool]:
+    """The bytes of the image at a web address, None if it is no image; and whether it is a camera's endless one.
 
     Raises:
-        ImageError: it cannot be fetched, or is an image that cannot be read.
+        ImageError: it cannot be fetched.
     """
     try:
         with urlopen(quote(address, safe="%/:=&?~#+!$,;'@()*[]"), timeout=30) as answer:
@@ -228,11 +256,11 @@ def _fetched(address: str) -> tuple[np.ndarray | None, bool]:
             start = answer.read(32) if kind != "multipart" else b""
             if kind != "image" and not looks_like_image(start):
                 return None, kind == "multipart"
-            return decode_image(start + answer.read(MAX_IMAGE)), False
+            return start + answer.read(MAX_IMAGE), False
     except (OSError, ValueError, HTTPException) as error:
         reason = getattr(error, "reason", None)  # urllib wraps what the system says
         why = reason if isinstance(reason, Exception) else error
-        raise ImageError(f"{shown(address)}: cannot be fetched or read ({why})") from error
+        raise ImageError(f"{shown(address)}: cannot be fetched ({why})") from error
 
 
 def read_address(address: str | Path) -> np.ndarray:
@@ -241,10 +269,11 @@ def read_address(address: str | Path) -> np.ndarray:
     Raises:
         ImageError: it cannot be fetched, or is no image.
     """
-    image, _ = _fetched(str(address))
-    if image is None:
+    data, _ = _fetched(str(address))
+    if data is None:
         raise ImageError(f"{shown(str(address))}: not an image; videos and cameras are read by stream()")
-    return image
+    with named_errors(shown(str(address))):
+        return decode_image(data)
 
 
 def shown(source: str) -> str:

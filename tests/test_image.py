@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import struct
+import sys
 
 import cv2
 import numpy as np
@@ -15,6 +17,7 @@ from lithepose.geometry import GREY, from_cells, letterbox, to_cells
 from lithepose.image import as_rgb, decode_image, read_image, turn
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17
+from lithepose.sources import Failed, ReadConfig, expand, frames
 
 side = st.integers(1, 700)
 
@@ -200,3 +203,65 @@ def test_images_that_cannot_be_written_to_are_drawn_on_a_copy(astronaut):
     locked.flags.writeable = False
     assert (draw(locked, people, copy=False) != locked).any()
     assert draw(locked.copy(), people, copy=False).shape == locked.shape
+
+
+def encoded(kind, images, **options):
+    """An animation as a file's bytes."""
+    buffer = io.BytesIO()
+    images[0].save(buffer, kind, save_all=True, append_images=images[1:], loop=0, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "options"), [("GIF", {}), ("PNG", {}), ("WEBP", {"lossless": True})])
+def test_an_animation_is_read_image_by_image(tmp_path, kind, options, caplog):
+    images = [Image.fromarray(np.full((40, 60, 3), level, np.uint8)) for level in (0, 100, 200, 250)]
+    path = tmp_path / f"moves.{kind.lower()}"
+    path.write_bytes(encoded(kind, images, duration=[100, 200, 50, 100], **options))
+    read = list(frames(expand([str(path)])))
+    assert [int(frame.image[0, 0, 0]) for frame in read] == [0, 100, 200, 250]
+    assert [frame.index for frame in read] == [0, 1, 2, 3]
+    assert np.allclose([frame.time for frame in read], [0, 0.1, 0.3, 0.35])
+    assert [frame.time for frame in frames(expand([str(path)]), ReadConfig(start=0.1, every=2))] == [0.1, 0.35]
+    assert read_image(path)[0, 0, 0] == 0
+    assert "animation of 4 images, of which the first is read" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP"])
+def test_a_single_image_is_no_animation(tmp_path, kind):
+    path = tmp_path / f"still.{kind.lower()}"
+    path.write_bytes(encoded(kind, [Image.fromarray(np.full((40, 60, 3), 100, np.uint8))]))
+    (frame,) = frames(expand([str(path)]))
+    assert frame.index is None
+
+
+def test_a_cut_off_animation_gives_what_it_has_and_is_named(tmp_path):
+    images = [
+        Image.fromarray(np.random.default_rng(level).integers(0, 255, (40, 60, 3), np.uint8)) for level in range(4)
+    ]
+    data = encoded("GIF", images, duration=100)
+    path = tmp_path / "cut.gif"
+    path.write_bytes(data[: int(len(data) * 0.85)])
+    *read, failed = frames(expand([str(path)]))
+    assert isinstance(failed, Failed)
+    assert "cut.gif" in str(failed.error)
+    assert len(read) in (0, 3)
+
+
+def test_a_half_transparent_tiff_is_laid_over_white_once():
+    image = np.dstack([np.full((20, 30, 3), 200, np.uint8), np.full((20, 30), 128, np.uint8)])
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "TIFF")
+    assert np.abs(decode_image(buffer.getvalue()).astype(int) - round((200 * 128 + 255 * 127) / 255)).max() <= 1
+
+
+def test_jpeg_xl(tmp_path, monkeypatch):
+    pillow_jxl = pytest.importorskip("pillow_jxl")
+    image = np.full((40, 60, 3), (200, 100, 50), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JXL", lossless=True)
+    assert np.array_equal(decode_image(buffer.getvalue()), image)
+    with pytest.raises(ImageError, match="JPEG XL that libjxl refuses"):
+        decode_image(buffer.getvalue()[:30])
+    monkeypatch.setitem(sys.modules, pillow_jxl.__name__, None)
+    with pytest.raises(ImageError, match=r"lithepose\[jxl\]"):
+        decode_image(buffer.getvalue())

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lithepose.image import read_image
-from lithepose.poses import CSV_COLUMNS, Poses
+from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17, OPENPOSE_18
+from lithepose.tables import CSV_COLUMNS
 
 
 @st.composite
@@ -109,8 +110,8 @@ def test_wrong_data_is_refused():
         Poses(np.zeros((2, 16, 2)), np.zeros((2, 16)), np.zeros(2), COCO_17, (1, 1))
     with pytest.raises(ValueError, match="skeleton"):
         Poses.from_dict({"people": []})
-    with pytest.raises(ValueError, match="18 joints"):
-        Poses.from_openpose({"people": [{"pose_keypoints_2d": [0] * 75}]}, (1, 1))
+    with pytest.raises(ValueError, match="18 or 25 joints"):
+        Poses.from_openpose({"people": [{"pose_keypoints_2d": [0] * 63}]}, (1, 1))
 
 
 def two() -> Poses:

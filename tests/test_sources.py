@@ -19,7 +19,7 @@ from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17
 from lithepose.sources import Failed, Frame, Input, expand, frames, shown
 from lithepose.writers.images import ImageSink
-from lithepose.writers.results import ResultFile
+from lithepose.writers.results import open_results
 from lithepose.writers.video import VideoWriter
 
 SIZE = (64, 48)
@@ -211,7 +211,7 @@ def test_openpose_files_of_an_earlier_run_make_way(tmp_path):
     image = np.zeros((4, 4, 3), np.uint8)
     nobody = Poses.empty(COCO_17, (4, 4))
     for count in (5, 2):
-        file = ResultFile(tmp_path, "openpose")
+        file = open_results(tmp_path, "openpose")
         for i in range(count):
             file.write(Frame(image, "v.mp4", i, i / 10, 10.0), nobody)
         file.write(Frame(image, "v_other.png"), nobody)
@@ -226,7 +226,7 @@ def test_openpose_files_of_an_earlier_run_make_way(tmp_path):
 def test_coco_numbers_are_never_given_twice(tmp_path):
     image = np.zeros((4, 4, 3), np.uint8)
     one = Poses(np.ones((1, 17, 2), "f4"), np.ones((1, 17), "f4"), np.ones(1, "f4"), COCO_17, (4, 4))
-    file = ResultFile(tmp_path / "r.json", "coco")
+    file = open_results(tmp_path / "r.json", "coco")
     sources = ["000002.jpg", "a.jpg", *["v.mp4"] * 4, "000003.jpg", "9.jpg", *["w.mp4"] * 5, "b.jpg"]
     for i, source in enumerate(sources):
         file.write(Frame(image, source, i if source.endswith("mp4") else None), one)
@@ -240,7 +240,7 @@ def test_coco_numbers_are_never_given_twice(tmp_path):
 def test_results_are_lines_or_one_list_by_the_name_of_their_file(tmp_path, count):
     image = np.zeros((4, 4, 3), np.uint8)
     for name in ("r.json", "r.jsonl"):
-        file = ResultFile(tmp_path / name)
+        file = open_results(tmp_path / name)
         for i in range(count):
             file.write(Frame(image, f"{i}.png"), Poses.empty(COCO_17, (4, 4)))
         file.close()
@@ -254,7 +254,7 @@ def test_results_are_lines_or_one_list_by_the_name_of_their_file(tmp_path, count
 def test_a_full_disk_is_told_with_the_name_of_the_file(format):
     image = np.zeros((4, 4, 3), np.uint8)
     one = Poses(np.ones((1, 17, 2), "f4"), np.ones((1, 17), "f4"), np.ones(1, "f4"), COCO_17, (4, 4))
-    file = ResultFile("/dev/full", format)
+    file = open_results("/dev/full", format)
     for call in (lambda: file.write(Frame(image, "a.png"), one), file.close):
         with pytest.raises(OSError, match=r"/dev/full: cannot be written .*; make room"):
             call()
@@ -264,7 +264,7 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(format):
 def test_what_did_not_fit_at_first_leaves_a_whole_list(tmp_path, format, monkeypatch):
     image = np.zeros((4, 4, 3), np.uint8)
     one = Poses(np.ones((1, 17, 2), "f4"), np.ones((1, 17), "f4"), np.ones(1, "f4"), COCO_17, (4, 4))
-    file = ResultFile(tmp_path / "r.json", format)
+    file = open_results(tmp_path / "r.json", format)
     for i in range(3):
         with monkeypatch.context() as patch:
             if not i:
@@ -362,7 +362,7 @@ def test_two_videos_become_two_files(tmp_path):
 
 def test_unknown_format_is_refused(tmp_path):
     with pytest.raises(ValueError, match="xml"):
-        ResultFile(tmp_path / "x.xml", "xml")
+        open_results(tmp_path / "x.xml", "xml")
 
 
 def test_a_film_at_an_address_loses_no_frames_and_a_camera_its_old_ones(tmp_path):

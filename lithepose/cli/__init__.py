@@ -20,6 +20,7 @@ from .benchmark import benchmark
 from .demo import demo
 from .evaluate import evaluate
 from .export import export
+from .merge import merge
 from .models import models
 from .predict import predict
 from .train import train
@@ -33,6 +34,7 @@ def analyze() -> int:
 COMMANDS: dict[str, Callable[..., int]] = {
     "demo": demo,
     "predict": predict,
+    "merge": merge,
     "models": models,
     "evaluate": evaluate,
     "benchmark": benchmark,
@@ -48,10 +50,11 @@ def plain_help(command: Callable[..., int]) -> Callable[..., int]:
     hints, parameters = get_type_hints(command), inspect.signature(command).parameters
     described: dict[str, Any] = {}
     for name, parameter in parameters.items():
-        silent = parameter.default in (None, "", 0, (), False)
+        positional = parameter.kind == parameter.POSITIONAL_ONLY
+        silent = positional or parameter.default in (None, "", 0, (), False)
         options: dict[str, Any] = {"help_behavior_hint": ""} if silent else {}
         kinds = [kind for kind in get_args(hints[name]) if kind is not NoneType]
-        if parameter.kind == parameter.POSITIONAL_ONLY:
+        if positional:
             one = name.upper().removesuffix("S")
             options["metavar"] = f"{one} [{one} ...]" if get_origin(hints[name]) is tuple else one
         elif NoneType in get_args(hints[name]) and len(kinds) == 1 and isinstance(kinds[0], type):

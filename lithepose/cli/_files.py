@@ -34,6 +34,24 @@ def check_output(path: Path, option: str) -> None:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); name another {option}") from error
 
 
+def refuse_existing(path: Path, overwrite: bool, resume: str = "") -> None:
+    """Refuse to replace the results of an earlier call.
+
+    Args:
+        path: file, or folder of files.
+        overwrite: allow it.
+        resume: what else to do, for the message.
+
+    Raises:
+        ConfigError: it is there, and not empty.
+    """
+    if overwrite or str(path) == "-":
+        return
+    there = any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
+    if there:
+        raise ConfigError(f"{path}: exists; --overwrite replaces it{resume}, or name another")
+
+
 def keep_inputs(path: Path, option: str, read: tuple[Path, ...], names: Set[str] = frozenset()) -> None:
     """Refuse to write over what is read.
 

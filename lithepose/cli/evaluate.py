@@ -114,6 +114,10 @@ def evaluate(
     for name, value in done.joints.items():
         table.add_row(f"  {name}", f"{value:.4f}")
     out_console.print(table)
+    if done.basis:
+        out_console.print(done.basis, markup=False, highlight=False)
+    if done.doubt:
+        err_console.print(done.doubt, style="yellow", markup=False, highlight=False)
     if json:
         json.write_text(json_module.dumps(done.results), encoding="utf-8")
     if curve:

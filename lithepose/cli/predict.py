@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from ._console import OK, SOME_FAILED, STOPPED, err_console
-from ._files import keep_sources
+from ..errors import ConfigError
+from ._console import err_console
+from ._files import keep_sources, refuse_existing
+from ._writing import write_all
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from ..inference.estimator import Estimator
+    from ..sources import Input
 
-    from ..inference.estimator import Estimator, Pending
-    from ..sources import Failed, Input
+Format = Literal["lithepose", "coco", "openpose", "openpose25", "csv", "csv-wide", "parquet", "trc"]
+NAMES = {"lithepose": "poses.jsonl", "coco": "poses.json", "parquet": "poses.parquet"}
+NAMES |= {"csv": "poses.csv", "csv-wide": "poses.csv"}  # others are folders of their own name
 
 
 def predict(
@@ -28,7 +25,7 @@ def predict(
     /,
     out: Path | None = None,
     json: Path | None = None,
-    format: Literal["lithepose", "coco", "openpose", "csv"] | None = None,
+    format: Format | None = None,
     model: str = "lithe",
     size: int = 0,
     threads: int = 0,
@@ -45,17 +42,32 @@ def predict(
     every: int = 1,
     reconnect: float = 30.0,
     size_camera: tuple[int, int] | None = None,
+    min_person: float | None = None,
+    max_people: int = 0,
+    person: str = "",
+    region: tuple[float, float, float, float] | None = None,
+    ids_from: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    shard: str = "",
 ) -> int:
     """Find people in images, folders, globs, videos, cameras (by index) and streams (rtsp://...).
 
-    Drawn images and videos go to OUT, with poses.jsonl beside them; with --json alone nothing is drawn.
+    Drawn images and videos go to OUT, with poses.jsonl beside them; with --json alone nothing is drawn. Results of an
+    earlier call are not replaced.
+
+    Examples:
+        lithepose predict photo.jpg clip.mp4
+        lithepose predict folder --json poses.csv
+        lithepose predict 0 --track
 
     Args:
         sources: images, videos, folders, globs, camera indices or stream URLs.
-        out: folder for drawn images and videos. Default: ./out, unless --json is given.
+        out: folder for drawn images and videos. Default: ./out, or ./out-2 and so on if that has results, unless --json
+            is given.
         json: file for the joints; - is standard output. Default: OUT/poses.jsonl.
-        format: of that file; openpose makes it a folder of one json a frame. Default: csv if it is called .csv; else
-            lithepose, which is one json line a frame, or one json list if it is called .json.
+        format: of that file. openpose (18 joints) and openpose25 make it a folder of one json a frame, trc of one file
+            a person of a video. Default: by its suffix, .csv, .parquet, .json (one list) or .jsonl (a line a frame).
         model: name of an embedded model, or an .onnx or packed .safetensors file.
         size: longer side of the input, of the person detector for lithe; 0 is the model's own. Larger finds smaller
             people, slower.
@@ -78,17 +90,91 @@ def predict(
         every: only every so many frames of a video, camera or stream.
         reconnect: seconds for which a stream that broke off is tried again; 0: not at all.
         size_camera: width and height to ask cameras for.
+        min_person: lowest score of a person. Default: 0.34 for lithe, 0 for others.
+        max_people: keep so many people of a frame, the best; 0 keeps all.
+        person: main keeps the largest person, in a video the same one as long as it is there; a number keeps the person
+            of this id.
+        region: x, y, width and height in pixels; people outside of it are left out.
+        ids_from: COCO json that gives image ids by file name, for --format coco.
+        overwrite: replace results of an earlier call.
+        resume: go on with an earlier call's .jsonl file: skip what it has results of.
+        shard: K/N does the K-th of N equal parts of the inputs; lithepose merge joins the results.
     """
-    from ..errors import ConfigError
     from ..inference.top_down import TopDown
-    from ..skeleton import COCO_17, OPENPOSE_18
-    from ..sources import ReadConfig, expand, skipped
+    from ..sources import ReadConfig
+    from ..tracking.selection import SelectConfig
+    from ..writers.images import ImageSink
+    from ..writers.results import ResultConfig, check_format, format_of, open_results, read_ids
+    from ..writers.resume import finished_sources
 
     if not sources:
         raise ConfigError("no input: pass an image, video, folder, glob, camera index or stream URL")
     if threshold is not None and not 0 < threshold < 1:
         raise ConfigError(f"threshold {threshold}: must be above 0 and below 1")
-    inputs, errors = [], dict[str, OSError]()
+    if overwrite and resume:
+        raise ConfigError("--overwrite begins anew and --resume goes on; leave one of them out")
+    if incremental and boxes:
+        raise ConfigError("--incremental keeps the maps of whole images; leave it or --boxes out")
+    if detect_every < 1:
+        raise ConfigError(f"--detect-every {detect_every}: must be 1 or more")
+    select = SelectConfig(min_person or 0.0, max_people, person, region)
+    read = ReadConfig(start, end, every, reconnect, size_camera)
+    part = _part(shard)
+    chosen = format or format_of(json or "-")
+    if json is None:
+        name = NAMES.get(chosen, chosen)
+        if shard:
+            name = f"{Path(name).stem}-{part[0]}-of-{part[1]}{Path(name).suffix}"
+        out = out or _free_folder(Path("out"), name, overwrite or resume)
+        json = out / name
+    check_format(json, chosen)
+    if resume and chosen != "lithepose":
+        raise ConfigError(f"--resume: goes on with lithepose's own .jsonl files, not with {chosen}")
+    if ids_from and chosen != "coco":
+        raise ConfigError(f"--ids-from: gives the ids of --format coco, not of {chosen}")
+    ids = read_ids(ids_from) if ids_from else {}
+
+    inputs, failures = _inputs(sources)
+    keep_sources(json, [*(i.source for i in inputs), boxes, model])
+    refuse_existing(json, overwrite or resume, ", --resume goes on with it")
+    everything, (k, n) = inputs, part
+    first = len(inputs) * (k - 1) // n
+    inputs = inputs[first : len(inputs) * k // n]
+    estimator = _estimator(model, boxes, size, threads, flip, inputs, failures)
+    estimator = estimator.with_config(
+        **({"peak": threshold} if threshold is not None else {}), **({"complete": True} if complete else {})
+    )
+    if isinstance(estimator, TopDown):
+        estimator.detect_every = detect_every
+        estimator.person = estimator.person if min_person is None else min_person
+    _check_joints(chosen, model, estimator)
+    pipeline = estimator.incremental_pipeline() if incremental else estimator.pipeline()
+    images = None
+    if out:  # the folder first: a call that cannot be carried out must not empty an earlier result file
+        named = [*(i.source for i in everything if i.kind != "live"), *failures]
+        images = ImageSink(out, named, overwrite or resume)
+    done = set(finished_sources(json)) if resume else set[str]()
+    if resume:
+        err_console.print(f"{json}: has {len(done)} of {len(inputs)} inputs", markup=False, highlight=False)
+    if images:
+        for item in everything[:first] + [i for i in inputs if i.source in done]:
+            images.reserve(item.source, ".mp4" if item.kind == "video" else "")
+    inputs = [i for i in inputs if i.source not in failures and i.source not in done]
+    follow = {"track": track or chosen == "trc", "smooth": smooth}
+    results = estimator.run_pipeline(inputs, pipeline, **follow, read=read, select=select)
+    config = ResultConfig(sys.stdout, resume, ids, estimator.skeleton)
+    return write_all(results, inputs, images, lambda: open_results(json, chosen, config), json, failures)
+
+
+def _inputs(sources: tuple[str, ...]) -> tuple[list[Input], dict[str, str]]:
+    """What the sources stand for, and which of them are not there; says what was left out of folders.
+
+    Raises:
+        OSError: none of them is there.
+    """
+    from ..sources import expand, skipped
+
+    inputs, errors = list["Input"](), dict[str, OSError]()
     for source in sources:
         try:
             inputs += expand([source])
@@ -101,31 +187,43 @@ def predict(
             errors[source] = error
     if not inputs:
         raise next(iter(errors.values()))
-    failures = {source: str(error) for source, error in errors.items()}
-    if incremental and boxes:
-        raise ConfigError("--incremental keeps the maps of whole images; leave it or --boxes out")
-    estimator = _estimator(model, boxes, size, threads, flip, inputs, failures)
-    estimator = estimator.with_config(
-        **({"peak": threshold} if threshold is not None else {}), **({"complete": True} if complete else {})
-    )
-    if isinstance(estimator, TopDown):
-        if detect_every < 1:
-            raise ConfigError(f"--detect-every {detect_every}: must be 1 or more")
-        estimator.detect_every = detect_every
-    format = format or ("csv" if json and json.suffix.lower() == ".csv" else "lithepose")
-    written = {"coco": COCO_17, "openpose": OPENPOSE_18}.get(format)
-    if written and not set(written.joints) & set(estimator.head.output.joints):
-        raise ConfigError(f"--format {format}: it has none of {model}'s joints; take lithepose or csv")
-    if json is None:
-        out = out or Path("out")
-        name = {"lithepose": "poses.jsonl", "coco": "poses.json", "csv": "poses.csv", "openpose": "openpose"}[format]
-        json = out / name
-    keep_sources(json, [*(i.source for i in inputs), boxes, model])
-    inputs = [i for i in inputs if i.source not in failures]
-    pipeline = estimator.incremental_pipeline() if incremental else estimator.pipeline()
-    read = ReadConfig(start, end, every, reconnect, size_camera)
-    results = estimator.run_pipeline(inputs, pipeline, track=track, smooth=smooth, read=read)
-    return _write_all(results, inputs, out, json, format, failures)
+    return inputs, {source: str(error) for source, error in errors.items()}
+
+
+def _part(shard: str) -> tuple[int, int]:
+    """Number and count of parts, from 1, of ``K/N``.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    if not shard:
+        return 1, 1
+    k, slash, n = shard.partition("/")
+    if not (slash and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise ConfigError(f"--shard {shard}: must be K/N, the K-th of N parts, as in 3/16")
+    return int(k), int(n)
+
+
+def _free_folder(folder: Path, name: str, reuse: bool) -> Path:
+    """The folder, or one with a number behind it that has no results of this name."""
+    from ..writers.overwrite import numbered
+
+    if reuse:
+        return folder
+    return next(path for path in map(Path, numbered(str(folder))) if not (path / name).exists())
+
+
+def _check_joints(format: str, model: str, estimator: Estimator) -> None:
+    """Refuse a format that can hold none of the model's joints.
+
+    Raises:
+        ConfigError: names those that can.
+    """
+    from ..skeleton import BODY_25, COCO_17, OPENPOSE_18
+
+    written = {"coco": COCO_17, "openpose": OPENPOSE_18, "openpose25": BODY_25}.get(format)
+    if written and not set(written.joints) & set(estimator.joints):
+        raise ConfigError(f"--format {format}: it has none of {model}'s joints; take lithepose, csv or csv-wide")
 
 
 def _estimator(
@@ -135,7 +233,6 @@ def _estimator(
 
     Inputs that have no boxes in the file go to the failures.
     """
-    from ..errors import ConfigError
     from ..inference.load import load
     from ..inference.models import manifest, open_runtime
     from ..inference.predictor import Predictor
@@ -160,116 +257,3 @@ def _estimator(
         has = f"some for {', '.join(given)}" if given else "none at all"
         raise ConfigError(f"{boxes}: no boxes for {asked}; it has {has}")
     return TopDown(single, boxes=given)
-
-
-def _write_all(
-    results: Generator[Pending | Failed, None, None],
-    inputs: list[Input],
-    out: Path | None,
-    json: Path,
-    format: str,
-    failures: dict[str, str],
-) -> int:
-    """Draw and write every frame in a thread behind the network, then say what was done and what failed."""
-    from ..drawing import draw
-    from ..inference.prefetch import Behind
-    from ..sources import Failed
-    from ..writers.images import ImageSink
-    from ..writers.results import ResultFile
-
-    began, count, people, stopped, unwritten = time.perf_counter(), 0, 0, False, dict[str, str]()
-    # The folder first: a call that cannot be carried out must not empty an earlier result file.
-    named = [*(i.source for i in inputs if i.kind != "live"), *failures]
-    images = ImageSink(out, named) if out else None
-    columns = TextColumn("{task.description}"), MofNCompleteColumn(), TextColumn("frames"), TimeElapsedColumn()
-    progress = Progress(*columns, console=err_console, disable=not err_console.is_terminal, transient=True)
-
-    def write(pending: Pending) -> None:
-        nonlocal count, people
-        result = pending.done()
-        frame, poses = result.frame, result.poses
-        count, people = count + 1, people + len(poses)
-        try:
-            file.write(frame, poses)
-            if images and frame.source not in unwritten:
-                images.write(frame, draw(frame.image, poses, copy=False))
-        except BrokenPipeError:
-            if not stopped:  # an interrupt ends the reader of a pipe too
-                raise
-        except OSError as error:
-            unwritten.setdefault(frame.source, str(error))
-
-    def close() -> None:
-        try:
-            file.close()
-        except BrokenPipeError:
-            raise
-        except OSError as error:  # still report the drawn images and the failures
-            unwritten.setdefault(str(json), str(error))
-
-    with contextlib.ExitStack() as stack:
-        interrupts = stack.enter_context(_Interrupts())
-        file = ResultFile(json, format, sys.stdout)
-        stack.callback(close)
-        if images:
-            stack.callback(images.close)
-        try:
-            task = stack.enter_context(progress).add_task("", total=None)
-            writer = stack.enter_context(Behind(write))
-            stack.enter_context(contextlib.closing(results))
-            for item in results:
-                if isinstance(item, Failed):
-                    failures[item.source] = str(item.error)
-                    continue
-                progress.update(task, advance=1, description=os.path.basename(item.frame.source))
-                writer.put(item)
-            interrupts.finishing = True
-        except KeyboardInterrupt:  # how a camera is ended; what was written is whole
-            stopped = True
-    failures = unwritten | (images.failures if images else {}) | failures
-    for source, error in failures.items():
-        err_console.print(
-            error if source in error else f"{source}: {error}", style="red", markup=False, highlight=False
-        )
-    where = " and ".join(str(p) for p in ([out] if out else []) + ([json] if str(json) != "-" else []))
-    err_console.print(
-        f"{count} {'frame' if count == 1 else 'frames'}, {people} {'person' if people == 1 else 'people'},"
-        f" {len(failures)} failed, {time.perf_counter() - began:.1f} s"
-        + (f" -> {where}" if where and count else "")
-        + (" (interrupted)" if stopped else ""),
-        markup=False,
-        highlight=False,
-    )
-    return STOPPED if stopped and not all(i.kind == "live" for i in inputs) else SOME_FAILED if failures else OK
-
-
-class _Interrupts:
-    """Raises KeyboardInterrupt once for SIGINT and SIGTERM; one more is ignored, since closing a video takes a moment.
-
-    Without that moment the video does not play. A context manager, which restores the handlers at its end; it does
-    nothing outside the main thread.
-
-    Attributes:
-        finishing: all frames are dealt with: ignore the first interrupt too.
-    """
-
-    def __init__(self) -> None:
-        self.finishing, self._ignored = False, False
-        in_main = threading.current_thread() is threading.main_thread()
-        self._before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
-
-    def __enter__(self) -> _Interrupts:
-        for number in self._before:
-            signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _handle(self, *_: object) -> None:
-        if self.finishing and not self._ignored:
-            self._ignored = True
-            return
-        self.finishing = True
-        raise KeyboardInterrupt

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..errors import DatasetError, ImageError, MissingFileError
 from ..image import decode_image
-from ..skeleton import COCO_17, Skeleton
+from ..skeleton import COCO_17, Skeleton, mirror_pairs
 
 LOG = logging.getLogger(__name__)
 Place = tuple[Path, int, int]  # file, offset, size (-1: to the end)
@@ -211,10 +211,43 @@ def _records(content: dict[str, Any], where: str) -> tuple[ImageRecord, ...]:
         repairs["backslashes in file names turned"] += "\\" in name
         size = int(image.get("width") or 0), int(image.get("height") or 0)
         records.append(ImageRecord(identity, plain, *size, tuple(people[image["id"]])))
+    _refuse_shares(people)
     for repair, count in repairs.items():
         if count:
             LOG.warning("%s: %s: %d", where, repair, count)
     return tuple(records)
+
+
+def _refuse_shares(people: dict[Any, list[dict[str, Any]]]) -> None:
+    """Refuse coordinates in shares of the image.
+
+    Raises:
+        DatasetError: all labelled joints, of which there are some, lie in the first pixel of their images.
+    """
+    values = [
+        value
+        for found in people.values()
+        for person in found
+        for x, y, visible in zip(*(person["keypoints"][i::3] for i in range(3)), strict=True)
+        if visible > 0
+        for value in (x, y)
+    ]
+    if len(values) >= 8 and 0 <= min(values) <= max(values) <= 1 and len(set(values)) > 2:
+        raise DatasetError("all joints lie between 0 and 1, as shares of the image; multiply them by width and height")
+
+
+def check_size(name: str, stated: tuple[int, int], size: tuple[int, int], where: str) -> None:
+    """Compare the (width, height) that annotations state of an image with those that it has, turned upright.
+
+    Raises:
+        DatasetError: they differ; sizes of 0 are unknown.
+    """
+    if all(stated) and tuple(stated) != size:
+        turned = ", as it lies before EXIF turns it upright" if stated == size[::-1] else ""
+        raise DatasetError(
+            f"{name}: has {size[0]}x{size[1]} pixels, but {stated[0]}x{stated[1]} in {where}{turned}; its joints would"
+            " lie elsewhere. Correct the size there, and label the image as it is shown"
+        )
 
 
 def _person(annotation: dict[str, Any], joints: int, repairs: Counter[str]) -> dict[str, Any]:
@@ -266,15 +299,21 @@ def _categories(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _skeleton(content: dict[str, Any]) -> Skeleton:
-    """Skeleton of the first category: left_x and right_x are mirror pairs, its ``sigmas`` those of OKS."""
+    """Skeleton of the first category.
+
+    Its ``flip_pairs`` are pairs of joints by name; where there are none, joints whose names differ in the side alone.
+    Its ``sigmas`` are those of OKS.
+
+    Raises:
+        DatasetError: a flip pair of joints that there are not.
+    """
     category = _categories(content)[0]
     joints = tuple(category["keypoints"])
-    index = {joint: i for i, joint in enumerate(joints)}
-    flips = tuple(
-        (i, index[joint.replace("left", "right", 1)])
-        for joint, i in index.items()
-        if joint.startswith("left") and joint.replace("left", "right", 1) in index
-    )
+    given = category.get("flip_pairs")
+    if given is not None and not all(len(pair) == 2 and set(pair) <= set(joints) for pair in given):
+        raise DatasetError(f"flip_pairs {given}: must be pairs of the category's joints by name, {', '.join(joints)}")
+    named = ((joints.index(a), joints.index(b)) for a, b in given or ())
     edges = tuple((a - 1, b - 1) for a, b in category.get("skeleton", ()))
     sigmas = COCO_17.sigmas if joints == COCO_17.joints else tuple(map(float, category.get("sigmas", ())))
+    flips = mirror_pairs(joints) if given is None else tuple(named)
     return Skeleton(str(category.get("name", "person")), joints, edges, flips, sigmas)

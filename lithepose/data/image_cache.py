@@ -12,8 +12,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import DatasetError, MissingFileError, OutputError
-from .coco import ImageFiles, ImageRecord, KeypointSet
+from ..errors import MissingFileError, OutputError
+from .coco import ImageFiles, ImageRecord, KeypointSet, check_size
 
 LONGEST = 512  # pixels of an image's longer side; a crop of 256x192 rarely shows more of it
 
@@ -73,12 +73,7 @@ def open_cache(opened: KeypointSet, records: Sequence[ImageRecord], folder: Path
         )
     cache = ImageCache(opened.files, names, folder)
     for number, record in enumerate(records):
-        (width, height), stated = cache.original_size(number), (record.width, record.height)
-        if all(stated) and stated != (width, height):
-            raise DatasetError(
-                f"{record.file_name}: has {width}x{height} pixels, but {stated[0]}x{stated[1]} in {opened.name}; its"
-                " labels would lie elsewhere. Correct the size there"
-            )
+        check_size(record.file_name, (record.width, record.height), cache.original_size(number), opened.name)
     return cache
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data.coco import ImageRecord, KeypointSet
+from ..data.coco import ImageRecord, KeypointSet, check_size
 from ..data.formats import open_dataset
 from ..errors import DatasetError
 from ..geometry import square
@@ -55,6 +56,7 @@ class Evaluation:
         joints: PCK or PCKh by joint, at the largest threshold.
         curve: of pck and pckh.
         results: COCO keypoint results that were measured.
+        basis: what was measured, in words: which people, and what the network was shown of them.
     """
 
     metric: str
@@ -62,6 +64,20 @@ class Evaluation:
     results: list[dict[str, Any]]
     joints: dict[str, float] = field(default_factory=dict)
     curve: Pck | None = None
+    basis: str = ""
+
+    @property
+    def doubt(self) -> str:
+        """Why the figures may say nothing of the model; empty where nothing speaks against them."""
+        first, value = next(iter(self.scores.items()))
+        if value > 0:
+            return ""
+        if not self.results:
+            return f"{first} is {value:g}: nobody was found in any image; do they show people, in colour and upright?"
+        return (
+            f"{first} is {value:g}: nobody was found where somebody is labelled; are these the images that the"
+            " annotations are of, in the same size, and the joints in the order that the category states?"
+        )
 
 
 def evaluate(
@@ -117,6 +133,7 @@ def evaluate(
     if metric == "pckh" and not heads:
         raise DatasetError(f"{dataset.name}: no sizes of heads, which pckh is measured in (MPII and LIP have them)")
     order = common_joints(predictor.head.output, dataset.skeleton)
+    _check_labels(dataset, sum(len(people_to_measure(r, order, min_joints)) for r in dataset.records))
     if metric == "oks" and -1 in order:
         lacking = [name for name, i in zip(dataset.skeleton.joints, order, strict=True) if i < 0]
         raise DatasetError(f"{dataset.name}: has joints that the model lacks ({', '.join(lacking)}); use pck")
@@ -128,9 +145,10 @@ def evaluate(
         if metric == "oks" and isinstance(predictor, TopDown) and isinstance(predictor.finder, PersonDetector):
             predictor = predictor.with_detector(score=UNSURE)  # average precision counts unsure people as well
             predictor.person = 0.0
+    basis = _basis(predictor, dataset, order, crop, min_joints)
     truth, results = [], []
     for record in progress(dataset.records) if progress else dataset.records:
-        image = dataset.files.image(record.file_name)
+        image = _image_of(dataset, record)
         people = people_to_measure(record, order, min_joints)
         if isinstance(predictor, Predictor) and predictor.single_person:
             boxes = [where_to_look(record, person, dataset.skeleton, predictor.head.output, crop) for person in people]
@@ -151,7 +169,7 @@ def evaluate(
         truth += people
         results += [_result(record, xy, score, float(score.mean()), order) for xy, score in found]
     if metric == "oks":
-        return Evaluation(metric, oks(dataset.records, results, dataset.skeleton), results)
+        return Evaluation(metric, oks(dataset.records, results, dataset.skeleton), results, basis=basis)
     where = np.array([person["keypoints"] for person in truth], float).reshape(-1, len(order), 3)
     reference = torso_length(where, dataset.skeleton)
     if metric == "pckh":
@@ -165,7 +183,7 @@ def evaluate(
             f"{dataset.name}: no person has the length that {metric} is measured in and a labelled joint"
         )
     scores, joints = _figures(metric, curve, dataset.skeleton)
-    return Evaluation(metric, scores, results, joints, curve)
+    return Evaluation(metric, scores, results, joints, curve, basis)
 
 
 def evaluate_boxes(detector: PersonDetector, dataset: KeypointSet, progress: Progress | None = None) -> Evaluation:
@@ -175,11 +193,12 @@ def evaluate_boxes(detector: PersonDetector, dataset: KeypointSet, progress: Pro
         COCO's figures of boxes; recall at an overlap of 0.5 by the height of a person in the detector's input, of the
         boxes over the detector's threshold; and the number of false ones per image.
     """
+    _check_labels(dataset, sum(len(record.people) for record in dataset.records))
     sure, detector = detector.score, copy.copy(detector)
     detector.score = UNSURE / 5  # average precision counts unsure boxes as well
     results, found, false = list[dict[str, Any]](), dict[str, list[bool]](), 0
     for record in progress(dataset.records) if progress else dataset.records:
-        image = dataset.files.image(record.file_name)
+        image = _image_of(dataset, record)
         boxes = detector(image)
         results += [
             {"image_id": record.id, "category_id": 1, "bbox": [float(v) for v in box], "score": float(score)}
@@ -198,6 +217,26 @@ def evaluate_boxes(detector: PersonDetector, dataset: KeypointSet, progress: Pro
     scores = box_precision(dataset.records, results, dataset.skeleton)
     scores |= {f"recall, {name}": float(np.mean(found[name])) for name in HEIGHTS.values() if name in found}
     return Evaluation("boxes", scores | {"false boxes an image": false / len(dataset)}, results)
+
+
+def _check_labels(dataset: KeypointSet, people: int) -> None:
+    """Refuse to measure on nothing.
+
+    Raises:
+        DatasetError: no person is labelled.
+    """
+    if not people:
+        raise DatasetError(
+            f"{dataset.name}: no labelled person in {len(dataset)} images, so nothing can be measured; is it the right"
+            " split, and are the joints' visibilities 1 or 2?"
+        )
+
+
+def _image_of(dataset: KeypointSet, record: ImageRecord) -> np.ndarray:
+    """The image of a record, whose size it must have."""
+    image = dataset.files.image(record.file_name)
+    check_size(record.file_name, (record.width, record.height), (image.shape[1], image.shape[0]), dataset.name)
+    return image
 
 
 def common_joints(model: Skeleton, data: Skeleton) -> list[int]:
@@ -231,6 +270,25 @@ def where_to_look(
         return None
     at = np.array(person["keypoints"], float).reshape(-1, 3)
     return square(box_to_see(at[:, :2], (at[:, 2] > 0) & joints_to_see(model, skeleton), person["bbox"]))
+
+
+def _basis(predictor: Estimator, dataset: KeypointSet, order: list[int], crop: str, min_joints: int) -> str:
+    """Which people are measured, and what the network is shown of them, in words."""
+    people = [(record, person) for record in dataset.records for person in people_to_measure(record, order, min_joints)]
+    least = f"at least {min_joints} labelled joints" if min_joints > 1 else "labelled joints"
+    counted = f"{len(people)} people with {least} in {len(dataset)} images"
+    if isinstance(predictor, TopDown):
+        return f"{counted}, in {'annotated boxes' if crop == 'boxes' else 'boxes that the person detector finds'}"
+    if not predictor.single_person:
+        return f"{counted}, found in whole images"
+    kinds = Counter[str]()
+    for record, person in people:
+        own = crop == "auto" and person.get("centre_box") is not None
+        whole = crop == "auto" and len(people_to_measure(record, [])) == 1
+        kinds[
+            "in the data set's own box" if own else "in whole images" if whole else "in a square around the joints"
+        ] += 1
+    return f"{counted}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
 
 
 def _look_at(predictor: Predictor, image: np.ndarray, box: Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, overload
+from typing import Any, Literal, Protocol, get_args, overload
 
 import numpy as np
 
@@ -18,9 +19,12 @@ from ..image import as_rgb, decode_image, read_image
 from ..poses import Poses
 from ..skeleton import Skeleton
 from ..sources import ADDRESS, Failed, Frame, Input, ReadConfig, expand, frames, read_address
+from ..tracking.selection import SelectConfig, Selection
 from ..tracking.tracker import Following
 from .prefetch import ahead
 
+LOG = logging.getLogger(__name__)
+OnError = Literal["raise", "skip", "warn"]
 BATCH = 16  # images that one call of the network gets; more are no faster and fill the memory
 
 
@@ -121,10 +125,12 @@ class Estimator(ABC):
         """A call with one image, taken apart; frames of a video may use those before them."""
 
     @overload
-    def __call__(self, image: ImageInput) -> Poses: ...
+    def __call__(self, image: ImageInput, *, on_error: OnError = ...) -> Poses: ...
     @overload
-    def __call__(self, image: Images) -> list[Poses]: ...
-    def __call__(self, image: ImageInput | Images) -> Poses | list[Poses]:
+    def __call__(self, image: Images, *, on_error: Literal["raise"] = ...) -> list[Poses]: ...
+    @overload
+    def __call__(self, image: Images, *, on_error: OnError) -> list[Poses | None]: ...
+    def __call__(self, image: ImageInput | Images, *, on_error: OnError = "raise") -> Poses | list[Any]:
         """Find people.
 
         Args:
@@ -132,30 +138,39 @@ class Estimator(ABC):
                 grey, RGBA, uint16, floats in 0..1), (3, H, W) torch tensor, PIL image; or a list, a tuple or an
                 (N, H, W, 3) array of images. Networks on whole images run those of one input size together, up to 16
                 at once; networks on person crops run the people of one image together.
+            on_error: what an unreadable image of several does: ``raise`` its error; ``skip``, None stands in its
+                place; ``warn``, as skip, and its error is logged.
 
         Returns:
             Poses, or a list of them for several images.
 
         Raises:
             ImageError: what is given is no image; of several, it says which.
+            ConfigError: no such ``on_error``.
         """
+        check_on_error(on_error)
         images = several(image)
         if images is not None:
-            return self._of_several(images)
+            return self._of_several(images, on_error)
         opened = open_image(image)
         return replace(self.estimate([opened])[0], image=opened)
 
-    def _of_several(self, images: Sequence[ImageInput]) -> list[Poses]:
+    def _of_several(self, images: Sequence[ImageInput], on_error: OnError) -> list[Poses | None]:
         """Poses of each; no more than :data:`BATCH` images are in the memory at once."""
-        poses: list[Poses] = []
+        poses: list[Poses | None] = [None] * len(images)
         for first in range(0, len(images), BATCH):
-            opened = []
+            opened = dict[int, np.ndarray]()
             for i in range(first, min(first + BATCH, len(images))):
                 try:
-                    opened.append(open_image(images[i]))
+                    opened[i] = open_image(images[i])
                 except ImageError as error:
-                    raise ImageError(f"image {i} of {len(images)}: {error}") from error
-            poses += self.estimate(opened)
+                    named = ImageError(f"image {i} of {len(images)}: {error}")
+                    if on_error == "raise":
+                        raise named from error
+                    if on_error == "warn":
+                        LOG.warning("%s", named)
+            for i, found in zip(opened, self.estimate(list(opened.values())) if opened else (), strict=True):
+                poses[i] = found
         return poses
 
     @property
@@ -189,8 +204,9 @@ class Estimator(ABC):
         track: bool = False,
         smooth: bool = False,
         incremental: bool = False,
-        on_error: Literal["raise", "skip"] = "raise",
+        on_error: OnError = "raise",
         read: ReadConfig | None = None,
+        select: SelectConfig | None = None,
     ) -> Iterator[FramePoses]:
         """Frame by frame through images, a folder, a video, a camera number or a network stream.
 
@@ -203,24 +219,27 @@ class Estimator(ABC):
             smooth: steady their joints too, with a lag of about a frame.
             incremental: run the network only where a video has changed, see
                 :class:`lithepose.inference.incremental.Incremental`.
-            on_error: whether an input that cannot be read raises its error, or is left out.
+            on_error: whether an input that cannot be read raises its error (``raise``), is left out (``skip``), or is
+                left out and logged (``warn``).
             read: the part of videos to read, and for how long streams that break off are tried again.
+            select: people to keep.
 
         Raises:
             ImageError: an image cannot be read.
             ConfigError: ``incremental`` with a model that has no maps of whole images.
         """
-        if on_error not in ("raise", "skip"):
-            raise ConfigError(f"on_error={on_error!r}; there are raise and skip")
+        check_on_error(on_error)
         sources = [source] if isinstance(source, (str, Path, int)) else list(source)
         pipeline = self.incremental_pipeline() if incremental else self.pipeline()
         for item in self.run_pipeline(
-            expand([str(s) for s in sources]), pipeline, track=track, smooth=smooth, read=read
+            expand([str(s) for s in sources]), pipeline, track=track, smooth=smooth, read=read, select=select
         ):
             if isinstance(item, Pending):
                 yield item.done()
             elif on_error == "raise":
                 raise item.error
+            elif on_error == "warn":
+                LOG.warning("%s", item.error)
 
     def run_pipeline(
         self,
@@ -230,6 +249,7 @@ class Estimator(ABC):
         track: bool = False,
         smooth: bool = False,
         read: ReadConfig | None = None,
+        select: SelectConfig | None = None,
     ) -> Generator[Pending | Failed, None, None]:
         """The loop over all frames of :func:`lithepose.sources.expand`, which Python and the command line share.
 
@@ -239,15 +259,19 @@ class Estimator(ABC):
             track: ids for the people of videos.
             smooth: and steadier joints.
             read: of :func:`lithepose.sources.frames`.
+            select: people to keep.
 
         Yields:
             a frame that the network has run on, or the input that failed; the others go on.
         """
-        following = Following(smooth, self.guessed) if track or smooth else None
+        by_id = track or smooth or (select is not None and select.by_id)
+        following = Following(smooth, self.guessed) if by_id else None
+        selection = Selection(select) if select else None
 
         def finish(frame: Frame, result: Any) -> Poses:
             poses = pipeline.finish(result)
-            return following(frame, poses) if following else poses
+            poses = following(frame, poses) if following else poses
+            return selection(frame, poses) if selection else poses
 
         prepared = ahead(_prepared(inputs, pipeline, read), stale=_makes_way)
         with contextlib.closing(prepared):
@@ -282,6 +306,16 @@ def _prepared(
 def _makes_way(item: tuple[Frame | Failed, Any]) -> bool:
     """Whether a prepared frame that waits is to make way for the next one, as a camera's is."""
     return isinstance(item[0], Frame) and item[0].live
+
+
+def check_on_error(on_error: str) -> None:
+    """Refuse what is no way to deal with errors.
+
+    Raises:
+        ConfigError: names those that there are.
+    """
+    if on_error not in get_args(OnError):
+        raise ConfigError(f"on_error={on_error!r}; there are {', '.join(get_args(OnError))}")
 
 
 def several(image: object) -> list[Any] | None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from ..skeleton import FACE, Skeleton
 from ..sources import Frame
 from .box_follower import BoxFollower
 from .detector import DETECTOR, PersonDetector
-from .estimator import Estimator, ImageInput, Images, Pipeline, open_image, several
+from .estimator import Estimator, ImageInput, Images, OnError, Pipeline, open_image, several
 from .models import open_runtime
 from .predictor import Predictor
 
@@ -136,15 +136,20 @@ class TopDown(Estimator):
         return other
 
     @overload
-    def __call__(self, image: ImageInput, boxes: Iterable[Box] | None = None) -> Poses: ...
+    def __call__(self, image: ImageInput, boxes: Iterable[Box] | None = ..., *, on_error: OnError = ...) -> Poses: ...
     @overload
-    def __call__(self, image: Images, boxes: None = None) -> list[Poses]: ...
-    def __call__(self, image: ImageInput | Images, boxes: Iterable[Box] | None = None) -> Poses | list[Poses]:
+    def __call__(self, image: Images, boxes: None = ..., *, on_error: Literal["raise"] = ...) -> list[Poses]: ...
+    @overload
+    def __call__(self, image: Images, boxes: None = ..., *, on_error: OnError) -> list[Poses | None]: ...
+    def __call__(
+        self, image: ImageInput | Images, boxes: Iterable[Box] | None = None, *, on_error: OnError = "raise"
+    ) -> Poses | list[Any]:
         """Find people.
 
         Args:
             image: as of :meth:`lithepose.inference.estimator.Estimator.__call__`.
             boxes: (N, 4) x, y, width, height around the people of one image, in pixels; by default the finder's.
+            on_error: likewise.
 
         Returns:
             Poses, at most one person a box, the best first; or a list of them for a list.
@@ -154,7 +159,7 @@ class TopDown(Estimator):
             ImageError: what is given is no image.
         """
         if boxes is None:
-            return super().__call__(image)
+            return super().__call__(image, on_error=on_error)
         if several(image) is not None:
             raise ConfigError("boxes are of one image; call with one image at a time")
         image = open_image(image)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.coco import KeypointSet
+from ..data.coco import KeypointSet, check_size
 from ..data.formats import open_dataset
 from ..errors import DatasetError, MissingFileError
 from ..heads.base import Head
@@ -197,12 +197,7 @@ class PoseSamples(Dataset[dict[str, Any]]):
         number = int(rng.integers(len(data.names)))
         self._seen.append(data.names[number])
         image, people, main = data.files.image(data.names[number]), data.people[number], data.main[number]
-        (height, width), stated = image.shape[:2], data.sizes[number]
-        if all(stated) and stated != (width, height):
-            raise DatasetError(
-                f"{data.names[number]}: has {width}x{height} pixels, but {stated[0]}x{stated[1]} in {data.source.data};"
-                " its joints would lie elsewhere. Correct the size there, and give joints as the image is shown, turned"
-            )
+        check_size(data.names[number], data.sizes[number], (image.shape[1], image.shape[0]), data.source.data)
         box = None
         if self.head.single_person:
             which, none, alone = [int(rng.choice(main))], people.ignore[:0], len(people.boxes) == 1

@@ -151,7 +151,17 @@ def make_samples(
         recipe: its sizes and seed.
         augment: augmentation, none for validation.
         cache: folder for decoded images.
+
+    Raises:
+        ConfigError: images are to be mirrored, and a joint of one side has no partner to change places with.
     """
+    lonely = net.head.skeleton.unpaired if isinstance(net.head, Head) and augment.flip else ()
+    if lonely:
+        raise ConfigError(
+            f"augment.flip = {augment.flip}: {', '.join(lonely)} belong to one side and have no partner on the other;"
+            " mirrored images would teach the wrong side. Name both sides alike (left_hip, right_hip), state flip_pairs"
+            " in the category, or set flip = 0"
+        )
     if isinstance(net.head, CropHead):
         shapes = [(net.crop, 1.0 - recipe.small_share * bool(net.small_crop)), (net.small_crop, recipe.small_share)]
         shapes = [(shape, share) for shape, share in shapes if shape]

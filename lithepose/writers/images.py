@@ -25,12 +25,13 @@ class ImageSink:
         folder: where to, made if need be.
         keep: the sources. They are never written over, nor through a link, and where one lies in ``folder`` nothing is
             that is there already.
+        overwrite: replace the files of earlier calls; otherwise new ones are numbered.
 
     Attributes:
         failures: sources with a video that could not be finished, and why.
     """
 
-    def __init__(self, folder: str | Path, keep: Iterable[str | Path] = ()) -> None:
+    def __init__(self, folder: str | Path, keep: Iterable[str | Path] = (), overwrite: bool = False) -> None:
         self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,7 @@ class ImageSink:
             raise OutputError(f"{self.folder}: no folder can be made here ({error.strerror}); name another") from error
         sources = [Path(path) for path in keep]
         parents = {path.parent.resolve() for path in sources} | {path.resolve().parent for path in sources}
-        self._keep_all = self.folder.resolve() in parents
+        self._keep_all = not overwrite or self.folder.resolve() in parents
         self._kept = {identity(path) for path in sources if path.exists()}
         self._used: set[str] = set()
         self._video: tuple[str, VideoWriter] | None = None
@@ -60,9 +61,13 @@ class ImageSink:
         except (cv2.error, FFmpegError, OSError) as error:
             raise OutputError(f"{frame.source}: drawn, but cannot be written to {self.folder} ({error})") from error
 
+    def reserve(self, source: str, suffix: str = "") -> None:
+        """Leave the name of a file to another call, which has written it or will; by default that of an image."""
+        names = (f"{name}{suffix or _suffix(source)}".casefold() for name in numbered(stem(source)))
+        self._used.add(next(name for name in names if name not in self._used))
+
     def _write_image(self, frame: Frame, drawn: np.ndarray) -> Path:
-        suffix = Path(frame.source).suffix.lower()
-        path = self._free(frame.source, suffix if suffix in (".png", ".webp", ".bmp") else ".jpg")
+        path = self._free(frame.source, _suffix(frame.source))
         write_image(path, drawn)
         return path
 
@@ -91,3 +96,9 @@ class ImageSink:
                 video.close()
             except (FFmpegError, OSError) as error:
                 self.failures[source] = f"{source}: {video.path} cannot be finished ({error})"
+
+
+def _suffix(source: str) -> str:
+    """Of the drawn image: that of the source, where it can be written without loss of kind."""
+    suffix = Path(source).suffix.lower()
+    return suffix if suffix in (".png", ".webp", ".bmp") else ".jpg"

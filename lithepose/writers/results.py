@@ -1,125 +1,268 @@
-"""Results -> images, videos and files."""
+"""Results of many frames -> one file, written as they come, so that neither memory nor a kill loses them."""
 
 from __future__ import annotations
 
 import csv
-import glob
 import io
 import json
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Protocol
 
-from ..errors import ConfigError, OutputError
-from ..poses import CSV_COLUMNS, Poses
-from ..skeleton import COCO_17
-from ..sources import Frame
-from .overwrite import named, numbered, stem
+from ..errors import ConfigError, MissingFileError, OutputError
+from ..poses import Poses
+from ..skeleton import BODY_25, COCO_17, OPENPOSE_18, Skeleton
+from ..tables import CSV_COLUMNS
+from .folders import OpenPoseFolder
+from .overwrite import named
+from .parquet import ParquetFile
+from .trc import TrcFolder
 
-FORMATS = ("lithepose", "coco", "openpose", "csv")
+SUFFIXES = {".jsonl": "lithepose", ".ndjson": "lithepose", ".json": "lithepose", ".csv": "csv", ".parquet": "parquet"}
 
 
-class ResultFile:
-    """Results of many frames into one file, written as they come, so that neither memory nor a kill loses them.
+class Place(Protocol):
+    """Where poses were found, as :class:`lithepose.sources.Frame` says it."""
 
-    Formats:
-        lithepose: one json line a frame: ``source``, ``frame``, ``time`` and :meth:`Poses.to_dict`; or one json list of
-            them, if the file is called ``.json``.
-        coco: one json list of COCO keypoint results. ``image_id`` is the file's name where that is a number (as COCO's
-            are), otherwise the running number of the frame, moved on if taken; ``file_name`` says which it was, and
-            ``keypoint_names`` the order of the joints.
-        openpose: a folder of one ``NAME_keypoints.json`` an image, ``NAME_000000000012_keypoints.json`` a video frame.
-        csv: one row a person and joint.
+    @property
+    def source(self) -> str:
+        """Path, address or camera number."""
+        ...
 
-    Args:
-        path: file to write (openpose: folder), or ``-`` for standard output.
-        format: one of the above.
-        output: standard output, for ``-``.
+    @property
+    def index(self) -> int | None:
+        """Number of the frame of a video; None for an image."""
+        ...
+
+    @property
+    def time(self) -> float | None:
+        """Seconds from the start of the video; None for an image."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The source and the number of the frame."""
+        ...
+
+
+class Results(Protocol):
+    """A file or folder of results."""
+
+    def write(self, frame: Place, poses: Poses) -> None:
+        """Append the result of one frame."""
+        ...
+
+    def close(self) -> None:
+        """Finish it."""
+        ...
+
+
+@dataclass(frozen=True)
+class ResultConfig:
+    """How results are written.
+
+    Attributes:
+        output: standard output, for the path ``-``.
+        append: go on with the file that is there.
+        ids: COCO's ``image_id`` by file name; empty: numbers are given.
+        skeleton: of the model, for formats that name all joints before the first person is found.
     """
 
-    def __init__(self, path: str | Path, format: str = "lithepose", output: IO[str] | None = None) -> None:
-        if format not in FORMATS:
-            raise ConfigError(f"format {format!r}; there are {', '.join(FORMATS)}")
-        self.path, self.format = Path(path), format
-        self._count = self._counted = self._last_frame = 0
+    output: IO[str] | None = None
+    append: bool = False
+    ids: Mapping[str, int] = field(default_factory=dict)
+    skeleton: Skeleton = COCO_17
+
+
+def open_results(path: str | Path, format: str = "", config: ResultConfig | None = None) -> Results:
+    """Open a file, or a folder, for results.
+
+    Args:
+        path: to write, or ``-`` for standard output.
+        format: a key of :data:`FORMATS`; by default by the suffix of the path.
+        config: more on how.
+
+    Raises:
+        ConfigError: no such format, or one that the path does not fit.
+        OutputError: nothing can be written there.
+    """
+    format = format or format_of(path)
+    if format not in FORMATS:
+        raise ConfigError(f"format {format!r}; there are {', '.join(FORMATS)}")
+    return FORMATS[format](path, config or ResultConfig())
+
+
+def format_of(path: str | Path) -> str:
+    """The format that a path is written in, by its suffix; lithepose's own for ``-``, devices and names without one.
+
+    Raises:
+        ConfigError: a suffix of something else.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix and suffix not in SUFFIXES:
+        raise ConfigError(f"{path}: {suffix} files cannot be written; name a {', '.join(SUFFIXES)} file")
+    return SUFFIXES.get(suffix, "lithepose")
+
+
+def check_format(path: str | Path, format: str) -> None:
+    """Refuse a path whose suffix promises another format.
+
+    Raises:
+        ConfigError: names the suffixes that fit.
+    """
+    suffix, fitting = Path(path).suffix.lower(), FITTING.get(format, ())
+    if fitting and suffix and suffix not in fitting:
+        raise ConfigError(f"{path}: --format {format} is written to a {' or '.join(fitting)} file")
+
+
+def read_ids(path: Path) -> dict[str, int]:
+    """Image ids by file name, of a COCO json.
+
+    Raises:
+        MissingFileError: no such file.
+        ConfigError: it has no images with a file name and a whole number as id.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file; name the COCO json that has the image ids")
+    try:
+        images = json.loads(path.read_text(encoding="utf-8"))["images"]
+        named = {str(image["file_name"]).replace("\\", "/").removeprefix("./"): image["id"] for image in images}
+        if not named or not all(isinstance(number, int) for number in named.values()):
+            raise ValueError("ids must be whole numbers")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: no COCO json with images, their file_name and id ({error!r})") from error
+    short = Counter(name.rpartition("/")[2] for name in named)
+    plain = {name.rpartition("/")[2]: number for name, number in named.items()}
+    return {name: number for name, number in plain.items() if short[name] == 1} | named
+
+
+class TextFile(ABC):
+    """A file of lines, or standard output; opened at its first frame.
+
+    Raises:
+        OutputError: its folder cannot be made, or it is one itself.
+    """
+
+    is_list = False  # one json list
+
+    def __init__(self, path: str | Path, config: ResultConfig) -> None:
+        self.path, self.config = Path(path), config
         self._file: IO[str] | None = None
-        self._output = output
         self._owned = str(path) != "-"
-        self._names: set[str] = set()
-        self._ids: set[int] = set()
-        self._video = "", ""  # source of the video at hand and the name of its files
         self._begun = False
-        self._is_list = format == "coco" or (format == "lithepose" and self.path.suffix.lower() == ".json")
-        if format == "openpose":
-            if not self._owned:
-                raise ConfigError("openpose writes one file a frame; give a folder, not -")
-            self._make(self.path)
-            return
         if self._owned:
-            self._make(self.path.parent)
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                where = self.path.parent
+                raise OutputError(f"{where}: no folder can be made here ({error.strerror}); name another") from error
             if self.path.is_dir():
                 raise OutputError(f"{self.path}: is a folder; name a file for the results")
 
+    def header(self) -> str:
+        """What the file begins with."""
+        return ""
+
+    @abstractmethod
+    def text(self, frame: Place, poses: Poses) -> str | list[str]:
+        """What is written of a frame: lines, or items of the list."""
+
     def _open(self) -> None:
         """At the first frame and not before: a call that gets none leaves an earlier file as it is."""
-        if self._file is not None or self.format == "openpose":
+        if self._file is not None:
             return
+        append = self.config.append and self._owned and self.path.exists() and self.path.stat().st_size > 0
         if self._owned:
             # File names need not be text; surrogateescape writes their bytes as they are.
             with named(self.path):
-                self._file = self.path.open("w", encoding="utf-8", errors="surrogateescape", newline="")
+                self._file = self.path.open(
+                    "a" if append else "w", encoding="utf-8", errors="surrogateescape", newline=""
+                )
         else:
-            self._file = self._output
+            self._file = self.config.output
             if isinstance(self._file, io.TextIOWrapper):  # a pipe on Windows is not utf-8 by itself
                 self._file.reconfigure(encoding="utf-8", errors="surrogateescape")
-        if self.format == "csv":
-            self._write(",".join(CSV_COLUMNS) + "\n")
+        if not append and self.header():
+            self._put(self.header())
 
-    @staticmethod
-    def _make(folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder}: no folder can be made here ({error.strerror}); name another") from error
-
-    def _write(self, text: str) -> None:
+    def _put(self, text: str) -> None:
         assert self._file is not None
         with named(self.path):
             self._file.write(text)
             self._file.flush()
 
-    def _append(self, item: str) -> None:
-        """One item of a json list."""
-        begun, self._begun = self._begun, True  # what cannot be written now is written with the next
-        self._write((",\n" if begun else "[\n") + item)
-
-    def write(self, frame: Frame, poses: Poses) -> None:
+    def write(self, frame: Place, poses: Poses) -> None:
         """Append the result of one frame."""
         self._open()
-        self._count += 1
-        if self.format == "lithepose":
-            place = {"source": frame.source, "frame": frame.index, "time": frame.time and round(frame.time, 4)}
-            line = json.dumps(place | poses.to_dict(), separators=(",", ":"))
-            if self._is_list:
-                self._append(line)
-            else:
-                self._write(line + "\n")
-        elif self.format == "csv":
-            rows = io.StringIO()
-            csv.writer(rows, lineterminator="\n").writerows(poses.to_rows(frame.source, frame.index, frame.time))
-            self._write(rows.getvalue())
-        elif self.format == "coco":
-            image_id = self._image_id(frame)
-            more = {"file_name": frame.name, "keypoint_names": COCO_17.joints}
-            for result in poses.to_coco(image_id):
-                self._append(json.dumps(result | more))
-        else:
-            name = self._openpose_name(frame)
-            path = self.path / f"{name}_keypoints.json"
-            with named(path):
-                path.write_text(json.dumps(poses.to_openpose()), encoding="utf-8")
+        text = self.text(frame, poses)
+        if isinstance(text, str):
+            self._put(text)
+            return
+        for item in text:
+            begun, self._begun = self._begun, True  # what cannot be written now is written with the next
+            self._put((",\n" if begun else "[\n") + item)
 
-    def _image_id(self, frame: Frame) -> int:
-        """COCO's number of an image, which its file is called by; otherwise ours."""
+    def close(self) -> None:
+        """Finish the file."""
+        if not self._owned or not self.path.exists():
+            self._open()
+        try:
+            if self.is_list and self._file is not None:
+                self._put("\n]\n" if self._begun else "[]\n")
+        finally:
+            if self._file is not None and self._owned:
+                with named(self.path):  # what could not be written before is tried again
+                    self._file.close()
+
+
+class LithePoseFile(TextFile):
+    """One json line a frame: source, frame, time and :meth:`Poses.to_dict`; one list of them if called ``.json``."""
+
+    def __init__(self, path: str | Path, config: ResultConfig) -> None:
+        super().__init__(path, config)
+        self.is_list = self.path.suffix.lower() == ".json"
+
+    def text(self, frame: Place, poses: Poses) -> str | list[str]:
+        place = {"source": frame.source, "frame": frame.index, "time": frame.time and round(frame.time, 4)}
+        line = json.dumps(place | poses.to_dict(), separators=(",", ":"))
+        return [line] if self.is_list else line + "\n"
+
+
+class CocoFile(TextFile):
+    """One json list of COCO keypoint results.
+
+    ``image_id`` is that of ``config.ids``, or the file's name where that is a number (as COCO's are), otherwise the
+    running number of the frame, moved on if taken; ``file_name`` says which it was, ``keypoint_names`` the order of the
+    joints.
+    """
+
+    is_list = True
+
+    def __init__(self, path: str | Path, config: ResultConfig) -> None:
+        super().__init__(path, config)
+        self._count = self._counted = self._last_frame = 0
+        self._ids: set[int] = set()
+
+    def text(self, frame: Place, poses: Poses) -> list[str]:
+        self._count += 1
+        image_id = self._stated_id(frame) if self.config.ids else self._image_id(frame)
+        more = {"file_name": frame.name, "keypoint_names": COCO_17.joints}
+        return [json.dumps(result | more) for result in poses.to_coco(image_id)]
+
+    def _stated_id(self, frame: Place) -> int:
+        """The id of the longest end of the path that has one."""
+        parts = frame.source.replace("\\", "/").split("/")
+        ends = ("/".join(parts[i:]) for i in range(len(parts)))
+        found = next((self.config.ids[end] for end in ends if end in self.config.ids), None)
+        if found is None or frame.index is not None:
+            why = "videos have no ids there" if frame.index is not None else "no image of this name has an id there"
+            raise OutputError(f"{frame.source}: is not in the file of --ids-from ({why})")
+        return found
+
+    def _image_id(self, frame: Place) -> int:
         stem = Path(frame.source).stem
         own = frame.index is None and stem.isascii() and stem.isdigit()
         image_id = int(stem) if own else max(self._counted + 1, self._count)
@@ -132,27 +275,50 @@ class ResultFile:
         self._counted = self._counted if own else image_id
         return image_id
 
-    def _openpose_name(self, frame: Frame) -> str:
-        """``NAME`` of an image, ``NAME_000000000012`` of a video's frame; the files of an earlier run make way."""
-        if frame.index is not None and frame.index > 0 and self._video[0] == frame.source:
-            return f"{self._video[1]}_{frame.index:012d}"
-        own = next(name for name in numbered(stem(frame.source)) if name.casefold() not in self._names)
-        self._names.add(own.casefold())
-        if frame.index is None:
-            return own
-        self._video = frame.source, own
-        for old in self.path.glob(f"{glob.escape(own)}_{'[0-9]' * 12}_keypoints.json"):
-            old.unlink()
-        return f"{own}_{frame.index:012d}"
 
-    def close(self) -> None:
-        """Finish the file."""
-        if not self._owned or not self.path.exists():
-            self._open()
-        try:
-            if self._is_list and self._file is not None:
-                self._write("\n]\n" if self._begun else "[]\n")
-        finally:
-            if self._file is not None and self._owned:
-                with named(self.path):  # what could not be written before is tried again
-                    self._file.close()
+class CsvFile(TextFile):
+    """One row a person and joint; a frame without people has one row without them."""
+
+    def header(self) -> str:
+        return ",".join(CSV_COLUMNS) + "\n"
+
+    def text(self, frame: Place, poses: Poses) -> str:
+        rows = poses.to_rows(frame.source, frame.index, frame.time)
+        return _csv(rows or [poses.frame_row(frame.source, frame.index, frame.time, len(CSV_COLUMNS))])
+
+
+class WideCsvFile(TextFile):
+    """One row a person with all joints; a frame without people has one row without them."""
+
+    def header(self) -> str:
+        return ",".join(Poses.wide_columns(self.config.skeleton)) + "\n"
+
+    def text(self, frame: Place, poses: Poses) -> str:
+        return _csv(poses.to_wide_rows(frame.source, frame.index, frame.time))
+
+
+def _csv(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+FORMATS: dict[str, Callable[[str | Path, ResultConfig], Results]] = {
+    "lithepose": LithePoseFile,
+    "coco": CocoFile,
+    "openpose": lambda path, config: OpenPoseFolder(path, OPENPOSE_18),
+    "openpose25": lambda path, config: OpenPoseFolder(path, BODY_25),
+    "csv": CsvFile,
+    "csv-wide": WideCsvFile,
+    "parquet": lambda path, config: ParquetFile(path, config.skeleton),
+    "trc": lambda path, config: TrcFolder(path),
+}
+FITTING = {
+    "lithepose": (".jsonl", ".ndjson", ".json"),
+    "coco": (".json",),
+    "csv": (".csv",),
+    "csv-wide": (".csv",),
+    "parquet": (".parquet",),
+}
+FOLDERS = ("openpose", "openpose25", "trc")
+"""Formats whose path is a folder."""

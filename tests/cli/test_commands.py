@@ -276,7 +276,8 @@ def test_what_is_there_already_is_not_lost(tmp_path):
     assert "own.jpg" in done.stderr
     assert lithepose("predict", "own.jpg", "--out", "own.jpg", "--json", "prev.jsonl", cwd=tmp_path).returncode == 2
     (tmp_path / "text.jpg").write_text("no image")
-    assert lithepose("predict", "text.jpg", "--json", "prev.jsonl", cwd=tmp_path).returncode == 1
+    assert lithepose("predict", "own.jpg", "--json", "prev.jsonl", cwd=tmp_path).returncode == 2
+    assert lithepose("predict", "text.jpg", "--json", "prev.jsonl", "--overwrite", cwd=tmp_path).returncode == 1
     assert (tmp_path / "prev.jsonl").read_text() == "earlier\n"
     assert lithepose("predict", "own.tif", "--json", "text.jpg", cwd=tmp_path).returncode == 2
     assert lithepose("predict", "own.tif", "--out", ".", cwd=tmp_path).returncode == 0

@@ -11,6 +11,7 @@ import pytest
 
 from lithepose.data.coco import KeypointSet
 from lithepose.errors import DatasetError
+from lithepose.skeleton import Skeleton, mirror_pairs
 
 JOINTS = ["top", "left_rim", "right_rim"]
 
@@ -78,3 +79,40 @@ def test_ids_may_be_words_and_annotations_of_unknown_images_are_left_out(tmp_pat
         (record,) = opened(tmp_path, [FULL | {"image_id": "a"}, FULL | {"image_id": "gone"}], images).records
     assert (record.id, len(record.people)) == (1, 1)
     assert "annotations of unknown images left out: 1" in caplog.text
+
+
+SPELLINGS = [
+    ("left_hip", "right_hip"), ("hip_left", "hip_right"), ("l_hip", "r_hip"), ("LHip", "RHip"), ("lHip", "rHip"),
+    ("Left Hip", "Right Hip"), ("hip.L", "hip.R"), ("hip-l", "hip-r"), ("HipL", "HipR"), ("L_HIP", "R_HIP"),
+    ("leftHip", "rightHip"), ("lefthip", "righthip"), ("hipLeft", "hipRight"), ("F_L_Knee", "F_R_Knee"),
+    ("Left", "Right"), ("front_left_paw", "front_right_paw"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", SPELLINGS, ids=" ".join)
+def test_mirror_pairs_by_the_usual_spellings(tmp_path, pair):
+    joints = [pair[1], "nose", pair[0]]
+    data = opened(tmp_path, [FULL], categories=[{"id": 1, "name": "own", "keypoints": joints}])
+    assert data.skeleton.flip_pairs == ((2, 0),)
+    assert data.skeleton.unpaired == ()
+
+
+def test_names_that_only_sound_like_sides_have_none():
+    joints = ("lip", "rear", "label", "bright", "upright", "leftover", "L5", "tail", "左手", "lower_lip")
+    assert mirror_pairs(joints) == ()
+    assert Skeleton("own", joints).unpaired == ()
+
+
+def test_mirror_pairs_may_be_stated(tmp_path):
+    category = {"id": 1, "name": "own", "keypoints": ["a", "b", "c"]}
+    assert opened(tmp_path, [FULL], categories=[category | {"flip_pairs": [["a", "c"]]}]).skeleton.flip_pairs == (
+        (0, 2),
+    )
+    with pytest.raises(DatasetError, match=r"flip_pairs .*must be pairs of the category's joints by name"):
+        opened(tmp_path, [FULL], categories=[category | {"flip_pairs": [["a", "x"]]}])
+
+
+def test_coordinates_in_shares_of_the_image_are_refused(tmp_path):
+    shares = [FULL | {"id": i, "keypoints": [0.1 * i, 0.5, 2, 0.3, 0.4, 2, 0.9, 0.2, 1]} for i in range(1, 4)]
+    with pytest.raises(DatasetError, match="all joints lie between 0 and 1, as shares of the image"):
+        opened(tmp_path, shares)

@@ -15,6 +15,7 @@ import pytest
 from lithepose.cli import main
 from lithepose.data.coco import KeypointSet
 from lithepose.data.formats import open_dataset
+from lithepose.errors import DatasetError
 from lithepose.evaluation.evaluate import evaluate, evaluate_boxes
 from lithepose.evaluation.metrics import oks
 from lithepose.heads.base import DecodeConfig
@@ -22,6 +23,7 @@ from lithepose.heads.boxes import BoxHead
 from lithepose.heads.outputs import Boxes, Found
 from lithepose.heads.people import LITHE_HEAD
 from lithepose.inference.detector import PersonDetector
+from lithepose.inference.load import load
 from lithepose.inference.predictor import Predictor
 from lithepose.inference.top_down import TopDown
 from lithepose.poses import Poses
@@ -253,3 +255,39 @@ def test_annotated_boxes_in_place_of_the_detectors(stick_images):
         assert result["keypoints"][:2] == pytest.approx([x + w / 2, y + h / 2], abs=0.02)
     with pytest.raises(ValueError, match="behind a person detector"):
         evaluate(Predictor("lithe_paf"), dataset, crop="boxes")
+
+
+def changed(stick_images: Path, tmp_path: Path, change) -> Path:
+    """The annotations of the sticks with a change, in a folder of their own."""
+    data = json.loads((stick_images / "val.json").read_text())
+    change(data)
+    path = tmp_path / "changed.json"
+    path.write_text(json.dumps(data))
+    return path
+
+
+def no_labels(data) -> None:
+    for annotation in data["annotations"]:
+        annotation.update(keypoints=[0] * 51, num_keypoints=0)
+
+
+def other_size(data) -> None:
+    for image in data["images"]:
+        image["width"], image["height"] = image["height"], image["width"]
+
+
+@pytest.mark.parametrize(("change", "why"), [(no_labels, "no labelled person"), (other_size, "before EXIF turns it")])
+def test_what_says_nothing_is_not_measured(stick_images, tmp_path, change, why):
+    dataset = open_dataset(changed(stick_images, tmp_path, change), "val", (stick_images,))
+    with pytest.raises(DatasetError, match=why):
+        evaluate(load("lithe_paf", size=64, threads=1), dataset)
+
+
+def test_a_score_of_nothing_is_doubted(stick_images):
+    dataset = KeypointSet.open(stick_images)
+    done = evaluate(load("lithe_paf", size=64, threads=1).with_config(peak=0.99), dataset)
+    assert done.scores["AP"] == 0
+    assert "AP is 0: nobody was found in any image" in done.doubt
+    assert f"people with labelled joints in {len(dataset)} images, found in whole images" in done.basis
+    assert "nobody was found where somebody is labelled" in replace(done, results=[{}]).doubt
+    assert not replace(done, scores={"AP": 0.1}).doubt

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 import lithepose
-from lithepose.errors import ImageError
+from lithepose.errors import ConfigError, ImageError
 from lithepose.image import as_rgb
 
 SAMPLE = Path(lithepose.__file__).parent / "samples" / "astronaut.jpg"
@@ -108,3 +108,25 @@ def test_models_pickle(model: Any, expected: np.ndarray) -> None:
     copy = pickle.loads(pickle.dumps(model.with_config(peak=0.2)))
     assert copy.predictor.config.peak == 0.2
     np.testing.assert_array_equal(copy(SAMPLE).xy, model.with_config(peak=0.2)(SAMPLE).xy)
+
+
+def test_unreadable_images_of_a_list(model: Any, expected: np.ndarray, tmp_path: Path, caplog: Any) -> None:
+    missing = tmp_path / "missing.jpg"
+    with pytest.raises(ImageError, match=r"image 1 of 3: .*missing\.jpg"):
+        model([SAMPLE, missing, SAMPLE])
+    assert not caplog.records
+    first, second, third = model([SAMPLE, missing, SAMPLE], on_error="skip")
+    assert second is None
+    assert not caplog.records
+    assert np.array_equal(first.xy, third.xy, equal_nan=True)
+    assert model([missing], on_error="warn") == [None]
+    assert "image 0 of 1" in caplog.text
+    with pytest.raises(ConfigError, match="on_error='ignore'; there are raise, skip, warn"):
+        model([missing], on_error="ignore")
+
+
+def test_unreadable_sources_of_a_stream(model: Any, tmp_path: Path, caplog: Any) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    assert len(list(model.stream([broken, SAMPLE], on_error="warn"))) == 1
+    assert "broken.jpg" in caplog.text

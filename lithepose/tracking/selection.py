@@ -1,0 +1,92 @@
+"""Which of the people of a frame are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..poses import Poses
+from ..sources import Frame
+
+AWAY = 2.0  # seconds after which another person may become the main one
+
+
+@dataclass(frozen=True)
+class SelectConfig:
+    """Who is kept.
+
+    Attributes:
+        min_score: lowest score of a person.
+        most: as many people, the best; 0 keeps all.
+        person: ``main`` keeps the largest person, in a video the same one as long as it is there; a number keeps the
+            person of this id; empty keeps all.
+        region: (x, y, width, height) in pixels that the middle of a person's box must lie in; None keeps all.
+    """
+
+    min_score: float = 0.0
+    most: int = 0
+    person: str = ""
+    region: tuple[float, float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_score < 1:
+            raise ConfigError(f"lowest score of a person {self.min_score}: must be from 0 to below 1")
+        if self.most < 0:
+            raise ConfigError(f"{self.most} people at most: must be 1 or more, or 0 for all")
+        if self.person not in ("", "main") and not self.person.isdecimal():
+            raise ConfigError(f"person {self.person!r}: must be main, or the number of an id")
+        if self.region is not None and min(self.region[2:]) <= 0:
+            raise ConfigError(f"region {self.region}: must be x, y, width and height, the latter two above 0")
+
+    @property
+    def by_id(self) -> bool:
+        """Whether the people of videos need ids."""
+        return bool(self.person)
+
+
+class Selection:
+    """Keeps some of the people, frame after frame.
+
+    Args:
+        config: who is kept.
+    """
+
+    def __init__(self, config: SelectConfig) -> None:
+        self.config = config
+        self._source, self._main, self._seen = "", -1, 0.0
+
+    def __call__(self, frame: Frame, poses: Poses) -> Poses:
+        """The people of a frame that are kept."""
+        config = self.config
+        if config.min_score:
+            poses = poses[poses.person_score >= config.min_score]
+        if config.region is not None and len(poses):
+            x, y, width, height = config.region
+            middle = poses.boxes[:, :2] + poses.boxes[:, 2:] / 2 - (x, y)
+            inside = (middle >= 0) & (middle < (width, height))
+            poses = poses[inside.all(1)]
+        if config.person == "main":
+            poses = self._of_main(frame, poses)
+        elif config.person:
+            ids = np.full(len(poses), -1) if poses.id is None else poses.id
+            poses = poses[np.flatnonzero(ids == int(config.person))]
+        return poses[: config.most] if config.most else poses
+
+    def _of_main(self, frame: Frame, poses: Poses) -> Poses:
+        if not len(poses):
+            return poses
+        largest = int(poses.boxes[:, 2:].prod(1).argmax())
+        if frame.index is None or poses.id is None:
+            return poses[largest]
+        time = frame.time or 0.0
+        if frame.index == 0 or frame.source != self._source:
+            self._source, self._main = frame.source, -1
+        at = np.flatnonzero(poses.id == self._main) if self._main >= 0 else ()
+        if not len(at):
+            if self._main >= 0 and time - self._seen < AWAY:
+                return poses[:0]
+            at, self._main = [largest], int(poses.id[largest])
+        self._seen = time
+        return poses[np.array(at)]

@@ -1,0 +1,68 @@
+"""Results -> a folder of files, one a frame, as OpenPose writes them."""
+
+from __future__ import annotations
+
+import glob
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigError, OutputError
+from ..poses import Poses
+from ..skeleton import Skeleton
+from .overwrite import named, numbered, stem
+
+if TYPE_CHECKING:
+    from .results import Place
+
+
+def make_folder(path: str | Path, format: str) -> Path:
+    """Make a folder for results.
+
+    Raises:
+        ConfigError: it is standard output.
+        OutputError: it cannot be made.
+    """
+    if str(path) == "-":
+        raise ConfigError(f"{format} writes several files; give a folder, not -")
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: no folder can be made here ({error.strerror}); name another") from error
+    return Path(path)
+
+
+class OpenPoseFolder:
+    """``NAME_keypoints.json`` an image, ``NAME_000000000012_keypoints.json`` a video frame.
+
+    Args:
+        path: of the folder.
+        skeleton: OPENPOSE_18 or BODY_25.
+    """
+
+    def __init__(self, path: str | Path, skeleton: Skeleton) -> None:
+        self.path, self.skeleton = make_folder(path, "openpose"), skeleton
+        self._names: set[str] = set()
+        self._videos: dict[str, str] = {}  # names of files by the source of a video
+
+    def write(self, frame: Place, poses: Poses) -> None:
+        """Write the file of one frame."""
+        path = self.path / f"{self._name(frame)}_keypoints.json"
+        with named(path):
+            path.write_text(json.dumps(poses.to_openpose(self.skeleton, frame.name)), encoding="utf-8")
+
+    def _name(self, frame: Place) -> str:
+        """The files of an earlier run on a video of this name make way."""
+        if frame.index and frame.source in self._videos:
+            return f"{self._videos[frame.source]}_{frame.index:012d}"
+        own = next(name for name in numbered(stem(frame.source)) if name.casefold() not in self._names)
+        self._names.add(own.casefold())
+        if frame.index is None:
+            return own
+        self._videos[frame.source] = own
+        for old in self.path.glob(f"{glob.escape(own)}_{'[0-9]' * 12}_keypoints.json"):
+            old.unlink()
+        return f"{own}_{frame.index:012d}"
+
+    def close(self) -> None:
+        """Nothing is left to do: every file is whole."""

@@ -1,0 +1,79 @@
+"""Results -> a Parquet file, by pyarrow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, MissingExtraError, OutputError
+from ..poses import Poses
+from ..skeleton import Skeleton
+
+if TYPE_CHECKING:
+    from .results import Place
+
+GROUP = 5000  # rows of a group: what is kept in the memory
+TEXT, WHOLE = ("source",), ("frame", "person", "id")  # columns that are not float32
+
+
+class ParquetFile:
+    """One row a person, with the columns of the wide CSV; a frame without people has one row without them.
+
+    It is written beside its place and moved there when it is whole.
+
+    Args:
+        path: to write.
+        skeleton: of the model.
+
+    Raises:
+        MissingExtraError: pyarrow is not installed.
+        ConfigError: it is standard output.
+    """
+
+    def __init__(self, path: str | Path, skeleton: Skeleton) -> None:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError as error:
+            raise MissingExtraError("parquet needs pyarrow: pip install 'lithepose[parquet]'") from error
+        if str(path) == "-":
+            raise ConfigError("parquet cannot be written to standard output; name a file")
+        self.path, self._arrow, self._parquet = Path(path), pyarrow, pyarrow.parquet
+        self._columns = Poses.wide_columns(skeleton)
+        kinds = {name: pyarrow.int64() for name in WHOLE} | {name: pyarrow.string() for name in TEXT}
+        self._schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float32())) for name in self._columns])
+        self._rows: list[list[Any]] = []
+        self._writer: Any = None
+        self._beside = self.path.with_name(self.path.name + ".part")
+
+    def write(self, frame: Place, poses: Poses) -> None:
+        """Append the result of one frame."""
+        self._rows += poses.to_wide_rows(frame.source, frame.index, frame.time)
+        if len(self._rows) >= GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            if self._writer is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._writer = self._parquet.ParquetWriter(self._beside, self._schema)
+            columns = zip(*self._rows, strict=True) if self._rows else ((),) * len(self._columns)
+            arrays = [
+                self._arrow.array([None if value == "" else value for value in column], kind.type)
+                for column, kind in zip(columns, self._schema, strict=True)
+            ]
+            self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error}); make room, or write elsewhere") from error
+        self._rows.clear()
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._rows or self._writer is None:
+            self._flush()
+        assert self._writer is not None
+        try:
+            self._writer.close()
+            self._beside.replace(self.path)
+        except OSError as error:
+            raise OutputError(f"{self.path}: cannot be written ({error}); make room, or write elsewhere") from error

@@ -1,0 +1,115 @@
+"""Result files of runs that were interrupted, or split in parts: what they hold, and how they become one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError, DatasetError, MissingFileError
+from ..poses import Poses
+from ..skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class SavedFrame:
+    """Where a saved result was found; a :class:`lithepose.writers.results.Place`."""
+
+    source: str
+    index: int | None
+    time: float | None
+
+    @property
+    def name(self) -> str:
+        """The source, with the number of the frame where there is one."""
+        return self.source if self.index is None else f"{self.source} frame {self.index}"
+
+
+def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Iterator[tuple[SavedFrame, Poses]]:
+    """The frames of a ``.jsonl`` or ``.json`` file of lithepose's own format, in its order.
+
+    Args:
+        path: of the file.
+        skeleton: of the model, needed only if its joints are not one of lithepose's own.
+
+    Raises:
+        MissingFileError: no such file.
+        DatasetError: a line that is no result; the last one may be cut off.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file; name the poses.jsonl of an earlier call")
+    for number, data in _items(path):
+        try:
+            frame = SavedFrame(data["source"], data["frame"], data["time"])
+            yield frame, Poses.from_dict(data, skeleton)
+        except (KeyError, TypeError, DatasetError) as error:
+            raise DatasetError(f"{path}: line {number}: not a result of lithepose predict ({error})") from error
+
+
+def _items(path: Path) -> Iterator[tuple[int, Any]]:
+    """Parsed lines, or items of one list, with their numbers."""
+    with path.open(encoding="utf-8", errors="surrogateescape") as file:
+        if path.suffix.lower() == ".json":
+            try:
+                yield from enumerate(json.load(file), 1)
+            except ValueError as error:
+                raise DatasetError(f"{path}: not a whole json list ({error}); was the call interrupted?") from error
+            return
+        for number, line in enumerate(file, 1):
+            if not line.endswith("\n"):
+                return
+            try:
+                yield number, json.loads(line)
+            except ValueError as error:
+                raise DatasetError(f"{path}: line {number}: not json ({error})") from error
+
+
+def finished_sources(path: Path) -> list[str]:
+    """Sources that a ``.jsonl`` file has all results of, in its order; what follows them in the file is cut off.
+
+    A video that the file ends with may be cut short, so its lines go; so does a last line without an end.
+
+    Raises:
+        ConfigError: the file is not a ``.jsonl``.
+        DatasetError: a line that is no result.
+    """
+    if path.suffix.lower() not in (".jsonl", ".ndjson"):
+        raise ConfigError(f"--resume: goes on with a .jsonl file alone, not with {path}")
+    if not path.exists():
+        return []
+    sources, end, last, begins = dict[str, None](), 0, "", 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                data = json.loads(line.decode("utf-8", "surrogateescape"))
+                source, frame = data["source"], data["frame"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise DatasetError(f"{path}: line {number}: not a result of lithepose predict ({error})") from error
+            video = source if frame is not None else ""
+            begins = end if video and video != last else begins
+            last, end = video, end + len(line)
+            sources[source] = None
+    if last:
+        sources.pop(last)
+        end = begins
+    with path.open("r+b") as file:
+        file.truncate(end)
+    return list(sources)
+
+
+def merged(paths: Iterable[Path], skeleton: Skeleton | None = None) -> Iterator[tuple[SavedFrame, Poses]]:
+    """The frames of several result files, one file after the other; of a frame that two files have, the first."""
+    seen = set[tuple[str, int | None]]()
+    for path in paths:
+        own = set[tuple[str, int | None]]()
+        for frame, poses in read_results(path, skeleton):
+            key = frame.source, frame.index
+            own.add(key)
+            if key not in seen:
+                yield frame, poses
+        seen |= own
