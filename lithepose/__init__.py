@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .drawing import draw
+    from .drawing import DrawStyle, draw
     from .errors import (
         ConfigError,
         DatasetError,
@@ -48,6 +48,7 @@ __all__ = [
     "ConfigError",
     "DatasetError",
     "DecodeConfig",
+    "DrawStyle",
     "Estimator",
     "FramePoses",
     "ImageError",
@@ -82,6 +83,7 @@ _HOMES = {
     "ConfigError": "errors",
     "DatasetError": "errors",
     "DecodeConfig": "heads.base",
+    "DrawStyle": "drawing",
     "Estimator": "inference.estimator",
     "FramePoses": "inference.estimator",
     "ImageError": "errors",

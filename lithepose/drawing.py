@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import colorsys
+import itertools
+import re
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
 
 import cv2
 import numpy as np
 
-from .skeleton import Skeleton
+from .errors import ConfigError
+from .skeleton import FACE, Skeleton
 
 SHIFT = 4  # OpenCV's fixed-point bits: joints are drawn at sixteenths of a pixel
+DARK, WHITE = (40, 40, 40), (255, 255, 255)
+FAINT = 0.25  # opacity of a joint of score 0, where style.fade
+FACE_SIZE = 0.85  # radius of a hidden face, in the largest distance between its joints
+Background = Literal["image", "black", "transparent"]
+Colour = tuple[int, int, int]
 
 
 class Drawable(Protocol):
@@ -23,6 +35,11 @@ class Drawable(Protocol):
     @property
     def score(self) -> np.ndarray:
         """(N, K) of the joints."""
+        ...
+
+    @property
+    def person_score(self) -> np.ndarray:
+        """(N,) of the people."""
         ...
 
     @property
@@ -43,7 +60,47 @@ class Drawable(Protocol):
     def __len__(self) -> int: ...
 
 
-def draw(image: np.ndarray, poses: Drawable, *, threshold: float = 0.0, copy: bool = True) -> np.ndarray:
+@dataclass(frozen=True)
+class DrawStyle:
+    """How people are drawn.
+
+    Attributes:
+        colour: ``side`` (left warm, right cool, the middle green), ``person`` (by their place in the frame), ``id``, or
+            one colour as ``#rrggbb``.
+        boxes: draw boxes.
+        scores: write scores of people.
+        ids: write ids, where people have some.
+        fade: draw joints and limbs the fainter the lower their scores.
+        width: of lines, relative to the default.
+        hide_faces: pixelate faces, as far as their joints are found; people who are not found keep theirs.
+        background: ``image``, ``black``, or ``transparent``, which needs PNG files.
+        trail: seconds for which the places of ankles and wrists stay visible, of people with ids.
+        guessed: joints of a lower score are hollow.
+    """
+
+    colour: str = "side"
+    boxes: bool = False
+    scores: bool = False
+    ids: bool = True
+    fade: bool = False
+    width: float = 1.0
+    hide_faces: bool = False
+    background: Background = "image"
+    trail: float = 0.0
+    guessed: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.colour not in ("side", "person", "id") and not re.fullmatch("#[0-9a-fA-F]{6}", self.colour):
+            raise ConfigError(f"colour {self.colour!r}: must be side, person, id or #rrggbb")
+        if self.background not in get_args(Background):
+            raise ConfigError(f"background {self.background!r}: must be {', '.join(get_args(Background))}")
+        if not 0 < self.width <= 20 or self.trail < 0:
+            raise ConfigError(f"width {self.width}: must be above 0 and at most 20; trail {self.trail}: 0 or more")
+
+
+def draw(
+    image: np.ndarray, poses: Drawable, *, threshold: float = 0.0, copy: bool = True, style: DrawStyle | None = None
+) -> np.ndarray:
     """Draw people as limbs and joints, and their ids where they have some.
 
     Args:
@@ -51,37 +108,198 @@ def draw(image: np.ndarray, poses: Drawable, *, threshold: float = 0.0, copy: bo
         poses: what to draw.
         threshold: joints of a lower score are left out.
         copy: draw on a copy; otherwise on ``image`` itself, if that can be written to.
+        style: colours and what else is drawn.
 
     Returns:
-        (H, W, 3) uint8 RGB.
+        (H, W, 3) uint8 RGB; (H, W, 4) RGBA on a transparent background.
     """
-    canvas = image.copy() if copy or not image.flags.writeable else image
-    numbers = [-1] * len(poses) if poses.id is None else poses.id.tolist()
-    for xy, score, box, number in zip(poses.xy, poses.score, poses.boxes, numbers, strict=True):
-        # Lines grow with the person, so that a near face and a player far away both stay readable.
-        largest = max(image.shape[:2]) / 150
-        width = int(np.clip(np.hypot(box[2], box[3]) / 90, min(max(largest, 1), 2), max(largest, 1)))
-        seen = (score > threshold) & (score > 0)
-        points = np.rint(np.nan_to_num(xy) * (1 << SHIFT)).astype(int).tolist()
-        for (a, b), colour in zip(poses.skeleton.edges, poses.skeleton.edge_colours, strict=True):
-            if seen[a] and seen[b]:
-                cv2.line(canvas, points[a], points[b], colour, width, cv2.LINE_AA, SHIFT)
-        for k in np.flatnonzero(seen):
-            cv2.circle(canvas, points[k], (width + 1) << SHIFT, (255, 255, 255), -1, cv2.LINE_AA, SHIFT)
-            cv2.circle(canvas, points[k], (width + 1) << SHIFT, (40, 40, 40), 1, cv2.LINE_AA, SHIFT)
-        if number >= 0 and seen.any():
-            x, y = min((points[k] for k in np.flatnonzero(seen)), key=lambda point: point[1])
-            _write_above(canvas, str(number), (x >> SHIFT, y >> SHIFT), width)
-    return canvas
+    return Drawer(style)(image, poses, threshold=threshold, copy=copy)
 
 
-def _write_above(canvas: np.ndarray, text: str, joint: tuple[int, int], width: int) -> None:
+class Drawer:
+    """Draws frame after frame; it remembers trails.
+
+    Args:
+        style: how.
+    """
+
+    def __init__(self, style: DrawStyle | None = None) -> None:
+        self.style = style or DrawStyle()
+        self._trails: dict[tuple[int, int], deque[tuple[float, int, int]]] = {}
+
+    def forget(self) -> None:
+        """Begin anew, as at the start of a video."""
+        self._trails.clear()
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        poses: Drawable,
+        time: float | None = None,
+        *,
+        threshold: float = 0.0,
+        copy: bool = True,
+    ) -> np.ndarray:
+        """Draw one frame; arguments as of :func:`draw`.
+
+        Args:
+            image: the frame.
+            poses: its people.
+            time: seconds from the start of the video, for trails.
+            threshold: lowest score of a joint.
+            copy: whether to draw on a copy.
+        """
+        style = self.style
+        if style.background != "image":
+            canvas = np.zeros_like(image)
+        else:
+            canvas = image.copy() if copy or not image.flags.writeable else image
+        if style.hide_faces and style.background == "image":
+            for xy, score in zip(poses.xy, poses.score, strict=True):
+                hide_face(canvas, poses.skeleton, xy, score)
+        if style.trail and time is not None:
+            self._draw_trails(canvas, poses, time)
+        self._draw_people(canvas, poses, threshold)
+        if style.background != "transparent":
+            return canvas
+        mask = np.zeros_like(image)
+        self._draw_people(mask, poses, threshold, ink=WHITE)
+        return np.concatenate([canvas, mask.max(2, keepdims=True)], 2)
+
+    def _draw_people(self, canvas: np.ndarray, poses: Drawable, threshold: float, ink: Colour | None = None) -> None:
+        style, numbers = self.style, [-1] * len(poses) if poses.id is None else poses.id.tolist()
+        rows = zip(poses.xy, poses.score, poses.boxes, numbers, poses.person_score.tolist(), strict=True)
+        for place, (xy, score, box, number, person_score) in enumerate(rows):
+            # Lines grow with the person, so that a near face and a player far away both stay readable.
+            largest = max(canvas.shape[:2]) / 150
+            width = np.clip(np.hypot(box[2], box[3]) / 90, min(max(largest, 1), 2), max(largest, 1))
+            width = max(1, int(width * style.width))
+            own = ink or self._own_colour(place, number)
+            colours = [own or colour for colour in poses.skeleton.edge_colours]
+            seen = (score > threshold) & (score > 0)
+            points = np.rint(np.nan_to_num(xy) * (1 << SHIFT)).astype(int).tolist()
+            if style.boxes and box[2] > 0:
+                low, high = np.rint(box[:2]).astype(int).tolist(), np.rint(box[:2] + box[2:]).astype(int).tolist()
+                cv2.rectangle(canvas, low, high, own or (255, 210, 0), max(1, width // 2), cv2.LINE_AA)
+            for (a, b), colour in zip(poses.skeleton.edges, colours, strict=True):
+                if seen[a] and seen[b]:
+                    self._limb(canvas, points[a], points[b], colour, width, min(score[a], score[b]))
+            for k in np.flatnonzero(seen).tolist():
+                self._joint(canvas, points[k], width, float(score[k]), ink)
+            text = str(number) if style.ids and number >= 0 else ""
+            text = f"{text} {person_score:.2f}".strip() if style.scores else text
+            if text and seen.any():
+                x, y = min((points[k] for k in np.flatnonzero(seen)), key=lambda point: point[1])
+                _write_above(canvas, text, (x >> SHIFT, y >> SHIFT), width, ink)
+
+    def _own_colour(self, place: int, number: int) -> Colour | None:
+        """The one colour of a person; None where each limb has its own."""
+        colour = self.style.colour
+        if colour == "side":
+            return None
+        if colour.startswith("#"):
+            return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:], 16)
+        at = number if colour == "id" and number >= 0 else place
+        r, g, b = colorsys.hsv_to_rgb(0.07 + 0.618034 * at % 1.0, 0.8, 1.0)  # the golden ratio keeps neighbours apart
+        return round(255 * r), round(255 * g), round(255 * b)
+
+    def _limb(self, canvas: np.ndarray, a: list[int], b: list[int], colour: Colour, width: int, score: float) -> None:
+        def line(part: np.ndarray, dx: int, dy: int) -> None:
+            ends = ((x - (dx << SHIFT), y - (dy << SHIFT)) for x, y in (a, b))
+            cv2.line(part, *ends, colour, width, cv2.LINE_AA, SHIFT)  # pyright: ignore[reportCallIssue]
+
+        self._blend(canvas, [a, b], width + 2, score, line)
+
+    def _joint(self, canvas: np.ndarray, point: list[int], width: int, score: float, ink: Colour | None) -> None:
+        hollow = score < self.style.guessed
+
+        def circle(part: np.ndarray, dx: int, dy: int) -> None:
+            centre, radius = (point[0] - (dx << SHIFT), point[1] - (dy << SHIFT)), (width + 1) << SHIFT
+            if not hollow:
+                cv2.circle(part, centre, radius, ink or WHITE, -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(part, centre, radius, ink or (WHITE if hollow else DARK), 1, cv2.LINE_AA, SHIFT)
+
+        self._blend(canvas, [point], width + 3, score, circle)
+
+    def _blend(
+        self,
+        canvas: np.ndarray,
+        points: list[list[int]],
+        reach: int,
+        score: float,
+        put: Callable[[np.ndarray, int, int], None],
+    ) -> None:
+        """Draw on the canvas, or a fainter one on the part of it around some points."""
+        if not self.style.fade:
+            put(canvas, 0, 0)
+            return
+        low = np.maximum((np.min(points, 0) >> SHIFT) - reach, 0)
+        high = np.minimum((np.max(points, 0) >> SHIFT) + reach + 1, canvas.shape[1::-1])
+        if (high <= low).any():
+            return
+        part = canvas[low[1] : high[1], low[0] : high[0]]
+        drawn = part.copy()
+        put(drawn, int(low[0]), int(low[1]))
+        opacity = FAINT + (1 - FAINT) * min(max(score, 0.0), 1.0)
+        part[:] = cv2.addWeighted(drawn, opacity, part, 1 - opacity, 0)
+
+    def _draw_trails(self, canvas: np.ndarray, poses: Drawable, time: float) -> None:
+        """Lines along the way of wrists and ankles over the last seconds, thinner the older."""
+        ends = [k for k, joint in enumerate(poses.skeleton.joints) if joint.endswith(("wrist", "ankle"))]
+        ids = [] if poses.id is None else poses.id.tolist()
+        for place, number in enumerate(ids):
+            for k in ends if number >= 0 else ():
+                trail = self._trails.setdefault((number, k), deque())
+                if poses.score[place, k] > 0:
+                    trail.append((time, *np.rint(poses.xy[place, k]).astype(int).tolist()))
+        for (number, k), trail in list(self._trails.items()):
+            while trail and time - trail[0][0] > self.style.trail:
+                trail.popleft()
+            if not trail:
+                del self._trails[number, k]
+                continue
+            colour = self._own_colour(number, number) or poses.skeleton.joint_colour(k)
+            points = list(trail)
+            for (_, *a), (when, *b) in itertools.pairwise(points):
+                fresh = 1 - (time - when) / self.style.trail
+                cv2.line(canvas, a, b, colour, max(1, round(3 * fresh * max(canvas.shape[:2]) / 600)), cv2.LINE_AA)
+
+
+def hide_face(image: np.ndarray, skeleton: Skeleton, xy: np.ndarray, score: np.ndarray) -> None:
+    """Pixelate a face in place, as far as its joints are found.
+
+    Args:
+        image: (H, W, 3) uint8.
+        skeleton: names of the joints.
+        xy: (K, 2) joints of a person.
+        score: (K,) of them, 0 where not found.
+    """
+    face = [skeleton.joints.index(joint) for joint in FACE if joint in skeleton.joints]
+    points = xy[[k for k in face if score[k] > 0]]
+    if len(points) < 2:
+        return
+    middle = (points.min(0) + points.max(0)) / 2
+    radius = max(FACE_SIZE * float(np.linalg.norm(points[:, None] - points, axis=2).max()), 4.0)
+    high, wide = image.shape[:2]
+    left, top = (int(max(value - 1.3 * radius, 0)) for value in middle)
+    right, bottom = int(min(middle[0] + 1.3 * radius, wide)), int(min(middle[1] + 1.3 * radius, high))
+    if right <= left or bottom <= top:
+        return
+    part = image[top:bottom, left:right]
+    cells = max(1, round((right - left) / (2.6 * radius) * 6)), max(1, round((bottom - top) / (2.6 * radius) * 6))
+    coarse = cv2.resize(cv2.resize(part, cells, interpolation=cv2.INTER_AREA), part.shape[1::-1], interpolation=0)
+    y, x = np.mgrid[top:bottom, left:right]
+    inside = ((x - middle[0]) / radius) ** 2 + ((y - middle[1]) / (1.3 * radius)) ** 2 <= 1
+    part[inside] = coarse[inside]
+
+
+def _write_above(canvas: np.ndarray, text: str, joint: tuple[int, int], width: int, ink: Colour | None = None) -> None:
     """White with a dark rim, in the middle above a joint, but whole; ``width`` of the lines as a measure."""
     size, stroke = 0.35 + 0.15 * width, 1 + width // 2
     (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, stroke)
     rim = 1 + width // 3  # by writing it around: not every OpenCV makes a stroke thicker
     x = max(min(joint[0] - wide // 2, canvas.shape[1] - wide - rim), rim)
     y = max(min(joint[1] - 4 * width, canvas.shape[0] - 1 - rim), high + rim)
-    places = [(x + dx, y + dy, (40, 40, 40)) for dx in (-rim, 0, rim) for dy in (-rim, 0, rim) if dx or dy]
-    for left, bottom, colour in (*places, (x, y, (255, 255, 255))):
+    places = [(x + dx, y + dy, ink or DARK) for dx in (-rim, 0, rim) for dy in (-rim, 0, rim) if dx or dy]
+    for left, bottom, colour in (*places, (x, y, WHITE)):
         cv2.putText(canvas, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, size, colour, stroke, cv2.LINE_AA)

@@ -260,7 +260,7 @@ def _as_uint8(array: np.ndarray) -> np.ndarray:
 
 
 def encode_image(suffix: str, image: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 RGB -> the bytes of an image file.
+    """(H, W, 3) uint8 RGB, or (H, W, 4) RGBA, -> the bytes of an image file.
 
     Raises:
         ConfigError: the suffix is no image's that can be written.
@@ -271,7 +271,8 @@ def encode_image(suffix: str, image: np.ndarray) -> bytes:
     size = f"{image.shape[1]}x{image.shape[0]}"
     refusal = OutputError(f"no {suffix} can hold a colour image of {size} pixels; write a .png")
     try:
-        ok, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        swapped = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
+        ok, data = cv2.imencode(suffix, cv2.cvtColor(image, swapped))
     except cv2.error as error:
         raise refusal from error
     if not ok:

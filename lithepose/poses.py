@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .drawing import draw
+from .drawing import DrawStyle, draw
 from .errors import ConfigError, DatasetError, MissingExtraError
 from .image import encode_image, write_image
 from .interchange import AsJson
@@ -147,26 +147,29 @@ class Poses(AsJson, AsTables):
         """(N, K, 2) float32 joints in shares of the image's width and height."""
         return ((self.xy + 0.5) / np.array(self.size, np.float32)).astype(np.float32)
 
-    def plot(self, image: np.ndarray | None = None, *, threshold: float = 0.0) -> np.ndarray:
+    def plot(
+        self, image: np.ndarray | None = None, *, threshold: float = 0.0, style: DrawStyle | None = None
+    ) -> np.ndarray:
         """The people drawn on a copy of the image, (H, W, 3) uint8 RGB.
 
         Args:
             image: to draw on; by default the one that they were found in, or grey.
             threshold: joints of a lower score are left out.
+            style: colours and what else is drawn.
         """
         image = self.image if image is None else image
         if image is None:
             image = np.full((self.size[1], self.size[0], 3), 127, np.uint8)
-        return draw(image, self, threshold=threshold)
+        return draw(image, self, threshold=threshold, style=style)
 
-    def save(self, path: str | Path, image: np.ndarray | None = None) -> None:
+    def save(self, path: str | Path, image: np.ndarray | None = None, *, style: DrawStyle | None = None) -> None:
         """Write :meth:`plot` as an image, by the suffix of the path.
 
         Raises:
             ConfigError: the suffix is no image's.
             OutputError: it cannot be written.
         """
-        write_image(Path(path), self.plot(image))
+        write_image(Path(path), self.plot(image, style=style))
 
     def show(self, image: np.ndarray | None = None) -> None:
         """Show :meth:`plot`, in the notebook or by the system's viewer of images."""

@@ -67,6 +67,10 @@ class Skeleton:
         """One RGB colour an edge: left side warm, right side cool, the middle green."""
         return tuple(self._colour(a, b) for a, b in self.edges)
 
+    def joint_colour(self, k: int) -> tuple[int, int, int]:
+        """RGB colour of a joint, by its side."""
+        return self._colour(k, k)
+
     def _colour(self, a: int, b: int) -> tuple[int, int, int]:
         sides = {side_of(self.joints[a]), side_of(self.joints[b])}
         left, right = "left" in sides, "right" in sides

@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from ._console import OK, SOME_FAILED, STOPPED, err_console
 
 if TYPE_CHECKING:
+    from ..drawing import DrawStyle
     from ..inference.estimator import Pending
     from ..sources import Failed, Frame, Input
     from ..writers.images import ImageSink
@@ -84,6 +85,7 @@ def write_all(
     open_file: Callable[[], Results],
     json: Path,
     failures: dict[str, str],
+    style: DrawStyle,
 ) -> int:
     """Draw and write every frame in a thread behind the network, then say what was done and what failed.
 
@@ -94,17 +96,18 @@ def write_all(
         open_file: opens the file of results.
         json: its path, for messages.
         failures: sources that failed before, and why; those that fail now are added.
+        style: of the drawn images.
 
     Returns:
         exit code.
     """
-    from ..drawing import draw
+    from ..drawing import Drawer
     from ..inference.prefetch import Behind
     from ..sources import Failed
 
     began, count, people, stopped, unwritten = time.perf_counter(), 0, 0, False, dict[str, str]()
     out = images.folder if images else None
-    reporter = Reporter(inputs)
+    reporter, drawer = Reporter(inputs), Drawer(style)
 
     def write(pending: Pending) -> None:
         nonlocal count, people
@@ -113,7 +116,9 @@ def write_all(
         count, people = count + 1, people + len(poses)
         try:
             if images and frame.source not in unwritten:
-                images.write(frame, draw(frame.image, poses, copy=False))
+                if not frame.index:
+                    drawer.forget()
+                images.write(frame, drawer(frame.image, poses, frame.time, copy=False))
         except OSError as error:
             unwritten.setdefault(frame.source, str(error))
         try:  # after the image: a call that goes on with an interrupted one takes what is in the file for done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -46,6 +47,14 @@ def predict(
     max_people: int = 0,
     person: str = "",
     region: tuple[float, float, float, float] | None = None,
+    colour: str = "side",
+    draw_boxes: bool = False,
+    draw_scores: bool = False,
+    line_width: float = 1.0,
+    fade: bool = False,
+    hide_faces: bool = False,
+    background: Literal["image", "black", "transparent"] = "image",
+    trails: float = 0.0,
     ids_from: Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
@@ -95,11 +104,20 @@ def predict(
         person: main keeps the largest person, in a video the same one as long as it is there; a number keeps the person
             of this id.
         region: x, y, width and height in pixels; people outside of it are left out.
+        colour: of drawn people: side (left warm, right cool), person, id, or one as #rrggbb.
+        draw_boxes: draw the people's boxes.
+        draw_scores: write the people's scores.
+        line_width: of drawn lines, relative to the default.
+        fade: draw joints and limbs the fainter the lower their scores.
+        hide_faces: pixelate the faces of the people found.
+        background: draw on the image, on black, or transparent (images alone, as PNG).
+        trails: seconds for which the ways of wrists and ankles stay visible in a video, with --track.
         ids_from: COCO json that gives image ids by file name, for --format coco.
         overwrite: replace results of an earlier call.
         resume: go on with an earlier call's .jsonl file: skip what it has results of.
         shard: K/N does the K-th of N equal parts of the inputs; lithepose merge joins the results.
     """
+    from ..drawing import DrawStyle
     from ..inference.top_down import TopDown
     from ..sources import ReadConfig
     from ..tracking.selection import SelectConfig
@@ -120,6 +138,8 @@ def predict(
     select = SelectConfig(min_person or 0.0, max_people, person, region)
     read = ReadConfig(start, end, every, reconnect, size_camera)
     part = _part(shard)
+    style = DrawStyle(colour, draw_boxes, draw_scores, True, fade, line_width, hide_faces, background, trails)
+    track = track or bool(trails) or colour == "id"
     chosen = format or format_of(json or "-")
     if json is None:
         name = NAMES.get(chosen, chosen)
@@ -162,8 +182,9 @@ def predict(
     inputs = [i for i in inputs if i.source not in failures and i.source not in done]
     follow = {"track": track or chosen == "trc", "smooth": smooth}
     results = estimator.run_pipeline(inputs, pipeline, **follow, read=read, select=select)
+    style = replace(style, guessed=estimator.guessed)
     config = ResultConfig(sys.stdout, resume, ids, estimator.skeleton)
-    return write_all(results, inputs, images, lambda: open_results(json, chosen, config), json, failures)
+    return write_all(results, inputs, images, lambda: open_results(json, chosen, config), json, failures, style)
 
 
 def _inputs(sources: tuple[str, ...]) -> tuple[list[Input], dict[str, str]]:

@@ -65,8 +65,8 @@ class Selection:
         if config.region is not None and len(poses):
             x, y, width, height = config.region
             middle = poses.boxes[:, :2] + poses.boxes[:, 2:] / 2 - (x, y)
-            inside = (middle >= 0) & (middle < (width, height))
-            poses = poses[inside.all(1)]
+            inside: np.ndarray = (middle >= 0) & (middle < (width, height))
+            poses = poses[np.flatnonzero(inside.all(1))]
         if config.person == "main":
             poses = self._of_main(frame, poses)
         elif config.person:

@@ -67,11 +67,13 @@ class ImageSink:
         self._used.add(next(name for name in names if name not in self._used))
 
     def _write_image(self, frame: Frame, drawn: np.ndarray) -> Path:
-        path = self._free(frame.source, _suffix(frame.source))
+        path = self._free(frame.source, ".png" if drawn.shape[2] == 4 else _suffix(frame.source))
         write_image(path, drawn)
         return path
 
     def _write_frame(self, frame: Frame, drawn: np.ndarray) -> Path:
+        if drawn.shape[2] == 4:
+            raise OutputError("an MP4 cannot be transparent; draw videos on black")
         if self._video is None or self._video[0] != frame.source or frame.index == 0:
             self.close()
             self._video = frame.source, VideoWriter(self._free(frame.source, ".mp4"), frame.rate or 30.0)
