@@ -37,7 +37,7 @@ def predict(
     track: bool = False,
     smooth: bool = False,
     incremental: bool = False,
-    detect_every: int = 3,
+    detect_every: int = 5,
     start: float = 0.0,
     end: float = 0.0,
     every: int = 1,

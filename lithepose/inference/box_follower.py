@@ -11,6 +11,7 @@ from ..poses import Poses
 from ..sources import Frame
 
 LOST = 0.35  # mean score of the joints below which a person counts as lost
+LIKELY = 0.9  # of the lowest score of a person: who scores less in a detection is not followed
 RESIZE = 1.3  # largest change of a box's size since it was detected, either way
 # A change outside of all boxes brings the finder, but at most every so many frames: a moving camera changes everything.
 REST = 5
@@ -23,6 +24,7 @@ class CropEstimator(Protocol):
     """What :class:`BoxFollower` has to know of :class:`~lithepose.inference.top_down.TopDown`."""
 
     detect_every: int
+    person: float
 
     @property
     def least(self) -> float:
@@ -88,6 +90,8 @@ class BoxFollower:
             self.detections += 1
             boxes, scores = self.top_down.find(image)
             poses, number = self.top_down.on_boxes(image, boxes, scores)
+            likely = np.flatnonzero(poses.person_score >= LIKELY * self.top_down.person)
+            poses, number = poses[likely], number[likely]
             self._detected, self._scores = poses, scores[number]
             self._sure = self._mean_score(poses) >= LOST
             self._boxes, self._since = boxes[number], 1

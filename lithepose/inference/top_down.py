@@ -62,7 +62,7 @@ class TopDown(Estimator):
         finder: Finder | str | Path | None = None,
         *,
         overlap: float = 0.75,
-        detect_every: int = 3,
+        detect_every: int = 5,
         person: float = PERSON,
         boxes: dict[str, list[Box]] | None = None,
     ) -> None:

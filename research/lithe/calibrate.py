@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument(
         "--small-crop",
         type=int,
-        nargs=2,
+        nargs="*",
         metavar=("HEIGHT", "WIDTH"),
         help="crops of people followed in videos, in place of the trained ones",
     )
@@ -97,7 +97,7 @@ def main() -> None:
     table(1 / (1 + np.exp(-logits)), right)
     with safe_open(arguments.weights, "pt") as file:
         metadata = file.metadata()
-    if arguments.small_crop:
+    if arguments.small_crop is not None:
         stored = json.loads(metadata["lithepose"])
         stored["info"]["small_crop"] = arguments.small_crop
         metadata = {"lithepose": json.dumps(stored)}
