@@ -37,7 +37,7 @@ def test_limbs_of_a_head_join_all_its_joints_and_mirror(head):
 
 def test_counts_of_joints_and_channels():
     assert COCO_HEAD.channels == (18, 38)
-    assert [len(s) for s in SKELETONS.values()] == [17, 18, 16, 16, 11, 14]
+    assert [len(s) for s in SKELETONS.values()] == [17, 18, 25, 16, 16, 11, 14]
     assert COCO_HEAD.output.joints == tuple(COCO_HEAD.skeleton.joints[i] for i in COCO_HEAD.output_order)
     assert set(OPENPOSE_18.joints) == set(COCO_HEAD.skeleton.joints)
 

@@ -181,7 +181,8 @@ def test_boxes_on_the_command_line(tmp_path, monkeypatch, capsys):
         cv2.imwrite(str(tmp_path / name), scene([(70, 90)])[..., ::-1])
     boxes = tmp_path / "boxes.json"
     boxes.write_text(json.dumps({"one.png": PEOPLE[:2], str(tmp_path / "two.png"): []}))
-    call = ["predict", str(tmp_path / "*.png"), "--model", "spot.onnx", "--json", str(tmp_path / "out.jsonl")]
+    out = tmp_path / "out.jsonl"
+    call = ["predict", str(tmp_path / "*.png"), "--model", "spot.onnx", "--json", str(out), "--overwrite"]
     assert main([*call, "--boxes", str(boxes)]) == 1
     said = capsys.readouterr().err
     assert "three.png" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +12,16 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from lithepose.data.image_cache import ImageCache
-from lithepose.heads.people import LITHE_HEAD
-from lithepose.skeleton import COCO_17
+from lithepose.errors import ConfigError
+from lithepose.heads.people import LITHE_HEAD, CropHead
+from lithepose.networks import build
+from lithepose.skeleton import COCO_17, Skeleton
 from lithepose.training.augment import AugmentConfig
-from lithepose.training.config import Source
+from lithepose.training.config import Recipe, Source
 from lithepose.training.crops import ABSENT, CropSamples, joint_weights
 from lithepose.training.detection import DetectionSamples
 from lithepose.training.samples import prefetched
+from lithepose.training.setup import make_samples
 
 STILL = AugmentConfig().still()
 SHAPES = [((128, 96), 1.0)]
@@ -206,3 +210,10 @@ def test_the_cache_reads_names_in_order(stick_images):
     cache = ImageCache(files, ["5.png", "2.png"], stick_images / "cache")
     assert np.array_equal(cache[0], files.image("5.png"))
     assert np.array_equal(cache[1], files.image("2.png"))
+
+
+def test_joints_of_one_side_alone_stop_a_training_with_mirrored_images():
+    skeleton = Skeleton("one-sided", ("left_hip", "tail"))
+    net, recipe = build("lithe", CropHead(skeleton, skeleton, stride=4)), Recipe(network="lithe", data=())
+    with pytest.raises(ConfigError, match=r"left_hip belong to one side .*, or set flip = 0"):
+        make_samples((), Path(), net, recipe, AugmentConfig(), Path())
