@@ -175,7 +175,8 @@ def predict(
         images = ImageSink(out, named, overwrite or resume)
     done = set(finished_sources(json)) if resume else set[str]()
     if resume:
-        err_console.print(f"{json}: has {len(done)} of {len(inputs)} inputs", markup=False, highlight=False)
+        count = sum(i.source in done for i in inputs)
+        err_console.print(f"{json}: has {count} of {len(inputs)} inputs", markup=False, highlight=False)
     if images:
         for item in everything[:first] + [i for i in inputs if i.source in done]:
             images.reserve(item.source, ".mp4" if item.kind == "video" else "")
