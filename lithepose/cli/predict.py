@@ -119,7 +119,7 @@ def predict(
     """
     from ..drawing import DrawStyle
     from ..inference.top_down import TopDown
-    from ..sources import ReadConfig
+    from ..sources import ADDRESS, ReadConfig, shown
     from ..tracking.selection import SelectConfig
     from ..writers.images import ImageSink
     from ..writers.results import ResultConfig, check_format, format_of, open_results, read_ids
@@ -137,6 +137,8 @@ def predict(
         raise ConfigError(f"--detect-every {detect_every}: must be 1 or more")
     select = SelectConfig(min_person or 0.0, max_people, person, region)
     read = ReadConfig(start, end, every, reconnect, size_camera)
+    if hide_faces and (person or region or max_people or min_person):
+        raise ConfigError("--hide-faces hides the faces of people who are kept; leave out what selects people")
     part = _part(shard)
     style = DrawStyle(colour, draw_boxes, draw_scores, True, fade, line_width, hide_faces, background, trails)
     track = track or bool(trails) or colour == "id"
@@ -155,6 +157,8 @@ def predict(
     ids = read_ids(ids_from) if ids_from else {}
 
     inputs, failures = _inputs(sources)
+    if resume and (other := [i.source for i in inputs if i.kind == "live" or ADDRESS.match(i.source)]):
+        raise ConfigError(f"--resume: goes on with files alone, not with {shown(other[0])}; name another --json")
     keep_sources(json, [*(i.source for i in inputs), boxes, model])
     refuse_existing(json, overwrite or resume, ", --resume goes on with it")
     everything, (k, n) = inputs, part
@@ -173,13 +177,16 @@ def predict(
     if out:  # the folder first: a call that cannot be carried out must not empty an earlier result file
         named = [*(i.source for i in everything if i.kind != "live"), *failures]
         images = ImageSink(out, named, overwrite or resume)
-    done = set(finished_sources(json)) if resume else set[str]()
+    videos = {i.source for i in inputs if i.kind == "video"}
+    done = set(finished_sources(json, videos)) if resume else set[str]()
     if resume:
         count = sum(i.source in done for i in inputs)
         err_console.print(f"{json}: has {count} of {len(inputs)} inputs", markup=False, highlight=False)
     if images:
         for item in everything[:first] + [i for i in inputs if i.source in done]:
-            images.reserve(item.source, ".mp4" if item.kind == "video" else "")
+            images.reserve(item.source, ".mp4")  # an animation's too, or of a file that turned out to be a video
+            if item.kind != "video":
+                images.reserve(item.source, ".png" if background == "transparent" else "")
     inputs = [i for i in inputs if i.source not in failures and i.source not in done]
     follow = {"track": track or chosen == "trc", "smooth": smooth}
     results = estimator.run_pipeline(inputs, pipeline, **follow, read=read, select=select)

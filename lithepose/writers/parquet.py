@@ -69,6 +69,8 @@ class ParquetFile:
 
     def close(self) -> None:
         """Finish the file."""
+        if self._writer is None and not self._rows and self.path.exists():
+            return  # a call without a frame leaves an earlier file as it is
         if self._rows or self._writer is None:
             self._flush()
         assert self._writer is not None

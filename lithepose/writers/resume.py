@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,10 +67,15 @@ def _items(path: Path) -> Iterator[tuple[int, Any]]:
                 raise DatasetError(f"{path}: line {number}: not json ({error})") from error
 
 
-def finished_sources(path: Path) -> list[str]:
+def finished_sources(path: Path, again: Set[str] = frozenset()) -> list[str]:
     """Sources that a ``.jsonl`` file has all results of, in its order; what follows them in the file is cut off.
 
-    A video that the file ends with may be cut short, so its lines go; so does a last line without an end.
+    A video that the file ends with may be cut short, so its lines go if it can be done again; a last line without an
+    end goes always.
+
+    Args:
+        path: of the file.
+        again: videos that can be done again.
 
     Raises:
         ConfigError: the file is not a ``.jsonl``.
@@ -94,7 +99,7 @@ def finished_sources(path: Path) -> list[str]:
             begins = end if video and video != last else begins
             last, end = video, end + len(line)
             sources[source] = None
-    if last:
+    if last in again:
         sources.pop(last)
         end = begins
     with path.open("r+b") as file:

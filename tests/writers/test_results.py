@@ -146,10 +146,12 @@ def test_what_follows_the_last_whole_result_is_done_again(tmp_path):
     path = tmp_path / "r.jsonl"
     written(path)
     whole = path.read_bytes()
-    assert finished_sources(path) == ["a.jpg", "b.jpg"]  # the video may have been cut short
+    assert finished_sources(path) == ["a.jpg", "b.jpg", "c.mp4"]  # another call's video is kept
+    assert path.read_bytes() == whole
+    assert finished_sources(path, {"c.mp4"}) == ["a.jpg", "b.jpg"]  # the video may have been cut short
     assert path.read_bytes() == b"".join(whole.splitlines(keepends=True)[:2])
     path.write_bytes(whole + b'{"source": "d.jpg", "fra')
-    assert finished_sources(path) == ["a.jpg", "b.jpg"]
+    assert finished_sources(path, {"c.mp4"}) == ["a.jpg", "b.jpg"]
     path.write_bytes(whole + whole.splitlines(keepends=True)[0].replace(b"a.jpg", b"d.jpg"))
     assert finished_sources(path) == ["a.jpg", "b.jpg", "c.mp4", "d.jpg"]
     path.write_text("something else\n")
@@ -232,3 +234,25 @@ def test_scores_and_places_are_plain_numbers(tmp_path):
     data = json.loads(lines(tmp_path / "r.jsonl")[0])
     values = [value for person in data["people"] for joint in person["joints"].values() if joint for value in joint]
     assert all(isinstance(value, float) and math.isfinite(value) for value in values)
+
+
+def test_a_recording_is_not_gone_on_with(folder, capsys):
+    written(folder / "r.jsonl")
+    before = (folder / "r.jsonl").read_bytes()
+    assert main(["predict", "rtsp://camera/live", "--json", "r.jsonl", "--resume"]) == 2
+    assert "--resume: goes on with files alone" in capsys.readouterr().err
+    assert main(["predict", "images/1.jpg", "--json", "r.jsonl", "--resume"]) == 0
+    assert (folder / "r.jsonl").read_bytes().startswith(before)
+
+
+def test_parquet_of_no_frame_leaves_the_earlier_file(tmp_path):
+    pytest.importorskip("pyarrow")
+    written(tmp_path / "r.parquet")
+    before = (tmp_path / "r.parquet").read_bytes()
+    open_results(tmp_path / "r.parquet").close()
+    assert (tmp_path / "r.parquet").read_bytes() == before
+
+
+def test_faces_of_people_left_out_are_not_said_to_be_hidden(folder, capsys):
+    assert main(["predict", "images/1.jpg", "--hide-faces", "--max-people", "1"]) == 2
+    assert "leave out what selects people" in capsys.readouterr().err
