@@ -72,7 +72,7 @@ class DrawStyle:
         ids: write ids, where people have some.
         fade: draw joints and limbs the fainter the lower their scores.
         width: of lines, relative to the default.
-        hide_faces: pixelate faces, as far as their joints are found; people who are not found keep theirs.
+        hide_faces: pixelate each face that has at least two found joints. People who are not found are not pixelated.
         background: ``image``, ``black``, or ``transparent``, which needs PNG files.
         trail: seconds for which the places of ankles and wrists stay visible, of people with ids.
         guessed: joints of a lower score are hollow.
@@ -229,7 +229,15 @@ class Drawer:
         score: float,
         put: Callable[[np.ndarray, int, int], None],
     ) -> None:
-        """Draw on the canvas, or a fainter one on the part of it around some points."""
+        """Draw on the canvas; where the style fades, blend the drawing with the canvas by the score.
+
+        Args:
+            canvas: to draw on.
+            points: of the drawing, in 1/16 pixels; only the canvas around them is blended.
+            reach: pixels that the drawing extends beyond the points.
+            score: of the joint or limb.
+            put: draws on a part of the canvas that begins at pixel (dx, dy).
+        """
         if not self.style.fade:
             put(canvas, 0, 0)
             return
@@ -266,7 +274,7 @@ class Drawer:
 
 
 def hide_face(image: np.ndarray, skeleton: Skeleton, xy: np.ndarray, score: np.ndarray) -> None:
-    """Pixelate a face in place, as far as its joints are found.
+    """Pixelate a face in place, if at least two of its joints are found.
 
     Args:
         image: (H, W, 3) uint8.
@@ -287,7 +295,8 @@ def hide_face(image: np.ndarray, skeleton: Skeleton, xy: np.ndarray, score: np.n
         return
     part = image[top:bottom, left:right]
     cells = max(1, round((right - left) / (2.6 * radius) * 6)), max(1, round((bottom - top) / (2.6 * radius) * 6))
-    coarse = cv2.resize(cv2.resize(part, cells, interpolation=cv2.INTER_AREA), part.shape[1::-1], interpolation=0)
+    small = cv2.resize(part, cells, interpolation=cv2.INTER_AREA)
+    coarse = cv2.resize(small, part.shape[1::-1], interpolation=cv2.INTER_NEAREST)
     y, x = np.mgrid[top:bottom, left:right]
     inside = ((x - middle[0]) / radius) ** 2 + ((y - middle[1]) / (1.3 * radius)) ** 2 <= 1
     part[inside] = coarse[inside]

@@ -33,6 +33,7 @@ class AsJson:
 
         def __init__(self, *fields: Any) -> None: ...
         def __len__(self) -> int: ...
+        def to_numpy(self) -> np.ndarray: ...
         def to_skeleton(self, skeleton: Skeleton) -> Self: ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -76,10 +77,7 @@ class AsJson:
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO keypoint results, one dict a person: x, y, score triples in COCO-17 order, zeros where not found."""
-        poses = self.to_skeleton(COCO_17)
-        flat = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], 2)).reshape(
-            len(self), 3 * len(poses.skeleton)
-        )
+        flat = np.nan_to_num(self.to_skeleton(COCO_17).to_numpy()).reshape(len(self), 3 * len(COCO_17))
         return [
             {
                 "image_id": image_id,
@@ -115,13 +113,10 @@ class AsJson:
         Beside OpenPose's own keys it has ``joints``, the names of the joints, and ``source`` where that is given.
 
         Args:
-            skeleton: :data:`OPENPOSE_18`, or :data:`BODY_25`, whose feet are zeros for models without them.
+            skeleton: :data:`OPENPOSE_18` or :data:`BODY_25`. Models without feet get zeros for them.
             source: name of the image.
         """
-        poses = self.to_skeleton(skeleton)
-        flat = np.nan_to_num(np.concatenate([poses.xy, poses.score[..., None]], 2)).reshape(
-            len(self), 3 * len(poses.skeleton)
-        )
+        flat = np.nan_to_num(self.to_skeleton(skeleton).to_numpy()).reshape(len(self), 3 * len(skeleton))
         ids = [-1] * len(self) if self.id is None else self.id.tolist()
         people = [
             {"person_id": [number], "pose_keypoints_2d": [rounded(v, 3) for v in person]}

@@ -125,7 +125,7 @@ def _split_side(joint: str, glued: bool = False) -> tuple[str, str]:
 
 
 def mirror_pairs(joints: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Pairs (left, right) of joints whose names differ in the side alone.
+    """Pairs (left, right) of joints that have the same name but for the side.
 
     ``left_hip``, ``hip_left``, ``l_hip``, ``LHip``, ``Left Hip``, ``hip.L``, ``lefthip`` and the like are understood.
     """

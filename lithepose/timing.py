@@ -80,7 +80,7 @@ def cpu() -> str:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write a csv whose columns are the first row's keys; creates its folder."""
+    """Write rows as CSV, with the keys of the first row as columns; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

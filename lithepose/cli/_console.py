@@ -15,6 +15,11 @@ out_console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200
 err_console = Console(stderr=True, soft_wrap=True)
 
 
+def counted(number: int, one: str, several: str) -> str:
+    """``1 frame``, ``2 frames``."""
+    return f"{number} {one if number == 1 else several}"
+
+
 def missing(command: str, extra: str, error: ImportError) -> MissingExtraError:
     """One line that says what to install."""
     name = (error.name or "a package").split(".")[0]

@@ -1,4 +1,4 @@
-"""The loop of `lithepose predict` behind the network: draws, writes, reports."""
+"""What `lithepose predict` does after the network: draws and writes every frame, reports progress and failures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ._console import OK, SOME_FAILED, STOPPED, err_console
+from ._console import OK, SOME_FAILED, STOPPED, counted, err_console
 
 if TYPE_CHECKING:
     from ..drawing import DrawStyle
@@ -34,8 +34,10 @@ class Reporter:
     """
 
     def __init__(self, inputs: list[Input]) -> None:
-        self._number = {item.source: i for i, item in enumerate(inputs)}
-        self._total = len(self._number)
+        from ..sources import shown
+
+        self._number = {shown(item.source): i for i, item in enumerate(inputs, 1)}
+        self._total = len(inputs)
         self._known = bool(inputs) and all(item.kind == "image" for item in inputs)
         self._frames, self._began = 0, time.monotonic()
         self._next = self._began + EVERY
@@ -61,7 +63,7 @@ class Reporter:
     def advance(self, frame: Frame) -> None:
         """One more frame is through the network."""
         self._frames += 1
-        at = self._number.get(frame.source, 0) + 1
+        at = self._number[frame.source]
         name = os.path.basename(frame.source)
         state = {"frames": self._frames, "description": f"{name} {at}/{self._total}"}
         self._bar.update(self._task, completed=at if self._known else None, **state)
@@ -163,7 +165,7 @@ def write_all(
         )
     where = " and ".join(str(p) for p in ([out] if out else []) + ([json] if str(json) != "-" else []))
     err_console.print(
-        f"{count} {'frame' if count == 1 else 'frames'}, {people} {'person' if people == 1 else 'people'},"
+        f"{counted(count, 'frame', 'frames')}, {counted(people, 'person', 'people')},"
         f" {len(failures)} failed, {time.perf_counter() - began:.1f} s"
         + (f" -> {where}" if where and count else "")
         + (" (interrupted)" if stopped else ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from ._console import OK, err_console
+from ._console import OK, counted, err_console
 from ._files import check_output, keep_inputs, refuse_existing
 
 
@@ -41,8 +41,12 @@ def merge(
     if chosen not in FOLDERS:
         check_output(out, "--out")
         keep_inputs(out, "--out", results)
-    first = next((poses.skeleton for path in results for _, poses in read_results(path)), None)
-    config = ResultConfig(ids=read_ids(ids_from) if ids_from else {}, skeleton=first or COCO_17)
+    # Every file is read once before anything is written: a damaged one must not cost an earlier result.
+    skeletons = {poses.skeleton for path in results for _, poses in read_results(path)}
+    if len(skeletons) > 1:
+        names = ", ".join(sorted(skeleton.name for skeleton in skeletons))
+        raise ConfigError(f"the results have different joints ({names}); join those of one model")
+    config = ResultConfig(ids=read_ids(ids_from) if ids_from else {}, skeleton=next(iter(skeletons), COCO_17))
     file, frames, people = open_results(out, chosen, config), 0, 0
     try:
         for frame, poses in merged(results):
@@ -50,5 +54,6 @@ def merge(
             frames, people = frames + 1, people + len(poses)
     finally:
         file.close()
-    err_console.print(f"{frames} frames, {people} people -> {out}", markup=False, highlight=False)
+    done = f"{counted(frames, 'frame', 'frames')}, {counted(people, 'person', 'people')}"
+    err_console.print(f"{done} -> {out}", markup=False, highlight=False)
     return OK

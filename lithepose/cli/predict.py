@@ -66,7 +66,7 @@ def predict(
     earlier call are not replaced.
 
     Examples:
-        lithepose predict photo.jpg clip.mp4
+        lithepose predict image.jpg clip.mp4
         lithepose predict folder --json poses.csv
         lithepose predict 0 --track
 
@@ -109,7 +109,7 @@ def predict(
         draw_scores: write the people's scores.
         line_width: of drawn lines, relative to the default.
         fade: draw joints and limbs the fainter the lower their scores.
-        hide_faces: pixelate the faces of the people found.
+        hide_faces: pixelate the faces of the people found; people who are not found are not pixelated.
         background: draw on the image, on black, or transparent (images alone, as PNG).
         trails: seconds for which the ways of wrists and ankles stay visible in a video, with --track.
         ids_from: COCO json that gives image ids by file name, for --format coco.
@@ -281,7 +281,7 @@ def _estimator(
     given = read_boxes(boxes)
     for source in {i.source for i in inputs if boxes_of(given, shown(i.source)) is None}:
         failures[source] = f"{shown(source)}: no boxes in {boxes}; give it a list, empty if there is no person"
-    if all(i.source in failures for i in inputs):
+    if inputs and all(i.source in failures for i in inputs):
         asked = ", ".join(shown(i.source) for i in inputs)
         has = f"some for {', '.join(given)}" if given else "none at all"
         raise ConfigError(f"{boxes}: no boxes for {asked}; it has {has}")

@@ -301,8 +301,8 @@ def _categories(content: dict[str, Any]) -> list[dict[str, Any]]:
 def _skeleton(content: dict[str, Any]) -> Skeleton:
     """Skeleton of the first category.
 
-    Its ``flip_pairs`` are pairs of joints by name; where there are none, joints whose names differ in the side alone.
-    Its ``sigmas`` are those of OKS.
+    Its ``flip_pairs`` are pairs of joint names; without them, joints are paired as in
+    :func:`lithepose.skeleton.mirror_pairs`. Its ``sigmas`` are those of OKS.
 
     Raises:
         DatasetError: a flip pair of joints that there are not.

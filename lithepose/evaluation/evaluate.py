@@ -233,7 +233,11 @@ def _check_labels(dataset: KeypointSet, people: int) -> None:
 
 
 def _image_of(dataset: KeypointSet, record: ImageRecord) -> np.ndarray:
-    """The image of a record, whose size it must have."""
+    """The image of a record.
+
+    Raises:
+        DatasetError: it has another size than the record states.
+    """
     image = dataset.files.image(record.file_name)
     check_size(record.file_name, (record.width, record.height), (image.shape[1], image.shape[0]), dataset.name)
     return image

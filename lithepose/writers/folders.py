@@ -7,28 +7,25 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, OutputError
+from ..errors import ConfigError
 from ..poses import Poses
 from ..skeleton import Skeleton
-from .overwrite import named, numbered, stem
+from .overwrite import make_folder, named, numbered, stem
 
 if TYPE_CHECKING:
     from .results import Place
 
 
-def make_folder(path: str | Path, format: str) -> Path:
-    """Make a folder for results.
+def folder_for(path: str | Path, format: str) -> Path:
+    """A folder for the files of a format, made if it is not there.
 
     Raises:
-        ConfigError: it is standard output.
-        OutputError: it cannot be made.
+        ConfigError: the path is that of standard output.
+        OutputError: the folder cannot be made.
     """
     if str(path) == "-":
         raise ConfigError(f"{format} writes several files; give a folder, not -")
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"{path}: no folder can be made here ({error.strerror}); name another") from error
+    make_folder(Path(path))
     return Path(path)
 
 
@@ -41,7 +38,7 @@ class OpenPoseFolder:
     """
 
     def __init__(self, path: str | Path, skeleton: Skeleton) -> None:
-        self.path, self.skeleton = make_folder(path, "openpose"), skeleton
+        self.path, self.skeleton = folder_for(path, "openpose"), skeleton
         self._names: set[str] = set()
         self._videos: dict[str, str] = {}  # names of files by the source of a video
 

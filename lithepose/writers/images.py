@@ -12,7 +12,7 @@ from av.error import FFmpegError
 from ..errors import OutputError
 from ..image import write_image
 from ..sources import Frame
-from .overwrite import identity, numbered, stem
+from .overwrite import identity, make_folder, numbered, stem
 from .video import VideoWriter
 
 
@@ -33,10 +33,7 @@ class ImageSink:
 
     def __init__(self, folder: str | Path, keep: Iterable[str | Path] = (), overwrite: bool = False) -> None:
         self.folder = Path(folder)
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{self.folder}: no folder can be made here ({error.strerror}); name another") from error
+        make_folder(self.folder)
         sources = [Path(path) for path in keep]
         parents = {path.parent.resolve() for path in sources} | {path.resolve().parent for path in sources}
         self._keep_all = not overwrite or self.folder.resolve() in parents
@@ -101,6 +98,6 @@ class ImageSink:
 
 
 def _suffix(source: str) -> str:
-    """Of the drawn image: that of the source, where it can be written without loss of kind."""
+    """Of the drawn image: the source's, if that is .png, .webp or .bmp; else .jpg."""
     suffix = Path(source).suffix.lower()
     return suffix if suffix in (".png", ".webp", ".bmp") else ".jpg"

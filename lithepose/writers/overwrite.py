@@ -35,6 +35,18 @@ def stem(source: str) -> str:
     return f"camera-{source}" if source.isdigit() else Path(source).stem or "stream"
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder for results, if it is not there.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: no folder can be made here ({error.strerror}); name another") from error
+
+
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
     """Turn what the system says of a file into :class:`OutputError`, but for a pipe without a reader."""

@@ -17,7 +17,7 @@ from ..poses import Poses
 from ..skeleton import BODY_25, COCO_17, OPENPOSE_18, Skeleton
 from ..tables import CSV_COLUMNS
 from .folders import OpenPoseFolder
-from .overwrite import named
+from .overwrite import make_folder, named
 from .parquet import ParquetFile
 from .trc import TrcFolder
 
@@ -108,7 +108,7 @@ def format_of(path: str | Path) -> str:
 
 
 def check_format(path: str | Path, format: str) -> None:
-    """Refuse a path whose suffix promises another format.
+    """Refuse a path that has the suffix of another format.
 
     Raises:
         ConfigError: names the suffixes that fit.
@@ -154,11 +154,7 @@ class TextFile(ABC):
         self._owned = str(path) != "-"
         self._begun = False
         if self._owned:
-            try:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                where = self.path.parent
-                raise OutputError(f"{where}: no folder can be made here ({error.strerror}); name another") from error
+            make_folder(self.path.parent)
             if self.path.is_dir():
                 raise OutputError(f"{self.path}: is a folder; name a file for the results")
 
@@ -321,4 +317,4 @@ FITTING = {
     "parquet": (".parquet",),
 }
 FOLDERS = ("openpose", "openpose25", "trc")
-"""Formats whose path is a folder."""
+"""Formats that write a folder of files."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..poses import Poses
-from .folders import make_folder
+from .folders import folder_for
 from .overwrite import named, numbered, stem
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class TrcFolder:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = make_folder(path, "trc")
+        self.path = folder_for(path, "trc")
         self._joints: tuple[str, ...] = ()
         self._rows: dict[tuple[str, int], list[Row]] = {}
 

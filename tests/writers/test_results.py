@@ -256,3 +256,37 @@ def test_parquet_of_no_frame_leaves_the_earlier_file(tmp_path):
 def test_faces_of_people_left_out_are_not_said_to_be_hidden(folder, capsys):
     assert main(["predict", "images/1.jpg", "--hide-faces", "--max-people", "1"]) == 2
     assert "leave out what selects people" in capsys.readouterr().err
+
+
+def test_a_damaged_input_of_merge_costs_no_earlier_result(folder, capsys):
+    written(folder / "1.jsonl")
+    (folder / "2.jsonl").write_text("damaged\n")
+    (folder / "all.csv").write_text("earlier\n")
+    assert main(["merge", "1.jsonl", "2.jsonl", "--out", "all.csv", "--overwrite"]) == 2
+    assert "2.jsonl: line 1: not json" in capsys.readouterr().err
+    assert (folder / "all.csv").read_text() == "earlier\n"
+
+
+def test_results_of_different_joints_are_not_joined(folder, capsys):
+    written(folder / "1.jsonl")
+    file = open_results(folder / "2.jsonl")
+    file.write(frame("d.jpg"), poses().to_skeleton(OPENPOSE_18))
+    file.close()
+    assert main(["merge", "1.jsonl", "2.jsonl", "--out", "all.csv"]) == 2
+    assert "different joints (coco17, openpose18)" in capsys.readouterr().err
+    assert not (folder / "all.csv").exists()
+
+
+def test_a_part_without_inputs_is_empty(folder):
+    Path("boxes.json").write_text(json.dumps({"1.jpg": [[0, 0, 100, 100]]}))
+    call = ["predict", "images/1.jpg", "--boxes", "boxes.json", "--json", "part.jsonl", "--shard", "1/2"]
+    assert main(call) == 0
+    assert (folder / "part.jsonl").read_text() == ""
+
+
+def test_progress_without_a_terminal_is_a_line_with_the_place_of_the_input(folder, monkeypatch, capsys):
+    monkeypatch.setattr("lithepose.cli._writing.EVERY", 0.0)
+    assert main(["predict", "images/1.jpg", "images/5.jpg", "images/1.jpg", "--json", "r.jsonl"]) == 0
+    said = capsys.readouterr().err
+    assert "input 2 of 3 (5.jpg)" in said
+    assert "input 4 of 3" not in said
