@@ -20,10 +20,10 @@ import numpy as np
 import tyro
 
 import lithepose
-from lithepose.image import read_image
 from lithepose.inference.incremental import Incremental
+from lithepose.media.image import read_image
+from lithepose.media.sources import Frame, expand, frames
 from lithepose.poses import Poses
-from lithepose.sources import Frame, expand, frames
 from lithepose.timing import cpu, write_table
 
 ROOT = Path(__file__).parent.parent

@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 
 import lithepose
-from lithepose.image import read_image
+from lithepose.media.image import read_image
 from lithepose.timing import write_table
 from lithepose.writers.video import VideoWriter
 

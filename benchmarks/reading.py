@@ -21,8 +21,8 @@ import numpy as np
 import tyro
 
 import lithepose
-from lithepose.image import read_image
-from lithepose.sources import Failed, expand, frames
+from lithepose.media.image import read_image
+from lithepose.media.sources import Failed, expand, frames
 from lithepose.timing import about, write_table
 from lithepose.writers.video import VideoWriter
 

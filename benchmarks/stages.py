@@ -23,9 +23,9 @@ import tyro
 from onnx import TensorProto, helper, numpy_helper
 
 import lithepose
-from lithepose.image import read_image
 from lithepose.inference.detector import PersonDetector
 from lithepose.inference.estimator import BATCH
+from lithepose.media.image import read_image
 from lithepose.runtime.onnx import cores, open_session
 from lithepose.timing import about, median, ratio, take_turns, write_table
 

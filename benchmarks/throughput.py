@@ -21,7 +21,7 @@ import tyro
 from memory import pan
 
 import lithepose
-from lithepose.sources import Frame, expand, frames
+from lithepose.media.sources import Frame, expand, frames
 from lithepose.timing import cpu, write_table
 
 ROUNDS = 3

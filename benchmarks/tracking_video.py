@@ -23,8 +23,8 @@ from rich.progress import track
 
 import lithepose
 from lithepose.data.formats import open_dataset
+from lithepose.media.sources import Frame
 from lithepose.poses import Poses
-from lithepose.sources import Frame
 from lithepose.timing import write_table
 from lithepose.tracking.tracker import Following, Tracker
 

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from .exporters.onnx import export_weights as export
     from .heads.base import DecodeConfig
     from .heads.outputs import Boxes
-    from .image import read_image, write_image
     from .inference.detector import PersonDetector
     from .inference.estimator import Estimator, FramePoses
     from .inference.incremental import Incremental
     from .inference.load import load
     from .inference.predictor import Predictor
     from .inference.top_down import TopDown
+    from .media.image import read_image, write_image
     from .poses import Poses
     from .skeleton import Skeleton
     from .tracking.one_euro import Smoother
@@ -107,9 +107,9 @@ _HOMES = {
     "evaluate": "evaluation.evaluate",
     "export": "exporters.onnx",
     "load": "inference.load",
-    "read_image": "image",
+    "read_image": "media.image",
     "train": "training.trainer",
-    "write_image": "image",
+    "write_image": "media.image",
 }
 _OTHER_NAMES = {"export": "export_weights"}
 

@@ -14,7 +14,7 @@ from crowds import FIGURE
 from hypothesis import settings
 
 import lithepose
-from lithepose.image import read_image
+from lithepose.media.image import read_image
 from lithepose.skeleton import COCO_17
 from lithepose.writers.video import VideoWriter
 

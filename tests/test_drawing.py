@@ -8,7 +8,7 @@ import pytest
 
 from lithepose.drawing import Drawer, DrawStyle, draw, hide_face
 from lithepose.errors import ConfigError
-from lithepose.image import encode_image
+from lithepose.media.image import encode_image
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17
 

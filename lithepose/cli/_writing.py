@@ -19,7 +19,7 @@ from ._console import OK, SOME_FAILED, STOPPED, counted, err_console
 if TYPE_CHECKING:
     from ..drawing import DrawStyle
     from ..inference.estimator import Pending
-    from ..sources import Failed, Frame, Input
+    from ..media.sources import Failed, Frame, Input
     from ..writers.images import ImageSink
     from ..writers.results import Results
 
@@ -34,7 +34,7 @@ class Reporter:
     """
 
     def __init__(self, inputs: list[Input]) -> None:
-        from ..sources import shown
+        from ..media.sources import shown
 
         self._number = {shown(item.source): i for i, item in enumerate(inputs, 1)}
         self._total = len(inputs)
@@ -105,7 +105,7 @@ def write_all(
     """
     from ..drawing import Drawer
     from ..inference.prefetch import Behind
-    from ..sources import Failed
+    from ..media.sources import Failed
 
     began, count, people, stopped, unwritten = time.perf_counter(), 0, 0, False, dict[str, str]()
     out = images.folder if images else None

@@ -100,7 +100,7 @@ def receptive_field(
 
     from ..geometry import letterbox
     from ..heads.heatmaps import HeatmapHead
-    from ..image import read_image, write_image
+    from ..media.image import read_image, write_image
 
     torch.manual_seed(seed)
     if weights:

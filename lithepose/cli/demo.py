@@ -17,8 +17,8 @@ def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
         out: image to write.
     """
     from ..drawing import draw
-    from ..image import read_image, write_image
     from ..inference.load import load
+    from ..media.image import read_image, write_image
     from ..resources import SAMPLE
 
     image = read_image(SAMPLE)

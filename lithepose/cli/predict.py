@@ -14,7 +14,7 @@ from ._writing import write_all
 
 if TYPE_CHECKING:
     from ..inference.estimator import Estimator
-    from ..sources import Input
+    from ..media.sources import Input
 
 Format = Literal["lithepose", "coco", "openpose", "openpose25", "csv", "csv-wide", "parquet", "trc"]
 NAMES = {"lithepose": "poses.jsonl", "coco": "poses.json", "parquet": "poses.parquet"}
@@ -119,7 +119,7 @@ def predict(
     """
     from ..drawing import DrawStyle
     from ..inference.top_down import TopDown
-    from ..sources import ADDRESS, ReadConfig, shown
+    from ..media.sources import ADDRESS, ReadConfig, shown
     from ..tracking.selection import SelectConfig
     from ..writers.images import ImageSink
     from ..writers.results import ResultConfig, check_format, format_of, open_results, read_ids
@@ -201,7 +201,7 @@ def _inputs(sources: tuple[str, ...]) -> tuple[list[Input], dict[str, str]]:
     Raises:
         OSError: none of them is there.
     """
-    from ..sources import expand, skipped
+    from ..media.sources import expand, skipped
 
     inputs, errors = list["Input"](), dict[str, OSError]()
     for source in sources:
@@ -266,7 +266,7 @@ def _estimator(
     from ..inference.models import manifest, open_runtime
     from ..inference.predictor import Predictor
     from ..inference.top_down import TopDown, boxes_of, open_finder, read_boxes
-    from ..sources import shown
+    from ..media.sources import shown
 
     if not boxes:
         return load(model, size=size, threads=threads, flip=flip)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DatasetError, ImageError, MissingFileError
-from ..image import decode_image
+from ..media.image import decode_image
 from ..skeleton import COCO_17, Skeleton, mirror_pairs
 
 LOG = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from ..errors import MissingFileError, ModelError
 from ..geometry import letterbox
 from ..heads.boxes import box_iou
 from ..heads.outputs import Boxes
-from ..image import read_image
+from ..media.image import read_image
 from ..networks import Network, build, default_head
 from ..networks.binary_paf import BinaryConv2d
 from ..networks.weights import load_weights

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..drawing import draw
 from ..geometry import PersonCrop
-from ..image import read_image
+from ..media.image import read_image
 from ..resources import SAMPLE
 from ..runtime.base import Output
 from ..timing import Row, median, take_turns

@@ -7,8 +7,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from ..media.sources import Frame
 from ..poses import Poses
-from ..sources import Frame
 
 LOST = 0.35  # mean score of the joints below which a person counts as lost
 LIKELY = 0.9  # of the lowest score of a person: who scores less in a detection is not followed

@@ -15,10 +15,10 @@ import numpy as np
 
 from ..errors import ConfigError, ImageError
 from ..heads.base import Head
-from ..image import as_rgb, decode_image, read_image
+from ..media.image import as_rgb, decode_image, read_image
+from ..media.sources import ADDRESS, Failed, Frame, Input, ReadConfig, expand, frames, read_address
 from ..poses import Poses
 from ..skeleton import Skeleton
-from ..sources import ADDRESS, Failed, Frame, Input, ReadConfig, expand, frames, read_address
 from ..tracking.selection import SelectConfig, Selection
 from ..tracking.tracker import Following
 from .prefetch import ahead
@@ -251,14 +251,14 @@ class Estimator(ABC):
         read: ReadConfig | None = None,
         select: SelectConfig | None = None,
     ) -> Generator[Pending | Failed, None, None]:
-        """The loop over all frames of :func:`lithepose.sources.expand`, which Python and the command line share.
+        """The loop over all frames of :func:`lithepose.media.sources.expand`, which Python and the command line share.
 
         Args:
             inputs: to read, in a thread of their own.
             pipeline: of this estimator.
             track: ids for the people of videos.
             smooth: and steadier joints.
-            read: of :func:`lithepose.sources.frames`.
+            read: of :func:`lithepose.media.sources.frames`.
             select: people to keep.
 
         Yields:

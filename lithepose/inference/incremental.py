@@ -15,9 +15,9 @@ from ..errors import ConfigError
 from ..heads.base import Head
 from ..heads.heatmaps import HeatmapHead
 from ..heads.outputs import Maps
+from ..media.sources import Frame
 from ..poses import Poses
 from ..runtime.base import Runtime
-from ..sources import Frame
 
 # Pixels of the input: how far a change is taken to reach, and the margin around that. No receptive field is so small,
 # but what a change does farther away is less than what noise does everywhere (benchmarks/incremental.py).

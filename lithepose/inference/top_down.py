@@ -17,9 +17,9 @@ from ..geometry import square
 from ..heads.base import Head
 from ..heads.boxes import BoxHead, pose_likeness, suppress
 from ..heads.pose_prior import PosePrior
+from ..media.sources import Frame
 from ..poses import Poses
 from ..skeleton import FACE, Skeleton
-from ..sources import Frame
 from .box_follower import BoxFollower
 from .detector import DETECTOR, PersonDetector
 from .estimator import Estimator, ImageInput, Images, OnError, Pipeline, open_image, several

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ConfigError
+from ..media.sources import Frame
 from ..poses import Poses
-from ..sources import Frame
 
 AWAY = 2.0  # seconds after which another person may become the main one
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..media.sources import Frame
 from ..poses import Poses
-from ..sources import Frame
 from .one_euro import Smoother
 
 SIGMA = 0.08  # of skeletons without published constants: between those of a shoulder and a knee

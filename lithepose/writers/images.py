@@ -10,8 +10,8 @@ import numpy as np
 from av.error import FFmpegError
 
 from ..errors import OutputError
-from ..image import write_image
-from ..sources import Frame
+from ..media.image import write_image
+from ..media.sources import Frame
 from .overwrite import identity, make_folder, numbered, stem
 from .video import VideoWriter
 

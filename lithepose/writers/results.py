@@ -14,8 +14,8 @@ from typing import IO, Any, Protocol
 
 from ..errors import ConfigError, MissingFileError, OutputError
 from ..poses import Poses
+from ..poses.tables import CSV_COLUMNS
 from ..skeleton import BODY_25, COCO_17, OPENPOSE_18, Skeleton
-from ..tables import CSV_COLUMNS
 from .folders import OpenPoseFolder
 from .overwrite import make_folder, named
 from .parquet import ParquetFile
@@ -25,7 +25,7 @@ SUFFIXES = {".jsonl": "lithepose", ".ndjson": "lithepose", ".json": "lithepose",
 
 
 class Place(Protocol):
-    """Where poses were found, as :class:`lithepose.sources.Frame` says it."""
+    """Where poses were found, as :class:`lithepose.media.sources.Frame` says it."""
 
     @property
     def source(self) -> str:

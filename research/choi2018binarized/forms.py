@@ -28,8 +28,8 @@ from lithepose.binary.pack import pack
 from lithepose.evaluation.evaluate import evaluate
 from lithepose.exporters.onnx import export_weights
 from lithepose.heads.outputs import Maps
-from lithepose.image import read_image
 from lithepose.inference.predictor import Predictor
+from lithepose.media.image import read_image
 from lithepose.timing import cpu, median, ratio, take_turns, write_table
 from lithepose.training.report import plot_losses, read_log
 

@@ -21,8 +21,8 @@ from test_video import CODECS, FRAMES, write
 
 from lithepose.data.coco import KeypointSet
 from lithepose.errors import LitheposeError
-from lithepose.image import decode_image
-from lithepose.sources import Failed, expand, frames
+from lithepose.media.image import decode_image
+from lithepose.media.sources import Failed, expand, frames
 
 SHARE = float(os.environ.get("LITHEPOSE_FUZZ", "0.1"))
 IMAGES, VIDEOS, ANNOTATIONS = (round(SHARE * full) for full in (1000, 200, 200))

@@ -12,9 +12,9 @@ from lithepose.inference.box_follower import BoxFollower, moved_box
 from lithepose.inference.detector import PersonDetector
 from lithepose.inference.predictor import Predictor
 from lithepose.inference.top_down import TopDown
+from lithepose.media.sources import Frame
 from lithepose.runtime.base import ModelInfo
 from lithepose.skeleton import COCO_17
-from lithepose.sources import Frame
 
 SIZE = 320, 256
 # Joints of everybody relative to the marker in the middle of the body, in pixels.

@@ -7,7 +7,7 @@ import pytest
 from conftest import SAMPLES
 
 import lithepose
-from lithepose.image import read_image
+from lithepose.media.image import read_image
 from lithepose.skeleton import COCO_17
 
 

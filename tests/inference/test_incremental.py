@@ -14,9 +14,9 @@ from lithepose.heads.heatmaps import HeatmapHead
 from lithepose.heads.outputs import Found, Maps
 from lithepose.heads.people import COCO_INSTANCES
 from lithepose.inference.incremental import Incremental
+from lithepose.media.sources import Frame
 from lithepose.runtime.onnx import ModelInfo
 from lithepose.skeleton import Skeleton
-from lithepose.sources import Frame
 
 THREE = Skeleton("three", ("red", "green", "blue"))
 ONE = HeatmapHead(THREE, THREE)

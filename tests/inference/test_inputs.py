@@ -16,7 +16,7 @@ from PIL import Image
 
 import lithepose
 from lithepose.errors import ConfigError, ImageError
-from lithepose.image import as_rgb
+from lithepose.media.image import as_rgb
 
 SAMPLE = Path(lithepose.__file__).parent / "samples" / "astronaut.jpg"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lithepose.errors import ConfigError
+from lithepose.media.sources import Frame
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17
-from lithepose.sources import Frame
 from lithepose.tracking.selection import SelectConfig, Selection
 
 BOXES = np.float32([[0, 0, 10, 10], [50, 50, 40, 40], [80, 0, 20, 20]])

@@ -8,9 +8,9 @@ from crowds import FIGURE, poses_of, walkers
 
 from lithepose.drawing import draw
 from lithepose.heads.base import DecodeConfig
+from lithepose.media.sources import Frame
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17
-from lithepose.sources import Frame
 from lithepose.tracking.one_euro import Smoother
 from lithepose.tracking.tracker import Following, Tracker
 

@@ -19,7 +19,7 @@ from lithepose.heads.base import DecodeConfig
 from lithepose.heads.outputs import Maps
 from lithepose.heads.pafs import COCO_HEAD
 from lithepose.heads.people import InstanceHead
-from lithepose.image import read_image
+from lithepose.media.image import read_image
 from lithepose.networks import head_of
 from lithepose.skeleton import COCO_17, COCO_18, Skeleton
 from lithepose.training import augment

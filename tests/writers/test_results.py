@@ -14,9 +14,9 @@ import pytest
 import lithepose
 from lithepose.cli import main
 from lithepose.errors import ConfigError, DatasetError, OutputError
+from lithepose.media.sources import Frame
 from lithepose.poses import Poses
 from lithepose.skeleton import BODY_25, COCO_17, OPENPOSE_18
-from lithepose.sources import Frame
 from lithepose.writers.results import ResultConfig, check_format, open_results, read_ids
 from lithepose.writers.resume import SavedFrame, finished_sources, merged, read_results
 

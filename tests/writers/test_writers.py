@@ -12,7 +12,7 @@ import pytest
 
 import lithepose
 from lithepose.cli import main
-from lithepose.sources import Frame, expand, frames
+from lithepose.media.sources import Frame, expand, frames
 from lithepose.writers.images import write_image
 from lithepose.writers.video import VideoWriter
 

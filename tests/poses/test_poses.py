@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lithepose.image import read_image
+from lithepose.media.image import read_image
 from lithepose.poses import Poses
+from lithepose.poses.tables import CSV_COLUMNS
 from lithepose.skeleton import COCO_17, OPENPOSE_18
-from lithepose.tables import CSV_COLUMNS
 
 
 @st.composite

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import MissingExtraError
-from .skeleton import Skeleton
+from ..errors import MissingExtraError
+from ..skeleton import Skeleton
 
 if TYPE_CHECKING:
     import pandas  # pyright: ignore[reportMissingImports]

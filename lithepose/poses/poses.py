@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .drawing import DrawStyle, draw
-from .errors import ConfigError, DatasetError, MissingExtraError
-from .image import encode_image, write_image
+from ..drawing import DrawStyle, draw
+from ..errors import ConfigError, DatasetError, MissingExtraError
+from ..media.image import encode_image, write_image
+from ..skeleton import MIDPOINTS, Skeleton
 from .interchange import AsJson
 from .person import Person
-from .skeleton import MIDPOINTS, Skeleton
 from .tables import AsTables
 
 if TYPE_CHECKING:

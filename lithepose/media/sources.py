@@ -18,8 +18,8 @@ from urllib.request import urlopen
 import cv2
 import numpy as np
 
+from ..errors import ConfigError, ImageError, MissingFileError, VideoError
 from .animation import decode_animation, frame_count
-from .errors import ConfigError, ImageError, MissingFileError, VideoError
 from .image import as_rgb, decode_image, looks_like_image, named_errors, read_file
 from .video import Video
 

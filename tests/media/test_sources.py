@@ -15,9 +15,9 @@ from conftest import write_video
 
 from lithepose.cli._files import check_output
 from lithepose.inference.estimator import _makes_way as makes_way
+from lithepose.media.sources import Failed, Frame, Input, expand, frames, shown
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17
-from lithepose.sources import Failed, Frame, Input, expand, frames, shown
 from lithepose.writers.images import ImageSink
 from lithepose.writers.results import open_results
 from lithepose.writers.video import VideoWriter

@@ -15,8 +15,8 @@ import numpy as np
 from av.error import FFmpegError
 from av.filter import Graph
 
+from ..errors import VideoError
 from .containers import is_damaged
-from .errors import VideoError
 
 LOG = logging.getLogger(__name__)
 SILENCE = 10.0  # seconds that a stream may take to open, or to send the next packet

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from .errors import DatasetError
-from .skeleton import BODY_25, COCO_17, OPENPOSE_18, SKELETONS, Skeleton
+from ..errors import DatasetError
+from ..skeleton import BODY_25, COCO_17, OPENPOSE_18, SKELETONS, Skeleton
 from .tables import rounded
 
 OPENPOSE_PARTS = ("face", "hand_left", "hand_right")  # of OpenPose's json that lithepose does not find

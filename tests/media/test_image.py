@@ -14,10 +14,10 @@ from PIL import Image
 from lithepose.drawing import draw
 from lithepose.errors import ImageError
 from lithepose.geometry import GREY, from_cells, letterbox, to_cells
-from lithepose.image import as_rgb, decode_image, read_image, turn
+from lithepose.media.image import as_rgb, decode_image, read_image, turn
+from lithepose.media.sources import Failed, ReadConfig, expand, frames
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17
-from lithepose.sources import Failed, ReadConfig, expand, frames
 
 side = st.integers(1, 700)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from .errors import ImageError
+from ..errors import ImageError
 
 MAX_TOTAL = 1 << 30  # pixels of all images together: OpenCV decodes them at once
 STILL = 100  # milliseconds of an image without a duration, as browsers show it

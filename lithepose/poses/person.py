@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .skeleton import Skeleton
+from ..skeleton import Skeleton
 
 
 class Joint(NamedTuple):

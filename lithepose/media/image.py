@@ -16,8 +16,8 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from ..errors import ConfigError, ImageError, OutputError
 from .animation import frame_count
-from .errors import ConfigError, ImageError, OutputError
 
 LOG = logging.getLogger(__name__)
 MAX_PIXELS = 1 << 28  # 268 megapixels: above this, decoding alone takes gigabytes

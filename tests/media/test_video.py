@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 import pytest
 
-from lithepose.containers import is_damaged
 from lithepose.errors import ConfigError, VideoError
-from lithepose.sources import Failed, Frame, Input, ReadConfig, expand, frames
-from lithepose.video import Video
+from lithepose.media.containers import is_damaged
+from lithepose.media.sources import Failed, Frame, Input, ReadConfig, expand, frames
+from lithepose.media.video import Video
 
 FRAMES = 40
 CODECS = {"mp4": "libx264", "mov": "mpeg4", "mkv": "libx264", "webm": "libvpx", "avi": "mjpeg", "ts": "libx264"}
@@ -199,7 +199,7 @@ def first(count: int, address: str, **config: float) -> list[Frame | Failed]:
 
 
 def test_a_stream_that_breaks_off_goes_on_with_its_frame_numbers(camera, monkeypatch):
-    monkeypatch.setattr("lithepose.sources.FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("lithepose.media.sources.FIRST_PAUSE", 0.05)
     seen = first(12, f"{camera}/stream")
     assert [f.index for f in seen] == list(range(12))
     assert all(f.live for f in seen)
@@ -208,7 +208,7 @@ def test_a_stream_that_breaks_off_goes_on_with_its_frame_numbers(camera, monkeyp
 
 
 def test_a_stream_that_stays_away_is_given_up(camera, monkeypatch):
-    monkeypatch.setattr("lithepose.sources.FIRST_PAUSE", 0.05)
+    monkeypatch.setattr("lithepose.media.sources.FIRST_PAUSE", 0.05)
     *seen, end = first(99, f"{camera}/down", reconnect=0.5)
     assert isinstance(end, Failed)
     assert "is it there" in str(end.error) or "no more frames" in str(end.error)
@@ -218,7 +218,7 @@ def test_a_stream_that_stays_away_is_given_up(camera, monkeypatch):
 
 
 def test_a_silent_stream_is_noticed(camera, monkeypatch):
-    monkeypatch.setattr("lithepose.video.SILENCE", 0.5)
+    monkeypatch.setattr("lithepose.media.video.SILENCE", 0.5)
     began = time.monotonic()
     *seen, end = first(99, f"{camera}/hang", reconnect=0)
     assert isinstance(end, Failed)

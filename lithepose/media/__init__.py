@@ -1,0 +1,1 @@
+"""Reading of images, animations, videos, cameras and streams."""

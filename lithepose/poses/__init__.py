@@ -1,0 +1,5 @@
+"""The result type: the people of one image, as arrays, persons, tables and json."""
+
+from .poses import Poses
+
+__all__ = ["Poses"]
