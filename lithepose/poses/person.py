@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arrays import Bool, Float
 from ..skeleton import Skeleton
 
 
@@ -31,15 +32,15 @@ class Person:
         id: its number in a video, -1 where that is not known; None without tracking.
     """
 
-    xy: np.ndarray
-    score: np.ndarray
+    xy: Float[np.ndarray, "k 2"]
+    score: Float[np.ndarray, " k"]
     person_score: float
-    box: np.ndarray
+    box: Float[np.ndarray, "xywh=4"]
     skeleton: Skeleton
     id: int | None = None
 
     @property
-    def visible(self) -> np.ndarray:
+    def visible(self) -> Bool[np.ndarray, " k"]:
         """(K,) bool: which joints were found."""
         return self.score > 0
 

@@ -20,6 +20,7 @@ class SavedFrame:
     source: str
     index: int | None
     time: float | None
+    clock: float | None = None
 
     @property
     def name(self) -> str:
@@ -43,7 +44,7 @@ def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Iterator
         raise MissingFileError(f"{path}: no such file; name the poses.jsonl of an earlier call")
     for number, data in _items(path):
         try:
-            frame = SavedFrame(data["source"], data["frame"], data["time"])
+            frame = SavedFrame(data["source"], data["frame"], data["time"], data.get("clock"))
             yield frame, Poses.from_dict(data, skeleton)
         except (KeyError, TypeError, DatasetError) as error:
             raise DatasetError(f"{path}: line {number}: not a result of lithepose predict ({error})") from error
