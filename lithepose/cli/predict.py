@@ -59,6 +59,7 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     shard: str = "",
+    show: bool = False,
 ) -> int:
     """Find people in images, folders, globs, videos, cameras (by index) and streams (rtsp://...).
 
@@ -115,6 +116,7 @@ def predict(
         ids_from: COCO json that gives image ids by file name, for --format coco.
         overwrite: replace results of an earlier call.
         resume: go on with an earlier call's .jsonl file: skip what it has results of.
+        show: show the drawn images in a window, where there is a display; Escape or closing it ends the call.
         shard: K/N does the K-th of N equal parts of the inputs; lithepose merge joins the results.
     """
     from ..drawing import DrawStyle
@@ -124,6 +126,7 @@ def predict(
     from ..writers.images import ImageSink
     from ..writers.results import ResultConfig, check_format, format_of, open_results, read_ids
     from ..writers.resume import finished_sources
+    from ..writers.window import Window
 
     if not sources:
         raise ConfigError("no input: pass an image, video, folder, glob, camera index or stream URL")
@@ -173,7 +176,7 @@ def predict(
         estimator.person = estimator.person if min_person is None else min_person
     _check_joints(chosen, model, estimator)
     pipeline = estimator.incremental_pipeline() if incremental else estimator.pipeline()
-    images = None
+    images, window = None, Window() if show else None
     if out:  # the folder first: a call that cannot be carried out must not empty an earlier result file
         named = [*(i.source for i in everything if i.kind != "live"), *failures]
         images = ImageSink(out, named, overwrite or resume)
@@ -192,7 +195,7 @@ def predict(
     results = estimator.run_pipeline(inputs, pipeline, **follow, read=read, select=select)
     style = replace(style, guessed=estimator.guessed)
     config = ResultConfig(sys.stdout, resume, ids, estimator.skeleton)
-    return write_all(results, inputs, images, lambda: open_results(json, chosen, config), json, failures, style)
+    return write_all(results, inputs, images, lambda: open_results(json, chosen, config), json, failures, style, window)
 
 
 def _inputs(sources: tuple[str, ...]) -> tuple[list[Input], dict[str, str]]:
