@@ -23,6 +23,7 @@ from .export import export
 from .merge import merge
 from .models import models
 from .predict import predict
+from .serve import serve
 from .train import train
 
 
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "benchmark": benchmark,
     "train": train,
     "export": export,
+    "serve": serve,
     "analyze": analyze,
 }
 ANALYZE = {"complexity": complexity, "receptive-field": receptive_field}
