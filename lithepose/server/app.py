@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
-from .. import __version__
 from ..inference.estimator import Estimator
 from ..inference.models import manifest
 from . import examples
@@ -52,7 +52,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
         ready.clear()
         await asyncio.to_thread(workers.close)
 
-    app = FastAPI(title="lithepose", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app = FastAPI(title="lithepose", version=version("lithepose"), lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.workers, app.state.metrics = workers, metrics
     app.add_exception_handler(RequestError, refused)
     app.add_exception_handler(HTTPException, not_served)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
@@ -10,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from ..errors import ImageError
 
+LOG = logging.getLogger(__name__)
 RETRY = {"Retry-After": "1"}
 
 
@@ -33,6 +35,7 @@ def as_refused(error: BaseException) -> RequestError:
         return error
     if isinstance(error, ImageError):
         return RequestError(422, f"the image cannot be used: {error}")
+    LOG.error("an image failed", exc_info=error)
     return RequestError(500, "the server failed at this image; its log says why")
 
 

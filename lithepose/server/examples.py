@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..skeleton import COCO_17
+
 BINARY = {"type": "string", "format": "binary"}
 FILES = {"type": "object", "properties": {"files": {"type": "array", "items": BINARY}}, "required": ["files"]}
 IMAGES = {f"image/{kind}": {"schema": BINARY} for kind in ("jpeg", "png", "webp", "gif", "bmp", "tiff", "avif")}
@@ -12,7 +14,7 @@ FORM = {"multipart/form-data": {"schema": FILES}}
 PERSON = {
     "score": 0.83,
     "box": [112.0, 40.5, 96.2, 311.0],
-    "joints": {"nose": [161.2, 63.9, 0.92], "left_wrist": [120.4, 180.0, 0.71]},
+    "joints": {joint: [160.0 + i, 60.0 + 15 * i, 0.9] for i, joint in enumerate(COCO_17.joints)},
 }
 ANSWER = {"width": 640, "height": 480, "skeleton": "coco17", "people": [PERSON]}
 ERROR = {"error": {"status": 413, "message": "the image has 10000x10000 pixels, more than 40,000,000; reduce it"}}

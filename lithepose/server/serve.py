@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable
 
 import uvicorn
+from fastapi import FastAPI
 
+from ..errors import ConfigError
 from ..inference.load import load
 from ..runtime.onnx import cores
 from .app import create_app
@@ -24,19 +27,24 @@ def serve(config: ServeConfig, ready: Callable[[str], None]) -> None:
     Args:
         config: limits and permissions.
         ready: told the address once requests are taken.
+
+    Raises:
+        ConfigError: the address cannot be used, or there is no such model.
     """
-    threads = max(1, cores() // config.workers)
-    models = [load(config.model, threads=threads) for _ in range(config.workers)]
-    app = create_app(config, models)
+    with _listen(config) as listening:  # before the models, which take longer
+        threads = max(1, cores() // config.workers)
+        models = [load(config.model, threads=threads) for _ in range(config.workers)]
+        _server(create_app(config, models), config, ready).run(sockets=[listening])
+
+
+def _server(app: FastAPI, config: ServeConfig, ready: Callable[[str], None]) -> uvicorn.Server:
     if config.host not in LOOPBACK and not config.token:
         LOG.warning(
             "%s: other machines can reach this server, and no token is asked for; see --token-file", config.host
         )
-    server = _Server(
+    return _Server(
         uvicorn.Config(
             app,
-            host=config.host,
-            port=config.port,
             http=TimedProtocol,
             ws_max_size=config.max_bytes,
             limit_concurrency=CONNECTIONS,
@@ -48,7 +56,21 @@ def serve(config: ServeConfig, ready: Callable[[str], None]) -> None:
         ),
         ready,
     )
-    server.run()
+
+
+def _listen(config: ServeConfig) -> socket.socket:
+    """A socket at the address.
+
+    Raises:
+        ConfigError: it is in use, or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    try:
+        return socket.create_server((config.host, config.port), family=family, backlog=CONNECTIONS)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen at {config.host}, port {config.port} ({error.strerror}); name others"
+        ) from error
 
 
 class _Server(uvicorn.Server):
@@ -61,5 +83,5 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list | None = None) -> None:  # pyright: ignore[reportMissingTypeArgument]
         await super().startup(sockets)
         if self.started:
-            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            host, port = (sockets or [])[0].getsockname()[:2]
             self._ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")

@@ -138,8 +138,11 @@ class Workers:
                 chosen = model if first.threshold is None else model.with_config(peak=first.threshold)
                 poses = chosen.estimate([images[id(job)] for job in batch])
         except BaseException as error:
-            for job in batch:
-                job.answer.set_exception(error)
+            if len(batch) == 1:
+                first.answer.set_exception(error)
+            else:  # one of them fails: the others must not fail with it
+                for job in batch:
+                    Workers._run(model, [job], images)
             return
         for job, found in zip(batch, poses, strict=True):
             try:
