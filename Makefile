@@ -12,7 +12,7 @@ develop: ## virtual environment with everything
 test: ## all tests
 	$(PYTHON) -m pytest
 
-fuzz: ## 1,400 damaged images, videos and annotations
+fuzz: ## 3,700 damaged images, videos, annotations and requests
 	LITHEPOSE_FUZZ=1 $(PYTHON) -m pytest tests/fuzz
 
 lint: ## style, and formatting in place

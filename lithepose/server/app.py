@@ -47,6 +47,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        workers.start()
         ready.set()
         yield
         ready.clear()

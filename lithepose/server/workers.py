@@ -62,7 +62,12 @@ class Workers:
     ) -> None:
         self.models, self._most, self._on_batch = list(models), waiting, on_batch
         self._jobs: deque[Job] = deque()
-        self._changed, self._closed = threading.Condition(), False
+        self._changed, self._closed = threading.Condition(), True
+        self._threads = list[threading.Thread]()
+
+    def start(self) -> None:
+        """Take jobs, from now to :meth:`close`."""
+        self._closed = False
         self._threads = [
             threading.Thread(target=self._work, args=(model,), name=f"lithepose-worker-{i}", daemon=True)
             for i, model in enumerate(self.models)
@@ -80,7 +85,7 @@ class Workers:
 
         Raises:
             QueueFullError: too many wait.
-            ClosedError: after :meth:`close`.
+            ClosedError: before :meth:`start` and after :meth:`close`.
         """
         with self._changed:
             if self._closed:

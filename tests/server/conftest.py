@@ -1,17 +1,9 @@
-import cv2
-import numpy as np
 import pytest
 from starlette.testclient import TestClient
 from stub import Stub
 
 from lithepose.server.app import create_app
 from lithepose.server.config import ServeConfig
-
-
-def encoded(value=(90, 90, 90), size=(64, 48), suffix=".png"):
-    """An image of one colour, RGB."""
-    image = np.full((size[1], size[0], 3), value[::-1], np.uint8)
-    return cv2.imencode(suffix, image)[1].tobytes()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import copy
 import threading
 
+import cv2
 import numpy as np
 
 from lithepose.errors import ImageError
@@ -46,3 +47,9 @@ class Stub(Estimator):
         other = copy.copy(self)
         other.peak = changes["peak"]
         return other
+
+
+def encoded(value=(90, 90, 90), size=(64, 48), suffix=".png"):
+    """An image of one colour, RGB."""
+    image = np.full((size[1], size[0], 3), value[::-1], np.uint8)
+    return cv2.imencode(suffix, image)[1].tobytes()

@@ -7,8 +7,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from conftest import encoded
-from stub import Stub
+from stub import Stub, encoded
 
 from lithepose.poses import Poses
 from lithepose.server.guard import HEADERS

@@ -147,3 +147,17 @@ def test_a_port_in_use_is_named(capsys):
         port = taken.getsockname()[1]
         assert main(["serve", "--port", str(port)]) == 2
     assert str(port) in capsys.readouterr().err
+
+
+def test_the_example_client(serve, tmp_path):
+    _, address = serve()
+    (tmp_path / "a.jpg").write_bytes(SAMPLE)
+    client = Path(__file__).parents[2] / "examples" / "client.py"
+    command = [sys.executable, str(client), str(tmp_path / "a.jpg"), "--address", address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "a.jpg 0." in done.stdout
+    (tmp_path / "b.jpg").write_bytes(b"no image")
+    command[2] = str(tmp_path / "b.jpg")
+    failed = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert failed.returncode == 1
+    assert "not an image" in failed.stderr

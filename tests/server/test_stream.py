@@ -4,9 +4,8 @@ import threading
 import time
 
 import pytest
-from conftest import encoded
 from starlette.websockets import WebSocketDisconnect
-from stub import Stub
+from stub import Stub, encoded
 
 from lithepose.server import stream as module
 
