@@ -16,6 +16,7 @@ def serve(
     workers: int = 1,
     token_file: Path | None = None,
     origin: tuple[str, ...] = (),
+    browser_runtime: Path | None = None,
     max_megabytes: float = 20.0,
     max_megapixels: float = 40.0,
     waiting: int = 64,
@@ -37,6 +38,7 @@ def serve(
         workers: threads that run the model; they share the processor's cores.
         token_file: file whose first line requests must send (Authorization: Bearer TOKEN).
         origin: web pages of other servers that may use this one, as https://example.org.
+        browser_runtime: folder dist of npm's onnxruntime-web, so that the page can run the model in the browser.
         max_megabytes: of a request.
         max_megapixels: of an image.
         waiting: requests that may wait; further ones are told to try again (429).
@@ -58,6 +60,7 @@ def serve(
         workers=workers,
         token=read_token(token_file) if token_file else "",
         origins=origin,
+        browser_runtime=browser_runtime,
         waiting=waiting,
         max_bytes=round(max_megabytes * 1e6),
         max_pixels=round(max_megapixels * 1e6),

@@ -25,6 +25,7 @@ from .config import ServeConfig
 from .errors import RETRY, RequestError, as_refused, body, not_served, refused
 from .guard import Guard
 from .metrics import Counted, Metrics
+from .model_files import ModelFiles
 from .stream import Stream
 from .workers import ClosedError, Job, QueueFullError, Workers
 
@@ -43,7 +44,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
     """
     metrics = Metrics(lambda: workers.waiting)
     workers = Workers(models, config.waiting, metrics.batches.observe)
-    ready = asyncio.Event()
+    ready, files = asyncio.Event(), ModelFiles(models[0])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -120,8 +121,17 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
     async def known_models() -> JSONResponse:
         """The model that runs here, and the others that could."""
         model = workers.models[0]
-        loaded = {"name": config.model, "joints": list(model.joints), "edges": [list(e) for e in model.skeleton.edges]}
+        loaded: dict[str, Any] = {"name": config.model, "skeleton": model.skeleton.name}
+        loaded |= {"joints": list(model.joints), "edges": [list(edge) for edge in model.skeleton.edges]}
+        loaded |= files.description
         return JSONResponse({"loaded": loaded, "embedded": list(manifest())})
+
+    @app.get("/v1/models/{name}.onnx", responses=examples.FILE_ANSWERS)
+    async def model_file(name: str) -> FileResponse:
+        """A network of the model that runs, for browsers."""
+        if name not in files.paths:
+            raise RequestError(404, f"{name}.onnx: there are {', '.join(files.paths) or 'none for this model'}")
+        return FileResponse(files.paths[name], media_type="application/octet-stream")
 
     @app.get("/healthz", responses=examples.HEALTH_ANSWERS)
     async def alive() -> JSONResponse:
@@ -145,6 +155,8 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
         return FileResponse(STATIC / "index.html")
 
     app.mount("/static", StaticFiles(directory=STATIC))
+    if config.browser_runtime:
+        app.mount("/ort", StaticFiles(directory=config.browser_runtime))
     return app
 
 

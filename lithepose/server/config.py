@@ -20,6 +20,7 @@ class ServeConfig:
         model: name or file.
         workers: threads that run the model, each with a model of its own.
         token: that requests must carry; empty asks for none.
+        browser_runtime: folder ``dist`` of npm's onnxruntime-web, for the model in the browser; None for none.
         origins: web pages of other servers that may use this one (CORS), as https://example.org.
         waiting: requests that may wait for a worker.
         max_bytes: of a request's body, or of a frame of a stream.
@@ -33,6 +34,7 @@ class ServeConfig:
     model: str = "lithe"
     workers: int = 1
     token: str = ""
+    browser_runtime: Path | None = None
     origins: tuple[str, ...] = ()
     waiting: int = 64
     max_bytes: int = 20_000_000
@@ -50,6 +52,10 @@ class ServeConfig:
             raise ConfigError(f"seconds {self.seconds}: must be above 0")
         if wrong := [o for o in self.origins if not o.startswith(("http://", "https://")) or o.endswith("/")]:
             raise ConfigError(f"origin {wrong[0]}: write it as a browser does, https://example.org")
+
+        if self.browser_runtime and not (self.browser_runtime / "ort.wasm.min.mjs").is_file():
+            message = "has no ort.wasm.min.mjs; name the folder dist of npm's onnxruntime-web"
+            raise ConfigError(f"--browser-runtime {self.browser_runtime}: {message}")
 
     @property
     def hosts(self) -> frozenset[str]:

@@ -54,4 +54,8 @@ MODELS_ANSWERS: dict[int | str, dict[str, Any]] = {
         {"loaded": {"name": "lithe", "joints": ["nose"], "edges": [[0, 1]]}, "embedded": ["lithe", "lithe_paf"]},
     )
 }
+FILE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "An ONNX file.", "content": {"application/octet-stream": {"schema": BINARY}}},
+    404: _json("No such file.", ERROR),
+}
 HEALTH_ANSWERS: dict[int | str, dict[str, Any]] = {200: _json("Yes.", {"status": "ok"}), 503: _json("No.", ERROR)}

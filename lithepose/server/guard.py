@@ -24,9 +24,10 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",  # with the line before, threads for the model in the browser
     "Cache-Control": "no-store",
 }
-OPEN = ("/healthz", "/readyz", "/openapi.json", "/", "/static/")  # without a token
+OPEN = ("/healthz", "/readyz", "/openapi.json", "/", "/static/", "/ort/")  # without a token
 HEADER_SECONDS = 10.0  # for all headers of a request
 
 

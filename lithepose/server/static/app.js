@@ -49,16 +49,13 @@ function redraw() {
 
 /** The model that finds people: on the server, or in this browser. */
 async function finder() {
-  if (at("where").value === "server") {
-    skeleton = await loadedModel(options().token);
-    return (blob) => findPeople(blob, options());
-  }
+  skeleton = await loadedModel(options().token);
+  if (at("where").value === "server") return (blob) => findPeople(blob, options());
   if (!local) {
     say("Loading the model into this browser…");
     const { LocalModel } = await import("./local.js");
-    local = await LocalModel.load();
+    local = await LocalModel.load(skeleton, options().token);
   }
-  skeleton = local.skeleton;
   return async (blob) => local.people(await createImageBitmap(blob), Number(options().threshold));
 }
 
