@@ -147,7 +147,7 @@ def draw(
         results: .jsonl or .json file of lithepose's own format.
         sources: its images, videos or folders. Default: the files that it names.
         out: folder for drawn images and videos. Default: ./drawn, or ./drawn-2 and so on.
-        model: whose joints the results have, if they are of a model of your own: it says what is joined by lines.
+        model: that the results are of, if it has joints of your own: it says which of them are joined by lines.
         start: seconds of a video that were skipped by the call that made the results.
         end: second at which a video ends; 0 is its own end.
         overwrite: replace drawn files of an earlier call.
