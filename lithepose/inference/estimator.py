@@ -373,6 +373,7 @@ def open_image(image: Any) -> np.ndarray:
     """
     if isinstance(image, (str, Path, int)):
         _check_still(image)
+        image = str(image)
         return read_address(image) if ADDRESS.match(str(image)) else read_image(image)
     if isinstance(image, (bytes, bytearray, memoryview)):
         return decode_image(bytes(image))

@@ -89,9 +89,11 @@ class Stopping:
                 self._end()
             if not self._signal:
                 self._signal, self._since = signal.Signals(number).name, now
-                if self.position is None or not self.position.begun or int(os.environ.get("WORLD_SIZE", "1")) > 1:
+                position, alone = self.position, os.environ.get("WORLD_SIZE", "1") == "1"
+                if position is None or not position.begun or not alone:
                     self._end()
-                self.position.stop = True
+                else:
+                    position.stop = True
                 timer = threading.Timer(GRACE, self._end)
                 timer.daemon = True
                 timer.start()
