@@ -99,6 +99,16 @@ def test_a_config_file_with_mistakes(folder, capsys, text, says):
     assert "gone.toml: no such file" in capsys.readouterr().err
 
 
+def test_an_option_of_four_values_takes_no_more(folder, capsys):
+    sample = str(SAMPLES / "astronaut.jpg")
+    assert main(["predict", "--json", "a.csv", "--region", "0", "0", "600", "600", sample]) == 0
+    assert "1 person" in capsys.readouterr().err
+    assert main(["predict", "--json", "b.csv", "--region", "0", "0", "10", "10", sample]) == 0
+    assert "0 people" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "--json", "c.csv", "--region", "0", "0", "wide", "10", sample])
+
+
 def test_suggestions_are_of_the_command_alone(capsys):
     assert main(["predict", "x.jpg", "--curv", "x"]) == 2
     assert "--curve" not in capsys.readouterr().err

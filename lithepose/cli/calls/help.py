@@ -46,7 +46,7 @@ def plain_help(command: Command) -> Command:
             options["metavar"] = f"{one} [{one} ...]" if get_origin(kind) is tuple else one
         elif metavar := _metavar(kind):
             options["metavar"] = metavar
-        described[name] = Annotated[kind, tyro.conf.arg(**options)]
+        described[name] = Annotated[kind, tyro.conf.arg(**options), *_fixed(kind)]
 
     def shown(*given: Any, **named: Any) -> int:
         return command(*given, **{name: value for name, value in named.items() if name not in COMMON})
@@ -74,6 +74,22 @@ def _arguments(command: Command) -> dict[str, str]:
         elif line.strip():
             break
     return found
+
+
+def _fixed(kind: Any) -> list[Any]:
+    """For an optional tuple: so many values and no more, where tyro would take the inputs behind them as well."""
+    kinds = [k for k in get_args(kind) if k is not NoneType]
+    if NoneType not in get_args(kind) or len(kinds) != 1 or get_origin(kinds[0]) is not tuple:
+        return []
+    parts = get_args(kinds[0])
+    spec = tyro.constructors.PrimitiveConstructorSpec(
+        nargs=len(parts),
+        metavar=_metavar(kind),
+        instance_from_str=lambda given: tuple(part(text) for part, text in zip(parts, given, strict=True)),
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: [str(part) for part in value or ()],
+    )
+    return [spec]
 
 
 def _metavar(kind: Any) -> str:
