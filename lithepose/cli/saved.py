@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -147,7 +148,8 @@ def draw(
         results: .jsonl or .json file of lithepose's own format.
         sources: its images, videos or folders. Default: the files that it names.
         out: folder for drawn images and videos. Default: ./drawn, or ./drawn-2 and so on.
-        model: that the results are of, if it has joints of your own: it says which of them are joined by lines.
+        model: that the results are of. It says which joints of your own are joined by lines, and which joints are
+            guesses, which are drawn hollow.
         start: seconds of a video that were skipped by the call that made the results.
         end: second at which a video ends; 0 is its own end.
         overwrite: replace drawn files of an earlier call.
@@ -161,7 +163,9 @@ def draw(
     from ._writing import write_all
 
     style = drawing.style()
-    skeleton = load(model).skeleton if model else None
+    estimator = load(model) if model else None
+    skeleton = estimator.skeleton if estimator else None
+    style = replace(style, guessed=estimator.guessed) if estimator else style
     saved = {(frame.source, frame.index): (frame, poses) for frame, poses in read_results(results, skeleton)}
     if not saved:
         raise ConfigError(f"{results}: holds no results to draw")

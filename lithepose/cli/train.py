@@ -18,7 +18,7 @@ def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None, t
     Examples:
         lithepose train recipes/lithe.toml --data data
         lithepose train mine.toml --data folder --run runs/second
-        torchrun --nproc-per-node 2 -m lithepose train mine.toml
+        torchrun --nproc-per-node 2 -m -- lithepose train mine.toml
 
     Args:
         recipe: TOML file, see recipes/.

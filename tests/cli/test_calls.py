@@ -40,7 +40,7 @@ def test_the_help_of_a_command(monkeypatch, capsys, name):
     assert not re.search(r"Default:[^-]*\(default", " ".join(text.split()).replace("--", "\n-"))
     for flag in flags_of(CALLED[name]):
         assert flag in text
-    examples = re.findall(rf"^  (?:torchrun .*-m )?lithepose {name}\b", description(CALLED[name]), re.MULTILINE)
+    examples = re.findall(rf"^  (?:torchrun .*-m -- )?lithepose {name}\b", description(CALLED[name]), re.MULTILINE)
     assert len(examples) >= (3 if parameters_of(CALLED[name]) else 1), "three examples"
     assert text.count("-q, --quiet") == text.count("-V, --version") == 1
 

@@ -119,6 +119,7 @@ def test_predict_measures_what_angles_measures_in_its_results(folder):
     [
         (["--angles", "tail"], "'tail': coco17 has"),
         (["--lowpass", "6"], "--lowpass: of what?"),
+        (["--distances", "wrists", "--plot", "a.png"], "draws angles; add --angles"),
         (["--angles", "knee", "--json", "-"], "not with --json -"),
         (["--json", "r.jsonl", "--fade", "--colour", "id"], "--colour, --fade: nothing is drawn with --json alone"),
         (["--format", "trc"], "for videos alone"),

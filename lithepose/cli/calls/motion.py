@@ -34,6 +34,8 @@ def check_motion(options: MotionOptions, table: Path, overwrite: bool, skeleton:
     from ...motion.plot import check_plot
 
     config = options.config()
+    if options.plot and not options.angles:
+        raise ConfigError(f"--plot {options.plot}: draws angles; add --angles all, or --angles knee,elbow")
     if skeleton:
         choose(config.angles or "all", skeleton)
         if config.distances:

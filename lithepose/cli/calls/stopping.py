@@ -51,8 +51,8 @@ class Stopping:
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Stopping:
-        if threading.current_thread() is not threading.main_thread():
-            return self
+        if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
+            return self  # Windows has Ctrl-C alone
         read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -66,6 +66,8 @@ class Stopping:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is KeyboardInterrupt and not self._handlers:
+            print(self._said(), file=sys.stderr)
         if kind is not None and self._handlers:
             time.sleep(0.2)  # the signal that ended a process of ours may be on its way to this one
             if self._signal or issubclass(kind, KeyboardInterrupt):
