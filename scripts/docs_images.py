@@ -10,7 +10,7 @@ import numpy as np
 
 import lithepose
 from lithepose.motion.angles import HORIZONTAL, Angle, available, measure
-from lithepose.skeleton import COCO_17, Skeleton
+from lithepose.skeleton import COCO_17, MIDPOINTS, Skeleton
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
@@ -71,13 +71,29 @@ def angles_panel(axes: Any, skeleton: Skeleton, names: tuple[str, ...], title: s
     axes.axis("off")
 
 
+def real_panel(axes: Any, names: tuple[str, ...]) -> None:
+    """The same on a person who was found in an image."""
+    image = lithepose.read_image(SAMPLES / "camera.jpg")
+    poses = lithepose.load(threads=1)(image)[0]
+    axes.imshow(lithepose.draw(image, poses), extent=(0, 1, 1, 0))
+    xy = poses.xy.astype(float) / max(poses.size)
+    joints = {name: xy[0, k] for k, name in enumerate(poses.joints)}
+    for name, ends in MIDPOINTS.items():
+        joints[name] = np.mean([joints[end] for end in ends], 0)
+    found = {angle.name: angle for angle in available(poses.skeleton)}
+    for name in names:
+        draw_angle(axes, found[name], joints, float(measure(found[name], xy, poses.skeleton)[0]), "white")
+    axes.set(xlim=(0.05, 0.85), ylim=(0.92, 0.05), title="measured in an image", aspect="equal")
+    axes.axis("off")
+
+
 def _circle(middle: np.ndarray, radius: float) -> Any:
     from matplotlib.patches import Circle
 
     return Circle(middle.tolist(), radius, fill=False, color="#777777", linewidth=2)
 
 
-def draw_angle(axes: Any, angle: Angle, joints: dict[str, np.ndarray], degrees: float) -> None:
+def draw_angle(axes: Any, angle: Angle, joints: dict[str, np.ndarray], degrees: float, colour: str = "black") -> None:
     """A dashed line for the base, an arc with an arrow to the segment, and the number."""
     at = joints[angle.to[0]]
     way = np.array([1.0, 0.0])
@@ -88,30 +104,31 @@ def draw_angle(axes: Any, angle: Angle, joints: dict[str, np.ndarray], degrees: 
     turns = start + np.radians(np.linspace(0, degrees, 60))
     arc = at + radius * np.stack([np.cos(turns), -np.sin(turns)], 1)
     reach = at + 1.5 * radius * np.array([np.cos(start), -np.sin(start)])
-    axes.plot(*np.stack([at, reach]).T, "k--", linewidth=1)
-    axes.plot(*arc[:-6].T, "k-", linewidth=1.2)
-    axes.annotate("", arc[-1], arc[-8], arrowprops={"arrowstyle": "-|>", "color": "black", "lw": 1})
+    axes.plot(*np.stack([at, reach]).T, "--", color=colour, linewidth=1)
+    axes.plot(*arc[:-6].T, "-", color=colour, linewidth=1.2)
+    axes.annotate("", arc[-1], arc[-8], arrowprops={"arrowstyle": "-|>", "color": colour, "lw": 1})
     middle = at + 2.05 * radius * np.array([np.cos(turns[30]), -np.sin(turns[30])])
     kind = angle.name.removeprefix("left_").removeprefix("right_")
-    axes.text(*middle, f"{kind}\n{degrees:+.0f}", ha="center", va="center", fontsize=8)
+    axes.text(*middle, f"{kind}\n{degrees:+.0f}", ha="center", va="center", fontsize=8, color=colour)
 
 
 def angles() -> Any:
-    """A figure of the definitions: joints on the left, segments on the right."""
+    """A figure of the definitions: joints, segments, and joints of a person in an image."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.4, 4.6), dpi=100, layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure = Figure(figsize=(11.4, 4.2), dpi=100, layout="constrained")
+    left, right, real = figure.subplots(1, 3)
     joints = ("left_knee", "left_hip", "left_elbow", "left_shoulder", "right_knee")
     angles_panel(left, COCO_17, joints, "joint angles: against the straight limb")
     segments = ("left_thigh", "left_shank", "trunk", "right_forearm")
     angles_panel(right, COCO_17, segments, "segment angles: against the horizontal")
+    real_panel(real, ("left_elbow", "left_hip", "right_elbow"))
     return figure
 
 
 def main() -> None:
     cv2.imwrite(str(IMAGES / "styles.jpg"), styles()[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 82])
-    angles().savefig(IMAGES / "angles.png")
+    angles().savefig(IMAGES / "angles.jpg", pil_kwargs={"quality": 88})
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def test_tests_that_the_docs_name_exist():
             assert f"def {name}(" in (ROOT / file).read_text(encoding="utf-8"), name
 
 
-@pytest.mark.parametrize(("name", "size"), [("styles.jpg", (1024, 564)), ("angles.png", (840, 460))])
+@pytest.mark.parametrize(("name", "size"), [("styles.jpg", (1024, 564)), ("angles.jpg", (1140, 420))])
 def test_drawn_images(name, size):
     path = ROOT / "docs" / "images" / name
     assert path.stat().st_size < 200_000
