@@ -11,6 +11,7 @@ from ..errors import ConfigError, MissingExtraError
 
 ORDER = 2  # of one pass; there and back it is 4
 SHORTEST = 16  # frames of a piece that is filtered: what the filter needs beyond its ends
+PAUSE = 0.5  # seconds between two frames, as where a camera's were dropped, over which nothing is filtered
 IRREGULAR = 0.1  # of a step, by which steps may differ from each other
 
 
@@ -89,7 +90,7 @@ def low_pass(xy: np.ndarray, times: np.ndarray, cutoff: float) -> np.ndarray:
         )
     sections = butter(ORDER, 2 * single, output="sos")
     for k in range(xy.shape[1]):
-        for piece in _pieces(np.isfinite(xy[:, k, 0])):
+        for piece in _pieces(np.isfinite(xy[:, k, 0]), times):
             if len(piece) < SHORTEST:
                 continue
             own, values = times[piece], xy[piece, k]
@@ -103,7 +104,8 @@ def low_pass(xy: np.ndarray, times: np.ndarray, cutoff: float) -> np.ndarray:
     return smooth
 
 
-def _pieces(found: np.ndarray) -> list[np.ndarray]:
-    """Indices of the stretches without a gap."""
+def _pieces(found: np.ndarray, times: np.ndarray) -> list[np.ndarray]:
+    """Indices of the stretches without a gap or pause."""
     there = np.flatnonzero(found)
-    return [piece for piece in np.split(there, np.flatnonzero(np.diff(there) > 1) + 1) if len(piece)]
+    breaks = (np.diff(there) > 1) | (np.diff(times[there]) > PAUSE)
+    return [piece for piece in np.split(there, np.flatnonzero(breaks) + 1) if len(piece)]

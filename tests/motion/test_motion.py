@@ -176,6 +176,12 @@ def test_irregular_times_are_resampled_and_it_is_said(folder, capsys):
     assert np.abs(own - knee)[10:-10].max() < 1.0
 
 
+def test_nothing_is_filtered_across_a_pause():
+    times = np.concatenate([np.arange(40), 100 + np.arange(40)]) / 50
+    xy = np.repeat(np.where(np.arange(80) < 40, 10.0, 90.0)[:, None, None], 2, 2)
+    assert low_pass(xy, times, 6.0) == pytest.approx(xy)
+
+
 def test_short_pieces_are_left_out_of_the_low_pass_and_it_is_said(folder, capsys):
     xy = walker()
     xy[10::11] = np.nan
