@@ -65,6 +65,16 @@ def test_quiet_and_verbose(folder, capsys):
     assert "1 frame, 1 person, 0 failed" in said
 
 
+def test_files_that_are_left_out_are_counted(folder, capsys):
+    (folder / "a.jpg").write_bytes((SAMPLES / "astronaut.jpg").read_bytes())
+    (folder / "b.txt").write_text("no image")
+    assert main(["predict", ".", "--json", "../a.csv", "--overwrite"]) == 0
+    assert ".: 1 file is neither image nor video: 1 .txt" in capsys.readouterr().err
+    (folder / "c.txt").write_text("no image")
+    assert main(["predict", ".", "--json", "../a.csv", "--overwrite"]) == 0
+    assert ".: 2 files are neither images nor videos: 2 .txt" in capsys.readouterr().err
+
+
 def test_a_config_file_gives_options_and_the_call_goes_before_it(folder, capsys):
     Path("my.toml").write_text(
         '[predict]\njson = "mine.csv"\nmin-person = 0.2\ntrack = true\nflip = false\nregion = [0, 0, 512, 512]\n'

@@ -49,6 +49,7 @@ class Stopping:
         self._signal, self._since = "", 0.0
         self._over = threading.Lock()
         self._handlers: dict[int, Any] = {}
+        self._write = -1
 
     def __enter__(self) -> Stopping:
         if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
@@ -66,17 +67,20 @@ class Stopping:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is KeyboardInterrupt and not self._handlers:
-            print(self._said(), file=sys.stderr)
-        if kind is not None and self._handlers:
+        if self._write < 0:
+            if kind is KeyboardInterrupt:
+                print(self._said(), file=sys.stderr)
+            return
+        if kind is not None:
             time.sleep(0.2)  # the signal that ended a process of ours may be on its way to this one
             if self._signal or issubclass(kind, KeyboardInterrupt):
                 self._end()
-        if self._handlers:
-            signal.set_wakeup_fd(self._before)
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
-            os.write(self._write, b"\0")  # ends the thread
+        signal.set_wakeup_fd(self._before)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        os.set_blocking(self._write, True)
+        os.write(self._write, b"\0")  # ends the thread
+        os.close(self._write)
 
     def _watch(self, read: int) -> None:
         while True:
