@@ -136,8 +136,8 @@ def predict(
         raise ConfigError(f"{', '.join(unused)}: nothing is drawn with --json alone; add --out FOLDER")
     if measures and not (motion.angles or motion.distances):
         raise ConfigError(f"{', '.join(measures)}: of what? Add --angles all, or --angles knee,elbow")
-    if measures and (resume or str(json) == "-"):
-        instead = "--resume" if resume else "--json -"
+    if measures and (resume or shard or str(json) == "-"):
+        instead = "--resume" if resume else "--shard" if shard else "--json -"
         raise ConfigError(f"{measures[0]}: not with {instead}; measure the saved results: lithepose angles poses.jsonl")
     track = track or bool(drawing.trails) or drawing.colour == "id" or bool(measures)
     chosen = format or format_of(json or "-")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
@@ -107,7 +108,7 @@ def angles(
         results: .jsonl or .json files of lithepose's own format.
         out: .csv for the angles. Default: angles.csv beside the first file.
         overwrite: replace files of an earlier call.
-        motion: of joints, in the image plane.
+        motion: all angles, unless --angles names some.
     """
     from ..motion.tracks import Tracks
     from ..writers.resume import own_skeletons, read_results
@@ -200,10 +201,11 @@ def _drawn(
     from ..inference.estimator import Pending
     from ..media.sources import Failed, frames, shown
 
-    names = _names([shown(item.source) for item in inputs], {source for source, _ in saved})
+    counts = Counter(source for source, _ in saved)
+    names = _names([shown(item.source) for item in inputs], set(counts))
     for item in inputs:
         drawn, source = 0, names[shown(item.source)]
-        count = sum(name == source for name, _ in saved)
+        count = counts[source]
         for frame in frames([item], read):
             if isinstance(frame, Failed):
                 yield frame

@@ -121,6 +121,7 @@ def test_predict_measures_what_angles_measures_in_its_results(folder):
         (["--lowpass", "6"], "--lowpass: of what?"),
         (["--distances", "wrists", "--plot", "a.png"], "draws angles; add --angles"),
         (["--angles", "knee", "--json", "-"], "not with --json -"),
+        (["--angles", "knee", "--shard", "1/2"], "not with --shard; measure the saved results"),
         (["--json", "r.jsonl", "--fade", "--colour", "id"], "--colour, --fade: nothing is drawn with --json alone"),
         (["--format", "trc"], "for videos alone"),
     ],
