@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from .arrays import Float, Float64, Real, UInt8
+
 CROP_MARGIN = 1.25  # side of a crop over that of the person's box, as top-down networks are commonly trained with
 
 
@@ -27,7 +29,7 @@ class PersonCrop:
 
     width: int
     height: int
-    matrix: np.ndarray
+    matrix: Float[np.ndarray, "2 3"]
 
     @property
     def scale_x(self) -> float:
@@ -39,16 +41,18 @@ class PersonCrop:
         """Input pixels per image pixel, down."""
         return float(self.matrix[1, 1])
 
-    def to_input(self, xy: np.ndarray) -> np.ndarray:
+    def to_input(self, xy: Real[np.ndarray, "*n 2"]) -> Real[np.ndarray, "*n 2"]:
         """(..., 2) image pixels -> input pixels."""
         return xy * self.matrix[[0, 1], [0, 1]] + self.matrix[:, 2]
 
-    def to_image(self, xy: np.ndarray) -> np.ndarray:
+    def to_image(self, xy: Real[np.ndarray, "*n 2"]) -> Real[np.ndarray, "*n 2"]:
         """(..., 2) input pixels -> image pixels; the inverse of :meth:`to_input`."""
         return (xy - self.matrix[:, 2]) / self.matrix[[0, 1], [0, 1]]
 
 
-def crop_matrix(box: Sequence[float] | np.ndarray, shape: tuple[int, ...], margin: float = CROP_MARGIN) -> np.ndarray:
+def crop_matrix(
+    box: Sequence[float] | np.ndarray, shape: tuple[int, ...], margin: float = CROP_MARGIN
+) -> Float64[np.ndarray, "2 3"]:
     """Affine map from image pixels to the pixels of a crop that keeps the aspect and shows the whole box.
 
     Args:
@@ -68,18 +72,20 @@ def crop_matrix(box: Sequence[float] | np.ndarray, shape: tuple[int, ...], margi
     )
 
 
-def invert(matrix: np.ndarray) -> np.ndarray:
+def invert(matrix: Float[np.ndarray, "*n 2 3"]) -> Float[np.ndarray, "*n 2 3"]:
     """Inverse of an affine map (..., 2, 3)."""
     linear = np.linalg.inv(matrix[..., :2])
     return np.concatenate([linear, -linear @ matrix[..., 2:]], -1)
 
 
-def apply(matrix: np.ndarray, xy: np.ndarray) -> np.ndarray:
+def apply(matrix: Float[np.ndarray, "2 3"], xy: Real[np.ndarray, "*n 2"]) -> Real[np.ndarray, "*n 2"]:
     """Map points (..., 2) by an affine map (2, 3)."""
     return xy @ matrix[:, :2].T + matrix[:, 2]
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def warp(
+    image: UInt8[np.ndarray, "h w 3"], matrix: Float[np.ndarray, "2 3"], shape: tuple[int, ...]
+) -> UInt8[np.ndarray, "h2 w2 3"]:
     """Cut a crop out of an image; what lies outside of the image is grey.
 
     A strong reduction averages areas first, so that no pixel is skipped.
@@ -136,18 +142,20 @@ class Letterbox:
     scale_x: float
     scale_y: float
 
-    def to_input(self, xy: np.ndarray) -> np.ndarray:
+    def to_input(self, xy: Real[np.ndarray, "*n 2"]) -> Real[np.ndarray, "*n 2"]:
         """(..., 2) original pixels -> input pixels."""
         scale = np.array([self.scale_x, self.scale_y])
         return (xy + 0.5) * scale - 0.5
 
-    def to_image(self, xy: np.ndarray) -> np.ndarray:
+    def to_image(self, xy: Real[np.ndarray, "*n 2"]) -> Real[np.ndarray, "*n 2"]:
         """(..., 2) input pixels -> original pixels; the inverse of :meth:`to_input`."""
         scale = np.array([self.scale_x, self.scale_y])
         return (xy + 0.5) / scale - 0.5
 
 
-def letterbox(image: np.ndarray, size: int, multiple: int) -> tuple[np.ndarray, Letterbox]:
+def letterbox(
+    image: UInt8[np.ndarray, "h w 3"], size: int, multiple: int
+) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Letterbox]:
     """Resize so that the longer side is ``size`` and pad with grey, right and below, to multiples of ``multiple``.
 
     Args:
@@ -182,7 +190,9 @@ def square(box: Sequence[float]) -> list[float]:
     return [x + w / 2 - side / 2, y + h / 2 - side / 2, side, side]
 
 
-def cut(image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def cut(
+    image: UInt8[np.ndarray, "h w 3"], box: Sequence[float]
+) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Float64[np.ndarray, "xy=2"]]:
     """Cut a box out of an image, with grey where it reaches beyond.
 
     Args:
@@ -202,11 +212,11 @@ def cut(image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, np.ndarray
     return crop, np.array([x, y], float)
 
 
-def to_cells(xy: np.ndarray, stride: int) -> np.ndarray:
+def to_cells(xy: Real[np.ndarray, "*n 2"], stride: int) -> Real[np.ndarray, "*n 2"]:
     """(..., 2) input pixels -> map cells."""
     return (xy - (stride / 2 - 0.5)) / stride
 
 
-def from_cells(cells: np.ndarray, stride: int) -> np.ndarray:
+def from_cells(cells: Real[np.ndarray, "*n 2"], stride: int) -> Real[np.ndarray, "*n 2"]:
     """(..., 2) map cells -> input pixels; the inverse of :func:`to_cells`."""
     return cells * stride + (stride / 2 - 0.5)

@@ -7,6 +7,12 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; before anything reads it
     os.environ["OMP_NUM_THREADS"] = "1"
 
+from jaxtyping import install_import_hook
+
+# Every call of these is checked against its shape annotations; before anything imports them.
+CHECKED = "geometry media.image heads runtime poses.person evaluation.metrics inference.detector inference.top_down"
+install_import_hook([f"lithepose.{name}" for name in CHECKED.split()], "shape_checks.check_shapes")
+
 import cv2
 import numpy as np
 import pytest

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import UInt8
 from ..errors import MissingExtraError, MissingFileError, ModelError
 
 try:
@@ -152,7 +153,7 @@ class PackedRuntime:
             raise ModelError(f"{float_part}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
         self._workers = Workers(threads or cores())
 
-    def __call__(self, images: np.ndarray) -> list[Output]:
+    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
         """Run a batch.
 
         Args:

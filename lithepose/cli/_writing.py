@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..media.sources import Failed, Input, ReadConfig
     from ..writers.images import ImageSink
     from ..writers.results import Results
+    from ..writers.window import Window
 
 
 def write_all(
@@ -30,6 +31,7 @@ def write_all(
     failures: dict[str, str],
     style: DrawStyle,
     read: ReadConfig | None = None,
+    window: Window | None = None,
 ) -> int:
     """Draw and write every frame in a thread behind the network, then say what was done and what failed.
 
@@ -42,6 +44,7 @@ def write_all(
         failures: sources that failed before, and why; those that fail now are added.
         style: of the drawn images.
         read: the part of videos that is read, to say how long the rest takes.
+        window: that shows them; closing it ends the call as an interrupt does.
 
     Returns:
         exit code.
@@ -49,11 +52,12 @@ def write_all(
     from ..drawing import Drawer
     from ..inference.prefetch import Behind
     from ..media.sources import Failed
+    from ..tracking.per_source import PerSource
     from ..writers.results import abandon
 
     began, count, people, stopped, unwritten = time.perf_counter(), 0, 0, False, dict[str, str]()
     out = images.folder if images else None
-    reporter, drawer = Reporter(inputs, read), Drawer(style)
+    reporter, drawers = Reporter(inputs, read), PerSource(lambda: Drawer(style))
 
     def write(pending: Pending) -> None:
         nonlocal count, people
@@ -62,10 +66,12 @@ def write_all(
         count, people = count + 1, people + len(poses)
         note(f"{frame.name}: {counted(len(poses), 'person', 'people')}", VERBOSE)
         try:
-            if images and frame.source not in unwritten:
-                if not frame.index:
-                    drawer.forget()
-                images.write(frame, drawer(frame.image, poses, frame.time, copy=False))
+            if window or (images and frame.source not in unwritten):
+                drawn = drawers.of(frame)(frame.image, poses, frame.time, copy=False)
+                if window:
+                    window.put(drawn)
+                if images and frame.source not in unwritten:
+                    images.write(frame, drawn)
         except OSError as error:
             unwritten.setdefault(frame.source, str(error))
         try:  # after the image: a call that goes on with an interrupted one takes what is in the file for done
@@ -98,6 +104,8 @@ def write_all(
             writer = stack.enter_context(Behind(write))
             stack.enter_context(contextlib.closing(results))
             for item in results:
+                if window and not window.refresh():
+                    raise KeyboardInterrupt
                 if isinstance(item, Failed):
                     failures[item.source] = str(item.error)
                     continue
@@ -106,6 +114,8 @@ def write_all(
             interrupts.finishing = True
         except KeyboardInterrupt:  # how a camera is ended; what was written is whole
             stopped = True
+    if window and not stopped:
+        window.wait()
     failures = unwritten | (images.failures if images else {}) | failures
     for source, error in failures.items():
         err_console.print(

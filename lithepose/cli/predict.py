@@ -54,6 +54,7 @@ def predict(
     overwrite: bool = False,
     resume: bool = False,
     shard: str = "",
+    show: bool = False,
     drawing: DrawOptions = DrawOptions(),  # noqa: B008
     motion: MotionOptions = MotionOptions(),  # noqa: B008
 ) -> int:
@@ -104,6 +105,7 @@ def predict(
         ids_from: COCO json that gives image ids by file name, for --format coco.
         overwrite: replace results of an earlier call.
         resume: go on with an earlier call's .jsonl file: skip what it has results of.
+        show: show the drawn images in a window, where there is a display; Escape or closing it ends the call.
         shard: K/N does the K-th of N equal parts of the inputs; lithepose merge joins the results.
         drawing: of drawn images and videos.
         motion: angles of joints over the frames of videos; `lithepose angles` measures saved results.
@@ -115,6 +117,7 @@ def predict(
     from ..writers.images import ImageSink
     from ..writers.results import ResultConfig, check_format, format_of, open_results, read_ids
     from ..writers.resume import finished_sources
+    from ..writers.window import Window
 
     if not sources:
         raise ConfigError("no input: pass an image, video, folder, glob, camera index or stream URL")
@@ -132,8 +135,8 @@ def predict(
         raise ConfigError("--hide-faces hides the faces of people who are kept; leave out what selects people")
     part = _part(shard)
     style, measures = drawing.style(), changed(motion)
-    if json and not out and (unused := changed(drawing)):
-        raise ConfigError(f"{', '.join(unused)}: nothing is drawn with --json alone; add --out FOLDER")
+    if json and not out and not show and (unused := changed(drawing)):
+        raise ConfigError(f"{', '.join(unused)}: nothing is drawn with --json alone; add --out FOLDER, or --show")
     if measures and not (motion.angles or motion.distances):
         raise ConfigError(f"{', '.join(measures)}: of what? Add --angles all, or --angles knee,elbow")
     if measures and (resume or shard or str(json) == "-"):
@@ -176,7 +179,7 @@ def predict(
         _check_twice(inputs)
         check_motion(motion, table, overwrite, estimator.skeleton)
     pipeline = estimator.incremental_pipeline() if incremental else estimator.pipeline()
-    images = None
+    images, window = None, Window() if show else None
     if out:  # the folder first: a call that cannot be carried out must not empty an earlier result file
         named = [*(i.source for i in everything if i.kind != "live"), *failures]
         images = ImageSink(out, named, overwrite or resume)
@@ -200,7 +203,7 @@ def predict(
         file = open_results(json, chosen, config)
         return Kept(file, tracks) if measures else file
 
-    code = write_all(results, inputs, images, open_file, json, failures, style, read)
+    code = write_all(results, inputs, images, open_file, json, failures, style, read, window)
     if measures:
         write_motion(tracks, motion, table)
     return code

@@ -73,9 +73,11 @@ class Evaluation:
         if value > 0:
             return ""
         if not self.results:
-            return f"{first} is {value:g}: nobody was found in any image; do they show people, in colour and upright?"
+            return (
+                f"{first} is {value:g}: no person was found in any image; do they show people, in colour and upright?"
+            )
         return (
-            f"{first} is {value:g}: nobody was found where somebody is labelled; are these the images that the"
+            f"{first} is {value:g}: no person was found where people are labelled; are these the images that the"
             " annotations are of, in the same size, and the joints in the order that the category states?"
         )
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..arrays import Float, Int
 from ..data.coco import ImageRecord
 from ..errors import DatasetError, MissingExtraError
 from ..skeleton import COCO_17, Skeleton
@@ -109,9 +110,9 @@ class Pck:
         count: (K,) labelled instances.
     """
 
-    thresholds: np.ndarray
-    correct: np.ndarray
-    count: np.ndarray
+    thresholds: Float[np.ndarray, " t"]
+    correct: Float[np.ndarray, "t k"]
+    count: Int[np.ndarray, " k"]
 
     def at(self, threshold: float, joints: list[int] | None = None) -> float:
         """Share of all labelled instances, of ``joints`` or of all, that are correct; weighted by count.
@@ -131,7 +132,12 @@ class Pck:
         return float(np.mean([self.at(t, joints) for t in self.thresholds]))
 
 
-def pck(truth: np.ndarray, found: np.ndarray, reference: np.ndarray, thresholds: np.ndarray) -> Pck:
+def pck(
+    truth: Float[np.ndarray, "n k 3"],
+    found: Float[np.ndarray, "n k 2"],
+    reference: Float[np.ndarray, " n"],
+    thresholds: Float[np.ndarray, " t"],
+) -> Pck:
     """Compare people joint by joint.
 
     Args:
@@ -150,7 +156,7 @@ def pck(truth: np.ndarray, found: np.ndarray, reference: np.ndarray, thresholds:
     return Pck(thresholds, correct, count)
 
 
-def torso_length(truth: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+def torso_length(truth: Float[np.ndarray, "n k 3"], skeleton: Skeleton) -> Float[np.ndarray, " n"]:
     """Reference of PCK on FLIC and LSP: from the left hip to the right shoulder, (N, K, 3) -> (N,), NaN if unlabelled.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import cv2
 import numpy as np
 
+from ..arrays import Float, Int
 from ..skeleton import Skeleton
 from .outputs import Boxes
 
@@ -32,7 +33,9 @@ PERSON_HEAD = BoxHead()
 """Head of person_detector."""
 
 
-def box_iou(a: np.ndarray, b: np.ndarray, of_first: bool = False) -> np.ndarray:
+def box_iou(
+    a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"], of_first: bool = False
+) -> Float[np.ndarray, "n m"]:
     """(N, M) intersection over union of boxes (N, 4) and (M, 4), x0, y0, x1, y1; or over the first box alone."""
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     overlap = np.maximum(high - low, 0).prod(2)
@@ -41,7 +44,7 @@ def box_iou(a: np.ndarray, b: np.ndarray, of_first: bool = False) -> np.ndarray:
     return overlap / np.maximum(whole, 1e-9)
 
 
-def suppress(likeness: np.ndarray, limit: float) -> np.ndarray:
+def suppress(likeness: Float[np.ndarray, "n n"], limit: float) -> Int[np.ndarray, " kept"]:
     """Greedy non-maximum suppression.
 
     Args:
@@ -59,7 +62,9 @@ def suppress(likeness: np.ndarray, limit: float) -> np.ndarray:
     return np.array(kept, np.intp)
 
 
-def decode_boxes(boxes: np.ndarray, score: np.ndarray, least: float, overlap: float) -> Boxes:
+def decode_boxes(
+    boxes: Float[np.ndarray, "t 4"], score: Float[np.ndarray, " t"], least: float, overlap: float
+) -> Boxes:
     """A detector's predictions of one image -> its people.
 
     Args:
@@ -75,7 +80,9 @@ def decode_boxes(boxes: np.ndarray, score: np.ndarray, least: float, overlap: fl
     return Boxes(boxes[kept].astype(np.float32), score[kept].astype(np.float32))
 
 
-def pose_likeness(xy: np.ndarray, weight: np.ndarray, area: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+def pose_likeness(
+    xy: Float[np.ndarray, "n k 2"], weight: Float[np.ndarray, "n k"], area: Float[np.ndarray, " n"], skeleton: Skeleton
+) -> Float[np.ndarray, "n n"]:
     """Object keypoint similarity of every pair of people.
 
     Args:

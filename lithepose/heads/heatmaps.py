@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from ..arrays import Float, Float32, Int
 from ..geometry import Letterbox, from_cells, to_cells
 from ..skeleton import FLIC_11, LIP_16
 from .base import DecodeConfig, Head, keep_people
@@ -130,7 +131,9 @@ FLIC_HEAD = HeatmapHead(FLIC_11, FLIC_11, stride=4, sigma=1.5)
 """Head of debnath2018split, upper body of one person. The paper gives no sigma; 1.5 cells are 6 input pixels."""
 
 
-def heatmaps(joints: np.ndarray, head: HeatmapHead, height: int, width: int) -> np.ndarray:
+def heatmaps(
+    joints: Float[np.ndarray, "p k 3"], head: HeatmapHead, height: int, width: int
+) -> Float32[np.ndarray, "k h w"]:
     """Gaussians at every labelled joint; where people overlap, the larger value.
 
     Args:
@@ -159,7 +162,9 @@ def heatmaps(joints: np.ndarray, head: HeatmapHead, height: int, width: int) -> 
 _AROUND = np.array([(-1, -1), (0, -1), (1, -1), (-1, 0), (0, 0), (1, 0), (0, 1)])
 
 
-def peaks(maps: Maps, head: HeatmapHead, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def peaks(
+    maps: Maps, head: HeatmapHead, threshold: float
+) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, "m 2"], Float[np.ndarray, " m"]]:
     """Joints' candidates with sub-cell positions.
 
     Along each axis the position is the top of the parabola through the logarithms of three values; at the edge of the
@@ -188,7 +193,9 @@ def peaks(maps: Maps, head: HeatmapHead, threshold: float) -> tuple[np.ndarray, 
     return joint, at + np.minimum(np.maximum(shift, -0.5), 0.5), value[:, 4]
 
 
-def resample(maps: np.ndarray, source: Letterbox, target: Letterbox, shape: tuple[int, int], stride: int) -> np.ndarray:
+def resample(
+    maps: Float32[np.ndarray, "c h w"], source: Letterbox, target: Letterbox, shape: tuple[int, int], stride: int
+) -> Float32[np.ndarray, "c h2 w2"]:
     """(C, h, w) of one input -> (C, *shape) on the grid of another input of the same image, cubic."""
     if source == target and maps.shape[1:] == shape:
         return maps

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arrays import Bool, Float, Float32
 from ..skeleton import Skeleton
 
 
@@ -21,14 +22,16 @@ class Labels:
         bare: (B, 4) those of ``ignore`` that are one person without any keypoint.
     """
 
-    joints: np.ndarray
-    boxes: np.ndarray
-    unsure: np.ndarray
-    ignore: np.ndarray
-    bare: np.ndarray
+    joints: Float[np.ndarray, "p k 3"]
+    boxes: Float[np.ndarray, "p 4"]
+    unsure: Bool[np.ndarray, "p k"]
+    ignore: Float[np.ndarray, "r 4"]
+    bare: Float[np.ndarray, "b 4"]
 
 
-def reorder_joints(joints: np.ndarray, names: tuple[str, ...], skeleton: Skeleton) -> np.ndarray:
+def reorder_joints(
+    joints: Float[np.ndarray, "p j 3"], names: tuple[str, ...], skeleton: Skeleton
+) -> Float32[np.ndarray, "p k 3"]:
     """Bring joints of any skeleton into the order of another.
 
     Args:

@@ -7,6 +7,8 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..arrays import Float, Float32, Shaped
+
 TOP = 64  # peaks kept a joint; also the fewest cells that a map can have (an input of 64x64 at stride 8)
 
 
@@ -21,13 +23,15 @@ class Maps:
         peak_cell: (K, T) integers, their flat index y * w + x.
     """
 
-    heatmaps: np.ndarray
-    pafs: np.ndarray
-    peak_score: np.ndarray
-    peak_cell: np.ndarray
+    heatmaps: Float[np.ndarray, "k h w"]
+    pafs: Float[np.ndarray, "l2 h w"]
+    peak_score: Float[np.ndarray, "k t"]
+    peak_cell: Shaped[np.ndarray, "k t"]
 
     @classmethod
-    def from_arrays(cls, heatmaps: np.ndarray, pafs: np.ndarray, top: int = TOP) -> Maps:
+    def from_arrays(
+        cls, heatmaps: Float[np.ndarray, "k h w"], pafs: Float[np.ndarray, "l2 h w"], top: int = TOP
+    ) -> Maps:
         """Find the peaks here, as the exported graphs do inside.
 
         Args:
@@ -62,9 +66,9 @@ class Found:
         person_score: (N,) float32 in [0, 1].
     """
 
-    xy: np.ndarray
-    score: np.ndarray
-    person_score: np.ndarray
+    xy: Float[np.ndarray, "n k 2"]
+    score: Float[np.ndarray, "n k"]
+    person_score: Float[np.ndarray, " n"]
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,14 @@ class Boxes:
         score: (N,) float32 in [0, 1].
     """
 
-    xyxy: np.ndarray
-    score: np.ndarray
+    xyxy: Float32[np.ndarray, "n 4"]
+    score: Float32[np.ndarray, " n"]
 
     def __len__(self) -> int:
         return len(self.score)
 
     @property
-    def xywh(self) -> np.ndarray:
+    def xywh(self) -> Float32[np.ndarray, "n 4"]:
         """(N, 4) float32 x, y, width, height."""
         return np.concatenate([self.xyxy[:, :2], self.xyxy[:, 2:] - self.xyxy[:, :2]], 1)
 

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 
+from ..arrays import Float, Float32
 from ..errors import ConfigError
 from ..geometry import to_cells
 from ..skeleton import COCO_17, COCO_18, OPENPOSE_18, Skeleton
@@ -143,7 +144,9 @@ OPENPOSE_HEAD = PafHead(OPENPOSE_18, COCO_17, sigma=7 / 8, background=True, limb
 """Head of choi2018binarized and huang2019mln: OpenPose's joints and a background, results in COCO-17."""
 
 
-def part_affinity_fields(joints: np.ndarray, head: PafHead, height: int, width: int) -> np.ndarray:
+def part_affinity_fields(
+    joints: Float[np.ndarray, "p k 3"], head: PafHead, height: int, width: int
+) -> Float32[np.ndarray, "l2 h w"]:
     """Unit vectors from a to b along every limb with two labelled joints, averaged where people overlap.
 
     A cell belongs to a limb when it lies within ``head.limb_width`` of the segment's line and inside the segment's

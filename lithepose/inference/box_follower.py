@@ -7,7 +7,6 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from ..media.sources import Frame
 from ..poses import Poses
 
 LOST = 0.35  # mean score of the joints below which a person counts as lost
@@ -67,20 +66,12 @@ class BoxFollower:
 
     def __init__(self, top_down: CropEstimator) -> None:
         self.top_down, self.detections = top_down, 0
-        self._source, self._since = "", 0
+        self._since = 0
         self._detected: Poses | None = None  # people of the frame in which the finder ran last; None: run it
         self._boxes = np.zeros((0, 4), np.float32)  # for the next frame, one for each of the detected
         self._scores, self._sure = np.zeros(0, np.float32), np.zeros(0, bool)
         self._cells = np.zeros((0, 0, 3), np.float32)  # the frame in which the finder ran last, reduced
         self._known, self._longest = np.zeros((0, 4), np.float32), CELLS  # boxes of that frame, its longer side
-
-    def estimate(self, frame: Frame) -> Poses:
-        """People of the next frame of a call; every video begins anew, and an image uses nothing before it."""
-        if frame.index is None:
-            return self.top_down.estimate([frame.image])[0]
-        if frame.index == 0 or frame.source != self._source:
-            self._detected, self._source = None, frame.source
-        return self(frame.image)
 
     def __call__(self, image: np.ndarray) -> Poses:
         """People of the next frame, (H, W, 3) uint8 RGB."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..arrays import UInt8
 from ..errors import ConfigError
 from ..geometry import Letterbox, letterbox
 from ..heads.boxes import BoxHead, decode_boxes
@@ -54,7 +55,7 @@ class PersonDetector:
     def __repr__(self) -> str:
         return f"<PersonDetector {self.runtime.info.name}, longer side {self.size}>"
 
-    def __call__(self, image: np.ndarray) -> Boxes:
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"]) -> Boxes:
         """Boxes of the people in an image.
 
         Args:
@@ -64,7 +65,7 @@ class PersonDetector:
         (found,) = self.runtime(pixels[None])
         return self.finish(found, back)
 
-    def prepare(self, image: np.ndarray) -> tuple[np.ndarray, Letterbox]:
+    def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Letterbox]:
         """The network's input (H', W', 3) uint8, and the way back."""
         return letterbox(image, self.size, self.runtime.info.multiple)
 

@@ -21,9 +21,10 @@ from ..media.image import as_rgb, decode_image, read_image
 from ..media.sources import ADDRESS, VIDEOS, Failed, Frame, Input, ReadConfig, expand, frames, read_address
 from ..poses import Poses
 from ..skeleton import Skeleton
+from ..tracking.per_source import PerSource
 from ..tracking.selection import SelectConfig, Selection
 from ..tracking.tracker import Following
-from .prefetch import ahead
+from .prefetch import DEPTH, ahead
 
 LOG = logging.getLogger(__name__)
 OnError = Literal["raise", "skip", "warn"]
@@ -99,6 +100,17 @@ class Pipeline:
     def whole(cls, estimate: Callable[[Frame], Poses]) -> Pipeline:
         """All in the second part."""
         return cls(lambda frame: frame, estimate, lambda poses: poses)
+
+    @classmethod
+    def following(cls, begin: Callable[[], Callable[[np.ndarray], Poses]], image: Callable[[Frame], Poses]) -> Pipeline:
+        """All in the second part, each frame of a video with what is known from the frames before.
+
+        Args:
+            begin: makes what finds the people of a video or camera, frame after frame.
+            image: people of a single image, from nothing before it.
+        """
+        followers = PerSource(begin)
+        return cls.whole(lambda frame: image(frame) if frame.index is None else followers.of(frame)(frame.image))
 
 
 class Estimator(ABC):
@@ -279,6 +291,7 @@ class Estimator(ABC):
         Yields:
             a frame that the network has run on, or the input that failed; the others go on.
         """
+        inputs = list(inputs)
         by_id = track or smooth or (select is not None and select.by_id)
         following = Following(smooth, self.guessed) if by_id else None
         selection = Selection(select) if select else None
@@ -288,7 +301,8 @@ class Estimator(ABC):
             poses = following(frame, poses) if following else poses
             return selection(frame, poses) if selection else poses
 
-        prepared = ahead(_prepared(inputs, pipeline, read), stale=_makes_way)
+        depth = max(DEPTH, sum(item.kind == "live" for item in inputs))
+        prepared = ahead(_prepared(inputs, pipeline, read), depth, _makes_way)
         with contextlib.closing(prepared):
             for frame, ready in prepared:
                 if isinstance(frame, Failed):
@@ -318,9 +332,9 @@ def _prepared(
         yield frame, None if isinstance(frame, Failed) else pipeline.prepare(frame)
 
 
-def _makes_way(item: tuple[Frame | Failed, Any]) -> bool:
-    """Whether a prepared frame that waits is to make way for the next one, as a camera's is."""
-    return isinstance(item[0], Frame) and item[0].live
+def _makes_way(waiting: tuple[Frame | Failed, Any], item: tuple[Frame | Failed, Any]) -> bool:
+    """Whether a prepared frame that waits is to make way for the next one, as one of the same camera is."""
+    return isinstance(waiting[0], Frame) and waiting[0].live and waiting[0].source == item[0].source
 
 
 def check_on_error(on_error: str) -> None:

@@ -15,7 +15,6 @@ from ..errors import ConfigError
 from ..heads.base import Head
 from ..heads.heatmaps import HeatmapHead
 from ..heads.outputs import Maps
-from ..media.sources import Frame
 from ..poses import Poses
 from ..runtime.base import Runtime
 
@@ -83,15 +82,6 @@ class Incremental:
         )
         self._maps: Maps | None = None
         self._since = 0
-        self._source = ""
-
-    def estimate(self, frame: Frame) -> Poses:
-        """The next frame of a call: every video begins anew, images are taken whole; as :meth:`__call__`."""
-        if frame.index is None:
-            return self.predictor.estimate([frame.image])[0]
-        if frame.index == 0 or frame.source != self._source:
-            self._maps, self._source = None, frame.source
-        return self(frame.image)
 
     def __call__(self, image: np.ndarray) -> Poses:
         """Find people in the next frame.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import UInt8
 from ..errors import ConfigError
 from ..geometry import CROP_MARGIN, Letterbox, PersonCrop, crop_matrix, cut, letterbox, square, warp
 from ..heads.base import DecodeConfig, Head
@@ -109,7 +110,8 @@ class Predictor(Estimator):
 
     def incremental_pipeline(self) -> Pipeline:
         """As :meth:`pipeline`, but the network runs only where a video has changed."""
-        return Pipeline.whole(Incremental(self).estimate)
+        Incremental(self)  # raises if this model has nothing to keep
+        return Pipeline.following(lambda: Incremental(self), lambda frame: self.estimate([frame.image])[0])
 
     def estimate(self, images: list[np.ndarray]) -> list[Poses]:
         """People of (H, W, 3) uint8 RGB images; those that fit into the same input size are run together."""
@@ -138,7 +140,7 @@ class Predictor(Estimator):
                     poses[i] = self.decode(output, inputs[i][1])
         return [poses[i] for i in range(len(inputs))]
 
-    def outputs(self, pixels: np.ndarray) -> list[Output]:
+    def outputs(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
         """What the network predicts for a batch (N, H, W, 3); with ``flip`` averaged with the mirrored batch."""
         outputs = self.runtime(pixels)
         if not self.flip:
@@ -173,8 +175,8 @@ class Predictor(Estimator):
         return self.run([self._part(image, box)])[0][:1]
 
     def person_crop(
-        self, image: np.ndarray, box: Sequence[float], small: bool = False
-    ) -> tuple[np.ndarray, PersonCrop]:
+        self, image: UInt8[np.ndarray, "h w 3"], box: Sequence[float], small: bool = False
+    ) -> tuple[UInt8[np.ndarray, "h2 w2 3"], PersonCrop]:
         """The input of a network of one person, around a box.
 
         Args:
@@ -216,7 +218,9 @@ class Predictor(Estimator):
         if self.config.complete:
             PosePrior.of(self.head.output)  # raises if there is none
 
-    def letterbox(self, image: np.ndarray) -> tuple[np.ndarray, Letterbox | PersonCrop]:
+    def letterbox(
+        self, image: UInt8[np.ndarray, "h w 3"]
+    ) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Letterbox | PersonCrop]:
         """Step 1: (H, W, 3) uint8 image -> network input (H', W', 3) uint8 and the way back."""
         if self.runtime.info.crop:
             box = -0.5, -0.5, image.shape[1], image.shape[0]

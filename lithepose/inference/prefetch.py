@@ -15,14 +15,14 @@ DEPTH = 2  # items waiting, each way; more do not make it faster and fill the me
 
 
 def ahead(
-    items: Iterator[T], depth: int = DEPTH, stale: Callable[[T], bool] = lambda _: False
+    items: Iterator[T], depth: int = DEPTH, stale: Callable[[T, T], bool] = lambda waiting, item: False
 ) -> Generator[T, None, None]:
     """The same items, fetched in a thread while the ones before are worked on.
 
     Args:
         items: closed, if it is a generator, when this iterator is or ends.
         depth: items fetched ahead at most.
-        stale: whether an item that waits is dropped when the next one is there, as a frame of a camera should be.
+        stale: whether an item that waits is dropped for the one that has come, as a frame of a camera should be.
 
     Raises:
         BaseException: what ``items`` raised, after the items before it.
@@ -35,8 +35,9 @@ def ahead(
         try:
             for item in items:
                 with changed:
-                    while waiting and stale(waiting[0]):
-                        waiting.popleft()
+                    kept = [old for old in waiting if not stale(old, item)]
+                    waiting.clear()
+                    waiting.extend(kept)
                     changed.wait_for(lambda: len(waiting) < depth or state["stopped"])
                     if state["stopped"]:
                         break

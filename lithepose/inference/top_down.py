@@ -12,6 +12,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from ..arrays import Float, Float32, Int, UInt8
 from ..errors import ConfigError, ImageError, MissingFileError
 from ..geometry import square
 from ..guesses import with_hints
@@ -182,7 +183,7 @@ class TopDown(Estimator):
         """A call with one image; in a video boxes follow people from frame to frame."""
         if self.boxes is not None:
             return Pipeline.whole(self._on_given_boxes)
-        return Pipeline.whole(BoxFollower(self).estimate)
+        return Pipeline.following(lambda: BoxFollower(self), lambda frame: self.estimate([frame.image])[0])
 
     def _on_given_boxes(self, frame: Frame) -> Poses:
         try:
@@ -190,7 +191,7 @@ class TopDown(Estimator):
         except BoxError as error:
             raise BoxError(f"{frame.name}: {error}") from error
 
-    def find(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def find(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[Float32[np.ndarray, "n 4"], Float32[np.ndarray, " n"]]:
         """Boxes (N, 4), x, y, width, height, and scores (N,) of the people in an image."""
         finder = self.finder
         if isinstance(finder, PersonDetector):
@@ -206,8 +207,12 @@ class TopDown(Estimator):
         return np.array(boxes, np.float32).reshape(-1, 4), np.ones(len(boxes), np.float32)
 
     def on_boxes(
-        self, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, small: bool = False
-    ) -> tuple[Poses, np.ndarray]:
+        self,
+        image: UInt8[np.ndarray, "h w 3"],
+        boxes: Float[np.ndarray, "n 4"],
+        scores: Float[np.ndarray, " n"],
+        small: bool = False,
+    ) -> tuple[Poses, Int[np.ndarray, " kept"]]:
         """Poses of the people in boxes, all crops in one batch; without duplicates, the best first.
 
         Args:

@@ -6,12 +6,15 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 EBML, SEGMENT, CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675  # elements of Matroska
 MATROSKA = {EBML, SEGMENT, CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB6B, 0x1254C367, 0x1941A469, 0x1043A770}
 MATROSKA |= {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0xEC, 0xBF, 0x5854, 0xAF}  # in clusters
 FLV_TAGS = {8, 9, 18}
 TS_PACKET, M2TS_PACKET = 188, 192
+TS_SYNC, TS_PADDING = 0x47, 0x1FFF
 
 
 def is_damaged(path: str | Path) -> bool:
@@ -32,11 +35,11 @@ def is_damaged(path: str | Path) -> bool:
         if start[:3] == b"FLV":
             return not _is_whole_flv(file, size)
         if ASF_FILE_PROPERTIES in start:
-            at = start.index(ASF_FILE_PROPERTIES) + 40
-            return int.from_bytes(start[at : at + 8], "little") > size
-    for packet, sync in ((TS_PACKET, 0), (M2TS_PACKET, 4)):
-        if len(start) > sync + packet and start[sync] == start[sync + packet] == 0x47:
-            return size % packet != 0
+            return not _is_whole_asf(file, size, start)
+        for packet, sync in ((TS_PACKET, 0), (M2TS_PACKET, 4)):
+            if len(start) > sync + packet and start[sync] == start[sync + packet] == TS_SYNC:
+                file.seek(0)
+                return size % packet != 0 or not _is_whole_ts(file, packet, sync)
     return False
 
 
@@ -119,3 +122,41 @@ def _is_whole_flv(file: BinaryIO, size: int) -> bool:
         before = 11 + int.from_bytes(head[5:8], "big")
         at += 4 + before
     return at == size  # without the last length
+
+
+def _is_whole_asf(file: BinaryIO, size: int, start: bytes) -> bool:
+    """Whether the file has its stated size and objects follow one another to the end."""
+    at = start.index(ASF_FILE_PROPERTIES) + 40
+    stated = int.from_bytes(start[at : at + 8], "little")
+    if stated not in (0, size):  # 0: written to a pipe
+        return False
+    at = 0
+    while at + 24 <= size:
+        file.seek(at)
+        length = int.from_bytes(file.read(24)[16:], "little")
+        if length < 24:
+            return not stated
+        at += length
+    return at == size or not stated
+
+
+def _is_whole_ts(file: BinaryIO, packet: int, sync: int) -> bool:
+    """Whether every packet begins as it should, and the packets of each stream are counted without a gap."""
+    last = np.full(1 << 13, -1, np.int8)  # counter of the last packet of each stream
+    while block := file.read(packet * 8192):
+        packets = np.frombuffer(block, np.uint8).reshape(-1, packet)[:, sync:]
+        if (packets[:, 0] != TS_SYNC).any() or (packets[:, 1] & 0x80).any():
+            return False
+        stream = (packets[:, 1].astype(np.int16) & 0x1F) << 8 | packets[:, 2]
+        counter, carries = (packets[:, 3] & 0x0F).astype(np.int8), (packets[:, 3] & 0x10) > 0
+        may_jump = ((packets[:, 3] & 0x20) > 0) & (packets[:, 4] > 0) & ((packets[:, 5] & 0x80) > 0)
+        for number in np.unique(stream[stream != TS_PADDING]):
+            of = (stream == number) & carries
+            count, free = counter[of], may_jump[of]
+            if not len(count):
+                continue
+            before = np.concatenate([[last[number] if last[number] >= 0 else (count[0] - 1) % 16], count[:-1]])
+            if (~free & (count != (before + 1) % 16) & (count != before)).any():  # a packet may come twice
+                return False
+            last[number] = count[-1]
+    return True

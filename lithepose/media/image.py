@@ -16,6 +16,7 @@ from typing import Any, Literal
 import cv2
 import numpy as np
 
+from ..arrays import Shaped, UInt8
 from ..errors import ConfigError, ImageError, OutputError
 from .animation import frame_count
 
@@ -23,7 +24,7 @@ LOG = logging.getLogger(__name__)
 MAX_PIXELS = 1 << 28  # 268 megapixels: above this, decoding alone takes gigabytes
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image file as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
 
     Of an animation it reads the first image, and logs a warning that the others are left out.
@@ -77,7 +78,7 @@ def looks_like_image(start: bytes) -> bool:
     )
 
 
-def decode_image(data: bytes) -> np.ndarray:
+def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """Decode an encoded image to (H, W, 3) uint8 RGB; grey, alpha, 16-bit and CMYK are converted.
 
     Transparent parts are laid over white; of an animation the first image is taken. A JPEG damaged in its middle is
@@ -178,7 +179,7 @@ def _orientation(data: bytes) -> int:
     return 1
 
 
-def turn(image: np.ndarray, orientation: int) -> np.ndarray:
+def turn(image: Shaped[np.ndarray, "h w *c"], orientation: int) -> Shaped[np.ndarray, "h2 w2 *c"]:
     """Bring an image upright that was stored in one of EXIF's eight orientations; others are left as they are."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
@@ -189,7 +190,7 @@ def turn(image: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(image)
 
 
-def as_rgb(image: object) -> np.ndarray:
+def as_rgb(image: object) -> UInt8[np.ndarray, "h w 3"]:
     """Bring an array or PIL image to (H, W, 3) uint8 RGB.
 
     Args:

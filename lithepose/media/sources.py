@@ -21,6 +21,7 @@ import numpy as np
 from ..errors import ConfigError, ImageError, MissingFileError, VideoError
 from .animation import decode_animation, frame_count
 from .image import as_rgb, decode_image, looks_like_image, named_errors, read_file
+from .live import together
 from .video import Video
 
 IMAGES = frozenset(
@@ -45,6 +46,7 @@ class Frame:
         time: seconds from the start of the video; None for an image.
         rate: frames a second of the video; None for an image.
         live: whether it comes from a camera or a stream without end, and is old when the next one is there.
+        clock: when it was read, in seconds since 1970 (UTC), if it is live.
     """
 
     image: np.ndarray
@@ -53,6 +55,7 @@ class Frame:
     time: float | None = None
     rate: float | None = None
     live: bool = False
+    clock: float | None = None
 
     @property
     def name(self) -> str:
@@ -183,13 +186,25 @@ def _natural(name: str) -> list[tuple[int, Any]]:
 
 
 def frames(inputs: Iterable[Input], config: ReadConfig | None = None) -> Iterator[Frame | Failed]:
-    """All frames of what :func:`expand` found, one at a time; what cannot be read comes as :class:`Failed` instead."""
-    config = config or ReadConfig()
-    for item in inputs:
-        try:
-            yield from _image(item, config) if item.kind == "image" else _video(item, config)
-        except (OSError, ValueError, cv2.error, MemoryError) as error:
-            yield Failed(shown(item.source), error)
+    """All frames of what :func:`expand` found, one at a time; what cannot be read comes as :class:`Failed` instead.
+
+    Files come one after another, then all cameras and streams at the same time; of these a frame is left out when the
+    next one is there.
+    """
+    config, items = config or ReadConfig(), list(inputs)
+    live = [item for item in items if item.kind == "live"]
+    for item in items if len(live) < 2 else (item for item in items if item.kind != "live"):
+        yield from _frames(item, config)
+    if len(live) > 1:
+        readers = [_frames(item, config) for item in live]
+        yield from together(readers, lambda frame: isinstance(frame, Frame) and frame.live)
+
+
+def _frames(item: Input, config: ReadConfig) -> Iterator[Frame | Failed]:
+    try:
+        yield from _image(item, config) if item.kind == "image" else _video(item, config)
+    except (OSError, ValueError, cv2.error, MemoryError) as error:
+        yield Failed(shown(item.source), error)
 
 
 def frame_total(item: Input, config: ReadConfig | None = None) -> int:
@@ -325,7 +340,7 @@ def _film(item: Input, config: ReadConfig, endless: bool = False) -> Iterator[Fr
                         return
                     lost, pause = 0.0, FIRST_PAUSE
                     if index % config.every == 0:
-                        yield Frame(image, name, index, seconds, video.rate, endless)
+                        yield Frame(image, name, index, seconds, video.rate, endless, time.time() if endless else None)
                     index += 1
             if not endless:
                 return
@@ -360,7 +375,7 @@ def _camera(number: str, config: ReadConfig) -> Iterator[Frame]:
             if config.end and seconds >= config.end:
                 return
             if index % config.every == 0:
-                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), number, index, seconds, rate, True)
+                yield Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), number, index, seconds, rate, True, time.time())
             index += 1
     finally:
         capture.release()

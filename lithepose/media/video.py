@@ -60,6 +60,8 @@ class Video:
         self.rate = float(rate) if rate and 0 < rate <= 1000 else RATE
         self.seconds = (self._container.duration or 0) / 1e6
         self.endless = not self._file and not self._container.duration
+        # MP4 and MOV list every frame of theirs; the numbers of others are hints.
+        self._indexed = bool(self._file) and "mp4" in self._container.format.name
         self._deinterlace: Graph | None = None
         self._corrupt, self._damaged = False, 0
         if start > 0 and not self.endless:
@@ -114,7 +116,8 @@ class Video:
 
     def _frames(self) -> Iterator[Any]:
         """Decoded frames; single packets that cannot be decoded are left out."""
-        packets, begun = self._container.demux(self._stream), False
+        packets, begun, count = self._container.demux(self._stream), False, 0
+        sent = got = -1  # latest time of a packet and of a frame
         while True:
             try:
                 packet = next(packets)
@@ -132,12 +135,20 @@ class Video:
                 # What precedes the first frame that can be decoded is shown by no player.
                 self._damaged += begun or packet.is_keyframe
                 continue
-            begun = begun or bool(decoded)
+            begun = begun or any(not frame.is_corrupt for frame in decoded)
+            self._damaged += begun and any(frame.is_corrupt for frame in decoded)
+            got = max([got, *(frame.pts for frame in decoded if frame.pts is not None)])
             if packet.size:
+                count += 1
+                sent = max(sent, -1 if packet.pts is None or packet.is_discard else packet.pts)
                 self._corrupt = bool(packet.is_corrupt)  # of the last one: whether the file is whole
                 self._damaged += begun and self._corrupt
             for frame in decoded:
                 yield from self._progressive(frame)
+        # With several threads the decoder keeps errors of the last frames to itself.
+        self._damaged += begun and (sent - got) * self._stream.time_base > Fraction(3, 4) / Fraction(self.rate)
+        if self._indexed and not self._start and count < self._stream.frames:
+            self._damaged += max(0, self._stream.frames - _listed(self._file))
         if self._deinterlace:
             self._deinterlace.push(None)
             yield from self._pulled()
@@ -174,6 +185,12 @@ class Video:
             image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         turns = round(frame.rotation / 90) % 4
         return np.ascontiguousarray(np.rot90(image, turns)) if turns else np.asarray(image)
+
+
+def _listed(path: str) -> int:
+    """Frames of an MP4 or MOV file that are there, also those that a trimmed clip does not show."""
+    with av.open(path, options={"ignore_editlist": "1"}) as container:
+        return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
 
 
 def _reason(error: Exception) -> str:

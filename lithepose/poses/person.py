@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..arrays import Bool, Float
 from ..guesses import PERSON, no_attribute
 from ..skeleton import Skeleton
 
@@ -32,10 +33,10 @@ class Person:
         id: its number in a video, -1 where that is not known; None without tracking.
     """
 
-    xy: np.ndarray
-    score: np.ndarray
+    xy: Float[np.ndarray, "k 2"]
+    score: Float[np.ndarray, " k"]
     person_score: float
-    box: np.ndarray
+    box: Float[np.ndarray, "xywh=4"]
     skeleton: Skeleton
     id: int | None = None
 
@@ -47,7 +48,7 @@ class Person:
             raise no_attribute("a person", name, PERSON, dir(type(self)))
 
     @property
-    def visible(self) -> np.ndarray:
+    def visible(self) -> Bool[np.ndarray, " k"]:
         """(K,) bool: which joints were found."""
         return self.score > 0
 

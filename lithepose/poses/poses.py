@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays import Bool, Float, Int, UInt8
 from ..drawing import DrawStyle, draw
 from ..errors import ConfigError, DatasetError, MissingExtraError
 from ..guesses import POSES, no_attribute, with_hints
@@ -43,14 +44,14 @@ class Poses(AsJson, AsTables):
         image: (H, W, 3) uint8 RGB that they were found in, for :meth:`plot`; a call with one image keeps it.
     """
 
-    xy: np.ndarray
-    score: np.ndarray
-    person_score: np.ndarray
+    xy: Float[np.ndarray, "n k 2"]
+    score: Float[np.ndarray, "n k"]
+    person_score: Float[np.ndarray, " n"]
     skeleton: Skeleton
     size: tuple[int, int]
-    id: np.ndarray | None = None
-    box: np.ndarray | None = None
-    image: np.ndarray | None = field(default=None, repr=False)
+    id: Int[np.ndarray, " n"] | None = None
+    box: Float[np.ndarray, "n 4"] | None = None
+    image: UInt8[np.ndarray, "h w 3"] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         n, k = len(self.person_score), len(self.skeleton)
@@ -125,12 +126,12 @@ class Poses(AsJson, AsTables):
         return self.skeleton.joints
 
     @property
-    def found(self) -> np.ndarray:
+    def found(self) -> Bool[np.ndarray, "n k"]:
         """(N, K) bool: which joints were found."""
         return self.score > 0
 
     @property
-    def boxes(self) -> np.ndarray:
+    def boxes(self) -> Float[np.ndarray, "n 4"]:
         """(N, 4) float32 x, y, width, height of each person: the detector's, or around the found joints."""
         if self.box is not None:
             return self.box
@@ -142,18 +143,18 @@ class Poses(AsJson, AsTables):
         return np.where(found.any(1), np.concatenate([low, high - low], 1), 0).astype(np.float32)
 
     @property
-    def xyxy(self) -> np.ndarray:
+    def xyxy(self) -> Float[np.ndarray, "n 4"]:
         """(N, 4) float32: :attr:`boxes` as x0, y0, x1, y1."""
         boxes = self.boxes
         return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1)
 
     @property
-    def xywh(self) -> np.ndarray:
+    def xywh(self) -> Float[np.ndarray, "n 4"]:
         """(N, 4) float32: :attr:`boxes`, x and y being those of the upper left corner."""
         return self.boxes
 
     @property
-    def xyn(self) -> np.ndarray:
+    def xyn(self) -> Float[np.ndarray, "n k 2"]:
         """(N, K, 2) float32 joints in shares of the image's width and height."""
         return ((self.xy + 0.5) / np.array(self.size, np.float32)).astype(np.float32)
 

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..arrays import UInt8
 from ..errors import ModelError
 from ..heads import head_from_dict, head_to_dict
 from ..heads.base import Head
@@ -81,7 +82,7 @@ class Runtime(Protocol):
 
     info: ModelInfo
 
-    def __call__(self, images: np.ndarray) -> list[Output]:
+    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
         """(N, H, W, 3) uint8 RGB -> what the network predicts for each."""
         ...
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from ..arrays import UInt8
 from ..errors import MissingFileError, ModelError
 from .base import ModelInfo, Output, to_output
 
@@ -65,7 +66,7 @@ class OnnxRuntime:
         """Pickle by the arguments, for worker processes; a session holds memory of its own process."""
         return OnnxRuntime, self._made_from
 
-    def __call__(self, images: np.ndarray) -> list[Output]:
+    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
         """Run a batch.
 
         Args:

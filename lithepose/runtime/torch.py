@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..arrays import UInt8
 from ..heads import of_kind
 from ..heads.boxes import BoxHead
 from ..heads.heatmaps import HeatmapHead
@@ -163,7 +164,7 @@ class TorchRuntime:
         self.exported, self.info = exported(net).eval().to(next(net.parameters()).device), info
 
     @torch.no_grad()
-    def __call__(self, images: np.ndarray) -> list[Output]:
+    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
         """(N, H, W, 3) uint8 RGB -> what the network predicts for each."""
         x = torch.from_numpy(images).to(next(self.exported.parameters()).device)
         names = self.exported.names

@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..media.sources import Frame
 from ..poses import Poses
+from .per_source import PerSource
 
 AWAY = 2.0  # seconds after which another person may become the main one
 
@@ -46,6 +47,14 @@ class SelectConfig:
         return bool(self.person)
 
 
+@dataclass
+class _Main:
+    """The main person of a video: its id, and when it was last seen."""
+
+    id: int = -1
+    seen: float = 0.0
+
+
 class Selection:
     """Keeps some of the people, frame after frame.
 
@@ -55,7 +64,7 @@ class Selection:
 
     def __init__(self, config: SelectConfig) -> None:
         self.config = config
-        self._source, self._main, self._seen = "", -1, 0.0
+        self._mains = PerSource(_Main)
 
     def __call__(self, frame: Frame, poses: Poses) -> Poses:
         """The people of a frame that are kept."""
@@ -81,12 +90,11 @@ class Selection:
         if frame.index is None or poses.id is None:
             return poses[largest]
         time = frame.time or 0.0
-        if frame.index == 0 or frame.source != self._source:
-            self._source, self._main = frame.source, -1
-        at = np.flatnonzero(poses.id == self._main) if self._main >= 0 else ()
+        main = self._mains.of(frame)
+        at = np.flatnonzero(poses.id == main.id) if main.id >= 0 else ()
         if not len(at):
-            if self._main >= 0 and time - self._seen < AWAY:
+            if main.id >= 0 and time - main.seen < AWAY:
                 return poses[:0]
-            at, self._main = [largest], int(poses.id[largest])
-        self._seen = time
+            at, main.id = [largest], int(poses.id[largest])
+        main.seen = time
         return poses[np.array(at)]

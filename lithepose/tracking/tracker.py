@@ -9,6 +9,7 @@ import numpy as np
 from ..media.sources import Frame
 from ..poses import Poses
 from .one_euro import Smoother
+from .per_source import PerSource
 
 SIGMA = 0.08  # of skeletons without published constants: between those of a shoulder and a knee
 
@@ -130,6 +131,15 @@ def _boxes(xy: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(np.isfinite(low), low, 0), np.where(np.isfinite(high), high, 0)
 
 
+@dataclass
+class _Followed:
+    """What is known of one source."""
+
+    tracker: Tracker
+    smoother: Smoother | None
+    time: float = -1.0
+
+
 class Following:
     """Ids, and smoothing if wanted, over all frames of a call; every video begins anew, images are left alone.
 
@@ -139,13 +149,7 @@ class Following:
     """
 
     def __init__(self, smooth: bool = False, guessed: float = 0.0) -> None:
-        self._smooth, self._guessed = smooth, guessed
-        self._source = ""
-        self._begin()
-
-    def _begin(self) -> None:
-        self._tracker, self._time = Tracker(guessed=self._guessed), -1.0
-        self._smoother = Smoother() if self._smooth else None
+        self._states = PerSource(lambda: _Followed(Tracker(guessed=guessed), Smoother() if smooth else None))
 
     def __call__(self, frame: Frame, poses: Poses) -> Poses:
         """Follow on by one frame.
@@ -159,11 +163,9 @@ class Following:
         """
         if frame.index is None:
             return poses
-        if frame.index == 0 or frame.source != self._source:
-            self._begin()
-            self._source = frame.source
+        state = self._states.of(frame)
         time = frame.time if frame.time is not None else -1.0
         # Some streams' clocks stand still.
-        self._time = time if time > self._time else self._time + 1 / (frame.rate or 30.0)
-        poses = self._tracker(poses, self._time)
-        return self._smoother(poses, self._time) if self._smoother else poses
+        state.time = time if time > state.time else state.time + 1 / (frame.rate or 30.0)
+        poses = state.tracker(poses, state.time)
+        return state.smoother(poses, state.time) if state.smoother else poses

@@ -39,7 +39,7 @@ class ImageSink:
         self._keep_all = not overwrite or self.folder.resolve() in parents
         self._kept = {identity(path) for path in sources if path.exists()}
         self._used: set[str] = set()
-        self._video: tuple[str, VideoWriter] | None = None
+        self._videos: dict[str, VideoWriter] = {}  # by source: one, or one for each of several cameras
         self.failures: dict[str, str] = {}
 
     def write(self, frame: Frame, drawn: np.ndarray) -> Path:
@@ -71,11 +71,13 @@ class ImageSink:
     def _write_frame(self, frame: Frame, drawn: np.ndarray) -> Path:
         if drawn.shape[2] == 4:
             raise OutputError("an MP4 cannot be transparent; draw videos on black")
-        if self._video is None or self._video[0] != frame.source or frame.index == 0:
-            self.close()
-            self._video = frame.source, VideoWriter(self._free(frame.source, ".mp4"), frame.rate or 30.0)
-        self._video[1].write(drawn, frame.time)
-        return self._video[1].path
+        if frame.source not in self._videos or frame.index == 0:
+            if not frame.live:  # a file's last frame was the one before
+                self.close()
+            self._videos[frame.source] = VideoWriter(self._free(frame.source, ".mp4"), frame.rate or 30.0)
+        video = self._videos[frame.source]
+        video.write(drawn, frame.time)
+        return video.path
 
     def _free(self, source: str, suffix: str) -> Path:
         for name in numbered(stem(source)):
@@ -88,9 +90,9 @@ class ImageSink:
         raise AssertionError("numbers do not end")
 
     def close(self) -> None:
-        """Finish the video at hand; what goes wrong is kept in ``failures``, so that nothing else is lost by it."""
-        if self._video is not None:
-            (source, video), self._video = self._video, None
+        """Finish the videos at hand; what goes wrong is kept in ``failures``, so that nothing else is lost by it."""
+        while self._videos:
+            source, video = self._videos.popitem()
             try:
                 video.close()
             except (FFmpegError, OSError) as error:

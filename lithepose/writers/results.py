@@ -43,6 +43,11 @@ class Place(Protocol):
         ...
 
     @property
+    def clock(self) -> float | None:
+        """Seconds since 1970 (UTC) at which a frame of a camera or stream was read; None for others."""
+        ...
+
+    @property
     def name(self) -> str:
         """The source and the number of the frame."""
         ...
@@ -227,7 +232,10 @@ class LithePoseFile(TextFile):
         self.is_list = self.path.suffix.lower() == ".json"
 
     def text(self, frame: Place, poses: Poses) -> str | list[str]:
-        place = {"source": frame.source, "frame": frame.index, "time": frame.time and round(frame.time, 4)}
+        place: dict[str, Any] = {"source": frame.source, "frame": frame.index}
+        place["time"] = frame.time and round(frame.time, 4)
+        if frame.clock is not None:
+            place["clock"] = round(frame.clock, 3)
         line = json.dumps(place | poses.to_dict(), separators=(",", ":"))
         return [line] if self.is_list else line + "\n"
 

@@ -22,6 +22,7 @@ class SavedFrame:
     source: str
     index: int | None
     time: float | None
+    clock: float | None = None
 
     @property
     def name(self) -> str:
@@ -49,7 +50,7 @@ def read_results(
     own = skeleton if isinstance(skeleton, dict) else {} if skeleton is None else None
     for number, data in _items(path):
         try:
-            frame = SavedFrame(data["source"], data["frame"], data["time"])
+            frame = SavedFrame(data["source"], data["frame"], data["time"], data.get("clock"))
             if own is not None and data["skeleton"] not in SKELETONS and data["skeleton"] not in own:
                 own |= own_skeletons([path])
             known = skeleton if isinstance(skeleton, Skeleton) else (own or {}).get(data["skeleton"])

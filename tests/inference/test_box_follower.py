@@ -147,7 +147,7 @@ def test_nobody_is_nobody_and_found_again():
 
 def test_every_video_begins_anew_and_images_stand_alone():
     top_down, detector = estimators(every=50)
-    follow = BoxFollower(top_down)
+    run = top_down.pipeline().run
     for source, index, calls in (
         ("a.mp4", 0, 1),
         ("a.mp4", 1, 1),
@@ -155,7 +155,7 @@ def test_every_video_begins_anew_and_images_stand_alone():
         ("b.mp4", 1, 2),
         ("x.png", None, 3),
     ):
-        follow.estimate(Frame(scene([(60, 100)]), source, index))
+        run(Frame(scene([(60, 100)]), source, index))
         assert detector.calls == calls
 
 

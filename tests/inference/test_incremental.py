@@ -117,9 +117,10 @@ def test_the_whole_is_looked_at_now_and_then_and_at_a_cut():
 
 def test_every_video_begins_anew():
     start, runtime = incremental()
+    run = start.predictor.incremental_pipeline().run
     still = image((40, 40), (200, 40), (120, 200))
     for source, index in (("a.mp4", 0), ("a.mp4", 1), ("b.mp4", 0), ("b.mp4", 1), ("b.mp4", 0), ("c.jpg", None)):
-        start.estimate(Frame(still, source, index))
+        run(Frame(still, source, index))
     assert len(runtime.shapes) == 4
 
 

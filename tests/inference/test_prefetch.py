@@ -74,7 +74,7 @@ def test_old_frames_make_way_for_new_ones():
             yield number
             taken.release()
 
-    items = ahead(camera(), stale=lambda number: True)
+    items = ahead(camera(), stale=lambda waiting, number: True)
     step.release()
     assert next(items) == 0
     for _ in range(5):  # five more while nobody looks

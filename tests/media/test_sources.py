@@ -370,9 +370,11 @@ def test_a_film_at_an_address_loses_no_frames_and_a_camera_its_old_ones(tmp_path
     film = list(frames([Input(str(tmp_path / "clip.mp4"), "video")]))
     assert [f.live for f in film if isinstance(f, Frame)] == [False] * 8
     image = np.zeros((4, 4, 3), np.uint8)
-    assert makes_way((Frame(image, "0", 3, 0.1, 30.0, live=True), None))
-    assert not makes_way((film[0], None))
-    assert not makes_way((Failed("0", OSError("gone")), None))
+    old, new = (Frame(image, "0", index, 0.1, 30.0, live=True) for index in (3, 4))
+    assert makes_way((old, None), (new, None))
+    assert not makes_way((old, None), (Frame(image, "1", 4, 0.1, 30.0, live=True), None))
+    assert not makes_way((film[0], None), (film[1], None))
+    assert not makes_way((Failed("0", OSError("gone")), None), (new, None))
 
 
 @pytest.mark.parametrize(

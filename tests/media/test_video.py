@@ -230,3 +230,28 @@ def test_what_an_address_is_its_content_says(camera):
     (image,) = frames(expand([f"{camera}/pic"]))
     assert isinstance(image, Frame)
     assert (image.index, image.image.shape) == (None, (48, 64, 3))
+
+
+def test_a_transport_stream_with_a_gap_is_reported(tmp_path):
+    path = tmp_path / "clip.ts"
+    write(path, "libx264")
+    data = path.read_bytes()
+    at = 188 * (len(data) // 188 // 2)
+    path.write_bytes(data[:at] + data[at : at + 188] + data[at:])  # a packet may come twice
+    assert not is_damaged(path)
+    path.write_bytes(data[:at] + data[at + 3 * 188 :])
+    assert is_damaged(path)
+    assert isinstance(read(path)[-1], Failed)
+
+
+def test_a_trimmed_clip_is_whole(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write(path)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"elst") + 12  # duration shown, and from where
+    shown, start = int.from_bytes(data[at : at + 4], "big"), int.from_bytes(data[at + 4 : at + 8], "big")
+    data[at : at + 8] = (shown // 2).to_bytes(4, "big") + (start + 10240).to_bytes(4, "big")
+    path.write_bytes(data)
+    found = read(path)
+    assert [type(f) for f in found] == [Frame] * (FRAMES // 2)
+    assert found[0].time == 0

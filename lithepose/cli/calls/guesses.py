@@ -39,7 +39,7 @@ FLAGS = {  # of `predict`, and of others as far as they have what is named
     **dict.fromkeys(("--weights", "-m"), "write --model"),
     **dict.fromkeys(("--save-txt", "--save-json", "--save-csv"), "write --json people.json, or people.csv"),
     **dict.fromkeys(("--webcam", "--camera"), "a camera is an input: `lithepose predict 0`"),
-    **dict.fromkeys(("--show", "--view-img"), "no window is opened; drawn images are in the folder of --out"),
+    **dict.fromkeys(("--view-img", "--display"), "write --show"),
     **dict.fromkeys(("--save", "--draw"), "drawn images are saved, but with --json alone; --out names the folder"),
     **dict.fromkeys(("--force", "--exist-ok", "-y"), "write --overwrite"),
     **dict.fromkeys(("--vid-stride", "--stride"), "write --every"),

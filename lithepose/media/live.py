@@ -1,0 +1,60 @@
+"""Several cameras and streams at once."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def together(readers: Sequence[Iterator[T]], live: Callable[[T], bool]) -> Iterator[T]:
+    """The items of several readers as they come, each reader in a thread of its own; none starves the others.
+
+    Args:
+        readers: of one source each; closed at the end.
+        live: whether an item that was not taken yet gives way to the next one of its reader. Others are all kept.
+    """
+    changed, stopped = threading.Condition(), threading.Event()
+    newest: dict[int, T] = {}  # in the order in which they will be taken
+    reading = set(range(len(readers)))
+
+    def read(number: int) -> None:
+        reader = readers[number]
+        try:
+            for item in reader:
+                with changed:
+                    waiting = newest.get(number)
+                    if waiting is None or not (live(item) and live(waiting)):
+                        changed.wait_for(lambda: number not in newest or stopped.is_set())
+                    if stopped.is_set():
+                        break
+                    newest[number] = item
+                    changed.notify_all()
+        finally:
+            with contextlib.suppress(Exception):
+                getattr(reader, "close", lambda: None)()
+            with changed:
+                reading.discard(number)
+                changed.notify_all()
+
+    threads = [threading.Thread(target=read, args=(i,), name="lithepose-live", daemon=True) for i in reading]
+    for thread in threads:
+        thread.start()
+    try:
+        while True:
+            with changed:
+                changed.wait_for(lambda: newest or not reading)
+                if not newest:
+                    return
+                item = newest.pop(next(iter(newest)))
+                changed.notify_all()
+            yield item
+    finally:
+        with changed:
+            stopped.set()
+            changed.notify_all()
+        for thread in threads:
+            thread.join(timeout=1.0)  # a camera that gives nothing may hold it for longer

@@ -1,0 +1,80 @@
+"""A window that shows drawn frames."""
+
+from __future__ import annotations
+
+import threading
+
+import cv2
+import numpy as np
+
+from ..errors import ConfigError
+
+SCREEN = 0.9  # share of the screen that a window takes at most
+
+
+class Window:
+    """Shows the newest of the images that it was given.
+
+    :meth:`put` may be called in any thread; the others are called in the thread that made the window, the main one,
+    since window systems ask for that.
+
+    Raises:
+        ConfigError: there is no display, or this Python has no tkinter.
+    """
+
+    def __init__(self) -> None:
+        try:
+            import tkinter
+        except ImportError as error:
+            raise ConfigError("--show: this Python has no tkinter; install python3-tk, or leave --show out") from error
+        try:
+            self._root = tkinter.Tk()
+        except tkinter.TclError as error:
+            raise ConfigError(f"--show: no window can be opened ({error}); leave it out") from error
+        self._tk, self._lock = tkinter, threading.Lock()
+        self._newest: np.ndarray | None = None
+        self._shown: tkinter.PhotoImage | None = None  # tkinter keeps no reference of its own
+        self.closed = False
+        self._root.title("lithepose")
+        self._label = tkinter.Label(self._root, borderwidth=0)
+        self._label.pack()
+        self._root.protocol("WM_DELETE_WINDOW", self.close)
+        for key in ("<Escape>", "q"):
+            self._root.bind(key, lambda _: self.close())
+
+    def put(self, image: np.ndarray) -> None:
+        """Show an image at the next :meth:`refresh`, (H, W, 3 or 4) uint8 RGB or RGBA."""
+        with self._lock:
+            self._newest = image
+
+    def refresh(self) -> bool:
+        """Show the newest image and answer the window system; False once the window was closed."""
+        with self._lock:
+            image, self._newest = self._newest, None
+        if not self.closed and image is not None:
+            self._shown = self._tk.PhotoImage(master=self._root, data=self._encoded(image), format="ppm")
+            self._label.configure(image=self._shown)
+        if not self.closed:
+            self._root.update()
+        return not self.closed
+
+    def wait(self) -> None:
+        """Keep the last image until the window is closed, by its button, Escape or q."""
+        if self.refresh():
+            self._root.mainloop()
+
+    def close(self) -> None:
+        """Close the window."""
+        if not self.closed:
+            self.closed = True
+            self._root.destroy()
+
+    def _encoded(self, image: np.ndarray) -> bytes:
+        """As a PPM file, reduced to fit the screen."""
+        height, width = image.shape[:2]
+        limits = self._root.winfo_screenwidth() / width, self._root.winfo_screenheight() / height
+        scale = min(1.0, SCREEN * min(limits))
+        if scale < 1:
+            size = max(1, round(width * scale)), max(1, round(height * scale))
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        return b"P6 %d %d 255\n" % (image.shape[1], image.shape[0]) + np.ascontiguousarray(image[..., :3]).tobytes()
