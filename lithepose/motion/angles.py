@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..arrays import Float
 from ..errors import ConfigError
 from ..skeleton import MIDPOINTS, Skeleton, side_of
 
@@ -131,7 +132,7 @@ def joint_values(values: np.ndarray, skeleton: Skeleton, joint: str, least: bool
     return two.min(1) if least else two.mean(1)
 
 
-def measure(angle: Angle, xy: np.ndarray, skeleton: Skeleton) -> np.ndarray:
+def measure(angle: Angle, xy: Float[np.ndarray, "t k 2"], skeleton: Skeleton) -> Float[np.ndarray, " t"]:
     """An angle over time, without jumps from 180 to -180 degrees.
 
     Args:
@@ -156,7 +157,7 @@ def measure(angle: Angle, xy: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     return degrees
 
 
-def body_length(xy: np.ndarray, skeleton: Skeleton) -> float:
+def body_length(xy: Float[np.ndarray, "t k 2"], skeleton: Skeleton) -> float:
     """Shoulder to hip, hip to knee and knee to ankle, in pixels: the median of each over the clip, added.
 
     Args:

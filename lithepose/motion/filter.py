@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import Bool, Float
 from ..errors import ConfigError, MissingExtraError
 
 ORDER = 2  # of one pass; there and back it is 4
@@ -15,7 +16,9 @@ PAUSE = 0.5  # seconds between two frames, as where a camera's were dropped, ove
 IRREGULAR = 0.1  # of a step, by which steps may differ from each other
 
 
-def fill_gaps(xy: np.ndarray, times: np.ndarray, longest: float) -> tuple[np.ndarray, np.ndarray]:
+def fill_gaps(
+    xy: Float[np.ndarray, "t k 2"], times: Float[np.ndarray, " t"], longest: float
+) -> tuple[Float[np.ndarray, "t k 2"], Bool[np.ndarray, "t k"]]:
     """Fill gaps by straight lines between the values before and after them.
 
     Args:
@@ -39,7 +42,7 @@ def fill_gaps(xy: np.ndarray, times: np.ndarray, longest: float) -> tuple[np.nda
     return xy, filled
 
 
-def is_regular(times: np.ndarray) -> bool:
+def is_regular(times: Float[np.ndarray, " t"]) -> bool:
     """Whether all steps are alike."""
     steps = np.diff(times)
     return len(steps) == 0 or bool(np.abs(steps - np.median(steps)).max() <= IRREGULAR * np.median(steps))
@@ -58,7 +61,9 @@ def import_scipy() -> tuple[Any, Any]:
     return butter, sosfiltfilt
 
 
-def low_pass(xy: np.ndarray, times: np.ndarray, cutoff: float) -> np.ndarray:
+def low_pass(
+    xy: Float[np.ndarray, "t k 2"], times: Float[np.ndarray, " t"], cutoff: float
+) -> Float[np.ndarray, "t k 2"]:
     """Take away what changes faster than a frequency, without delay.
 
     A second-order Butterworth filter runs forwards and backwards (fourth order in all, no phase); its own cut-off is
