@@ -121,7 +121,9 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     """Import on first use: ``import lithepose`` alone costs milliseconds, not OpenCV and ONNX Runtime."""
     if name not in _HOMES:
-        raise AttributeError(f"module 'lithepose' has no attribute {name!r}")
+        from .guesses import MODULE, no_attribute
+
+        raise no_attribute("module 'lithepose'", name, MODULE, __all__)
     from importlib import import_module
 
     value = getattr(import_module(f".{_HOMES[name]}", __name__), _OTHER_NAMES.get(name, name))

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from .errors import ConfigError
+from .guesses import with_hints
 from .skeleton import FACE, Skeleton
 
 SHIFT = 4  # OpenCV's fixed-point bits: joints are drawn at sixteenths of a pixel
@@ -98,6 +99,7 @@ class DrawStyle:
             raise ConfigError(f"width {self.width}: must be above 0 and at most 20; trail {self.trail}: 0 or more")
 
 
+@with_hints
 def draw(
     image: np.ndarray, poses: Drawable, *, threshold: float = 0.0, copy: bool = True, style: DrawStyle | None = None
 ) -> np.ndarray:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from pathlib import Path
+from typing import Annotated
 
 import tyro
 
-from ..errors import LitheposeError
-from ._console import OK, STOPPED, UNUSABLE, err_console, out_console
+from ..errors import ConfigError, LitheposeError
+from ._console import OK, QUIET, STOPPED, UNUSABLE, USUAL, VERBOSE, err_console, out_console, set_level
 from .analyze import complexity, receptive_field
 from .benchmark import benchmark
+from .calls.config_file import arguments_of
+from .calls.guesses import check_flags, no_command
+from .calls.help import COMMON, CONFIG, Command, call, flags_of, overview, plain_help
 from .demo import demo
 from .evaluate import evaluate
 from .export import export
-from .merge import merge
 from .models import models
 from .predict import predict
+from .saved import angles, draw, merge
 from .serve import serve
 from .train import train
 
@@ -32,9 +33,11 @@ def analyze() -> int:
     raise AssertionError("main runs its own commands")
 
 
-COMMANDS: dict[str, Callable[..., int]] = {
+COMMANDS: dict[str, Command] = {
     "demo": demo,
     "predict": predict,
+    "draw": draw,
+    "angles": angles,
     "merge": merge,
     "models": models,
     "evaluate": evaluate,
@@ -45,33 +48,16 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "analyze": analyze,
 }
 ANALYZE = {"complexity": complexity, "receptive-field": receptive_field}
+ABOUT = """Fast 2D human pose estimation on a plain CPU.
 
+examples:
+  lithepose demo
+  lithepose predict image.jpg clip.mp4
+  lithepose predict --help
 
-def plain_help(command: Callable[..., int]) -> Callable[..., int]:
-    """The command with a shorter help text: inputs have a plain name, and empty defaults are left out."""
-    hints, parameters = get_type_hints(command), inspect.signature(command).parameters
-    described: dict[str, Any] = {}
-    for name, parameter in parameters.items():
-        positional = parameter.kind == parameter.POSITIONAL_ONLY
-        silent = positional or parameter.default in (None, "", 0, (), False)
-        options: dict[str, Any] = {"help_behavior_hint": ""} if silent else {}
-        kinds = [kind for kind in get_args(hints[name]) if kind is not NoneType]
-        if positional:
-            one = name.upper().removesuffix("S")
-            options["metavar"] = f"{one} [{one} ...]" if get_origin(hints[name]) is tuple else one
-        elif NoneType in get_args(hints[name]) and len(kinds) == 1 and isinstance(kinds[0], type):
-            options["metavar"] = kinds[0].__name__.upper()
-        described[name] = Annotated[hints[name], tyro.conf.arg(**options)]
-
-    def shown(*given: Any, **named: Any) -> int:
-        return command(*given, **named)
-
-    shown.__name__, shown.__doc__ = command.__name__, command.__doc__
-    shown.__annotations__ = described | {"return": int}
-    shown.__signature__ = inspect.Signature(  # pyright: ignore[reportAttributeAccessIssue]
-        [p.replace(annotation=described[n]) for n, p in parameters.items()], return_annotation=int
-    )
-    return shown
+Every command takes -h, -q (errors and results alone), -v (a line for every
+input), --debug (tracebacks) and --config FILE.toml (options); `lithepose -V`
+prints the version."""
 
 
 def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> int:
@@ -90,26 +76,10 @@ def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> i
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     if threading.current_thread() is threading.main_thread():  # stopped by a service manager is as by Ctrl-C
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if arguments in (["--version"], ["-V"]):
-        from .. import __version__
-
-        out_console.print(f"lithepose {__version__}", highlight=False)
-        return OK
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
-    commands, name = COMMANDS, "lithepose"
-    if arguments[:1] == ["analyze"]:
-        commands, name, arguments = ANALYZE, "lithepose analyze", arguments[1:]
-    description = "Fast 2D human pose estimation. -V prints the version, --debug the traceback of an error."
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
     try:
-        return tyro.extras.subcommand_cli_from_dict(
-            {command: plain_help(function) for command, function in commands.items()},
-            prog=name,
-            description=description,
-            args=arguments,
-            config=(tyro.conf.FlagCreatePairsOff,),
-        )
+        return _run(given)
     except BrokenPipeError:  # the reader of a pipe went away, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
@@ -120,3 +90,62 @@ def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> i
             raise
         err_console.print(f"lithepose: {error}", style="red", markup=False, highlight=False)
         return UNUSABLE
+    finally:
+        set_level(USUAL)
+
+
+def _run(given: list[str]) -> int:
+    """Find the command of a call, and call it."""
+    rest, config, level, version = _common(given)
+    if version:
+        from .. import __version__
+
+        out_console.print(f"lithepose {__version__}", highlight=False)
+        return OK
+    set_level(level)
+    commands, program = COMMANDS, "lithepose"
+    if rest[:1] == ["analyze"]:
+        commands, program, rest = ANALYZE, "lithepose analyze", rest[1:]
+    if not rest:
+        print(overview(program, ABOUT if program == "lithepose" else "", commands), file=sys.stderr)
+        raise ConfigError("no command; name one of these")
+    if rest[0] in ("-h", "--help"):
+        print(overview(program, ABOUT if program == "lithepose" else "", commands))
+        return OK
+    if rest[0].startswith("--tyro-"):  # what a shell completes
+        plain = {name: plain_help(command) for name, command in commands.items()}
+        return tyro.extras.subcommand_cli_from_dict(plain, prog=program, args=rest, config=CONFIG)
+    if rest[0].startswith("-"):
+        check_flags(program, [f"--{name}" for name in COMMON] + ["--help"], rest)
+    name, *rest = rest
+    if name not in commands:
+        raise no_command(name, commands, program)
+    command, full = commands[name], f"{program} {name}"
+    if config:
+        tables = COMMANDS | {f"analyze {name}": command for name, command in ANALYZE.items()}
+        rest = [*rest, *arguments_of(config, full.removeprefix("lithepose "), tables, rest)]
+    check_flags(full, flags_of(command), rest)
+    return call(command, full, rest)
+
+
+def _common(given: list[str]) -> tuple[list[str], Path | None, int, bool]:
+    """Options of every command: the arguments without them; the config file, what is told, whether the version is."""
+    rest, config, level, version = list[str](), None, USUAL, False
+    arguments = iter(given)
+    for argument in arguments:
+        if argument == "--":
+            return [*rest, argument, *arguments], config, level, version
+        if argument in ("-q", "--quiet"):
+            level = QUIET
+        elif argument in ("-v", "--verbose"):
+            level = VERBOSE
+        elif argument in ("-V", "--version"):
+            version = True
+        elif argument == "--config" or argument.startswith("--config="):
+            named = argument.partition("=")[2] or next(arguments, "")
+            if not named:
+                raise ConfigError("--config: name a TOML file")
+            config = Path(named)
+        elif argument != "--debug":
+            rest.append(argument)
+    return rest, config, level, version

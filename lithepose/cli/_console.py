@@ -9,10 +9,29 @@ from rich.console import Console
 from ..errors import MissingExtraError
 
 OK, SOME_FAILED, UNUSABLE, STOPPED = 0, 1, 2, 130
+QUIET, USUAL, VERBOSE = 0, 1, 2
 
 # Tables in a pipe or a file are as wide as they need to be, not cut at 80 columns.
 out_console = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 err_console = Console(stderr=True, soft_wrap=True)
+_level = USUAL
+
+
+def set_level(level: int) -> None:
+    """How much of a call is told: :data:`QUIET`, :data:`USUAL` or :data:`VERBOSE`."""
+    global _level
+    _level = level
+
+
+def tells(level: int = USUAL) -> bool:
+    """Whether what belongs to a level is printed."""
+    return _level >= level
+
+
+def note(text: str, level: int = USUAL) -> None:
+    """A line on standard error that is no error."""
+    if tells(level):
+        err_console.print(text, markup=False, highlight=False)
 
 
 def counted(number: int, one: str, several: str) -> str:

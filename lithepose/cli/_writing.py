@@ -3,82 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from ._console import OK, SOME_FAILED, STOPPED, counted, err_console
+from ._console import OK, SOME_FAILED, STOPPED, VERBOSE, counted, err_console, note
+from .calls.progress import Reporter
 
 if TYPE_CHECKING:
     from ..drawing import DrawStyle
     from ..inference.estimator import Pending
-    from ..media.sources import Failed, Frame, Input
+    from ..media.sources import Failed, Input, ReadConfig
     from ..writers.images import ImageSink
     from ..writers.results import Results
     from ..writers.window import Window
-
-EVERY = 5.0  # seconds between two lines of progress where there is no terminal
-
-
-class Reporter:
-    """Progress over all inputs: a bar on a terminal, otherwise a line every few seconds.
-
-    Args:
-        inputs: in the order in which they are read.
-    """
-
-    def __init__(self, inputs: list[Input]) -> None:
-        from ..media.sources import shown
-
-        self._number = {shown(item.source): i for i, item in enumerate(inputs, 1)}
-        self._total = len(inputs)
-        self._known = bool(inputs) and all(item.kind == "image" for item in inputs)
-        self._frames, self._began = 0, time.monotonic()
-        self._next = self._began + EVERY
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[frames]} frames"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._bar = Progress(*columns, console=err_console, disable=not err_console.is_terminal, transient=True)
-        self._task = self._bar.add_task("", total=self._total if self._known else None, frames=0)
-
-    def __enter__(self) -> Reporter:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def advance(self, frame: Frame) -> None:
-        """One more frame is through the network."""
-        self._frames += 1
-        at = self._number[frame.source]
-        name = os.path.basename(frame.source)
-        state = {"frames": self._frames, "description": f"{name} {at}/{self._total}"}
-        self._bar.update(self._task, completed=at if self._known else None, **state)
-        now = time.monotonic()
-        if err_console.is_terminal or now < self._next:
-            return
-        self._next = now + EVERY
-        rate = self._frames / (now - self._began)
-        left = f", {(self._total - at) / rate:.0f} s left" if self._known else ""
-        err_console.print(
-            f"{self._frames} frames, {rate:.1f} a second, input {at} of {self._total} ({name}){left}",
-            markup=False,
-            highlight=False,
-        )
 
 
 def write_all(
@@ -89,6 +30,7 @@ def write_all(
     json: Path,
     failures: dict[str, str],
     style: DrawStyle,
+    read: ReadConfig | None = None,
     window: Window | None = None,
 ) -> int:
     """Draw and write every frame in a thread behind the network, then say what was done and what failed.
@@ -101,6 +43,7 @@ def write_all(
         json: its path, for messages.
         failures: sources that failed before, and why; those that fail now are added.
         style: of the drawn images.
+        read: the part of videos that is read, to say how long the rest takes.
         window: that shows them; closing it ends the call as an interrupt does.
 
     Returns:
@@ -110,16 +53,18 @@ def write_all(
     from ..inference.prefetch import Behind
     from ..media.sources import Failed
     from ..tracking.per_source import PerSource
+    from ..writers.results import abandon
 
     began, count, people, stopped, unwritten = time.perf_counter(), 0, 0, False, dict[str, str]()
     out = images.folder if images else None
-    reporter, drawers = Reporter(inputs), PerSource(lambda: Drawer(style))
+    reporter, drawers = Reporter(inputs, read), PerSource(lambda: Drawer(style))
 
     def write(pending: Pending) -> None:
         nonlocal count, people
         result = pending.done()
         frame, poses = result.frame, result.poses
         count, people = count + 1, people + len(poses)
+        note(f"{frame.name}: {counted(len(poses), 'person', 'people')}", VERBOSE)
         try:
             if window or (images and frame.source not in unwritten):
                 drawn = drawers.of(frame)(frame.image, poses, frame.time, copy=False)
@@ -137,7 +82,10 @@ def write_all(
         except OSError as error:
             unwritten.setdefault(frame.source, str(error))
 
-    def close() -> None:
+    def finish(kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and not issubclass(kind, KeyboardInterrupt):
+            abandon(file)
+            return
         try:
             file.close()
         except BrokenPipeError:
@@ -148,7 +96,7 @@ def write_all(
     with contextlib.ExitStack() as stack:
         interrupts = stack.enter_context(_Interrupts())
         file = open_file()
-        stack.callback(close)
+        stack.push(finish)
         if images:
             stack.callback(images.close)
         try:
@@ -174,13 +122,11 @@ def write_all(
             error if source in error else f"{source}: {error}", style="red", markup=False, highlight=False
         )
     where = " and ".join(str(p) for p in ([out] if out else []) + ([json] if str(json) != "-" else []))
-    err_console.print(
+    note(
         f"{counted(count, 'frame', 'frames')}, {counted(people, 'person', 'people')},"
         f" {len(failures)} failed, {time.perf_counter() - began:.1f} s"
         + (f" -> {where}" if where and count else "")
-        + (" (interrupted)" if stopped else ""),
-        markup=False,
-        highlight=False,
+        + (" (interrupted)" if stopped else "")
     )
     return STOPPED if stopped and not all(i.kind == "live" for i in inputs) else SOME_FAILED if failures else OK
 

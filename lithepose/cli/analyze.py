@@ -17,6 +17,11 @@ from ._files import check_output, parse_options
 def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
     """Count parameters and multiply-adds of a network, and the size of its parameters.
 
+    Examples:
+        lithepose analyze complexity lithe_paf
+        lithepose analyze complexity openpose --size 256x384
+        lithepose analyze complexity context_cpm --options '{"stages": 2}'
+
     Args:
         model: name of a network.
         size: of its input, HEIGHTxWIDTH in pixels. Default: that of its paper.
@@ -72,6 +77,11 @@ def receptive_field(
     """Draw the receptive field of a joint: noise slides over the image, and the change of the heatmap is drawn.
 
     Trained weights also mark where they see the joint: blue if it is a right one, else red.
+
+    Examples:
+        lithepose analyze receptive-field lithe_paf image.jpg
+        lithepose analyze receptive-field lithe_paf image.jpg --joint left_wrist
+        lithepose analyze receptive-field lithe_paf image.jpg --size 128 --step 8
 
     Args:
         model: name of a network with heatmaps.

@@ -29,6 +29,11 @@ def benchmark(
 
     All parts take turns in every round, and the table holds medians.
 
+    Examples:
+        lithepose benchmark
+        lithepose benchmark lithe lithe_paf --threads 1 --out times.csv
+        lithepose benchmark --binary --only layers
+
     Args:
         models: names of embedded models, or files. Default: lithe.
         binary: measure binary layers, modules and whole networks instead of models.

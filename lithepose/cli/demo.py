@@ -13,6 +13,11 @@ from ._console import OK, SOME_FAILED, err_console, out_console
 def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
     """Find the person in an embedded image, print the joints and write the drawn image: proves the install.
 
+    Examples:
+        lithepose demo
+        lithepose demo --out drawn.png
+        lithepose demo --debug
+
     Args:
         out: image to write.
     """

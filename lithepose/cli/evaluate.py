@@ -36,6 +36,11 @@ def evaluate(
 ) -> int:
     """Measure a model on annotated images: OKS average precision and recall, PCK or PCKh; of a detector box precision.
 
+    Examples:
+        lithepose evaluate lithe --data coco
+        lithepose evaluate lithe --data my.json --images folder --json found.json
+        lithepose evaluate context_cpm --data lsp.tar --metric pck --curve pck.png
+
     Args:
         model: name of an embedded model, or an .onnx or packed .safetensors file.
         data: folder or .tar of a data set (COCO, LIP, MPII, FLIC, LSP, or any SPLIT.json in COCO-keypoint form with

@@ -24,6 +24,11 @@ def export(
 ) -> int:
     """Write trained weights as a file that runs without torch, and print its largest difference from torch.
 
+    Examples:
+        lithepose export runs/mine/weights.safetensors
+        lithepose export weights.safetensors --out mine.onnx --size 384
+        lithepose export weights.safetensors --to bits --half
+
     Args:
         weights: .safetensors of a training run.
         to: onnx, for any network; or bits, for binary_paf: one bit a binary weight, run by the extra binary.

@@ -8,7 +8,11 @@ from ._console import OK, out_console
 
 
 def models() -> int:
-    """List the embedded models with their measured scores, and the networks that can be trained."""
+    """List the embedded models with their measured scores, and the networks that can be trained.
+
+    Examples:
+        lithepose models
+    """
     import csv
 
     from ..inference.models import WEIGHTS, manifest

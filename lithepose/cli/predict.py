@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError
-from ._console import err_console
+from ._console import counted, note
 from ._files import keep_sources, refuse_existing
 from ._writing import write_all
+from .calls.motion import Kept, check_motion, write_motion
+from .calls.options import DrawOptions, MotionOptions, changed
 
 if TYPE_CHECKING:
     from ..inference.estimator import Estimator
     from ..media.sources import Input
+    from ..writers.results import Results
 
 Format = Literal["lithepose", "coco", "openpose", "openpose25", "csv", "csv-wide", "parquet", "trc"]
 NAMES = {"lithepose": "poses.jsonl", "coco": "poses.json", "parquet": "poses.parquet"}
@@ -47,19 +50,13 @@ def predict(
     max_people: int = 0,
     person: str = "",
     region: tuple[float, float, float, float] | None = None,
-    colour: str = "side",
-    draw_boxes: bool = False,
-    draw_scores: bool = False,
-    line_width: float = 1.0,
-    fade: bool = False,
-    hide_faces: bool = False,
-    background: Literal["image", "black", "transparent"] = "image",
-    trails: float = 0.0,
     ids_from: Path | None = None,
     overwrite: bool = False,
     resume: bool = False,
     shard: str = "",
     show: bool = False,
+    drawing: DrawOptions = DrawOptions(),  # noqa: B008
+    motion: MotionOptions = MotionOptions(),  # noqa: B008
 ) -> int:
     """Find people in images, folders, globs, videos, cameras (by index) and streams (rtsp://...).
 
@@ -69,7 +66,7 @@ def predict(
     Examples:
         lithepose predict image.jpg clip.mp4
         lithepose predict folder --json poses.csv
-        lithepose predict 0 --track
+        lithepose predict 0 --track --out camera
 
     Args:
         sources: images, videos, folders, globs, camera indices or stream URLs.
@@ -105,23 +102,17 @@ def predict(
         person: main keeps the largest person, in a video the same one as long as it is there; a number keeps the person
             of this id.
         region: x, y, width and height in pixels; people outside of it are left out.
-        colour: of drawn people: side (left warm, right cool), person, id, or one as #rrggbb.
-        draw_boxes: draw the people's boxes.
-        draw_scores: write the people's scores.
-        line_width: of drawn lines, relative to the default.
-        fade: draw joints and limbs the fainter the lower their scores.
-        hide_faces: pixelate the faces of the people found; people who are not found are not pixelated.
-        background: draw on the image, on black, or transparent (images alone, as PNG).
-        trails: seconds for which the ways of wrists and ankles stay visible in a video, with --track.
         ids_from: COCO json that gives image ids by file name, for --format coco.
         overwrite: replace results of an earlier call.
         resume: go on with an earlier call's .jsonl file: skip what it has results of.
         show: show the drawn images in a window, where there is a display; Escape or closing it ends the call.
         shard: K/N does the K-th of N equal parts of the inputs; lithepose merge joins the results.
+        drawing: of drawn images and videos.
+        motion: angles of joints over the frames of videos; `lithepose angles` measures saved results.
     """
-    from ..drawing import DrawStyle
     from ..inference.top_down import TopDown
     from ..media.sources import ADDRESS, ReadConfig, shown
+    from ..motion.tracks import Tracks
     from ..tracking.selection import SelectConfig
     from ..writers.images import ImageSink
     from ..writers.results import ResultConfig, check_format, format_of, open_results, read_ids
@@ -140,11 +131,18 @@ def predict(
         raise ConfigError(f"--detect-every {detect_every}: must be 1 or more")
     select = SelectConfig(min_person or 0.0, max_people, person, region)
     read = ReadConfig(start, end, every, reconnect, size_camera)
-    if hide_faces and (person or region or max_people or min_person):
+    if drawing.hide_faces and (person or region or max_people or min_person):
         raise ConfigError("--hide-faces hides the faces of people who are kept; leave out what selects people")
     part = _part(shard)
-    style = DrawStyle(colour, draw_boxes, draw_scores, True, fade, line_width, hide_faces, background, trails)
-    track = track or bool(trails) or colour == "id"
+    style, measures = drawing.style(), changed(motion)
+    if json and not out and not show and (unused := changed(drawing)):
+        raise ConfigError(f"{', '.join(unused)}: nothing is drawn with --json alone; add --out FOLDER, or --show")
+    if measures and not (motion.angles or motion.distances):
+        raise ConfigError(f"{', '.join(measures)}: of what? Add --angles all, or --angles knee,elbow")
+    if measures and (resume or shard or str(json) == "-"):
+        instead = "--resume" if resume else "--shard" if shard else "--json -"
+        raise ConfigError(f"{measures[0]}: not with {instead}; measure the saved results: lithepose angles poses.jsonl")
+    track = track or bool(drawing.trails) or drawing.colour == "id" or bool(measures)
     chosen = format or format_of(json or "-")
     if json is None:
         name = NAMES.get(chosen, chosen)
@@ -160,6 +158,7 @@ def predict(
     ids = read_ids(ids_from) if ids_from else {}
 
     inputs, failures = _inputs(sources)
+    _check_times(chosen, inputs)
     if resume and (other := [i.source for i in inputs if i.kind == "live" or ADDRESS.match(i.source)]):
         raise ConfigError(f"--resume: goes on with files alone, not with {shown(other[0])}; name another --json")
     keep_sources(json, [*(i.source for i in inputs), boxes, model])
@@ -175,6 +174,10 @@ def predict(
         estimator.detect_every = detect_every
         estimator.person = estimator.person if min_person is None else min_person
     _check_joints(chosen, model, estimator)
+    table = (out or json.parent) / "angles.csv"
+    if measures:
+        _check_twice(inputs)
+        check_motion(motion, table, overwrite, estimator.skeleton)
     pipeline = estimator.incremental_pipeline() if incremental else estimator.pipeline()
     images, window = None, Window() if show else None
     if out:  # the folder first: a call that cannot be carried out must not empty an earlier result file
@@ -184,18 +187,59 @@ def predict(
     done = set(finished_sources(json, videos)) if resume else set[str]()
     if resume:
         count = sum(i.source in done for i in inputs)
-        err_console.print(f"{json}: has {count} of {len(inputs)} inputs", markup=False, highlight=False)
+        note(f"{json}: has {count} of {len(inputs)} inputs")
     if images:
         for item in everything[:first] + [i for i in inputs if i.source in done]:
             images.reserve(item.source, ".mp4")  # an animation's too, or of a file that turned out to be a video
             if item.kind != "video":
-                images.reserve(item.source, ".png" if background == "transparent" else "")
+                images.reserve(item.source, ".png" if drawing.background == "transparent" else "")
     inputs = [i for i in inputs if i.source not in failures and i.source not in done]
     follow = {"track": track or chosen == "trc", "smooth": smooth}
     results = estimator.run_pipeline(inputs, pipeline, **follow, read=read, select=select)
     style = replace(style, guessed=estimator.guessed)
-    config = ResultConfig(sys.stdout, resume, ids, estimator.skeleton)
-    return write_all(results, inputs, images, lambda: open_results(json, chosen, config), json, failures, style, window)
+    config, tracks = ResultConfig(sys.stdout, resume, ids, estimator.skeleton), Tracks()
+
+    def open_file() -> Results:
+        file = open_results(json, chosen, config)
+        return Kept(file, tracks) if measures else file
+
+    code = write_all(results, inputs, images, open_file, json, failures, style, read, window)
+    if measures:
+        write_motion(tracks, motion, table)
+    return code
+
+
+def _check_twice(inputs: list[Input]) -> None:
+    """Refuse a video that is named twice: its frames could not be told apart.
+
+    Raises:
+        ConfigError: names it.
+    """
+    sources = [item.source for item in inputs if item.kind != "image"]
+    if twice := [source for source in sources if sources.count(source) > 1]:
+        raise ConfigError(f"{twice[0]}: is named twice; angles over time need every video once")
+
+
+def _check_times(format: str, inputs: list[Input]) -> None:
+    """Refuse a format of videos for images alone; of animations the content says it.
+
+    Raises:
+        ConfigError: names formats that take images.
+    """
+    from ..media.animation import frame_count
+    from ..media.image import read_file
+    from ..media.sources import ADDRESS
+
+    def still(item: Input) -> bool:
+        if item.kind != "image" or ADDRESS.match(item.source):
+            return False
+        try:
+            return Path(item.source).suffix.lower() in (".jpg", ".jpeg") or frame_count(read_file(item.source)) < 2
+        except OSError:
+            return True  # it fails when its turn comes
+
+    if format == "trc" and all(map(still, inputs)):
+        raise ConfigError("--format trc: has places for videos alone, and these are images; take csv, coco or openpose")
 
 
 def _inputs(sources: tuple[str, ...]) -> tuple[list[Input], dict[str, str]]:
@@ -212,9 +256,8 @@ def _inputs(sources: tuple[str, ...]) -> tuple[list[Input], dict[str, str]]:
             inputs += expand([source])
             if left := skipped(source):
                 kinds = ", ".join(f"{count} {suffix}" for suffix, count in left.most_common())
-                err_console.print(
-                    f"{source}: {left.total()} files are neither images nor videos: {kinds}", markup=False
-                )
+                files = counted(left.total(), "file is neither image nor video", "files are neither images nor videos")
+                note(f"{source}: {files}: {kinds}")
         except OSError as error:
             errors[source] = error
     if not inputs:

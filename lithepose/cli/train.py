@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from ..errors import MissingFileError
-from ._console import OK, err_console, missing
+from ._console import OK, missing, note, tells
+from .calls.stopping import Stopping
 
 
 def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None, tensorboard: bool = False) -> int:
     """Train a network by a recipe; called again with the same RUN it goes on where that one stopped.
+
+    Ctrl-C, SIGTERM and SIGHUP save the step at hand and end it within seconds; it says how to go on.
+
+    Examples:
+        lithepose train recipes/lithe.toml --data data
+        lithepose train mine.toml --data folder --run runs/second
+        torchrun --nproc-per-node 2 -m -- lithepose train mine.toml
 
     Args:
         recipe: TOML file, see recipes/.
@@ -19,22 +28,28 @@ def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None, t
     """
     if not recipe.is_file():  # before asking to install torch
         raise MissingFileError(f"{recipe}: no such recipe; those of the project are in recipes/")
-    try:
-        from ..training.config import Recipe
-        from ..training.trainer import train as run_training
-    except ImportError as error:
-        raise missing("train", "train", error) from error
-    folder = run or Path("runs") / recipe.stem
-    plan = Recipe.read(recipe)
-    try:
-        weights = run_training(plan, data, folder, tensorboard=tensorboard)
-    except RuntimeError as error:
-        if "out of memory" in str(error).lower():
-            asked = f"batch = {plan.batch}, size = {plan.size}"
-            raise MemoryError(f"{recipe}: {asked} are too much for the memory; lower one of them") from error
-        if str(error).startswith("DataLoader worker"):
-            cause = "a process that makes samples was killed; is the memory, or /dev/shm, full?"
-            raise MemoryError(f"{recipe}: {cause} ({error})") from error
-        raise
-    err_console.print(f"weights: {weights}", highlight=False)
+    from ..training.config import Recipe
+
+    folder, plan = run or Path("runs") / recipe.stem, Recipe.read(recipe)
+    again = ["lithepose", "train", str(recipe), "--data", str(data), "--run", str(folder)]
+    again += ["--tensorboard"] if tensorboard else []
+    with Stopping(shlex.join(again), plan.steps, str(folder)) as stopping:
+        try:
+            from ..training.trainer import Position
+            from ..training.trainer import train as run_training
+        except ImportError as error:
+            raise missing("train", "train", error) from error
+
+        stopping.position = position = Position()
+        try:
+            weights = run_training(plan, data, folder, tensorboard=tensorboard, position=position, quiet=not tells())
+        except RuntimeError as error:
+            if "out of memory" in str(error).lower():
+                asked = f"batch = {plan.batch}, size = {plan.size}"
+                raise MemoryError(f"{recipe}: {asked} are too much for the memory; lower one of them") from error
+            if str(error).startswith("DataLoader worker"):
+                cause = "a process that makes samples was killed; is the memory, or /dev/shm, full?"
+                raise MemoryError(f"{recipe}: {cause} ({error})") from error
+            raise
+    note(f"weights: {weights}")
     return OK

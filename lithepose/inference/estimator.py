@@ -8,15 +8,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from glob import has_magic
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, overload
 
 import numpy as np
 
 from ..errors import ConfigError, ImageError
+from ..guesses import FRAME, MODEL, no_attribute, with_hints
 from ..heads.base import Head
 from ..media.image import as_rgb, decode_image, read_image
-from ..media.sources import ADDRESS, Failed, Frame, Input, ReadConfig, expand, frames, read_address
+from ..media.sources import ADDRESS, VIDEOS, Failed, Frame, Input, ReadConfig, expand, frames, read_address
 from ..poses import Poses
 from ..skeleton import Skeleton
 from ..tracking.per_source import PerSource
@@ -51,6 +53,11 @@ class FramePoses:
 
     frame: Frame
     poses: Poses
+
+    if not TYPE_CHECKING:  # it would take every name
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute("a frame of stream()", name, FRAME, dir(type(self)))
 
     @property
     def image(self) -> np.ndarray:
@@ -136,12 +143,18 @@ class Estimator(ABC):
     def pipeline(self) -> Pipeline:
         """A call with one image, taken apart; frames of a video may use those before them."""
 
+    if not TYPE_CHECKING:  # it would take every name
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute("a model", name, MODEL, dir(type(self)))
+
     @overload
     def __call__(self, image: ImageInput, *, on_error: OnError = ...) -> Poses: ...
     @overload
     def __call__(self, image: Images, *, on_error: Literal["raise"] = ...) -> list[Poses]: ...
     @overload
     def __call__(self, image: Images, *, on_error: OnError) -> list[Poses | None]: ...
+    @with_hints
     def __call__(self, image: ImageInput | Images, *, on_error: OnError = "raise") -> Poses | list[Any]:
         """Find people.
 
@@ -195,6 +208,7 @@ class Estimator(ABC):
         """Names of the joints, in the order of the results."""
         return self.skeleton.joints
 
+    @with_hints
     def predict(self, image: ImageInput | Images, *, conf: float | None = None, bgr: bool = False) -> Any:
         """A call with options of its own.
 
@@ -209,6 +223,7 @@ class Estimator(ABC):
             image = _turned(image) if images is None else [_turned(one) for one in images]
         return model(image)
 
+    @with_hints
     def stream(
         self,
         source: str | Path | int | Iterable[str | Path],
@@ -346,13 +361,33 @@ def _turned(image: Any) -> Any:
     return np.ascontiguousarray(np.concatenate([image[..., 2::-1], image[..., 3:]], 2))
 
 
+def _check_still(source: str | Path | int) -> None:
+    """Refuse what is no image by its name.
+
+    Raises:
+        ImageError: says what reads it.
+    """
+    path = Path(str(source))
+    kind = "a camera's number" if isinstance(source, int) or str(source).isdecimal() else ""
+    if not ADDRESS.match(str(source)):
+        kind = "a video" if path.suffix.lower() in VIDEOS else kind
+        kind = "a folder" if path.is_dir() else kind
+        kind = "a pattern" if has_magic(str(source)) else kind
+    if kind and not path.is_file():
+        raise ImageError(f"{source}: is {kind}; model.stream({str(source)!r}) gives its frames, one after another")
+    if kind == "a video":
+        raise ImageError(f"{source}: is a video; model.stream({str(source)!r}) gives its frames, one after another")
+
+
 def open_image(image: Any) -> np.ndarray:
     """(H, W, 3) uint8 RGB of whatever :class:`Estimator` takes.
 
     Raises:
         ImageError: it is no image.
     """
-    if isinstance(image, (str, Path)):
+    if isinstance(image, (str, Path, int)):
+        _check_still(image)
+        image = str(image)
         return read_address(image) if ADDRESS.match(str(image)) else read_image(image)
     if isinstance(image, (bytes, bytearray, memoryview)):
         return decode_image(bytes(image))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..guesses import with_hints
 from ..heads.base import DecodeConfig
 from .detector import DETECTOR, PersonDetector
 from .models import manifest, open_runtime
@@ -12,6 +13,7 @@ from .predictor import DEFAULT, Predictor
 from .top_down import TopDown
 
 
+@with_hints
 def load(
     model: str | Path = DEFAULT,
     *,

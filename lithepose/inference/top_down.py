@@ -15,6 +15,7 @@ import numpy as np
 from ..arrays import Float, Float32, Int, UInt8
 from ..errors import ConfigError, ImageError, MissingFileError
 from ..geometry import square
+from ..guesses import with_hints
 from ..heads.base import Head
 from ..heads.boxes import BoxHead, pose_likeness, suppress
 from ..heads.pose_prior import PosePrior
@@ -142,6 +143,7 @@ class TopDown(Estimator):
     def __call__(self, image: Images, boxes: None = ..., *, on_error: Literal["raise"] = ...) -> list[Poses]: ...
     @overload
     def __call__(self, image: Images, boxes: None = ..., *, on_error: OnError) -> list[Poses | None]: ...
+    @with_hints
     def __call__(
         self, image: ImageInput | Images, boxes: Iterable[Box] | None = None, *, on_error: OnError = "raise"
     ) -> Poses | list[Any]:

@@ -207,6 +207,22 @@ def _frames(item: Input, config: ReadConfig) -> Iterator[Frame | Failed]:
         yield Failed(shown(item.source), error)
 
 
+def frame_total(item: Input, config: ReadConfig | None = None) -> int:
+    """About how many frames an input gives: 1 for an image; 0 where that is not known, as of cameras and addresses."""
+    config = config or ReadConfig()
+    if item.kind == "image":
+        return 1
+    if item.kind == "live" or ADDRESS.match(item.source):
+        return 0
+    try:
+        with Video(item.source, item.source) as video:
+            seconds = video.seconds
+            end = min(config.end or seconds, seconds)
+            return max(1, round((end - config.start) * video.rate / config.every)) if seconds else 0
+    except VideoError:
+        return 1  # it fails when its turn comes
+
+
 def _image(item: Input, config: ReadConfig) -> Iterator[Frame]:
     if ADDRESS.match(item.source):
         data, endless = _fetched(item.source)

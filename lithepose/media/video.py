@@ -34,6 +34,7 @@ class Video:
     Attributes:
         rate: frames a second, as stated.
         endless: a stream without a stated end.
+        seconds: that it lasts, as stated; 0 where it does not say.
 
     Raises:
         VideoError: it cannot be opened, or holds no video.
@@ -57,6 +58,7 @@ class Video:
         self._stream.thread_type = "AUTO"
         rate = self._stream.average_rate or self._stream.guessed_rate
         self.rate = float(rate) if rate and 0 < rate <= 1000 else RATE
+        self.seconds = (self._container.duration or 0) / 1e6
         self.endless = not self._file and not self._container.duration
         # MP4 and MOV list every frame of theirs; the numbers of others are hints.
         self._indexed = bool(self._file) and "mp4" in self._container.format.name

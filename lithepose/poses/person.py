@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..arrays import Bool, Float
+from ..guesses import PERSON, no_attribute
 from ..skeleton import Skeleton
 
 
@@ -38,6 +39,13 @@ class Person:
     box: Float[np.ndarray, "xywh=4"]
     skeleton: Skeleton
     id: int | None = None
+
+    if not TYPE_CHECKING:  # it would take every name
+
+        def __getattr__(self, name: str) -> Any:
+            if "skeleton" in self.__dict__ and name in self.skeleton.joints:
+                raise AttributeError(f"a person has no {name!r}; write person[{name!r}]")
+            raise no_attribute("a person", name, PERSON, dir(type(self)))
 
     @property
     def visible(self) -> Bool[np.ndarray, " k"]:

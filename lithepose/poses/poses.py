@@ -8,13 +8,14 @@ import webbrowser
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..arrays import Bool, Float, Int, UInt8
 from ..drawing import DrawStyle, draw
 from ..errors import ConfigError, DatasetError, MissingExtraError
+from ..guesses import POSES, no_attribute, with_hints
 from ..media.image import encode_image, write_image
 from ..skeleton import MIDPOINTS, Skeleton
 from .interchange import AsJson
@@ -63,6 +64,11 @@ class Poses(AsJson, AsTables):
         if self.box is not None and self.box.shape != (n, 4):
             raise DatasetError(f"boxes of shape {self.box.shape} for {n} people; must be {(n, 4)}")
 
+    if not TYPE_CHECKING:  # it would take every name
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute("Poses", name, POSES, dir(type(self)))
+
     @classmethod
     def empty(cls, skeleton: Skeleton, size: tuple[int, int]) -> Poses:
         """The result of an image without people."""
@@ -81,6 +87,10 @@ class Poses(AsJson, AsTables):
 
     def __getitem__(self, which: int | slice | np.ndarray | Sequence[int]) -> Poses:
         """Some of the people; a number gives the one person, still as Poses."""
+        if isinstance(which, str):
+            raise TypeError(
+                f"{which!r} is of one person: for person in poses: person[{which!r}]; or poses.xy, by poses.joints"
+            )
         if isinstance(which, (int, np.integer)):
             which = [range(len(self))[which]]
         number, box = (None if values is None else values[which] for values in (self.id, self.box))
@@ -148,6 +158,7 @@ class Poses(AsJson, AsTables):
         """(N, K, 2) float32 joints in shares of the image's width and height."""
         return ((self.xy + 0.5) / np.array(self.size, np.float32)).astype(np.float32)
 
+    @with_hints
     def plot(
         self, image: np.ndarray | None = None, *, threshold: float = 0.0, style: DrawStyle | None = None
     ) -> np.ndarray:
@@ -163,6 +174,7 @@ class Poses(AsJson, AsTables):
             image = np.full((self.size[1], self.size[0], 3), 127, np.uint8)
         return draw(image, self, threshold=threshold, style=style)
 
+    @with_hints
     def save(self, path: str | Path, image: np.ndarray | None = None, *, style: DrawStyle | None = None) -> None:
         """Write :meth:`plot` as an image, by the suffix of the path.
 

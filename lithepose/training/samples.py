@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import os
 import signal
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +31,7 @@ from . import augment
 from .augment import AugmentConfig
 from .config import Source
 
+WORKERS: set[BaseProcess] = set()  # that make samples
 THREADS, AHEAD = 2, 4  # batches made at once, and those that wait
 
 
@@ -159,8 +164,12 @@ class PoseSamples(Dataset[dict[str, Any]]):
             collate_fn=collate,
             worker_init_fn=_ignore_signals,
         )
+        others = set(multiprocessing.active_children())
+        made: Any = iter(loader)
+        workers = set(multiprocessing.active_children()) - others
+        WORKERS.update(workers)
         try:
-            yield from loader
+            yield from made
         except (OSError, ValueError) as error:
             # The frames hold the error and the loader, and it its workers, for which the process would wait at its end.
             traceback.clear_frames(error.__traceback__)
@@ -168,6 +177,12 @@ class PoseSamples(Dataset[dict[str, Any]]):
             if not lines or "in DataLoader worker process" not in lines[0]:
                 raise
             raise type(error)(lines[-1].partition(": ")[2]) from None
+        finally:
+            made = None  # it asks them to end
+            for worker in workers:
+                if worker.is_alive():
+                    worker.kill()
+            WORKERS.difference_update(workers)
 
     def _view(self, rng: np.random.Generator) -> tuple[np.ndarray, Labels]:
         canvas = np.full((self.size, self.size, 3), augment.GREY, np.uint8)
@@ -301,13 +316,24 @@ def tiles(rng: np.random.Generator, size: int) -> list[tuple[int, int, int, int]
     return [(0, 0, x, y), (x, 0, size - x, y), (0, y, x, size - y), (x, y, size - x, size - y)]
 
 
+@atexit.register
+def _end_workers() -> None:
+    """Before Python waits for them at its end, which they do not hear of."""
+    if WORKERS and threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises an error for each
+    for worker in WORKERS:
+        worker.kill()
+
+
 def _ignore_signals(_worker: int) -> None:
-    """Workers ignore SIGINT and SIGTERM; the main process stops them.
+    """Workers ignore what is sent to all processes; the main process stops them.
 
     Do not call cv2.setNumThreads here: in a forked process it waits for threads of its parent, and hangs.
     """
-    for kind in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(kind, signal.SIG_IGN)
+    signal.set_wakeup_fd(-1)  # the main process's, which would hear this one's signals by it
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def prefetched(make: Callable[[Sequence[int]], Any], numbers: Sequence[int], share: int) -> Iterator[Any]:

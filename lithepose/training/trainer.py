@@ -6,6 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,32 @@ from .setup import Freezing, Samples, make_network, make_samples
 LOG_EVERY = 20
 
 
-def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = False, tensorboard: bool = False) -> Path:
+@dataclass
+class Position:
+    """Where a run is, for whoever may stop it.
+
+    Attributes:
+        step: steps that are done.
+        saved: step of the last checkpoint; 0 where there is none.
+        begun: whether steps are being done.
+        stop: save after the step at hand and raise ``KeyboardInterrupt``; one process alone hears it.
+    """
+
+    step: int = 0
+    saved: int = 0
+    begun: bool = False
+    stop: bool = False
+
+
+def train(
+    recipe: Recipe,
+    data: str | Path,
+    run: str | Path,
+    *,
+    quiet: bool = False,
+    tensorboard: bool = False,
+    position: Position | None = None,
+) -> Path:
     """Train, or go on where ``run`` stopped.
 
     Samples, order, rates and averages depend on the step alone, so a run that was killed and started again ends with
@@ -45,6 +71,7 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
             decoded once, into ``cache/`` beside it.
         quiet: no progress bar.
         tensorboard: also write TensorBoard's events.
+        position: is kept up to date.
 
     Returns:
         Path of the averaged weights.
@@ -62,25 +89,28 @@ def train(recipe: Recipe, data: str | Path, run: str | Path, *, quiet: bool = Fa
     torch.set_flush_denormal(True)
     searches = torch.backends.cudnn.benchmark
     try:
-        return _train(recipe, Path(data), run, quiet, tensorboard)
+        return _train(recipe, Path(data), run, quiet, tensorboard, position or Position())
     finally:  # of this thread; torch's others, born meanwhile, keep it
         torch.set_flush_denormal(False)
         torch.backends.cudnn.benchmark = searches
 
 
-def _train(recipe: Recipe, data: Path, run: Path, quiet: bool, tensorboard: bool) -> Path:
+def _train(recipe: Recipe, data: Path, run: Path, quiet: bool, tensorboard: bool, position: Position) -> Path:
     with World() as world, exclusive(run / "lock") if world.first else contextlib.nullcontext():
-        trainer = Trainer(recipe, data, run, world)
+        trainer = Trainer(recipe, data, run, world, position)
         return trainer.run(quiet, tensorboard)
 
 
 class Trainer:
     """A network, its data and its optimizer, at some step of a run."""
 
-    def __init__(self, recipe: Recipe, root: Path, folder: Path, world: World) -> None:
+    def __init__(
+        self, recipe: Recipe, root: Path, folder: Path, world: World, position: Position | None = None
+    ) -> None:
         if recipe.batch % world.size:
             raise ConfigError(f"batch = {recipe.batch}: {world.size} processes must share it evenly")
         self.recipe, self.folder, self.world = recipe, folder, world
+        self.position = position or Position()
         torch.manual_seed(recipe.seed)
         checkpoint = folder / "checkpoint.pt"
         net = make_network(recipe, root, with_weights=not checkpoint.exists())
@@ -100,6 +130,7 @@ class Trainer:
             same_recipe(recipe, folder / "recipe.json")
             state = self.net, self.optimizer, self.average, self.schedule
             self.first = load_checkpoint(checkpoint, *state, world.device)
+        self.position.step = self.position.saved = self.first
         world.barrier()
         parts = root, net, recipe
         cache, plain = folder.parent / "cache", recipe.augment.still()
@@ -132,6 +163,7 @@ class Trainer:
                 stack.callback(log.close)
             task = progress.add_task("training", total=recipe.steps, completed=self.first)
             means = _Means(self.first)
+            self.position.begun = True
             called = None
             for step, batch in enumerate(batches, self.first):
                 if called is None or step == recipe.freeze.backbone_steps:
@@ -148,6 +180,10 @@ class Trainer:
                         console.print(f"step {step + 1} of {recipe.steps}: {shown}", highlight=False)
                 if log:
                     self._keep(step, batch, log)
+                self.position.step = step + 1
+                if self.position.stop and world.size == 1:
+                    self._save(step + 1)
+                    raise KeyboardInterrupt
         if world.first:
             info = describe(recipe.network, self.net, recipe.size)
             save_weights(folder / "weights.safetensors", self.average, info, recipe.options)
@@ -176,7 +212,14 @@ class Trainer:
             log.show()
             self._draw(batch, folder / "images" / f"{done:07d}.jpg")
         if done % recipe.save_every == 0 or last:
-            save_checkpoint(folder / "checkpoint.pt", self.net, self.optimizer, self.average, self.schedule, done)
+            self._save(done)
+
+    def _save(self, done: int) -> None:
+        """A checkpoint of so many steps, unless it is there."""
+        if self.position.saved != done:
+            path = self.folder / "checkpoint.pt"
+            save_checkpoint(path, self.net, self.optimizer, self.average, self.schedule, done)
+            self.position.saved = done
 
     def wake(self, step: int) -> nn.Module:
         """Freeze what keeps its weights from this step on, and wrap the network for several processes."""

@@ -79,3 +79,9 @@ class ParquetFile:
             self._beside.replace(self.path)
         except OSError as error:
             raise OutputError(f"{self.path}: cannot be written ({error}); make room, or write elsewhere") from error
+
+    def abandon(self) -> None:
+        """Leave an earlier file as it is."""
+        if self._writer is not None:
+            self._writer.close()
+            self._beside.unlink(missing_ok=True)

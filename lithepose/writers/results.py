@@ -100,6 +100,11 @@ def open_results(path: str | Path, format: str = "", config: ResultConfig | None
     return FORMATS[format](path, config or ResultConfig())
 
 
+def abandon(file: Results) -> None:
+    """Leave off after a failure: what is only written at the end is not, and leaves an earlier file as it is."""
+    getattr(file, "abandon", file.close)()
+
+
 def format_of(path: str | Path) -> str:
     """The format that a path is written in, by its suffix; lithepose's own for ``-``, devices and names without one.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DatasetError, MissingFileError
+from ..media.sources import ADDRESS
 from ..poses import Poses
-from ..skeleton import Skeleton
+from ..skeleton import SKELETONS, Skeleton, mirror_pairs
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,15 @@ class SavedFrame:
         return self.source if self.index is None else f"{self.source} frame {self.index}"
 
 
-def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Iterator[tuple[SavedFrame, Poses]]:
+def read_results(
+    path: str | Path, skeleton: Skeleton | dict[str, Skeleton] | None = None
+) -> Iterator[tuple[SavedFrame, Poses]]:
     """The frames of a ``.jsonl`` or ``.json`` file of lithepose's own format, in its order.
 
     Args:
         path: of the file.
-        skeleton: of the model, needed only if its joints are not one of lithepose's own.
+        skeleton: of the model, or several by name. By default those of lithepose, and others without edges, as the
+            file has them.
 
     Raises:
         MissingFileError: no such file.
@@ -42,12 +47,33 @@ def read_results(path: str | Path, skeleton: Skeleton | None = None) -> Iterator
     path = Path(path)
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; name the poses.jsonl of an earlier call")
+    own = skeleton if isinstance(skeleton, dict) else {} if skeleton is None else None
     for number, data in _items(path):
         try:
             frame = SavedFrame(data["source"], data["frame"], data["time"], data.get("clock"))
-            yield frame, Poses.from_dict(data, skeleton)
+            if own is not None and data["skeleton"] not in SKELETONS and data["skeleton"] not in own:
+                own |= own_skeletons([path])
+            known = skeleton if isinstance(skeleton, Skeleton) else (own or {}).get(data["skeleton"])
+            yield frame, Poses.from_dict(data, known)
         except (KeyError, TypeError, DatasetError) as error:
             raise DatasetError(f"{path}: line {number}: not a result of lithepose predict ({error})") from error
+
+
+def own_skeletons(paths: Iterable[Path]) -> dict[str, Skeleton]:
+    """Skeletons that are not lithepose's own, by name: their joints as the first person of the files has them.
+
+    They have no edges. A skeleton without any person has no joints here.
+    """
+    found: dict[str, Skeleton] = {}
+    for path in paths:
+        for _, data in _items(path):
+            name = data.get("skeleton") if isinstance(data, dict) else None
+            if not isinstance(name, str) or name in SKELETONS or (name in found and len(found[name])):
+                continue
+            people = data.get("people") or [{}]
+            joints = tuple(people[0].get("joints", ()))
+            found[name] = Skeleton(name, joints, flip_pairs=mirror_pairs(joints))
+    return found
 
 
 def _items(path: Path) -> Iterator[tuple[int, Any]]:
@@ -109,12 +135,23 @@ def finished_sources(path: Path, again: Set[str] = frozenset()) -> list[str]:
 
 
 def merged(paths: Iterable[Path], skeleton: Skeleton | None = None) -> Iterator[tuple[SavedFrame, Poses]]:
-    """The frames of several result files, one file after the other; of a frame that two files have, the first."""
-    seen = set[tuple[str, int | None]]()
+    """The frames of several result files, one file after the other; of a frame that two files have, the first.
+
+    Addresses are written without their queries, so that two of them may have one name: of those only frames with the
+    same people count as one.
+
+    Args:
+        paths: of the files.
+        skeleton: of the model; found in the files where its joints are not one of lithepose's own.
+    """
+    paths = list(paths)
+    own_ones = {} if skeleton else own_skeletons(paths)
+    seen = set[tuple[str, int | None, str]]()
     for path in paths:
-        own = set[tuple[str, int | None]]()
-        for frame, poses in read_results(path, skeleton):
-            key = frame.source, frame.index
+        own = set[tuple[str, int | None, str]]()
+        for frame, poses in read_results(path, skeleton or own_ones):
+            people = hashlib.sha1(poses.to_json().encode()).hexdigest() if ADDRESS.match(frame.source) else ""
+            key = frame.source, frame.index, people
             own.add(key)
             if key not in seen:
                 yield frame, poses

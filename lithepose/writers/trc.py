@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ class TrcFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = folder_for(path, "trc")
         self._joints: tuple[str, ...] = ()
+        self._sources = dict[str, None]()
         self._rows: dict[tuple[str, int], list[Row]] = {}
 
     def write(self, frame: Place, poses: Poses) -> None:
@@ -38,6 +40,7 @@ class TrcFolder:
         self._joints = poses.joints
         if frame.index is None or poses.id is None:
             return
+        self._sources[frame.source] = None
         upwards = np.array([0, poses.size[1] - 1]) + np.array([1, -1]) * poses.xy
         for number, xy in zip(poses.id.tolist(), upwards, strict=True):
             if number >= 0:
@@ -46,14 +49,20 @@ class TrcFolder:
     def close(self) -> None:
         """Write the files."""
         names, used = dict[str, str](), set[str]()
-        for source, _ in self._rows:
-            if source not in names:
-                names[source] = next(name for name in numbered(stem(source)) if name.casefold() not in used)
-                used.add(names[source].casefold())
+        for source in self._sources:
+            names[source] = next(name for name in numbered(stem(source)) if name.casefold() not in used)
+            used.add(names[source].casefold())
+        for name in names.values():  # of an earlier call on a video of this name, which may have had more people
+            for old in self.path.glob(f"{glob.escape(name)}_person*.trc"):
+                if old.stem.rpartition("_person")[2].isdecimal():
+                    old.unlink()
         for (source, number), rows in self._rows.items():
             path = self.path / f"{names[source]}_person{number}.trc"
             with named(path):
                 path.write_text(trc_text(path.name, self._joints, rows), encoding="utf-8")
+
+    def abandon(self) -> None:
+        """Leave the files of an earlier call as they are."""
 
 
 def trc_text(name: str, joints: tuple[str, ...], rows: list[Row]) -> str:

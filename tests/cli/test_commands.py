@@ -254,7 +254,7 @@ def test_one_missing_file_does_not_stop_the_others(tmp_path):
         (["export", SAMPLES / "camera.jpg", "--network", "lithium"], "lithium"),
         (["demo", "--out", "image.docx"], "image.docx"),
         (["dance"], "dance"),
-        ([], "subcommand"),
+        ([], "no command"),
     ],
     ids=lambda a: "-".join(map(str, a))[-40:] if isinstance(a, list) else None,
 )

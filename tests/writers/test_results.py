@@ -285,7 +285,7 @@ def test_a_part_without_inputs_is_empty(folder):
 
 
 def test_progress_without_a_terminal_is_a_line_with_the_place_of_the_input(folder, monkeypatch, capsys):
-    monkeypatch.setattr("lithepose.cli._writing.EVERY", 0.0)
+    monkeypatch.setattr("lithepose.cli.calls.progress.EVERY", 0.0)
     assert main(["predict", "images/1.jpg", "images/5.jpg", "images/1.jpg", "--json", "r.jsonl"]) == 0
     said = capsys.readouterr().err
     assert "input 2 of 3 (5.jpg)" in said

@@ -1,0 +1,104 @@
+"""What is said of a command or flag that there is not."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...errors import ConfigError
+
+COMMANDS = {  # of other tools, or other words -> what to write
+    "track": "lithepose predict clip.mp4 --track",
+    "detect": "lithepose predict image.jpg",
+    "pose": "lithepose predict image.jpg",
+    "infer": "lithepose predict image.jpg",
+    "inference": "lithepose predict image.jpg",
+    "run": "lithepose predict image.jpg",
+    "webcam": "lithepose predict 0",
+    "camera": "lithepose predict 0",
+    "val": "lithepose evaluate lithe --data FOLDER",
+    "test": "lithepose evaluate lithe --data FOLDER",
+    "eval": "lithepose evaluate lithe --data FOLDER",
+    "convert": "lithepose merge poses.jsonl --out poses.csv",
+    "plot": "lithepose draw poses.jsonl",
+    "info": "lithepose models",
+    "list": "lithepose models",
+    "help": "lithepose --help",
+    "version": "lithepose --version",
+}
+INPUTS, FOLDER = "inputs have no flag, as in `lithepose predict image.jpg`", "write --out FOLDER"
+DEVICE = "predictions run on the CPU; --threads N sets their threads"
+FLAGS = {  # of `predict`, and of others as far as they have what is named
+    **dict.fromkeys(("--input", "--source", "--image", "--images", "--video", "-i", "-s"), INPUTS),
+    **dict.fromkeys(("--output", "--project", "--save-dir", "--out-dir", "-o"), FOLDER),
+    **dict.fromkeys(("--device", "--gpu", "--cuda", "--half"), DEVICE),
+    **dict.fromkeys(("--conf", "--confidence", "--score-thr", "--min-confidence"), "write --threshold"),
+    **dict.fromkeys(("--imgsz", "--img-size", "--resolution"), "write --size"),
+    **dict.fromkeys(("--weights", "-m"), "write --model"),
+    **dict.fromkeys(("--save-txt", "--save-json", "--save-csv"), "write --json people.json, or people.csv"),
+    **dict.fromkeys(("--webcam", "--camera"), "a camera is an input: `lithepose predict 0`"),
+    **dict.fromkeys(("--view-img", "--display"), "write --show"),
+    **dict.fromkeys(("--save", "--draw"), "drawn images are saved, but with --json alone; --out names the folder"),
+    **dict.fromkeys(("--force", "--exist-ok", "-y"), "write --overwrite"),
+    **dict.fromkeys(("--vid-stride", "--stride"), "write --every"),
+    **dict.fromkeys(("--max-det", "--max-persons"), "write --max-people"),
+    **dict.fromkeys(("--color",), "write --colour"),
+    **dict.fromkeys(("--blur-faces", "--anonymize"), "write --hide-faces"),
+}
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean X?`` where something is close, else empty."""
+    plain = {name.strip("-"): name for name in known}
+    close = difflib.get_close_matches(word.strip("-"), list(plain), 1, 0.6)
+    return f"; did you mean {plain[close[0]]}?" if close else ""
+
+
+def no_command(word: str, known: Iterable[str], program: str = "lithepose") -> ConfigError:
+    """What is said of a word in the place of a command."""
+    known = list(known)
+    if word in COMMANDS and program == "lithepose":
+        return ConfigError(f"no command {word!r}; write `{COMMANDS[word]}`")
+    if "." in word or "=" in word or Path(word).exists():
+        return ConfigError(f"no command {word!r}; write `lithepose predict {word.rpartition('=')[2]}`")
+    close = did_you_mean(word, known)
+    return ConfigError(f"no command {word!r}{close or '; there are ' + ', '.join(known)} (`{program} --help`)")
+
+
+def check_flags(program: str, known: Iterable[str], arguments: Iterable[str]) -> None:
+    """Refuse flags that a command does not have.
+
+    Args:
+        program: as it is called, for messages.
+        known: its flags.
+        arguments: of the call, behind the command.
+
+    Raises:
+        ConfigError: says what to write instead.
+    """
+    known = list(known)
+    for argument in arguments:
+        if argument == "--":
+            return
+        flag = argument.partition("=")[0]
+        dashed = "--" + flag[2:].replace("_", "-") if flag.startswith("--") else flag
+        if re.match(r"--?[A-Za-z]", flag):
+            if dashed in known or dashed.startswith("--tyro-"):
+                continue
+            raise ConfigError(f"no option {flag}; {_instead(dashed, known)} (`{program} --help` lists them)")
+        pair = re.fullmatch(r"([a-z_]+)=(.*)", argument)
+        if pair and not Path(argument).exists():
+            name = "--" + pair[1].replace("_", "-")
+            said = f"write {name} {pair[2]}" if name in known else _instead(name, known)
+            raise ConfigError(f"{argument}: options are written with dashes; {said} (`{program} --help` lists them)")
+
+
+def _instead(flag: str, known: list[str]) -> str:
+    guess = FLAGS.get(flag, "")
+    named = [word for word in guess.split() if word.startswith("--")]
+    # What is said of predict may name a flag that this command lacks.
+    if guess and all(word.rstrip(",;") in known for word in named) and (named or "--threshold" in known):
+        return guess
+    return did_you_mean(flag, known).removeprefix("; ") or "it has no such option"

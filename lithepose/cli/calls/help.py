@@ -1,0 +1,175 @@
+"""Help texts, and the flags of a command."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import tyro
+
+Command = Callable[..., int]
+WIDTH = 80
+HERE = "{description}"
+SILENT = tyro.conf.arg(help_behavior_hint="")
+"""Of an option that is off unless it is given, or that describes its default itself."""
+CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
+COMMON = {  # of every command; main takes them out of the call before its command sees it
+    "config": Annotated[Path | None, tyro.conf.arg(help="TOML file with options.", metavar="PATH"), SILENT],
+    "quiet": Annotated[bool, tyro.conf.arg(aliases=["-q"], help="print errors and results alone."), SILENT],
+    "verbose": Annotated[bool, tyro.conf.arg(aliases=["-v"], help="print a line for every input."), SILENT],
+    "debug": Annotated[bool, tyro.conf.arg(help="print the traceback of an error."), SILENT],
+    "version": Annotated[bool, tyro.conf.arg(aliases=["-V"], help="print the version and exit."), SILENT],
+}
+
+
+def plain_help(command: Command) -> Command:
+    """The command with a shorter help: inputs have a plain name, empty defaults are left out, common options shown."""
+    hints, parameters = get_type_hints(command, include_extras=True), inspect.signature(command).parameters
+    described: dict[str, Any] = {}
+    told = _arguments(command)
+    for name, parameter in parameters.items():
+        kind = hints[name]
+        positional = parameter.kind == parameter.POSITIONAL_ONLY
+        options: dict[str, Any] = {"help": told[name]} if name in told else {}
+        if positional or parameter.default in (None, "", 0, (), False):
+            options["help_behavior_hint"] = ""
+        if positional:
+            one = name.upper().removesuffix("S")
+            options["metavar"] = f"{one} [{one} ...]" if get_origin(kind) is tuple else one
+        elif metavar := _metavar(kind):
+            options["metavar"] = metavar
+        described[name] = Annotated[kind, tyro.conf.arg(**options), *_fixed(kind)]
+
+    def shown(*given: Any, **named: Any) -> int:
+        return command(*given, **{name: value for name, value in named.items() if name not in COMMON})
+
+    common = [
+        inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=None if n == "config" else False)
+        for n, kind in COMMON.items()
+    ]
+    own = [p.replace(annotation=described[n]) for n, p in parameters.items()]
+    shown.__name__, shown.__doc__ = command.__name__, command.__doc__
+    shown.__annotations__ = described | COMMON | {"return": int}
+    shown.__signature__ = inspect.Signature([*own, *common], return_annotation=int)  # pyright: ignore
+    return shown
+
+
+def _arguments(command: Command) -> dict[str, str]:
+    """What the docstring says of each argument, in one line."""
+    lines, found, name = (inspect.getdoc(command) or "").partition("\nArgs:\n")[2].splitlines(), {}, ""
+    for line in lines:
+        match = re.match(r"    (\w+): (.*)", line)
+        if match:
+            name, found[match[1]] = match[1], match[2]
+        elif line.startswith(" " * 8):
+            found[name] += f" {line.strip()}"
+        elif line.strip():
+            break
+    return found
+
+
+def _fixed(kind: Any) -> list[Any]:
+    """For an optional tuple: so many values and no more, where tyro would take the inputs behind them as well."""
+    kinds = [k for k in get_args(kind) if k is not NoneType]
+    if NoneType not in get_args(kind) or len(kinds) != 1 or get_origin(kinds[0]) is not tuple:
+        return []
+    parts = get_args(kinds[0])
+    spec = tyro.constructors.PrimitiveConstructorSpec(
+        nargs=len(parts),
+        metavar=_metavar(kind),
+        instance_from_str=lambda given: tuple(part(text) for part, text in zip(parts, given, strict=True)),
+        is_instance=lambda value: value is None or isinstance(value, tuple),
+        str_from_instance=lambda value: [str(part) for part in value or ()],
+    )
+    return [spec]
+
+
+def _metavar(kind: Any) -> str:
+    """Of an optional value, which tyro would name together with None."""
+    kinds = [k for k in get_args(kind) if k is not NoneType]
+    if NoneType not in get_args(kind) or len(kinds) != 1:
+        return ""
+    if get_origin(kinds[0]) is Literal:
+        return "{" + ",".join(map(str, get_args(kinds[0]))) + "}"
+    if get_origin(kinds[0]) is tuple:
+        return " ".join(k.__name__.upper() for k in get_args(kinds[0]))
+    return kinds[0].__name__.upper() if isinstance(kinds[0], type) else ""
+
+
+def call(command: Command, program: str, arguments: list[str]) -> int:
+    """Read a command's arguments and run it.
+
+    Args:
+        command: to run.
+        program: as it is called, for its help.
+        arguments: of the call.
+
+    Returns:
+        exit code.
+    """
+    if not {"-h", "--help"} & set(arguments):
+        return tyro.cli(plain_help(command), prog=program, description=HERE, args=arguments, config=CONFIG)
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+        tyro.cli(plain_help(command), prog=program, description=HERE, args=["--help"], config=CONFIG)
+    text = said.getvalue().replace(HERE, description(command))  # tyro would join its lines
+    print("\n".join(line.rstrip() for line in text.strip().splitlines()))
+    return 0
+
+
+def overview(program: str, about: str, commands: Mapping[str, Command]) -> str:
+    """A list of commands, in lines of 80 columns."""
+    wide = max(map(len, commands)) + 4
+    lines = [f"usage: {program} COMMAND ...", "", *([about, ""] if about else []), "commands:"]
+    for name, command in commands.items():
+        start = f"  {name:{wide - 2}}"
+        lines += textwrap.wrap(summary(command), WIDTH, initial_indent=start, subsequent_indent=" " * wide)
+    return "\n".join(lines)
+
+
+def summary(command: Command) -> str:
+    """What a list of commands says of it."""
+    return (inspect.getdoc(command) or "").partition("\n")[0]
+
+
+def description(command: Command) -> str:
+    """What the docstring says before its arguments, in lines of 80 columns; its examples as they are."""
+    text = (inspect.getdoc(command) or "").partition("\nArgs:")[0].strip()
+    prose, _, examples = text.partition("\nExamples:\n")
+    paragraphs = [textwrap.fill(" ".join(part.split()), WIDTH) for part in prose.strip().split("\n\n")]
+    if examples:
+        paragraphs.append("examples:\n" + textwrap.indent(textwrap.dedent(examples.rstrip()), "  "))
+    return "\n\n".join(paragraphs)
+
+
+def parameters_of(command: Command) -> dict[str, Any]:
+    """Names and defaults of a command's options, as in Python; those of grouped options by themselves."""
+    found: dict[str, Any] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        if dataclasses.is_dataclass(parameter.default):
+            found |= {f.name: getattr(parameter.default, f.name) for f in dataclasses.fields(parameter.default)}
+        elif parameter.kind != parameter.POSITIONAL_ONLY:
+            found[name] = parameter.default
+    return found
+
+
+def flags_of(command: Command) -> list[str]:
+    """The flags that a command takes, as ``--detect-every``."""
+    own = [f"--no-{_dashed(n)}" if v is True else f"--{_dashed(n)}" for n, v in parameters_of(command).items()]
+    return [*own, *(f"--{name}" for name in COMMON), "--help", "-h", "-q", "-v", "-V"]
+
+
+def takes_inputs(command: Command) -> bool:
+    """Whether it is called with words without a flag."""
+    return any(p.kind == p.POSITIONAL_ONLY for p in inspect.signature(command).parameters.values())
+
+
+def _dashed(name: str) -> str:
+    return re.sub("_+", "-", name)

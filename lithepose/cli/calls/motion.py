@@ -1,0 +1,105 @@
+"""What `lithepose angles` and `lithepose predict --angles` write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import ConfigError
+from .._console import counted, note
+from .._files import check_output, refuse_existing
+
+if TYPE_CHECKING:
+    from ...motion.tracks import Tracks
+    from ...poses import Poses
+    from ...skeleton import Skeleton
+    from ...writers.results import Place, Results
+    from .options import MotionOptions
+
+
+def check_motion(options: MotionOptions, table: Path, overwrite: bool, skeleton: Skeleton | None) -> None:
+    """Refuse what cannot be measured or written, before the work.
+
+    Args:
+        options: of the call.
+        table: file of the angles; that of the distances is beside it.
+        overwrite: whether files of an earlier call are replaced.
+        skeleton: of the model, if it is known.
+
+    Raises:
+        ConfigError: an angle, distance, value or file that cannot be.
+        MissingExtraError: a package for the filter or plot is not installed.
+    """
+    from ...motion.angles import choose, pairs
+    from ...motion.plot import check_plot
+
+    config = options.config()
+    if options.plot and not options.angles:
+        raise ConfigError(f"--plot {options.plot}: draws angles; add --angles all, or --angles knee,elbow")
+    if skeleton:
+        choose(config.angles or "all", skeleton)
+        if config.distances:
+            pairs(config.distances, skeleton)
+    if options.lowpass:
+        from ...motion.filter import import_scipy
+
+        import_scipy()
+    for path in files(options, table):
+        if path == options.plot:
+            check_plot(path)
+        elif path.suffix.lower() != ".csv":
+            raise ConfigError(f"{path}: name a .csv")
+        refuse_existing(path, overwrite)
+        if path.parent.is_dir():
+            check_output(path, "file")
+
+
+def files(options: MotionOptions, table: Path) -> list[Path]:
+    """What is written."""
+    tables = [table] if options.angles else []
+    tables += [table.with_name("distances.csv")] if options.distances else []
+    return tables + ([options.plot] if options.plot else [])
+
+
+def write_motion(tracks: Tracks, options: MotionOptions, table: Path) -> None:
+    """Measure all tracks, write the tables and the plot, and say so."""
+    from ...motion.plot import MOST, plot_angles
+    from ...motion.table import ANGLE_COLUMNS, DISTANCE_COLUMNS, angle_rows, curves_of, distance_rows, write_table
+
+    curves, notes = curves_of(tracks, options.config())
+    for said in notes:
+        note(said)
+    people = counted(len(curves), "person", "people")
+    if options.angles:
+        rows = write_table(table, ANGLE_COLUMNS, angle_rows(curves))
+        note(f"{counted(rows, 'angle', 'angles')} of {people} -> {table}")
+    if options.distances:
+        path = table.with_name("distances.csv")
+        rows = write_table(path, DISTANCE_COLUMNS, distance_rows(curves))
+        note(f"{counted(rows, 'distance', 'distances')} of {people} -> {path}")
+    if options.plot:
+        left = plot_angles(options.plot, curves)
+        more = f" ({left} more than the {MOST} people drawn)" if left else ""
+        note(f"angles over time -> {options.plot}{more}")
+
+
+class Kept:
+    """A file of results that keeps them for :func:`write_motion` as well."""
+
+    def __init__(self, file: Results, tracks: Tracks) -> None:
+        self._file, self._tracks = file, tracks
+
+    def write(self, frame: Place, poses: Poses) -> None:
+        """Append the result of one frame."""
+        self._file.write(frame, poses)
+        self._tracks.add(frame, poses)
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+    def abandon(self) -> None:
+        """Leave off after a failure."""
+        from ...writers.results import abandon
+
+        abandon(self._file)

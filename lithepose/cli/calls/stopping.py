@@ -1,0 +1,125 @@
+"""Stopping a training by a signal: at any moment, within seconds, with a word on how to go on."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Any, Protocol
+
+from .._console import STOPPED
+
+GRACE = 5.0  # seconds in which a step may end and be saved
+AGAIN = 1.0  # seconds after which another signal means at once; some senders repeat themselves
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last
+
+
+class Position(Protocol):
+    """Where a training is; :class:`lithepose.training.trainer.Position`."""
+
+    step: int
+    saved: int
+    begun: bool
+    stop: bool
+
+
+class Stopping:
+    """Ends this process after a signal, whatever its main thread does meanwhile.
+
+    The training is asked to save and end after its step. Where it does not within :data:`GRACE` seconds, as in a
+    validation, or has not begun, the process ends as it is: a checkpoint is replaced by a whole one or not at all. A
+    second signal ends it at once. A context manager; it does nothing outside the main thread.
+
+    Args:
+        again: command that goes on.
+        steps: of the whole training.
+        run: its folder.
+
+    Attributes:
+        position: of the training, once it has begun.
+    """
+
+    def __init__(self, again: str, steps: int, run: str) -> None:
+        self.again, self.steps, self.run = again, steps, run
+        self.position: Position | None = None
+        self._signal, self._since = "", 0.0
+        self._over = threading.Lock()
+        self._handlers: dict[int, Any] = {}
+        self._write = -1
+
+    def __enter__(self) -> Stopping:
+        if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
+            return self  # Windows has Ctrl-C alone
+        read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+                # Python's own part waits for the main thread; the pipe has the number at once.
+                self._handlers[number] = signal.signal(number, lambda *_: None)
+        threading.Thread(target=self._watch, args=(read,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._write < 0:
+            if kind is KeyboardInterrupt:
+                print(self._said(), file=sys.stderr)
+            return
+        if kind is not None:
+            time.sleep(0.2)  # the signal that ended a process of ours may be on its way to this one
+            if self._signal or issubclass(kind, KeyboardInterrupt):
+                self._end()
+        signal.set_wakeup_fd(self._before)
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        os.set_blocking(self._write, True)
+        os.write(self._write, b"\0")  # ends the thread
+        os.close(self._write)
+
+    def _watch(self, read: int) -> None:
+        while True:
+            number = os.read(read, 1)[0]
+            if not number:
+                os.close(read)
+                return
+            if number not in self._handlers:  # of a process of ours that ended
+                continue
+            now = time.monotonic()
+            if self._signal and now - self._since > AGAIN:
+                self._end()
+            if not self._signal:
+                self._signal, self._since = signal.Signals(number).name, now
+                position, alone = self.position, os.environ.get("WORLD_SIZE", "1") == "1"
+                if position is None or not position.begun or not alone:
+                    self._end()
+                else:
+                    position.stop = True
+                timer = threading.Timer(GRACE, self._end)
+                timer.daemon = True
+                timer.start()
+
+    def _end(self) -> None:
+        """Say where it stopped, and end."""
+        self._over.acquire()  # the other one waits for the end
+        if os.environ.get("RANK", "0") == "0":
+            terminal = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a progress bar hides the cursor
+            os.write(2, f"{terminal}{self._said()}\n".encode())
+        for child in multiprocessing.active_children():
+            child.kill()
+        os._exit(STOPPED)
+
+    def _said(self) -> str:
+        by = f"stopped by {self._signal or 'SIGINT'}"
+        position, go_on = self.position, f"go on: {self.again}"
+        if position is None or not position.begun:
+            return f"lithepose train: {by} before a step was done; {go_on}"
+        kept = (
+            f"step {position.saved} is saved in {self.run}" if position.saved else f"nothing is saved in {self.run} yet"
+        )
+        return f"lithepose train: {by} at step {position.step} of {self.steps}; {kept}; {go_on}"

@@ -1,0 +1,127 @@
+"""What is said of names that other libraries have and this one has not."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+MODULE = {
+    **dict.fromkeys(("YOLO", "Model", "Pose", "Body", "RTMPose", "RTMO", "PoseLandmarker"), "lithepose.load()"),
+    **dict.fromkeys(("predict", "detect", "process", "infer", "run"), "model = lithepose.load(); model('image.jpg')"),
+    **dict.fromkeys(("PoseTracker", "ByteTrack"), "model.stream('clip.mp4', track=True)"),
+    **dict.fromkeys(("draw_skeleton", "draw_landmarks", "EdgeAnnotator"), "lithepose.draw(image, poses)"),
+    **dict.fromkeys(("KeyPoints", "Results"), "lithepose.Poses"),
+    **dict.fromkeys(("solutions", "tasks"), "lithepose.load(), and lithepose.draw(image, poses)"),
+    "imread": "lithepose.read_image('image.jpg')",
+    "imwrite": "lithepose.write_image('image.jpg', image)",
+    "models": "`lithepose models` on the command line",
+}
+MODEL = {
+    "names": "model.joints, the names of the joints; all found are people",
+    "track": "model.stream('clip.mp4', track=True), frame after frame",
+    **dict.fromkeys(("detect", "process", "infer", "forward", "run", "inference"), "model(image)"),
+    "val": "lithepose.evaluate(model, dataset), or `lithepose evaluate` on the command line",
+    "train": "lithepose.train(recipe, data, run), or `lithepose train` on the command line",
+    "export": "lithepose.export(weights, 'mine.onnx')",
+    **dict.fromkeys(("to", "cuda", "cpu", "half", "eval", "fuse"), "nothing: it runs on the CPU as it is"),
+    "info": "`lithepose models` on the command line, or model.joints and model.skeleton",
+    **dict.fromkeys(("conf", "threshold"), "model.with_config(peak=0.5)"),
+    "close": "nothing: it needs no closing",
+}
+POSES = {
+    "keypoints": "poses.xy, (N, K, 2) pixels, and poses.score, (N, K)",
+    "landmarks": "poses.xy, (N, K, 2) pixels, or poses.xyn in shares of the image",
+    "pose_landmarks": "poses.xyn, (N, K, 2) in shares of the image, and poses.score",
+    **dict.fromkeys(
+        ("conf", "confidence", "keypoint_confidence", "scores", "visibility"), "poses.score, of the joints"
+    ),
+    **dict.fromkeys(("bboxes", "bbox", "detections", "xyxyn"), "poses.xyxy, (N, 4) pixels, or poses.xywh"),
+    **dict.fromkeys(("names", "keypoint_names"), "poses.joints, the names of the joints"),
+    **dict.fromkeys(("class_id", "cls"), "nothing: all are people"),
+    **dict.fromkeys(("track_id", "tracker_id", "ids"), "poses.id, of model.stream(..., track=True)"),
+    "orig_img": "poses.image",
+    "orig_shape": "poses.size, (width, height)",
+    "data": "poses.to_numpy(), (N, K, 3)",
+    **dict.fromkeys(("numpy", "cpu", "tensor"), "poses.to_numpy(), (N, K, 3)"),
+    **dict.fromkeys(("to_csv", "to_excel", "to_parquet"), "poses.to_pandas().to_csv(path), and the like"),
+    **dict.fromkeys(("to_df", "pandas"), "poses.to_pandas()"),
+    **dict.fromkeys(("tojson", "json"), "poses.to_json()"),
+    **dict.fromkeys(("summary", "verbose"), "poses.to_dict()"),
+    **dict.fromkeys(("save_txt", "save_json"), "open(path, 'w').write(poses.to_json())"),
+    "save_crop": "poses.image[y0:y1, x0:x1] with x0, y0, x1, y1 of poses.xyxy",
+    **dict.fromkeys(("draw", "render", "visualize", "annotate"), "poses.plot(), an array, or poses.save(path)"),
+    **dict.fromkeys(("people", "persons", "instances"), "for person in poses: ..., or poses[0]"),
+    "to_detections": "poses.to_supervision().as_detections()",
+    "masks": "nothing: it finds joints and boxes alone",
+}
+PERSON = {
+    **dict.fromkeys(("keypoints", "landmarks", "joints"), "person.xy, (K, 2), or person['left_wrist']"),
+    **dict.fromkeys(("conf", "confidence", "scores"), "person.score, of the joints, or person.person_score"),
+    **dict.fromkeys(("bbox", "xyxy", "boxes", "xywh"), "person.box: x, y, width, height"),
+    "track_id": "person.id",
+}
+FRAME = {
+    **dict.fromkeys(("plot", "draw", "save", "show"), "frame.poses.plot(frame.image)"),
+    **dict.fromkeys(
+        ("boxes", "xyxy", "xy", "score", "id", "keypoints", "to_pandas"), "frame.poses, which has all that"
+    ),
+    **dict.fromkeys(("index", "source", "rate"), "frame.frame.index, frame.frame.source and the like"),
+}
+KEYWORDS = {
+    **dict.fromkeys(("conf", "threshold", "min_detection_confidence"), "model.with_config(peak=0.5)"),
+    **dict.fromkeys(("imgsz", "img_size", "det_input_size"), "lithepose.load(size=640)"),
+    "size": "lithepose.load(size=640)",
+    **dict.fromkeys(("device", "half", "backend", "gpu"), "nothing: it runs on the CPU, see threads of lithepose.load"),
+    **dict.fromkeys(("save", "save_txt"), "model(image).save('drawn.jpg'), or `lithepose predict` for files"),
+    "show": "model(image).show()",
+    **dict.fromkeys(("stream", "persist", "tracker"), "model.stream(source, track=True)"),
+    **dict.fromkeys(("classes", "verbose", "iou", "mode", "task"), "nothing in its place: leave it out"),
+    **dict.fromkeys(("max_det", "vid_stride"), "model.stream(source, select=..., read=...)"),
+    "weights": "lithepose.load('mine.onnx')",
+    **dict.fromkeys(
+        ("boxes", "labels", "line_width", "color", "colour"), "style=lithepose.DrawStyle(boxes=True, width=2)"
+    ),
+    **dict.fromkeys(("img", "im"), "image=..."),
+    **dict.fromkeys(("source", "input"), "the image without a name before it, as model('image.jpg')"),
+}
+
+
+def no_attribute(owner: str, name: str, table: Mapping[str, str], known: Iterable[str]) -> AttributeError:
+    """What is said of an attribute that there is not.
+
+    Args:
+        owner: what lacks it, as in a sentence.
+        name: of the attribute.
+        table: what to write in place of names that others have.
+        known: names that it has.
+    """
+    if name in table:
+        return AttributeError(f"{owner} has no {name!r}; write {table[name]}")
+    close = [] if name.startswith("_") else difflib.get_close_matches(name, [k for k in known if k[0] != "_"], 1, 0.7)
+    return AttributeError(f"{owner} has no {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
+
+
+def with_hints(function: T) -> T:
+    """A function that says what to write in place of a keyword that it does not take.
+
+    Raises:
+        TypeError: as Python does, with more words.
+    """
+    taken = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def checked(*given: Any, **named: Any) -> Any:
+        for name in named:
+            if name not in taken:
+                has = ", ".join(n for n, p in taken.items() if p.kind == p.KEYWORD_ONLY)
+                said = f"write {KEYWORDS[name]}" if name in KEYWORDS else f"it takes {has}"
+                called = "model" if function.__name__ == "__call__" else function.__name__
+                raise TypeError(f"{called}() takes no {name}={named[name]!r}; {said}")
+        return function(*given, **named)
+
+    return checked  # pyright: ignore[reportReturnType]

@@ -1,0 +1,1 @@
+"""Movement: angles and distances of people over the frames of a video. Needs no torch."""
