@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import signal
 import sys
@@ -77,7 +78,7 @@ def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> i
 
     Args:
         arguments: of the command line; by default those of this process. ``--debug`` among them raises errors with
-            their traceback.
+            their traceback, ``-v`` prints what runs the networks.
 
     Returns:
         0: all done; 1: some inputs failed, each named on standard error; 2: the call cannot be carried out; 130:
@@ -94,12 +95,18 @@ def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> i
 
         out_console.print(f"lithepose {__version__}", highlight=False)
         return OK
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    debug, verbose = "--debug" in arguments, bool({"-v", "--verbose"} & set(arguments))
+    arguments = [argument for argument in arguments if argument not in ("--debug", "-v", "--verbose")]
+    if verbose:
+        logging.basicConfig(format="%(message)s")  # to standard error
+        logging.getLogger("lithepose").setLevel(logging.INFO)
     commands, name = COMMANDS, "lithepose"
     if arguments[:1] == ["analyze"]:
         commands, name, arguments = ANALYZE, "lithepose analyze", arguments[1:]
-    description = "Fast 2D human pose estimation. -V prints the version, --debug the traceback of an error."
+    description = (
+        "Fast 2D human pose estimation. -V prints the version, -v what runs the networks, --debug the traceback"
+        " of an error."
+    )
     try:
         return tyro.extras.subcommand_cli_from_dict(
             {command: plain_help(function) for command, function in commands.items()},

@@ -30,6 +30,7 @@ class ModelInfo:
         size: longer side of the input that its scores were measured at, the default.
         crop: (height, width) of its input, a crop around one person; () for networks that take whole images.
         small_crop: (height, width) of smaller crops, for people followed in videos; () where there are none.
+        precision: that the file computes in where nothing else is asked for: fp32 or int8.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ModelInfo:
     size: int
     crop: tuple[int, ...] = ()
     small_crop: tuple[int, ...] = ()
+    precision: str = "fp32"
 
     @property
     def joints_head(self) -> Head[Any]:
@@ -72,12 +74,17 @@ class ModelInfo:
         head = head_from_dict(data["head"], data)
         if data["name"] == "lithe" and data["head"].get("limbs"):  # what lithe_paf was called in version 0.1
             data["name"] = "lithe_paf"
-        crops = (tuple(data.get(key, ())) for key in ("crop", "small_crop"))
-        return cls(data["name"], head, data["multiple"], data["size"], *crops)
+        crop, small_crop = (tuple(data.get(key, ())) for key in ("crop", "small_crop"))
+        precision = data.get("precision", "fp32")
+        return cls(data["name"], head, data["multiple"], data["size"], crop, small_crop, precision)
 
 
 class Runtime(Protocol):
-    """Runs a network."""
+    """Runs a network.
+
+    Attributes:
+        info: what the model's file says.
+    """
 
     info: ModelInfo
 
