@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from ..errors import ConfigError, MissingExtraError, MissingFileError, ModelError
 from ..resources import WEIGHTS
-from ..runtime.base import Runtime
+from ..runtime.base import Runtime, about
 from ..runtime.onnx import OnnxRuntime
 from ..runtime.providers import Device, check_device
 
@@ -77,7 +77,7 @@ def open_runtime(
             else "leave the precision out, or name the file that it was made from"
         )
         raise ConfigError(f"precision {precision}: {model} is in {file_precision}; {remedy}")
-    LOG.info("%s: %s", model, getattr(opened, "about", type(opened).__name__))
+    LOG.info("%s: %s", model, about(opened))
     return opened
 
 

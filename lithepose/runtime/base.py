@@ -93,6 +93,11 @@ class Runtime(Protocol):
         ...
 
 
+def about(runtime: Runtime) -> str:
+    """What runs a network, for people: program, precision and threads."""
+    return getattr(runtime, "about", type(runtime).__name__)
+
+
 def to_output(arrays: dict[str, np.ndarray]) -> Output:
     """Named arrays of one image, as graphs return them -> what heads decode."""
     if "boxes" in arrays:

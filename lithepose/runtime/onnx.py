@@ -20,6 +20,12 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def threads_of(threads: int) -> str:
+    """``1 thread``, ``2 threads``; 0 is one a core."""
+    count = threads or cores()
+    return f"{count} thread{'' if count == 1 else 's'}"
+
+
 def open_session(path: str | Path, threads: int, device: str = "cpu") -> onnxruntime.InferenceSession:
     """A session; between two operations its threads wait awake for :data:`SPIN` microseconds, then sleep.
 
@@ -41,7 +47,7 @@ def open_session(path: str | Path, threads: int, device: str = "cpu") -> onnxrun
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN))
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised; their text is in them
     session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     check_session(session, device)
     return session
@@ -80,7 +86,7 @@ class OnnxRuntime:
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             why = str(error).splitlines()[0]
             raise ModelError(f"{path}: ONNX Runtime cannot load it ({why}); export or copy it again") from error
-        on = f"{threads or cores()} threads" if device == "cpu" else device
+        on = threads_of(threads) if device == "cpu" else device
         self.about = f"ONNX Runtime {onnxruntime.__version__}, {self.info.precision}, {on}"
 
     def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[str, int, str]]:

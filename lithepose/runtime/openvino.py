@@ -18,7 +18,7 @@ except ImportError as error:
     ) from error
 
 from .base import ModelInfo, Output, to_output
-from .onnx import cores
+from .onnx import cores, threads_of
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # of what is not int8, and OpenVINO's words for them
 SUFFIXES = ".onnx", ".xml"
@@ -84,7 +84,7 @@ class OpenVinoRuntime:
         kept = used.get(compiled.get_property("INFERENCE_PRECISION_HINT").to_string(), "another precision")
         self.precision = self.info.precision if self.info.precision == "int8" else kept
         rest = f" with {kept}" if self.precision == "int8" else ""
-        self.about = f"OpenVINO {openvino.__version__.split('-')[0]}, {self.precision}{rest}, {threads} threads"
+        self.about = f"OpenVINO {openvino.__version__.split('-')[0]}, {self.precision}{rest}, {threads_of(threads)}"
 
     def __reduce__(self) -> tuple[type[OpenVinoRuntime], tuple[str, int, str]]:
         """Pickle by the arguments, for worker processes."""
