@@ -1,8 +1,7 @@
 """Quantized graphs: which nodes can run in int8, and the pairs of QuantizeLinear and DequantizeLinear that say so.
 
 Activations are unsigned with a zero point, weights signed and symmetric with a scale a channel, biases 32 bits wide. A
-ReLU behind a quantized node becomes the zero point's clipping. Runtimes fuse the pairs with the nodes between them
-(jacob2018quantization).
+ReLU behind a quantized node becomes the zero point's clipping. Runtimes fuse the pairs with the nodes between them.
 
 What the network gives stays in float: people are read off it below a cell. So does a layer that takes what no other
 layer gives, where that has values below 0, as the scaled image. OpenVINO 2026.4 computes both wrongly in int8, by tens

@@ -104,8 +104,8 @@ def parity(reference: Runtime, other: Runtime, inputs: Sequence[np.ndarray]) -> 
     """Compare what two runtimes find, person by person.
 
     Args:
-        reference: whose sure joints or boxes are looked for.
-        other: in whose answers.
+        reference: its sure joints or boxes are searched for in the answers of the other.
+        other: compared with it.
         inputs: each (H, W, 3) uint8.
     """
     distances, missed = list[np.ndarray](), list[bool]()
