@@ -67,7 +67,8 @@ def export(
     """
     bits = to == "bits"
     trained = Path(model).suffix.lower() == ".safetensors"
-    _check(to, model, trained, precision, calibrate, opset, fixed, half, bool(network or options or size))
+    asked = parse_options(options) if options else None
+    _check(to, model, trained, precision, calibrate, opset, fixed, half, _named(network, options, size))
     try:
         if bits:
             from ..binary import pack  # noqa: F401
@@ -77,7 +78,8 @@ def export(
         raise missing("export --to bits" if bits else "export", "train,binary" if bits else "train", error) from error
     path = out or _default_path(model, trained, to, precision)
     check_output(path, "--out")
-    keep_inputs(path, "--out", (Path(model),))
+    if not bits:
+        keep_inputs(path, "--out", (Path(model),))
     logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter talks about itself
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -88,7 +90,6 @@ def export(
             if trained:
                 from ..exporters.onnx import OPSET, export_weights
 
-                asked = parse_options(options) if options else None
                 keep = precision in (None, "fp16")  # the rounded file is the one that is compared with torch
                 apart = export_weights(model, source, network, asked, size, half=keep, opset=opset or OPSET)
                 out_console.print(f"{model}: largest difference from torch {apart:.1e}", highlight=False)
@@ -223,7 +224,7 @@ def _check(
     opset: int | None,
     fixed: tuple[int, int] | None,
     half: bool,
-    described: bool,
+    described: str,
 ) -> None:
     """Refuse options that cannot be carried out together.
 
@@ -239,9 +240,14 @@ def _check(
     if to == "torchscript" and precision not in (None, "fp32"):
         raise ConfigError(f"--precision {precision}: torchscript is in fp32; take onnx or openvino")
     if not trained and (described or opset):
-        raise ConfigError(
-            f"{model}: --network, --options, --size and --opset are for the .safetensors of a training run"
-        )
+        given = described or f"--opset {opset}"
+        raise ConfigError(f"{model}: {given} is for the .safetensors of a training run")
+
+
+def _named(network: str | None, options: str | None, size: int | None) -> str:
+    """Those of these options that are given, as on the command line."""
+    given = {"network": network, "options": options, "size": size}
+    return " ".join(f"--{name} {value}" for name, value in given.items() if value)
 
 
 def _onnx_file(model: str) -> Path:

@@ -62,7 +62,7 @@ class Layer:
 
 
 def layers_of(model: onnx.ModelProto) -> dict[str, Layer]:
-    """Convolutions whose weights are stored in the file, and what lies between them: sums, scaling, pooling.
+    """Convolutions with weights stored in the file, and what lies between them: sums, scaling, pooling.
 
     Args:
         model: with fp32 weights.

@@ -1,4 +1,4 @@
-"""Static quantization: an exported file -> one whose convolutions run in int8, but for those that suffer from it.
+"""Static quantization: an exported file -> one with convolutions in int8, but for those that suffer.
 
 Ranges of activations are the extremes over calibration inputs. How much a layer suffers is measured: it alone is
 quantized, and what the network gives before people are read off is compared, in ONNX Runtime and, where it is
@@ -49,7 +49,7 @@ class Quantization:
 def quantize(
     path: str | Path, out: str | Path, inputs: Sequence[np.ndarray], share: float = SHARE, bits: int = 8
 ) -> Quantization:
-    """Write a file whose layers run in int8 where they can.
+    """Write a file with layers in int8 where that is possible.
 
     Args:
         path: ``.onnx`` that ``lithepose export`` wrote, its weights in fp32 or fp16.
