@@ -22,7 +22,7 @@ Row = dict[str, object]
 
 def about() -> str:
     """What the figures depend on besides the processor: versions of what does the work."""
-    packages = "lithepose", "onnxruntime", "opencv-python-headless", "numpy"
+    packages = "lithepose", "onnxruntime", "openvino", "opencv-python-headless", "numpy"
     found = [f"{name} {version(name)}" for name in packages if any(distributions(name=name))]
     return ", ".join([f"python {platform.python_version()}", *found])
 

@@ -65,7 +65,7 @@ def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> i
 
     Args:
         arguments: of the command line; by default those of this process. ``--debug`` among them raises errors with
-            their traceback.
+            their traceback, ``-v`` prints what runs the networks.
 
     Returns:
         0: all done; 1: some inputs failed, each named on standard error; 2: the call cannot be carried out; 130:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 from rich.console import Console
@@ -21,6 +22,9 @@ def set_level(level: int) -> None:
     """How much of a call is told: :data:`QUIET`, :data:`USUAL` or :data:`VERBOSE`."""
     global _level
     _level = level
+    logging.getLogger("lithepose").setLevel(logging.INFO if level >= VERBOSE else logging.NOTSET)
+    if level >= VERBOSE:
+        logging.basicConfig(format="%(message)s")  # to standard error
 
 
 def tells(level: int = USUAL) -> bool:

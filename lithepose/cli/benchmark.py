@@ -20,6 +20,11 @@ def benchmark(
     binary: bool = False,
     image: Path | None = None,
     size: int = 0,
+    people: int = 0,
+    runtime: tuple[Literal["auto", "onnx", "openvino", "torch"], ...] = ("auto",),
+    device: Literal["cpu", "cuda", "tensorrt", "coreml", "directml"] = "cpu",
+    precision: tuple[Literal["fp32", "bf16", "int8"], ...] = (),
+    compare: tuple[Path, ...] = (),
     threads: int = 0,
     rounds: int = 50,
     only: Literal["all", "layers", "networks"] = "all",
@@ -27,7 +32,12 @@ def benchmark(
 ) -> int:
     """Measure what an image takes, stage by stage; or binary convolution against all that it replaces.
 
-    All parts take turns in every round, and the table holds medians.
+    All parts of all models take turns in every round. The table holds medians, and the median of the rounds' ratios to
+    the first row.
+
+    Examples:
+        lithepose benchmark lithe --runtime onnx openvino --precision fp32 int8 --people 2
+        lithepose benchmark --compare other.onnx --size 640
 
     Examples:
         lithepose benchmark
@@ -39,6 +49,12 @@ def benchmark(
         binary: measure binary layers, modules and whole networks instead of models.
         image: to run on. Default: the embedded one.
         size: longer side of the network's input; 0 is the model's own.
+        people: of networks on person crops, crops of one call. Default: the people that are found in the image.
+        runtime: what runs the models, one or several. auto is OpenVINO on x86 where it is installed, else ONNX Runtime.
+        device: of ONNX Runtime.
+        precision: fp32, bf16 (OpenVINO) or int8, one or several. Default: of the files.
+        compare: ONNX files of other networks, timed in the same run in ONNX Runtime, on noise in the shape that they
+            ask for; sides that they leave free are --size, or 640.
         threads: of the network; 0 takes one a core. Binary layers and modules are measured on one.
         rounds: of which medians are taken.
         only: with --binary, the part of its tables to measure.
@@ -48,13 +64,16 @@ def benchmark(
         raise ConfigError(f"{rounds} rounds, {threads} threads: give 1 or more rounds, and 0 or more threads")
     if only != "all" and not binary:
         raise ConfigError(f"--only {only}: is for --binary")
-    if binary and (models or image or size):
-        raise ConfigError("--binary measures networks of its own: give no model, image or size")
+    plain = runtime == ("auto",) and device == "cpu" and not (people or precision or compare)
+    if binary and (models or image or size or not plain):
+        raise ConfigError("--binary measures networks of its own: give no model, image, size or what runs them")
+    if people < 0:
+        raise ConfigError(f"--people {people}: must be 1 or more, or 0 for those in the image")
     if out:
         check_output(out, "--out")
         if out.suffix.lower() != ".csv":
             raise ConfigError(f"--out {out}: name a .csv")
-        keep_inputs(out, "--out", (*map(Path, models), *([image] if image else [])))
+        keep_inputs(out, "--out", (*map(Path, models), *compare, *([image] if image else [])))
     if binary:
         try:
             from ..binary.benchmark import COLUMNS, about, tables
@@ -66,11 +85,12 @@ def benchmark(
         rows = list(track(found, "measuring", console=err_console, disable=not err_console.is_terminal, transient=True))
         columns = list(COLUMNS)
     else:
-        from ..inference.benchmark import timings
-        from ..timing import about
+        from ..inference.benchmark import Subjects, timings
+        from ..timing import about, cpu
 
-        versions = about()
-        rows = timings(models or ("lithe",), image, size, threads, rounds)
+        versions = f"{cpu()}, {about()}"
+        subjects = Subjects(models or ("lithe",), runtime, precision or ("",), device, compare, size, people, threads)
+        rows = timings(subjects, image, rounds)
         columns = list(rows[0])
     table = Table(*columns, title=f"medians of {rounds} rounds, milliseconds", caption=versions)
     for row in rows:

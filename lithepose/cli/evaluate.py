@@ -26,6 +26,9 @@ def evaluate(
     flip: bool = False,
     scales: tuple[float, ...] = (1.0,),
     threads: int = 0,
+    runtime: Literal["auto", "onnx", "openvino", "torch"] = "auto",
+    device: Literal["cpu", "cuda", "tensorrt", "coreml", "directml"] = "cpu",
+    precision: Literal["", "fp32", "bf16", "int8"] = "",
     images: tuple[Path, ...] = (),
     first: int = 0,
     complete: bool = True,
@@ -51,6 +54,10 @@ def evaluate(
         flip: average with the mirrored image.
         scales: of the size; what is seen at all of them is averaged.
         threads: of the network; 0 takes one a core.
+        runtime: what runs the network. auto is OpenVINO on x86 where it is installed, else ONNX Runtime; -v prints
+            which.
+        device: of ONNX Runtime; one that is not there is an error.
+        precision: fp32, bf16 (OpenVINO) or int8. Default: the file's own, fp32 for embedded models.
         images: folders or .tar of the images, when they are not with the annotations.
         first: measure only so many images, from the start; 0 takes all.
         complete: for oks, guess the joints of a person that were not found, as every labelled joint counts.
@@ -79,13 +86,26 @@ def evaluate(
             raise ConfigError(f"--curve {curve}: name a .png, .svg or .pdf")
         if find_spec("matplotlib") is None:
             raise MissingExtraError("--curve needs matplotlib: pip install 'lithepose[evaluate]'")
-    detector = isinstance(open_runtime(model).info.head, BoxHead)
+    network = open_runtime(model, threads, runtime, device, precision)
+    detector = isinstance(network.info.head, BoxHead)
     if detector:
         if metric != "auto" or flip or scales != (1.0,) or curve or (crop, min_joints, complete) != ("auto", 1, True):
-            raise ConfigError(f"{model}: finds boxes; of the options only --size, --threads, --first and --json apply")
-        predictor = PersonDetector(model, size=size, threads=threads)
+            raise ConfigError(
+                f"{model}: finds boxes; of the options only --size, --threads, --runtime, --device,"
+                " --precision, --first and --json apply"
+            )
+        predictor = PersonDetector(network, size=size)
     else:
-        predictor = load(model, size=size, threads=threads, flip=flip, scales=scales)
+        predictor = load(
+            model,
+            size=size,
+            threads=threads,
+            flip=flip,
+            scales=scales,
+            runtime=runtime,
+            device=device,
+            precision=precision,
+        )
     by_oks = metric == "oks" or (
         metric == "auto" and not (isinstance(predictor, Estimator) and predictor.single_person)
     )

@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import tempfile
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingFileError, ModelError
 from ._console import OK, missing, out_console
-from ._files import check_output, parse_options
+from ._files import check_output, keep_inputs, parse_options
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ..exporters.quantize import Quantization
+    from ..runtime.base import Runtime
+
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "bits": "-packed.safetensors"}
+CALIBRATED = 300  # inputs
+# Pixels of the network's input: median distance of joints or corners from those of the source, above which nothing is
+# written.
+LIMITS = {"fp32": 0.1, "fp16": 0.5, "int8": 3.0}
 
 
 def export(
-    weights: Path,
+    model: str,
     /,
-    to: Literal["onnx", "bits"] = "onnx",
+    to: Literal["onnx", "openvino", "torchscript", "bits"] = "onnx",
     network: str | None = None,
     options: str | None = None,
     out: Path | None = None,
+    precision: Literal["fp32", "fp16", "int8"] | None = None,
+    calibrate: Path | None = None,
+    check: Path | None = None,
+    opset: int | None = None,
+    fixed: tuple[int, int] | None = None,
     half: bool = False,
     size: int | None = None,
 ) -> int:
-    """Write trained weights as a file that runs without torch, and print its largest difference from torch.
+    """Write trained weights, or an exported model, as a file that runs without torch; in another precision or format.
+
+    Prints how far its joints or boxes are from those of what it was made from; where they differ by more than rounding
+    does, nothing is written.
 
     Examples:
         lithepose export runs/mine/weights.safetensors
@@ -30,40 +53,227 @@ def export(
         lithepose export weights.safetensors --to bits --half
 
     Args:
-        weights: .safetensors of a training run.
-        to: onnx, for any network; or bits, for binary_paf: one bit a binary weight, run by the extra binary.
-        network: name of the network, for onnx. Default: what the weights' file says.
+        model: .safetensors of a training run, .onnx that this command wrote, or name of an embedded model.
+        to: onnx, for any network; openvino (.xml and .bin); torchscript, of one size; or bits, for binary_paf: one bit
+            a binary weight, run by the extra binary.
+        network: name of the network, for .safetensors. Default: what the weights' file says.
         options: its options, as json. Default: what the weights' file says, or none.
-        out: file to write. Default: beside the weights. For bits a .safetensors; the real-valued part is written beside
-            it, as ...-float.onnx.
-        half: for bits, round the real-valued part's weights to fp16, as onnx always does.
+        out: file to write. Default: beside the weights, or of an embedded model in this folder. For bits a
+            .safetensors; the real-valued part is written beside it, as ...-float.onnx.
+        precision: fp16 or fp32 weights, both computed in fp32; or int8, with --calibrate. Default: fp16, fp32 for
+            torchscript.
+        calibrate: folder of images with people, from which the ranges of int8 are measured; not those that the model
+            is evaluated on.
+        check: folder of images on which the files are compared, beside the embedded ones.
+        opset: version of ONNX's operators, for .safetensors.
+        fixed: height and width of the input, where the file is to take no other, and one image at a time.
+        half: for bits, round the real-valued part's weights to fp16, as onnx does.
         size: longer side of the model's default input. Default: what it was trained at, else 512.
     """
     bits = to == "bits"
-    if bits and (network or options):
-        raise ConfigError("--to bits: takes network and options from the weights' file; leave them out")
-    if half and not bits:
-        raise ConfigError("--half: is for --to bits; onnx always has fp16 weights")
+    trained = Path(model).suffix.lower() == ".safetensors"
+    asked = parse_options(options) if options else None
+    _check(to, model, trained, precision, calibrate, opset, fixed, half, _named(network, options, size))
     try:
         if bits:
-            from ..binary.pack import pack as write
+            from ..binary import pack  # noqa: F401
         else:
-            from ..exporters.onnx import export_weights as write
+            from ..exporters import formats  # noqa: F401
     except ImportError as error:
         raise missing("export --to bits" if bits else "export", "train,binary" if bits else "train", error) from error
-    path = out or (weights.with_name(f"{weights.stem}-packed.safetensors") if bits else weights.with_suffix(".onnx"))
+    path = out or _default_path(model, trained, to, precision)
     check_output(path, "--out")
+    if not bits:
+        keep_inputs(path, "--out", (Path(model),))
     logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter talks about itself
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        own: dict[str, Any] = (
-            {"half": half} if bits else {"network": network, "options": parse_options(options) if options else None}
-        )
-        difference = write(weights, path, size=size, **own)
-    megabytes = f"{path.stat().st_size / 1e6:.1f} MB"
-    if bits:
-        float_part = path.with_name(f"{path.stem}-float.onnx")
-        megabytes += f", its real-valued part {float_part.stat().st_size / 1e6:.1f} MB"
-    kind = "typical" if bits else "largest"
-    out_console.print(f"{path}: {megabytes}, {kind} difference from torch {difference:.1e}")
+        if bits:
+            return _pack(Path(model), path, size, half)
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder) / "source.onnx"
+            if trained:
+                from ..exporters.onnx import OPSET, export_weights
+
+                keep = precision in (None, "fp16")  # the rounded file is the one that is compared with torch
+                apart = export_weights(model, source, network, asked, size, half=keep, opset=opset or OPSET)
+                out_console.print(f"{model}: largest difference from torch {apart:.1e}", highlight=False)
+            else:
+                from ..inference.models import open_runtime
+
+                file = _onnx_file(model)
+                stored = open_runtime(file, runtime="onnx").info.precision  # refuses what is no model
+                if stored == "int8" and precision:
+                    raise ConfigError(f"{model}: is in int8 already; name the file that it was made from")
+                precision = "int8" if stored == "int8" else precision
+                shutil.copyfile(file, source)
+            _convert(
+                source,
+                path,
+                to,
+                precision or ("fp32" if to == "torchscript" else "fp16"),
+                calibrate,
+                check,
+                fixed,
+                model,
+            )
     return OK
+
+
+def _convert(
+    source: Path,
+    path: Path,
+    to: str,
+    precision: str,
+    calibrate: Path | None,
+    check: Path | None,
+    fixed: tuple[int, int] | None,
+    model: str,
+) -> None:
+    """An ONNX file in the precision and format asked for, compared with it.
+
+    Raises:
+        ModelError: they differ by more than rounding does.
+    """
+    from ..exporters.formats import rewrite, to_openvino
+    from ..exporters.quantize import quantize
+    from ..inference.parity import images_in, network_inputs, parity, sample_images
+    from ..runtime.base import about
+    from ..runtime.onnx import OnnxRuntime
+
+    reference, made = OnnxRuntime(source), source.with_name(f"made{SUFFIXES[to]}")
+    plain, info = source.with_name("plain.onnx"), reference.info
+    inputs = network_inputs(info, sample_images(check))
+    if calibrate:
+        done = quantize(source, plain, network_inputs(info, images_in(calibrate), CALIBRATED))
+        _tell(done)
+    else:
+        rewrite(source, plain, precision == "fp16")
+    if fixed:
+        rewrite(plain, plain, precision == "fp16", fixed)
+        inputs = [image for image in inputs if image.shape[:2] == fixed]
+    others: list[Runtime]
+    if to == "onnx":
+        plain.rename(made)
+        others = [OnnxRuntime(made), *([_openvino(made)] if precision == "int8" and find_spec("openvino") else [])]
+    elif to == "openvino":
+        to_openvino(plain, made, precision == "fp16")
+        others = [_openvino(made)]
+    else:
+        script, inputs = _script(model, made, fixed, inputs)
+        others = [script]
+    told = list[str]()
+    for other in others:
+        apart = parity(reference, other, inputs)
+        if apart.points and not apart.median <= LIMITS[precision]:
+            raise ModelError(f"{path}: not written; its joints are {apart} from those of {model} ({about(other)})")
+        told.append(f"{apart} ({about(other)})" if apart.points else "nothing to compare on these images; add --check")
+    size = sum(file.stat().st_size for file in source.parent.glob(f"{made.stem}.*")) / 1e6
+    for file in source.parent.glob(f"{made.stem}.*"):
+        shutil.copyfile(file, path.with_suffix(file.suffix))
+    out_console.print(f"{path}: {size:.1f} MB, {precision}; distances from {model}:", highlight=False, markup=False)
+    for line in told:
+        out_console.print(f"  {line}", highlight=False, markup=False)
+
+
+def _openvino(path: Path) -> Runtime:
+    from ..runtime.openvino import OpenVinoRuntime
+
+    return OpenVinoRuntime(path)
+
+
+def _script(
+    model: str, made: Path, fixed: tuple[int, int] | None, inputs: list[np.ndarray]
+) -> tuple[Runtime, list[np.ndarray]]:
+    """A trace of the weights of a model, and those inputs that it takes."""
+    from ..exporters.formats import ScriptRuntime, to_torchscript
+    from ..exporters.onnx import open_weights
+    from ..runtime.torch import exported
+
+    weights = (
+        Path(model) if Path(model).suffix.lower() == ".safetensors" else _onnx_file(model).with_suffix(".safetensors")
+    )
+    if not weights.is_file():
+        raise MissingFileError(f"{weights}: no such file; --to torchscript needs the .safetensors of a training run")
+    net, info = open_weights(weights)
+    fixed = fixed or (inputs[0].shape[0], inputs[0].shape[1])
+    to_torchscript(net, info, made, fixed)
+    inputs = [image for image in inputs if image.shape[:2] == fixed]
+    return ScriptRuntime(made, info, exported(net).names), inputs
+
+
+def _tell(done: Quantization) -> None:
+    """Which layers are in float, and why."""
+    kept = ", ".join(done.kept) or "none"
+    out_console.print(
+        f"int8: {done.layers} layers, change of the network's maps {done.error:.1%}; in float: {kept}", highlight=False
+    )
+
+
+def _pack(weights: Path, path: Path, size: int | None, half: bool) -> int:
+    from ..binary.pack import pack
+
+    difference = pack(weights, path, size=size, half=half)
+    float_part = path.with_name(f"{path.stem}-float.onnx")
+    megabytes = f"{path.stat().st_size / 1e6:.1f} MB, its real-valued part {float_part.stat().st_size / 1e6:.1f} MB"
+    out_console.print(f"{path}: {megabytes}, typical difference from torch {difference:.1e}")
+    return OK
+
+
+def _check(
+    to: str,
+    model: str,
+    trained: bool,
+    precision: str | None,
+    calibrate: Path | None,
+    opset: int | None,
+    fixed: tuple[int, int] | None,
+    half: bool,
+    described: str,
+) -> None:
+    """Refuse options that cannot be carried out together.
+
+    Raises:
+        ConfigError: names them.
+    """
+    if to == "bits" and (precision or calibrate or opset or fixed or not trained):
+        raise ConfigError("--to bits: takes a .safetensors, and of the options only --out, --half and --size")
+    if half and to != "bits":
+        raise ConfigError("--half: is for --to bits; name a --precision")
+    if (precision == "int8") != bool(calibrate):
+        raise ConfigError("--precision int8 and --calibrate FOLDER go together: the ranges are measured on its images")
+    if to == "torchscript" and precision not in (None, "fp32"):
+        raise ConfigError(f"--precision {precision}: torchscript is in fp32; take onnx or openvino")
+    if not trained and (described or opset):
+        given = described or f"--opset {opset}"
+        raise ConfigError(f"{model}: {given} is for the .safetensors of a training run")
+
+
+def _named(network: str | None, options: str | None, size: int | None) -> str:
+    """Those of these options that are given, as on the command line."""
+    given = {"network": network, "options": options, "size": size}
+    return " ".join(f"--{name} {value}" for name, value in given.items() if value)
+
+
+def _onnx_file(model: str) -> Path:
+    """File of an embedded model, or the one that is named.
+
+    Raises:
+        ConfigError: it is no ``.onnx``.
+    """
+    from ..inference.models import WEIGHTS, manifest
+
+    known = manifest()
+    path = WEIGHTS / known[model]["file"] if model in known else Path(model)
+    if path.suffix.lower() != ".onnx":
+        raise ConfigError(
+            f"{model}: not an .onnx that lithepose export wrote; name the .safetensors of its training run"
+        )
+    return path
+
+
+def _default_path(model: str, trained: bool, to: str, precision: str | None) -> Path:
+    beside = Path(model) if trained or Path(model).suffix.lower() == ".onnx" else Path(f"{model}.onnx")
+    stem = beside.stem if precision != "int8" else f"{beside.stem}-int8"
+    path = beside.with_name(f"{stem}{SUFFIXES[to]}")
+    return path if trained or path != beside else beside.with_name(f"{stem}-{precision or 'fp16'}.onnx")

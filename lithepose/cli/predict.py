@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError
 from ._console import counted, note
@@ -33,6 +33,9 @@ def predict(
     model: str = "lithe",
     size: int = 0,
     threads: int = 0,
+    runtime: Literal["auto", "onnx", "openvino", "torch"] = "auto",
+    device: Literal["cpu", "cuda", "tensorrt", "coreml", "directml"] = "cpu",
+    precision: Literal["", "fp32", "bf16", "int8"] = "",
     threshold: float | None = None,
     complete: bool = False,
     flip: bool = False,
@@ -79,6 +82,10 @@ def predict(
         size: longer side of the input, of the person detector for lithe; 0 is the model's own. Larger finds smaller
             people, slower.
         threads: of the network; 0 takes one a core.
+        runtime: what runs the network. auto is OpenVINO on x86 where it is installed, else ONNX Runtime; -v prints
+            which.
+        device: of ONNX Runtime; one that is not there is an error.
+        precision: fp32, bf16 (OpenVINO) or int8. Default: the file's own, fp32 for embedded models.
         threshold: lowest score of a joint, above 0 and below 1. Default: 0.35 for lithe, 0.18 for others.
         complete: guess the joints of a person that were not found (of COCO's 17); their scores are below half the
             threshold.
@@ -166,7 +173,9 @@ def predict(
     everything, (k, n) = inputs, part
     first = len(inputs) * (k - 1) // n
     inputs = inputs[first : len(inputs) * k // n]
-    estimator = _estimator(model, boxes, size, threads, flip, inputs, failures)
+    estimator = _estimator(
+        model, boxes, size, flip, inputs, failures, threads=threads, runtime=runtime, device=device, precision=precision
+    )
     estimator = estimator.with_config(
         **({"peak": threshold} if threshold is not None else {}), **({"complete": True} if complete else {})
     )
@@ -302,7 +311,7 @@ def _check_joints(format: str, model: str, estimator: Estimator) -> None:
 
 
 def _estimator(
-    model: str, boxes: str, size: int, threads: int, flip: bool, inputs: list[Input], failures: dict[str, str]
+    model: str, boxes: str, size: int, flip: bool, inputs: list[Input], failures: dict[str, str], **engine: Any
 ) -> Estimator:
     """The model; with ``boxes`` a network of one person on the boxes of a model or a file.
 
@@ -315,15 +324,15 @@ def _estimator(
     from ..media.sources import shown
 
     if not boxes:
-        return load(model, size=size, threads=threads, flip=flip)
-    runtime = open_runtime(model, threads)
-    crops = bool(runtime.info.crop)  # the size is then that of what finds people
-    single = Predictor(runtime, size=0 if crops else size, flip=flip)
+        return load(model, size=size, flip=flip, **engine)
+    network = open_runtime(model, **engine)
+    crops = bool(network.info.crop)  # the size is then that of what finds people
+    single = Predictor(network, size=0 if crops else size, flip=flip)
     suffix = Path(boxes).suffix.lower()
     if suffix != ".json":
-        if Path(boxes).is_file() and boxes not in manifest() and suffix not in (".onnx", ".safetensors"):
+        if Path(boxes).is_file() and boxes not in manifest() and suffix not in (".onnx", ".safetensors", ".xml"):
             raise ConfigError(f"{boxes}: a file of boxes must be called .json")
-        return TopDown(single, open_finder(boxes, threads, size if crops else 0))
+        return TopDown(single, open_finder(boxes, size=size if crops else 0, **engine))
     given = read_boxes(boxes)
     for source in {i.source for i in inputs if boxes_of(given, shown(i.source)) is None}:
         failures[source] = f"{shown(source)}: no boxes in {boxes}; give it a list, empty if there is no person"

@@ -34,7 +34,7 @@ OPSET = 18
 WORST = 0.05  # of the largest value; trained networks differ by a thousandth
 
 
-def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = True) -> float:
+def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = True, opset: int = OPSET) -> float:
     """Write ``net`` as ONNX with free batch, height and width, then compare the two.
 
     Args:
@@ -43,6 +43,7 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
         path: of the file to write.
         half: store weights as fp16, in half the bytes; they are cast to fp32 when the file is loaded, because a plain
             CPU computes in fp32. BatchNorm is folded into them before, so this rounds even weights that are fp16.
+        opset: version of ONNX's operators.
 
     Returns:
         The largest difference from torch's, see :func:`parity`.
@@ -53,7 +54,7 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
     wrapped = exported(net).eval()
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.onnx"
-        _trace(wrapped, info, whole)
+        _trace(wrapped, info, whole, opset)
         model = onnx.load(whole)
         helper.set_model_props(model, {"lithepose": info.to_json()})
         onnx.save(model, whole)
@@ -70,7 +71,7 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
     return difference
 
 
-def _trace(wrapped: Exported, info: ModelInfo, path: Path) -> None:
+def _trace(wrapped: Exported, info: ModelInfo, path: Path, opset: int) -> None:
     names = wrapped.names
     if not info.batched:
         # Proposals branch on data, which only the older exporter follows; torchvision has its operators for it.
@@ -84,14 +85,16 @@ def _trace(wrapped: Exported, info: ModelInfo, path: Path) -> None:
             input_names=["image"],
             output_names=list(names),
             dynamic_axes=axes,
-            opset_version=OPSET,
+            opset_version=opset,
             dynamo=False,
         )
         return
-    trace(wrapped, names, info.multiple, path, info.size if info.fixed_size else 0)
+    trace(wrapped, names, info.multiple, path, info.size if info.fixed_size else 0, opset)
 
 
-def trace(module: nn.Module, names: Sequence[str], multiple: int, path: str | Path, fixed: int = 0) -> None:
+def trace(
+    module: nn.Module, names: Sequence[str], multiple: int, path: str | Path, fixed: int = 0, opset: int = OPSET
+) -> None:
     """Write a graph of images (N, H, W, 3) uint8, called image.
 
     Args:
@@ -100,6 +103,7 @@ def trace(module: nn.Module, names: Sequence[str], multiple: int, path: str | Pa
         multiple: what H and W are multiples of.
         path: of the ONNX file.
         fixed: H and W, where they are not free.
+        opset: version of ONNX's operators.
     """
     example = torch.zeros(2, fixed or multiple * 3, fixed or multiple * 4, 3, dtype=torch.uint8)
     # _h and _w count multiples, so that the exporter sees that strides divide evenly.
@@ -114,7 +118,7 @@ def trace(module: nn.Module, names: Sequence[str], multiple: int, path: str | Pa
             input_names=["image"],
             output_names=list(names),
             dynamic_shapes={"image": shapes},
-            opset_version=OPSET,
+            opset_version=opset,
             dynamo=True,
             verbose=False,
         )
@@ -205,6 +209,8 @@ def export_weights(
     network: str | None = None,
     options: dict[str, Any] | None = None,
     size: int | None = None,
+    half: bool = True,
+    opset: int = OPSET,
 ) -> float:
     """Load ``.safetensors`` of a training run into a fresh network and export it.
 
@@ -214,6 +220,8 @@ def export_weights(
         network: name of the network; without one, as of the next, what the file says.
         options: fields of its config.
         size: default longer side of the input; without one that which it was trained at, or 512.
+        half: store weights as fp16, see :func:`export_onnx`.
+        opset: version of ONNX's operators.
 
     Returns:
         see :func:`parity`.
@@ -223,7 +231,7 @@ def export_weights(
             numbers, or does not say which network it is of; or the size is out of range.
     """
     net, info = open_weights(weights, network, options, size)
-    return export_onnx(net.eval(), info, path)
+    return export_onnx(net.eval(), info, path, half, opset)
 
 
 def open_weights(

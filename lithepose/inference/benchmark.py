@@ -1,86 +1,204 @@
-"""How long an image takes, part by part."""
+"""How long an image takes, part by part: models, runtimes and precisions in turn."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnxruntime
 
 from ..drawing import draw
+from ..errors import MissingFileError, ModelError
 from ..geometry import PersonCrop
 from ..media.image import read_image
+from ..poses import Poses
 from ..resources import SAMPLE
-from ..runtime.base import Output
-from ..timing import Row, median, take_turns
+from ..runtime.base import Output, about
+from ..runtime.onnx import open_session
+from ..timing import Row, median, ratio, take_turns
 from .detector import PersonDetector
 from .estimator import BATCH
 from .load import load
 from .predictor import Predictor
 from .top_down import TopDown
 
+Parts = dict[str, Callable[[], object]]
+# Of a network before it is measured: by then a runtime has done what it does for frequent shapes.
+SETTLED = 70
+WHOLE = "whole"
 
-def timings(models: Sequence[str], file: Path | None, size: int, threads: int, rounds: int) -> list[Row]:
-    """Preparation, network, decoding and drawing of an image.
+
+@dataclass(frozen=True)
+class Subjects:
+    """What :func:`timings` measures: every model in every runtime and precision.
+
+    Attributes:
+        models: names or files.
+        runtimes: of :func:`lithepose.inference.models.open_runtime`.
+        precisions: likewise; "" is the file's own.
+        device: likewise.
+        compare: ONNX files of other origin, which run on noise in the shape that they ask for.
+        size: longer side of the input; 0 is each model's own.
+        people: of networks on person crops, crops of one call; 0 takes the people that are found.
+        threads: of the networks; 0 takes one a core.
+    """
+
+    models: Sequence[str] = ("lithe",)
+    runtimes: Sequence[str] = ("auto",)
+    precisions: Sequence[str] = ("",)
+    device: str = "cpu"
+    compare: Sequence[Path] = ()
+    size: int = 0
+    people: int = 0
+    threads: int = 0
+
+
+def timings(subjects: Subjects, file: Path | None, rounds: int) -> list[Row]:
+    """Preparation, network, decoding and drawing of an image; all parts of all models take turns in every round.
 
     Args:
-        models: names or files.
+        subjects: what to measure.
         file: image to run on; by default the embedded one.
-        size: longer side of the input; 0 is each model's own.
-        threads: of the network; 0 takes one a core.
         rounds: of which medians are taken.
 
     Returns:
-        a row a model, milliseconds. Of a model behind a person detector each part is that of both networks.
+        a row a model, milliseconds. Of a model behind a person detector each part is that of both networks. The ratio
+        is the median of the rounds' ratios of the whole to that of the first row.
+
+    Raises:
+        ConfigError, ModelError, MissingExtraError: as of :func:`lithepose.inference.load.load`.
     """
-    image, rows = read_image(file or SAMPLE), list[Row]()
-    for name in models:
-        model = load(name, size=size, threads=threads)
-        shape, parts = _top_down(model, image) if isinstance(model, TopDown) else _one_network(model, image)
-        poses = model(image)
-        parts["draw"] = lambda poses=poses: draw(image, poses)
-        parts["whole"] = lambda model=model: draw(image, model(image))
-        times = take_turns(parts, rounds)
-        spent = {part: f"{median(times, part):.2f}" for part in parts}
-        fast = f"{1000 / median(times, 'whole'):.1f}"
-        rows.append({"model": name, "input": shape, "people": len(poses), **spent, "images/s": fast})
+    image, rows, parts = read_image(file or SAMPLE), list[Row](), Parts()
+    for model, runtime, precision in product(subjects.models, subjects.runtimes, subjects.precisions):
+        opened = load(
+            model,
+            size=subjects.size,
+            threads=subjects.threads,
+            runtime=runtime,
+            device=subjects.device,
+            precision=precision,
+        )
+        shape, people, own = (_top_down if isinstance(opened, TopDown) else _one_network)(
+            opened, image, subjects.people
+        )
+        parts |= {f"{len(rows)} {part}": call for part, call in own.items()}
+        network = opened.predictor.runtime if isinstance(opened, TopDown) else opened.runtime
+        rows.append({"model": model, "runs in": about(network), "input": shape, "people": people})
+        for _ in range(SETTLED):
+            own["network"]()
+    for path in subjects.compare:
+        shape, call = foreign(path, subjects.threads, subjects.size)
+        parts |= {f"{len(rows)} network": call, f"{len(rows)} {WHOLE}": call}
+        runs = f"ONNX Runtime {onnxruntime.__version__}"
+        rows.append({"model": path.name, "runs in": runs, "input": shape, "people": "noise"})
+    times = take_turns(parts, rounds)
+    for i, row in enumerate(rows):
+        for part in ("letterbox", "network", "decode", "draw", WHOLE):
+            key = f"{i} {part}"
+            row[part] = f"{median(times, key):.2f}" if key in times else ""
+        row["ratio"] = f"{ratio(times, f'{i} {WHOLE}', f'0 {WHOLE}'):.2f}"
+        row["images/s"] = f"{1000 / median(times, f'{i} {WHOLE}'):.1f}"
     return rows
 
 
-def _one_network(model: Predictor, image: np.ndarray) -> tuple[str, dict[str, Callable[[], object]]]:
-    """Shape of the input and parts of a call of a network on whole images."""
+def _one_network(model: Any, image: np.ndarray, _: int) -> tuple[str, int, Parts]:
+    """Shape of the input, people found, and parts of a call of a network on whole images."""
+    assert isinstance(model, Predictor)
     pixels, back = model.letterbox(image)
     (output,) = model.runtime(pixels[None])
-    return f"{pixels.shape[0]}x{pixels.shape[1]}", {
-        "letterbox": lambda: model.letterbox(image),
-        "network": lambda: model.runtime(pixels[None]),
-        "decode": lambda: model.decode(output, back),
-    }
+    poses = model(image)
+    return (
+        f"{pixels.shape[0]}x{pixels.shape[1]}",
+        len(poses),
+        {
+            "letterbox": lambda: model.letterbox(image),
+            "network": lambda: model.runtime(pixels[None]),
+            "decode": lambda: model.decode(output, back),
+            "draw": lambda: draw(image, poses),
+            WHOLE: lambda: draw(image, model(image)),
+        },
+    )
 
 
-def _top_down(model: TopDown, image: np.ndarray) -> tuple[str, dict[str, Callable[[], object]]]:
+def _top_down(model: Any, image: np.ndarray, people: int) -> tuple[str, int, Parts]:
     """Likewise of a person detector and a network on crops; without people of the detector alone."""
+    assert isinstance(model, TopDown)
     detector, pose = model.finder, model.predictor
     assert isinstance(detector, PersonDetector)
     pixels, back = detector.prepare(image)
     (found,) = detector.runtime(pixels[None])
-    boxes = detector.finish(found, back).xywh.tolist()[:BATCH]
+    boxes = detector.finish(found, back).xywh
+    if people:
+        boxes = boxes if len(boxes) else np.array([[0, 0, image.shape[1], image.shape[0]]], np.float32)
+        boxes = np.resize(boxes, (people, 4))
+    scores = np.ones(len(boxes), np.float32)
 
     def crops() -> list[tuple[np.ndarray, PersonCrop]]:
-        return [pose.person_crop(image, box) for box in boxes]
+        return [pose.person_crop(image, box) for box in boxes.tolist()]
 
     def networks() -> list[Output]:
         detector.runtime(pixels[None])
-        return pose.runtime(batch) if len(batch) else []
+        return [output for batch in batches for output in pose.runtime(batch)]
+
+    def whole() -> Poses:
+        if not people:
+            return model(image)
+        detector(image)
+        return model.on_boxes(image, boxes, scores)[0]
 
     ready = crops()
-    batch = np.array([crop for crop, _ in ready])
-    outputs = networks()
-    return f"{pixels.shape[0]}x{pixels.shape[1]}", {
-        "letterbox": lambda: (detector.prepare(image), crops()),
-        "network": networks,
-        "decode": lambda: (
-            detector.finish(found, back),
-            [pose.decode(output, crop) for output, (_, crop) in zip(outputs, ready, strict=True)],
-        ),
-    }
+    batches = [np.array([c for c, _ in ready[first : first + BATCH]]) for first in range(0, len(ready), BATCH)]
+    outputs, poses = networks(), whole()
+    return (
+        f"{pixels.shape[0]}x{pixels.shape[1]}",
+        len(boxes),
+        {
+            "letterbox": lambda: (detector.prepare(image), crops()),
+            "network": networks,
+            "decode": lambda: (
+                detector.finish(found, back),
+                [pose.decode(output, crop) for output, (_, crop) in zip(outputs, ready, strict=True)],
+            ),
+            "draw": lambda: draw(image, poses),
+            WHOLE: lambda: draw(image, whole()),
+        },
+    )
+
+
+def foreign(path: Path, threads: int, size: int = 0) -> tuple[str, Callable[[], object]]:
+    """A network of other origin, on noise.
+
+    Args:
+        path: ``.onnx``.
+        threads: of the network; 0 takes one a core.
+        size: of sides that the file leaves free; 0 is 640. A free number of images is 1, of channels there is none.
+
+    Returns:
+        shapes of its inputs, and a call.
+
+    Raises:
+        MissingFileError: no such file.
+        ModelError: ONNX Runtime cannot run it.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such model file to compare with")
+    kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+    kinds |= {"tensor(int32)": np.int32, "tensor(int64)": np.int64}
+    try:
+        session = open_session(path, threads)
+        rng, feed = np.random.default_rng(0), dict[str, np.ndarray]()
+        for given in session.get_inputs():
+            shape = [
+                side if isinstance(side, int) and side > 0 else (size or 640) if i else 1
+                for i, side in enumerate(given.shape)
+            ]
+            feed[given.name] = (rng.random(shape) * (1 if "float" in given.type else 255)).astype(kinds[given.type])
+        session.run(None, feed)
+    except Exception as error:  # ONNX Runtime raises a dozen types of its own
+        why = str(error).splitlines()[0]
+        raise ModelError(f"{path}: ONNX Runtime cannot run it ({why}); is --size one that it takes?") from error
+    return ", ".join("x".join(map(str, array.shape)) for array in feed.values()), lambda: session.run(None, feed)

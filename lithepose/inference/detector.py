@@ -28,6 +28,10 @@ class PersonDetector:
         threads: of the network; 0 takes one a core.
         score: lowest score of a box, in [0, 1].
         overlap: intersection over union above which the lower of two boxes is a duplicate.
+        runtime: auto, onnx, openvino or torch, see :func:`lithepose.inference.models.open_runtime`; so are device and
+            precision.
+        device: cpu, cuda, tensorrt, coreml or directml; never another than that.
+        precision: fp32, bf16 or int8; by default the file's own.
 
     Raises:
         ConfigError: the model is no person detector, or the size is out of range.
@@ -42,8 +46,12 @@ class PersonDetector:
         threads: int = 0,
         score: float = SCORE,
         overlap: float = OVERLAP,
+        runtime: str = "auto",
+        device: str = "cpu",
+        precision: str = "",
     ) -> None:
-        self.runtime = open_runtime(model, threads) if isinstance(model, (str, Path)) else model
+        by_name = isinstance(model, (str, Path))
+        self.runtime = open_runtime(model, threads, runtime, device, precision) if by_name else model
         info = self.runtime.info
         if not isinstance(info.head, BoxHead):
             raise ConfigError(f"{info.name}: not a person detector; it cannot tell where people are")

@@ -23,6 +23,9 @@ def load(
     flip: bool = False,
     scales: tuple[float, ...] = (1.0,),
     detector: str | Path = "",
+    runtime: str = "auto",
+    device: str = "cpu",
+    precision: str = "",
 ) -> Predictor | TopDown:
     """Load a model that finds people.
 
@@ -36,16 +39,22 @@ def load(
         flip: average with the mirrored image.
         scales: of the size, to average over; not for networks on person crops.
         detector: name or file of another person detector than the embedded one.
+        runtime: of each network: auto, onnx, openvino or torch, see
+            :func:`lithepose.inference.models.open_runtime`, of device and precision as well.
+        device: cpu, cuda, tensorrt, coreml or directml; never another than that.
+        precision: fp32, bf16 or int8; by default the file's own.
 
     Raises:
         ConfigError: no such model, or an option that it does not have.
         MissingFileError: no such file.
+        ModelError: no model, or the device is not there.
     """
-    runtime = open_runtime(model, threads)
-    if not runtime.info.crop:
+    network = open_runtime(model, threads, runtime, device, precision)
+    if not network.info.crop:
         if detector:
-            raise ConfigError(f"detector {detector}: {runtime.info.name} takes whole images; leave it out")
-        return Predictor(runtime, size=size, threads=threads, config=config, flip=flip, scales=scales)
-    pose = Predictor(runtime, config=config, flip=flip, scales=scales)
+            raise ConfigError(f"detector {detector}: {network.info.name} takes whole images; leave it out")
+        return Predictor(network, size=size, config=config, flip=flip, scales=scales)
+    pose = Predictor(network, config=config, flip=flip, scales=scales)
     name = detector or manifest().get(str(model), {}).get("detector", DETECTOR)
-    return TopDown(pose, PersonDetector(name, size=size, threads=threads))
+    finder = open_runtime(name, threads, runtime, device, precision)
+    return TopDown(pose, PersonDetector(finder, size=size))

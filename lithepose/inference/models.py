@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import platform
 import tomllib
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from ..errors import ConfigError, MissingExtraError
+from ..errors import ConfigError, MissingExtraError, MissingFileError, ModelError
 from ..resources import WEIGHTS
-from ..runtime.base import Runtime
+from ..runtime.base import Runtime, about
 from ..runtime.onnx import OnnxRuntime
+from ..runtime.providers import Device, check_device
+
+LOG = logging.getLogger(__name__)
+RuntimeName = Literal["auto", "onnx", "openvino", "torch"]
+Precision = Literal["", "fp32", "bf16", "int8"]
+RUNTIMES: tuple[str, ...] = get_args(RuntimeName)
+PRECISIONS: tuple[str, ...] = get_args(Precision)[1:]
+X86 = "x86_64", "amd64", "i386", "i686", "x86"
 
 
 def manifest() -> dict[str, dict[str, Any]]:
@@ -17,35 +29,141 @@ def manifest() -> dict[str, dict[str, Any]]:
     return tomllib.loads((WEIGHTS / "manifest.toml").read_text(encoding="utf-8"))
 
 
-def open_runtime(model: str | Path, threads: int = 0) -> Runtime:
+def open_runtime(
+    model: str | Path,
+    threads: int = 0,
+    runtime: RuntimeName | str = "auto",
+    device: Device | str = "cpu",
+    precision: Precision | str = "",
+) -> Runtime:
     """Open a model.
 
     Args:
-        model: name of an embedded model, path of an ``.onnx`` file that ``lithepose export`` wrote or of a
-            ``.safetensors`` file that ``lithepose export --to bits`` wrote.
+        model: name of an embedded model, path of an ``.onnx`` or ``.xml`` file that ``lithepose export`` wrote or of a
+            ``.safetensors`` file that ``lithepose export --to bits`` wrote; for torch of one that training wrote.
         threads: of the network; 0 takes one a core.
+        runtime: what runs it: auto, onnx, openvino or torch. auto takes OpenVINO on the CPU of an x86 machine where it
+            is installed and can load the file, else ONNX Runtime.
+        device: cpu, cuda, tensorrt, coreml or directml. One that is not there is an error: nothing runs on the CPU in
+            its place.
+        precision: fp32, bf16 (of OpenVINO) or int8 (of an embedded model, or a file in int8). By default int8 of a
+            file in int8, else fp32.
 
     Raises:
-        ConfigError: no such model, or a negative number of threads.
+        ConfigError: no such model, runtime, device or precision, a combination of them that cannot be, or a negative
+            number of threads.
         MissingFileError: no such file.
+        MissingExtraError: the runtime is not installed.
+        ModelError: no model, or the device is not there.
     """
     if threads < 0:
         raise ConfigError(f"{threads} threads; give 1 or more, or 0 for one a core")
-    path = _weights(model)
-    if path.suffix.lower() == ".safetensors":
-        try:
-            from ..binary.runtime import PackedRuntime
-        except ImportError as error:  # names the extra
-            raise MissingExtraError(str(error), name=error.name) from error
-        return PackedRuntime(path, threads)
-    return OnnxRuntime(path, threads)
+    check_device(device)
+    for name, value, known in (("runtime", runtime, RUNTIMES), ("precision", precision, ("", *PRECISIONS))):
+        if value not in known:
+            raise ConfigError(f"{name} {value!r}; there are {', '.join(filter(None, known))}")
+    path = _int8_file(model) if precision == "int8" and str(model) in manifest() else _weights(model)
+    if runtime == "torch":
+        opened = _torch(path, threads, device, precision)
+    elif path.suffix.lower() == ".safetensors":
+        opened = _packed(path, threads, runtime, device, precision)
+    else:
+        opened = _graph(path, threads, runtime, device, precision)
+    file_precision = opened.info.precision
+    if precision and (precision == "int8") != (file_precision == "int8"):
+        remedy = (
+            "make an int8 file by `lithepose export --precision int8 --calibrate FOLDER`"
+            if precision == "int8"
+            else "leave the precision out, or name the file that it was made from"
+        )
+        raise ConfigError(f"precision {precision}: {model} is in {file_precision}; {remedy}")
+    LOG.info("%s: %s", model, about(opened))
+    return opened
+
+
+def _graph(path: Path, threads: int, runtime: str, device: str, precision: str) -> Runtime:
+    """What runs an ``.onnx`` or ``.xml`` file."""
+    only = "openvino" if path.suffix.lower() == ".xml" else "bf16" if precision == "bf16" else ""
+    if only and (runtime == "onnx" or device != "cpu"):
+        what = f"{path}: a file of OpenVINO" if only == "openvino" else "precision bf16: is OpenVINO's"
+        raise ConfigError(f"{what}; leave out --runtime onnx and --device {device}")
+    if runtime == "openvino" and device != "cpu":
+        raise ConfigError(f"device {device}: OpenVINO runs on the cpu here; take --runtime onnx for {device}")
+    if not (runtime == "openvino" or only or (runtime == "auto" and device == "cpu" and prefers_openvino())):
+        return OnnxRuntime(path, threads, device)
+    openvino = import_module("..runtime.openvino", __package__)  # names the extra
+    try:
+        return openvino.OpenVinoRuntime(path, threads, "bf16" if precision == "bf16" else "fp32")
+    except ModelError as error:
+        if runtime == "openvino" or only:
+            raise
+        LOG.info("%s; ONNX Runtime is tried", error)
+        return OnnxRuntime(path, threads, device)
+
+
+def prefers_openvino() -> bool:
+    """Whether ``auto`` is OpenVINO: on x86 processors, where it is installed."""
+    return platform.machine().lower() in X86 and find_spec("openvino") is not None
+
+
+def _packed(path: Path, threads: int, runtime: str, device: str, precision: str) -> Runtime:
+    """What runs a network in bits."""
+    if runtime != "auto" or device != "cpu" or precision:
+        raise ConfigError(
+            f"{path}: a network in bits has a runtime of its own, on the cpu; leave out --runtime, --device and"
+            " --precision, or add --runtime torch for the file of a training run"
+        )
+    try:
+        from ..binary.runtime import PackedRuntime
+    except ImportError as error:  # names the extra
+        raise MissingExtraError(str(error), name=error.name) from error
+    return PackedRuntime(path, threads)
+
+
+def _torch(path: Path, threads: int, device: str, precision: str) -> Runtime:
+    """What runs the weights of a training run, or those beside an embedded file."""
+    if precision not in ("", "fp32"):
+        raise ConfigError(f"precision {precision}: the runtime torch computes in fp32")
+    if device not in ("cpu", "cuda"):
+        raise ConfigError(f"device {device}: the runtime torch runs on cpu and cuda")
+    weights = path.with_suffix(".safetensors")
+    if not weights.is_file():
+        raise MissingFileError(
+            f"{weights}: no such file, which the runtime torch needs; name the .safetensors of a training run, or take"
+            " another runtime"
+        )
+    try:
+        # By name: the base has no torch, and its rooms import nothing that has.
+        opener = import_module("..exporters.torch", __package__)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the runtime torch needs {error.name}: pip install 'lithepose[train]' ({error})", name=error.name
+        ) from error
+    return opener.open_torch(weights, threads, device)
+
+
+def _int8_file(model: str | Path) -> Path:
+    """The embedded int8 file of a model.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    known = manifest()
+    said = known[str(model)].get("int8")
+    if said is None:
+        having = [name for name, entry in known.items() if "int8" in entry]
+        raise ConfigError(
+            f"precision int8: {model} has no embedded int8 file ({', '.join(having) or 'no model has one'}); make one"
+            f" by `lithepose export {model} --precision int8 --calibrate FOLDER`, and give the file"
+        )
+    return WEIGHTS / said["file"]
 
 
 def _weights(model: str | Path) -> Path:
     known = manifest()
     if str(model) in known:
         return WEIGHTS / known[str(model)]["file"]
-    if Path(model).suffix.lower() in (".onnx", ".safetensors"):
+    if Path(model).suffix.lower() in (".onnx", ".safetensors", ".xml"):
         return Path(model)
     raise ConfigError(
         f"no model {str(model)!r} with weights here; there are {', '.join(known)}, or train one and give the .onnx file"

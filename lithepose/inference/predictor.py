@@ -41,6 +41,10 @@ class Predictor(Estimator):
         config: thresholds of the decoder; by default a joint must score 0.35 in a person crop, 0.18 in a whole image.
         flip: average with the mirrored image (slower, a little better).
         scales: of the size, to average over.
+        runtime: auto, onnx, openvino or torch, see :func:`lithepose.inference.models.open_runtime`; so are device and
+            precision.
+        device: cpu, cuda, tensorrt, coreml or directml; never another than that.
+        precision: fp32, bf16 or int8; by default the file's own.
 
     Raises:
         ConfigError: no such model, a file that is none, a size that is out of range, or joints are to be guessed that
@@ -57,8 +61,12 @@ class Predictor(Estimator):
         config: DecodeConfig | None = None,
         flip: bool = False,
         scales: tuple[float, ...] = (1.0,),
+        runtime: str = "auto",
+        device: str = "cpu",
+        precision: str = "",
     ) -> None:
-        self.runtime = open_runtime(model, threads) if isinstance(model, (str, Path)) else model
+        by_name = isinstance(model, (str, Path))
+        self.runtime = open_runtime(model, threads, runtime, device, precision) if by_name else model
         info = self.runtime.info
         self._head = info.joints_head
         self.size = size or self.runtime.info.size

@@ -243,12 +243,12 @@ class TopDown(Estimator):
         return poses, np.array(where, np.intp)[order]
 
 
-def open_finder(model: str | Path, threads: int = 0, size: int = 0) -> Finder:
+def open_finder(model: str | Path, threads: int = 0, size: int = 0, **engine: str) -> Finder:
     """A person detector or a pose model of many people, by name or file; arguments as of :class:`PersonDetector`."""
-    runtime = open_runtime(model, threads)
-    if isinstance(runtime.info.head, BoxHead):
-        return PersonDetector(runtime, size=size)
-    return Predictor(runtime, size=size)
+    network = open_runtime(model, threads, **engine)
+    if isinstance(network.info.head, BoxHead):
+        return PersonDetector(network, size=size)
+    return Predictor(network, size=size)
 
 
 def joints_to_see(model: Skeleton, people: Skeleton) -> np.ndarray:

@@ -31,6 +31,7 @@ class ModelInfo:
         size: longer side of the input that its scores were measured at, the default.
         crop: (height, width) of its input, a crop around one person; () for networks that take whole images.
         small_crop: (height, width) of smaller crops, for people followed in videos; () where there are none.
+        precision: that the file computes in where nothing else is asked for: fp32 or int8.
     """
 
     name: str
@@ -39,6 +40,7 @@ class ModelInfo:
     size: int
     crop: tuple[int, ...] = ()
     small_crop: tuple[int, ...] = ()
+    precision: str = "fp32"
 
     @property
     def joints_head(self) -> Head[Any]:
@@ -73,18 +75,28 @@ class ModelInfo:
         head = head_from_dict(data["head"], data)
         if data["name"] == "lithe" and data["head"].get("limbs"):  # what lithe_paf was called in version 0.1
             data["name"] = "lithe_paf"
-        crops = (tuple(data.get(key, ())) for key in ("crop", "small_crop"))
-        return cls(data["name"], head, data["multiple"], data["size"], *crops)
+        crop, small_crop = (tuple(data.get(key, ())) for key in ("crop", "small_crop"))
+        precision = data.get("precision", "fp32")
+        return cls(data["name"], head, data["multiple"], data["size"], crop, small_crop, precision)
 
 
 class Runtime(Protocol):
-    """Runs a network."""
+    """Runs a network.
+
+    Attributes:
+        info: what the model's file says.
+    """
 
     info: ModelInfo
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
         """(N, H, W, 3) uint8 RGB -> what the network predicts for each."""
         ...
+
+
+def about(runtime: Runtime) -> str:
+    """What runs a network, for people: program, precision and threads."""
+    return getattr(runtime, "about", type(runtime).__name__)
 
 
 def to_output(arrays: dict[str, np.ndarray]) -> Output:

@@ -9,8 +9,9 @@ import numpy as np
 import onnxruntime
 
 from ..arrays import UInt8
-from ..errors import MissingFileError, ModelError
+from ..errors import LitheposeError, MissingFileError, ModelError
 from .base import ModelInfo, Output, to_output
+from .providers import check_session, providers_of
 
 SPIN = 50  # microseconds
 
@@ -20,19 +21,37 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def open_session(path: str | Path, threads: int) -> onnxruntime.InferenceSession:
-    """A session on the CPU; between two operations its threads wait awake for :data:`SPIN` microseconds, then sleep.
+def threads_of(threads: int) -> str:
+    """``1 thread``, ``2 threads``; 0 is one a core."""
+    count = threads or cores()
+    return f"{count} thread{'' if count == 1 else 's'}"
+
+
+def open_session(path: str | Path, threads: int, device: str = "cpu") -> onnxruntime.InferenceSession:
+    """A session; between two operations its threads wait awake for :data:`SPIN` microseconds, then sleep.
 
     Waking a thread takes longer than the gap between two operations of a small network. Threads that stay awake for
     longer would starve what works beside the network, decoding and drawing a video. Between calls all threads sleep.
+
+    Args:
+        path: of the ``.onnx`` file.
+        threads: of one inference; 0 takes one a core.
+        device: of :data:`lithepose.runtime.providers.DEVICES`.
+
+    Raises:
+        ConfigError: no such device.
+        ModelError: the device is not there; nothing runs on the CPU in its place.
     """
+    providers = providers_of(device)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN))
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    options.log_severity_level = 4  # errors are raised; their text is in them
+    session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+    check_session(session, device)
+    return session
 
 
 class OnnxRuntime:
@@ -41,19 +60,26 @@ class OnnxRuntime:
     Args:
         path: of the ``.onnx`` file.
         threads: of one inference; 0 takes one a core.
+        device: of :data:`lithepose.runtime.providers.DEVICES`.
 
     Raises:
+        ConfigError: no such device.
         MissingFileError: no such file.
-        ModelError: no ONNX file, or one that lithepose did not write.
+        ModelError: no ONNX file, or one that lithepose did not write; or the device is not there.
+
+    Attributes:
+        about: what runs, for people.
     """
 
-    def __init__(self, path: str | Path, threads: int = 0) -> None:
+    def __init__(self, path: str | Path, threads: int = 0, device: str = "cpu") -> None:
         if not Path(path).is_file():
             raise MissingFileError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
-        self._made_from = str(path), threads
+        self._made_from = str(path), threads, device
         try:
-            self.session = open_session(path, threads)
+            self.session = open_session(path, threads, device)
             self.info = ModelInfo.from_json(self.session.get_modelmeta().custom_metadata_map["lithepose"])
+        except LitheposeError:
+            raise
         except KeyError as error:
             raise ModelError(
                 f"{path}: an ONNX file without lithepose's metadata; make one by `lithepose export`"
@@ -61,8 +87,10 @@ class OnnxRuntime:
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             why = str(error).splitlines()[0]
             raise ModelError(f"{path}: ONNX Runtime cannot load it ({why}); export or copy it again") from error
+        on = threads_of(threads) if device == "cpu" else device
+        self.about = f"ONNX Runtime {onnxruntime.__version__}, {self.info.precision}, {on}"
 
-    def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[str, int]]:
+    def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[str, int, str]]:
         """Pickle by the arguments, for worker processes; a session holds memory of its own process."""
         return OnnxRuntime, self._made_from
 

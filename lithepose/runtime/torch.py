@@ -158,7 +158,12 @@ class TorchRuntime:
     Args:
         net: put into evaluation mode.
         info: see :func:`describe`.
+
+    Attributes:
+        about: what runs, for people.
     """
+
+    about = f"torch {torch.__version__}, fp32"
 
     def __init__(self, net: Network, info: ModelInfo) -> None:
         self.exported, self.info = exported(net).eval().to(next(net.parameters()).device), info

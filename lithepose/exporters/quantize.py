@@ -1,0 +1,178 @@
+"""Static quantization: an exported file -> one with convolutions in int8, but for those that suffer.
+
+Ranges of activations are the extremes over calibration inputs. How much a layer suffers is measured: it alone is
+quantized, and what the network gives before people are read off is compared, in ONNX Runtime and, where it is
+installed, in OpenVINO, which computes some layers wrongly. Those that cause the most stay in float.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper
+
+from ..errors import ConfigError, MissingFileError, ModelError
+from ..runtime.base import ModelInfo
+from .qdq import Layer, Range, ends_of, float_weights, layers_of, quantized, rounded, starts_of, together
+
+Call = Callable[[np.ndarray], list[np.ndarray]]
+COMPARED = 8  # inputs that a layer is judged by
+SHARE = 0.1  # of the sum of all layers' squared errors: a layer that causes more stays in float
+LEAST = 8  # calibration inputs
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """What :func:`quantize` did.
+
+    Attributes:
+        layers: convolutions that run in int8.
+        kept: names of those that stay in float, by the weights they hold: the first of the network, then the most
+            sensitive.
+        alone: error of each convolution that was judged, quantized alone, by name of its weights.
+        error: root mean square of the change of what the network gives, in shares of its root mean square.
+    """
+
+    layers: int
+    kept: tuple[str, ...]
+    alone: dict[str, float]
+    error: float
+
+
+def quantize(
+    path: str | Path, out: str | Path, inputs: Sequence[np.ndarray], share: float = SHARE, bits: int = 8
+) -> Quantization:
+    """Write a file with layers in int8 where that is possible.
+
+    Args:
+        path: ``.onnx`` that ``lithepose export`` wrote, its weights in fp32 or fp16.
+        out: file to write.
+        inputs: of the network, each (H, W, 3) uint8 RGB, for calibration: as it will meet them, and not those that it
+            is measured on.
+        share: of the sum of all layers' squared errors in ONNX Runtime; a layer that causes more stays in float.
+        bits: of the weights. 7 keeps sums within 16 bits, for processors with AVX2 and no VNNI, which saturate.
+
+    Raises:
+        MissingFileError: no such file.
+        ModelError: the file is not lithepose's, in int8 already, or has no convolution to quantize.
+        ConfigError: too few inputs.
+    """
+    if len(inputs) < LEAST:
+        raise ConfigError(f"{len(inputs)} inputs to calibrate with; give images of {LEAST} people or more")
+    model, info = read_graph(path)
+    layers = layers_of(model)
+    convolutions = {name for name, layer in layers.items() if layer.kind == "Conv"}
+    weights = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    if not convolutions:
+        raise ModelError(f"{path}: has no convolution with weights of its own, so nothing can run in int8")
+    ends, ranges = ends_of(layers), _ranges(model, layers, inputs)
+    starts = starts_of(layers, ranges) & convolutions
+    some = [inputs[i] for i in np.linspace(0, len(inputs) - 1, COMPARED).astype(int)]
+    expected = _run(model, ends, some)
+    alone, total = dict[str, float](), 0.0
+    for name in sorted(convolutions - starts):
+        one = quantized(model, together(layers, {name}), ends, ranges, bits)
+        alone[name] = _error(_run(one, ends, some), expected)
+        total += alone[name] ** 2
+        if find_spec("openvino"):  # not in the total, in which one wrong layer would hide all others
+            alone[name] = max(alone[name], _error(_run(one, ends, some, _openvino_of), expected))
+    kept = sorted((name for name in alone if alone[name] ** 2 > share * total), key=lambda name: -alone[name])
+    kept = sorted(starts) + kept
+    result = quantized(model, together(layers, convolutions - set(kept)), ends, ranges, bits)
+    error = _error(_run(result, ends, some), expected)
+    helper.set_model_props(result, {"lithepose": replace(info, precision="int8").to_json()})
+    onnx.save(result, str(out))
+    by_weights = {weights[name]: value for name, value in alone.items()}
+    return Quantization(len(convolutions) - len(kept), tuple(weights[name] for name in kept), by_weights, error)
+
+
+def read_graph(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
+    """A file's graph with fp32 weights, and what the file says; errors as of :func:`quantize`."""
+    if not Path(path).is_file():
+        raise MissingFileError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
+    try:
+        model = onnx.load(path)
+        said = {entry.key: entry.value for entry in model.metadata_props}
+        info = ModelInfo.from_json(said["lithepose"])
+    except KeyError as error:
+        raise ModelError(
+            f"{path}: an ONNX file without lithepose's metadata; make one by `lithepose export`"
+        ) from error
+    except Exception as error:  # onnx raises protobuf's
+        raise ModelError(f"{path}: no ONNX file ({str(error).splitlines()[0]}); export or copy it again") from error
+    if info.precision != "fp32":
+        raise ModelError(f"{path}: is in {info.precision} already; name the file that it was made from")
+    float_weights(model)
+    return model, info
+
+
+def _run(
+    model: onnx.ModelProto, names: Sequence[str], inputs: Sequence[np.ndarray], of: Callable[..., Call] | None = None
+) -> list[list[np.ndarray]]:
+    """Tensors of a graph by name, for each input; as the nodes behind them get them."""
+    made = {name for node in model.graph.node for name in node.output}
+    call = (of or _session_of)(model, [rounded(name) if rounded(name) in made else name for name in names])
+    return [call(image[None]) for image in inputs]
+
+
+def _session_of(model: onnx.ModelProto, names: Sequence[str]) -> Call:
+    session = _session(model, names)
+    return lambda images: [np.asarray(value) for value in session.run(list(names), {"image": images})]
+
+
+def _openvino_of(model: onnx.ModelProto, names: Sequence[str]) -> Call:
+    import openvino
+
+    core = openvino.Core()
+    graph = core.read_model(model.SerializeToString(), b"")
+    graph.add_outputs(list(names))
+    compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def call(images: np.ndarray) -> list[np.ndarray]:
+        found = compiled({0: images})
+        return [np.array(found[name]) for name in names]
+
+    return call
+
+
+def _session(model: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.InferenceSession:
+    """One that gives these tensors as well."""
+    open_graph = onnx.ModelProto()
+    open_graph.CopyFrom(model)
+    there = {output.name for output in model.graph.output}
+    open_graph.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in there)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "open.onnx"
+        onnx.save(open_graph, file)
+        return onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+
+def _ranges(model: onnx.ModelProto, layers: dict[str, Layer], inputs: Sequence[np.ndarray]) -> dict[str, Range]:
+    """Lowest and highest value of every activation over the inputs."""
+    names = sorted({name for layer in layers.values() for name in (*layer.inputs, layer.output)})
+    session = _session(model, names)
+    low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+    for image in inputs:
+        values = session.run(names, {"image": image[None]})
+        low = np.minimum(low, [np.min(np.asarray(v)) for v in values])
+        high = np.maximum(high, [np.max(np.asarray(v)) for v in values])
+    return {name: (float(a), float(b)) for name, a, b in zip(names, low, high, strict=True)}
+
+
+def _error(found: list[list[np.ndarray]], expected: list[list[np.ndarray]]) -> float:
+    """Root of the mean over all tensors of squared difference over squared value."""
+    shares = [
+        float(((a - b) ** 2).sum() / max(float((b**2).sum()), 1e-12))
+        for some, others in zip(found, expected, strict=True)
+        for a, b in zip(some, others, strict=True)
+    ]
+    return float(np.sqrt(np.mean(shares)))

@@ -1,0 +1,35 @@
+"""Trained weights -> a network run by torch, with an exported file's inputs and outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ..errors import ModelError
+from ..runtime.torch import TorchRuntime
+from .onnx import open_weights
+
+
+def open_torch(weights: str | Path, threads: int = 0, device: str = "cpu") -> TorchRuntime:
+    """Run the weights of a training run by torch.
+
+    Args:
+        weights: ``.safetensors``.
+        threads: of all torch in this process; 0 leaves them.
+        device: cpu or cuda.
+
+    Raises:
+        ModelError: no weights, or no such device.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ModelError(
+            f"device cuda: torch {torch.__version__} finds no CUDA device; available: cpu; to get it, install a build"
+            " of torch with CUDA and the driver of the GPU"
+        )
+    net, info = open_weights(weights)
+    if threads:
+        torch.set_num_threads(threads)
+    runtime = TorchRuntime(net.to(device), info)
+    runtime.about = f"torch {torch.__version__}, fp32, {device}"
+    return runtime

@@ -1,0 +1,153 @@
+"""OpenVINO, for x86 processors: from the same files as ONNX Runtime."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..arrays import UInt8
+from ..errors import ConfigError, MissingExtraError, MissingFileError, ModelError
+
+try:
+    import openvino
+except ImportError as error:
+    raise MissingExtraError(
+        f"the runtime openvino needs {error.name}: pip install 'lithepose[openvino]' ({error})", name=error.name
+    ) from error
+
+from .base import ModelInfo, Output, to_output
+from .onnx import cores, threads_of
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # of what is not int8, and OpenVINO's words for them
+SUFFIXES = ".onnx", ".xml"
+OFTEN = 64  # calls after which a shape gets a graph of its own
+KEPT = 4  # such graphs of one network
+
+
+class OpenVinoRuntime:
+    """A network exported by ``lithepose export``, run by OpenVINO on the CPU.
+
+    It is compiled once, for inputs of all shapes. A shape that comes :data:`OFTEN` times is compiled once more by
+    itself, which takes as long as loading and saves a tenth to a fifth of every further call.
+
+    Args:
+        path: of the ``.onnx`` file, or of an ``.xml`` with its ``.bin`` beside it.
+        threads: of one inference; 0 takes one a core. They are not bound to cores, so that two networks do not wait
+            for the same one.
+        precision: fp32, or bf16 for half the time on processors that compute in it. What a file holds in int8 runs in
+            int8 in either case.
+
+    Raises:
+        ConfigError: no such precision.
+        MissingFileError: no such file.
+        ModelError: no model, one that lithepose did not write, or a precision that the processor lacks.
+
+    Attributes:
+        about: what runs, for people.
+    """
+
+    def __init__(self, path: str | Path, threads: int = 0, precision: str = "fp32") -> None:
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision {precision!r}: OpenVINO takes {', '.join(PRECISIONS)}")
+        if not Path(path).is_file():
+            raise MissingFileError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
+        if Path(path).suffix.lower() not in SUFFIXES:
+            raise ModelError(f"{path}: neither .onnx nor .xml; make one by `lithepose export`")
+        self._made_from = str(path), threads, precision
+        self._core = openvino.Core()
+        if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise ModelError("precision bf16: this processor does not compute in it; leave it out, or take int8")
+        threads = threads or cores()
+        # Stated in full: by default the precision is the processor's choice, and threads are bound to cores.
+        self._options = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "ENABLE_CPU_PINNING": False,
+        }
+        try:
+            self._model = self._core.read_model(str(path))
+            self.info = ModelInfo.from_json(_metadata(self._model))
+            compiled = self._core.compile_model(self._model, "CPU", self._options)
+        except KeyError as error:
+            raise ModelError(f"{path}: a model without lithepose's metadata; make one by `lithepose export`") from error
+        except Exception as error:  # OpenVINO raises RuntimeErrors with many lines
+            raise ModelError(f"{path}: OpenVINO cannot load it ({_cause(error)}); take --runtime onnx") from error
+        self._names = [output.get_any_name() for output in self._model.outputs]
+        self._request, self._lock = compiled.create_infer_request(), threading.Lock()
+        self._own: dict[tuple[int, ...], Any] = {}
+        self._calls: dict[tuple[int, ...], int] = {}
+        used = {text: name for name, text in (*PRECISIONS.items(), ("fp32", "float32"), ("bf16", "bfloat16"))}
+        kept = used.get(compiled.get_property("INFERENCE_PRECISION_HINT").to_string(), "another precision")
+        self.precision = self.info.precision if self.info.precision == "int8" else kept
+        rest = f" with {kept}" if self.precision == "int8" else ""
+        self.about = f"OpenVINO {openvino.__version__.split('-')[0]}, {self.precision}{rest}, {threads_of(threads)}"
+
+    def __reduce__(self) -> tuple[type[OpenVinoRuntime], tuple[str, int, str]]:
+        """Pickle by the arguments, for worker processes."""
+        return OpenVinoRuntime, self._made_from
+
+    def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
+        """Run a batch.
+
+        Args:
+            images: (N, H, W, 3) uint8 RGB, H and W multiples of ``info.multiple``.
+
+        Returns:
+            What the network predicts for each image.
+
+        Raises:
+            ModelError: a size that the network does not take.
+        """
+        images, step = np.ascontiguousarray(images), self.info.multiple
+        if images.shape[1] % step or images.shape[2] % step:
+            size = "x".join(map(str, images.shape[1:3]))
+            raise ModelError(f"{self.info.name}: cannot run at {size}; height and width must be multiples of {step}")
+        with self._lock:  # a request has one input and one output
+            if not self.info.batched:
+                outputs = [self._run(image[None]) for image in images]
+            else:
+                outputs = zip(*self._run(images), strict=True)
+        return [to_output(dict(zip(self._names, output, strict=True))) for output in outputs]
+
+    def _run(self, images: np.ndarray) -> list[np.ndarray]:
+        try:
+            found = self._request_for(images.shape).infer({0: images}, share_inputs=True)
+        except Exception as error:  # OpenVINO raises RuntimeErrors with many lines
+            size = "x".join(map(str, images.shape[1:3]))
+            raise ModelError(f"{self.info.name}: OpenVINO cannot run it at {size} ({_cause(error)})") from error
+        return [found[i] for i in range(len(self._names))]
+
+    def _request_for(self, shape: tuple[int, ...]) -> Any:
+        """The request of a shape that is frequent, or that of all shapes."""
+        if shape in self._own:
+            return self._own[shape]
+        self._calls[shape] = self._calls.get(shape, 0) + 1
+        if self._calls[shape] < OFTEN or len(self._own) >= KEPT or self._model.inputs[0].partial_shape.is_static:
+            return self._request
+        model = self._model.clone()
+        model.reshape(list(shape))
+        self._own[shape] = self._core.compile_model(model, "CPU", self._options).create_infer_request()
+        return self._own[shape]
+
+
+def _metadata(model: openvino.Model) -> str:
+    """What lithepose wrote into the file.
+
+    Raises:
+        KeyError: nothing.
+    """
+    for where in (["lithepose"], ["framework", "lithepose"]):  # of an .xml, and of an .onnx
+        if model.has_rt_info(where):
+            return model.get_rt_info(where).astype(str)
+    raise KeyError("lithepose")
+
+
+def _cause(error: Exception) -> str:
+    """The line of a message that says what is wrong; those before it name OpenVINO's own source files."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return next((line for line in reversed(lines) if not line.startswith(("Exception from", "Check"))), "unknown")

@@ -1,0 +1,67 @@
+"""Devices by name, and the execution provider of ONNX Runtime that each needs."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import onnxruntime
+
+from ..errors import ConfigError, ModelError
+
+Device = Literal["cpu", "cuda", "tensorrt", "coreml", "directml"]
+DEVICES: tuple[str, ...] = get_args(Device)
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+    "directml": "DmlExecutionProvider",
+}
+REMEDIES = {
+    "cuda": "`pip uninstall onnxruntime`, then `pip install onnxruntime-gpu` with the CUDA and cuDNN that it names",
+    "tensorrt": "`pip uninstall onnxruntime`, then `pip install onnxruntime-gpu`, and TensorRT's libraries",
+    "coreml": "run it on macOS",
+    "directml": "`pip uninstall onnxruntime`, then `pip install onnxruntime-directml`, on Windows",
+}
+
+
+def check_device(device: str) -> None:
+    """Refuse names that no device has.
+
+    Raises:
+        ConfigError: names those that there are.
+    """
+    if device not in DEVICES:
+        raise ConfigError(f"device {device!r}; there are {', '.join(DEVICES)}")
+
+
+def providers_of(device: str) -> list[str]:
+    """What to ask ONNX Runtime for.
+
+    Operators that a device lacks run on the CPU, as ONNX Runtime does by itself.
+
+    Raises:
+        ConfigError: no such device.
+        ModelError: this installation of ONNX Runtime lacks its provider.
+    """
+    check_device(device)
+    provider, available = PROVIDERS[device], onnxruntime.get_available_providers()
+    if provider not in available:
+        raise _lacking(device, f"this ONNX Runtime {onnxruntime.__version__} lacks {provider}")
+    return [provider] if device == "cpu" else [provider, PROVIDERS["cpu"]]
+
+
+def check_session(session: onnxruntime.InferenceSession, device: str) -> None:
+    """Refuse a session that ONNX Runtime moved to the CPU, as it does where a device's libraries do not load.
+
+    Raises:
+        ModelError: names the device and the remedy.
+    """
+    if PROVIDERS[device] not in session.get_providers():
+        raise _lacking(device, f"{PROVIDERS[device]} is there, and does not start")
+
+
+def _lacking(device: str, why: str) -> ModelError:
+    known = {provider: name for name, provider in PROVIDERS.items()}
+    here = ", ".join(known[p] for p in onnxruntime.get_available_providers() if p in known)
+    return ModelError(f"device {device}: {why}; available: {here}; to get it, {REMEDIES.get(device, 'reinstall it')}")
