@@ -24,6 +24,7 @@ from .export import export
 from .models import models
 from .predict import predict
 from .saved import angles, draw, merge
+from .serve import serve
 from .train import train
 
 
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Command] = {
     "benchmark": benchmark,
     "train": train,
     "export": export,
+    "serve": serve,
     "analyze": analyze,
 }
 ANALYZE = {"complexity": complexity, "receptive-field": receptive_field}

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from ..errors import ConfigError
 from ._console import counted, note
 from ._files import keep_sources, refuse_existing
-from ._writing import write_all
 from .calls.motion import Kept, check_motion, write_motion
 from .calls.options import DrawOptions, MotionOptions, changed
+from .calls.writing import write_all
 
 if TYPE_CHECKING:
     from ..inference.estimator import Estimator

@@ -161,7 +161,7 @@ def draw(
     from ..writers.images import ImageSink
     from ..writers.overwrite import numbered
     from ..writers.resume import read_results
-    from ._writing import write_all
+    from .calls.writing import write_all
 
     style = drawing.style()
     estimator = load(model) if model else None

@@ -10,16 +10,16 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._console import OK, SOME_FAILED, STOPPED, VERBOSE, counted, err_console, note
-from .calls.progress import Reporter
+from .._console import OK, SOME_FAILED, STOPPED, VERBOSE, counted, err_console, note
+from .progress import Reporter
 
 if TYPE_CHECKING:
-    from ..drawing import DrawStyle
-    from ..inference.estimator import Pending
-    from ..media.sources import Failed, Input, ReadConfig
-    from ..writers.images import ImageSink
-    from ..writers.results import Results
-    from ..writers.window import Window
+    from ...drawing import DrawStyle
+    from ...inference.estimator import Pending
+    from ...media.sources import Failed, Input, ReadConfig
+    from ...writers.images import ImageSink
+    from ...writers.results import Results
+    from ...writers.window import Window
 
 
 def write_all(
@@ -49,11 +49,11 @@ def write_all(
     Returns:
         exit code.
     """
-    from ..drawing import Drawer
-    from ..inference.prefetch import Behind
-    from ..media.sources import Failed
-    from ..tracking.per_source import PerSource
-    from ..writers.results import abandon
+    from ...drawing import Drawer
+    from ...inference.prefetch import Behind
+    from ...media.sources import Failed
+    from ...tracking.per_source import PerSource
+    from ...writers.results import abandon
 
     began, count, people, stopped, unwritten = time.perf_counter(), 0, 0, False, dict[str, str]()
     out = images.folder if images else None

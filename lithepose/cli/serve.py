@@ -1,0 +1,68 @@
+"""lithepose serve"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from ..errors import ConfigError
+from ._console import OK, err_console, missing
+
+
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    model: str = "lithe",
+    workers: int = 1,
+    token_file: Path | None = None,
+    origin: tuple[str, ...] = (),
+    max_megabytes: float = 20.0,
+    max_megapixels: float = 40.0,
+    waiting: int = 64,
+    seconds: float = 30.0,
+) -> int:
+    """Serve a page and an endpoint: images in, people out, until Ctrl-C or SIGTERM.
+
+    Images stay in memory: none is written to a disk or a log. docs/serving.md has the endpoints.
+
+    Examples:
+        lithepose serve
+        lithepose serve --port 9000 --workers 2
+        lithepose serve --host 0.0.0.0 --token-file token.txt
+
+    Args:
+        host: address to listen on; others than this machine's own can be reached from other machines.
+        port: likewise; 0 takes a free one.
+        model: name or file.
+        workers: threads that run the model; they share the processor's cores.
+        token_file: file whose first line requests must send (Authorization: Bearer TOKEN).
+        origin: web pages of other servers that may use this one, as https://example.org.
+        max_megabytes: of a request.
+        max_megapixels: of an image.
+        waiting: requests that may wait; further ones are told to try again (429).
+        seconds: that a request may take to arrive, and as long again to be answered.
+    """
+    try:
+        from ..server.config import ServeConfig, read_token
+        from ..server.serve import serve as run
+    except ImportError as error:
+        raise missing("serve", "serve", error) from error
+    if not (0 < max_megabytes <= 1000 and 0 < max_megapixels <= 1000):
+        raise ConfigError(
+            f"--max-megabytes {max_megabytes}, --max-megapixels {max_megapixels}: must be above 0 to 1000"
+        )
+    config = ServeConfig(
+        host=host,
+        port=port,
+        model=model,
+        workers=workers,
+        token=read_token(token_file) if token_file else "",
+        origins=origin,
+        waiting=waiting,
+        max_bytes=round(max_megabytes * 1e6),
+        max_pixels=round(max_megapixels * 1e6),
+        seconds=seconds,
+    )
+    with contextlib.suppress(KeyboardInterrupt):  # how a server is ended
+        run(config, lambda address: err_console.print(f"lithepose serves at {address}", highlight=False))
+    return OK

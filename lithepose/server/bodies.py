@@ -1,0 +1,132 @@
+"""Bodies of requests: read within limits, kept in memory alone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+
+from ..errors import ImageError
+from .config import ServeConfig
+from .errors import RequestError
+from .images import image_size
+
+
+async def read_images(request: Request, config: ServeConfig) -> tuple[list[tuple[str, bytes]], bool]:
+    """The images of a request: its body, or the files of a form.
+
+    Returns:
+        (name, encoded image) of each; and whether the body is a form, which may hold several.
+
+    Raises:
+        RequestError: too large, too slow, empty, or no form that can be read.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    try:
+        data = await asyncio.wait_for(_read(request, config.max_bytes), config.seconds)
+    except TimeoutError as error:
+        raise RequestError(408, f"the body did not arrive in {config.seconds:g} s", {"Connection": "close"}) from error
+    except ClientDisconnect as error:
+        raise RequestError(400, "the client went away") from error
+    if kind != b"multipart/form-data":
+        if not data:
+            raise RequestError(400, "the body is empty; send the bytes of an image, or a form with files")
+        return [("", data)], False
+    files = form_files(data, options.get(b"boundary", b""))
+    if not files:
+        raise RequestError(400, "the form holds no file; send at least one image")
+    if len(files) > config.max_images:
+        raise RequestError(413, f"the form holds {len(files)} files; send {config.max_images} at most")
+    return files, True
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    stated = request.headers.get("content-length", "")
+    refusal = RequestError(413, f"the body is larger than {limit:,} bytes; reduce the images", {"Connection": "close"})
+    if stated.isdecimal() and int(stated) > limit:
+        raise refusal
+    parts, size = list[bytes](), 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise refusal
+        parts.append(part)
+    return b"".join(parts)
+
+
+def form_files(data: bytes, boundary: bytes) -> list[tuple[str, bytes]]:
+    """The files of a ``multipart/form-data`` body: (name, content) of each.
+
+    Raises:
+        RequestError: no form.
+    """
+    files, header, field = list[tuple[str, bytearray]](), bytearray(), bytearray()
+    disposition = b""
+    into: bytearray | None = None
+
+    def begin() -> None:
+        nonlocal disposition, into
+        disposition, into = b"", None
+
+    def end_header() -> None:
+        nonlocal disposition
+        if field.lower() == b"content-disposition":
+            disposition = bytes(header)
+        field.clear()
+        header.clear()
+
+    def end_headers() -> None:
+        nonlocal into
+        _, options = parse_options_header(disposition)
+        if b"filename" in options:
+            into = bytearray()
+            files.append((options[b"filename"].decode("utf-8", "replace"), into))
+
+    def content(chunk: bytes, start: int, end: int) -> None:
+        if into is not None:
+            into.extend(chunk[start:end])
+
+    callbacks: Any = {
+        "on_part_begin": begin,
+        "on_header_field": lambda chunk, start, end: field.extend(chunk[start:end]),
+        "on_header_value": lambda chunk, start, end: header.extend(chunk[start:end]),
+        "on_header_end": end_header,
+        "on_headers_finished": end_headers,
+        "on_part_data": content,
+    }
+    ended = False
+
+    def finish() -> None:
+        nonlocal ended
+        ended = True
+
+    callbacks["on_end"] = finish
+    try:
+        parser = MultipartParser(boundary, callbacks)
+        parser.write(data)
+        parser.finalize()
+    except Exception as error:  # the parser has errors of its own, and lets others through
+        raise RequestError(400, f"not a form that can be read ({error}); send multipart/form-data") from error
+    if not ended:
+        raise RequestError(400, "the form ends early; send it again")
+    return [(name, bytes(file)) for name, file in files]
+
+
+def checked_pixels(data: bytes, config: ServeConfig) -> int:
+    """Pixels of an encoded image, by its header.
+
+    Raises:
+        RequestError: not an image of a known kind, or too large.
+    """
+    if not data:
+        raise RequestError(422, "the image is empty; send the whole file")
+    try:
+        width, height = image_size(data)
+    except ImageError as error:
+        raise RequestError(415, str(error)) from error
+    if width * height > config.max_pixels:
+        message = f"the image has {width}x{height} pixels, more than {config.max_pixels:,}; reduce it"
+        raise RequestError(413, message)
+    return width * height

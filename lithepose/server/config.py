@@ -1,0 +1,78 @@
+"""What the server is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import ConfigError, MissingFileError
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class ServeConfig:
+    """Limits and permissions of the server.
+
+    Attributes:
+        host: address to listen on.
+        port: likewise; 0 takes a free one.
+        model: name or file.
+        workers: threads that run the model, each with a model of its own.
+        token: that requests must carry; empty asks for none.
+        origins: web pages of other servers that may use this one (CORS), as https://example.org.
+        waiting: requests that may wait for a worker.
+        max_bytes: of a request's body, or of a frame of a stream.
+        max_pixels: of an image.
+        max_images: of a request.
+        seconds: that a request may take to arrive, and as long again to be answered.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    model: str = "lithe"
+    workers: int = 1
+    token: str = ""
+    origins: tuple[str, ...] = ()
+    waiting: int = 64
+    max_bytes: int = 20_000_000
+    max_pixels: int = 40_000_000
+    max_images: int = 16
+    seconds: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.port <= 65535:
+            raise ConfigError(f"port {self.port}: must be 0 to 65535")
+        for name in ("workers", "waiting", "max_bytes", "max_pixels", "max_images"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name.replace('_', '-')} {getattr(self, name)}: must be 1 or more")
+        if not self.seconds > 0:
+            raise ConfigError(f"seconds {self.seconds}: must be above 0")
+        if wrong := [o for o in self.origins if not o.startswith(("http://", "https://")) or o.endswith("/")]:
+            raise ConfigError(f"origin {wrong[0]}: write it as a browser does, https://example.org")
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Names that requests may call the server by; empty for any.
+
+        On a loopback address others are refused: a web page whose name leads here must not reach the server.
+        """
+        return frozenset(LOOPBACK) if self.host in LOOPBACK else frozenset()
+
+
+def read_token(path: Path) -> str:
+    """The first line of a token file.
+
+    Raises:
+        MissingFileError: no such file.
+        ConfigError: a token of fewer than 16 characters, or with other ones than letters, digits and ``-._~``.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise MissingFileError(f"--token-file {path}: cannot be read ({error})") from error
+    token = (text.splitlines() or [""])[0].strip()
+    plain = token.isascii() and all(c.isalnum() or c in "-._~" for c in token)
+    if len(token) < 16 or not plain:
+        raise ConfigError(f"--token-file {path}: the first line must hold 16 or more letters, digits or -._~")
+    return token

@@ -1,0 +1,56 @@
+"""Answers to requests that cannot be carried out: a status, and json that says why and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ..errors import ImageError
+
+RETRY = {"Retry-After": "1"}
+
+
+class RequestError(Exception):
+    """A request that is answered with an error.
+
+    Attributes:
+        status: of HTTP.
+        message: what is wrong and what to do.
+        headers: of the answer.
+    """
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.headers = status, message, dict(headers or {})
+
+
+def as_refused(error: BaseException) -> RequestError:
+    """What a client is told of an error."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, ImageError):
+        return RequestError(422, f"the image cannot be used: {error}")
+    return RequestError(500, "the server failed at this image; its log says why")
+
+
+def body(status: int, message: str) -> dict[str, dict[str, int | str]]:
+    """The json of every error."""
+    return {"error": {"status": status, "message": message}}
+
+
+async def refused(_: Request, error: Exception) -> Response:
+    """Handler of :class:`RequestError`."""
+    assert isinstance(error, RequestError)
+    return JSONResponse(body(error.status, error.message), error.status, error.headers)
+
+
+async def not_served(request: Request, error: Exception) -> Response:
+    """Handler of what is no endpoint, or no method of one."""
+    assert isinstance(error, HTTPException)
+    known = "GET / is a page; POST /v1/poses, POST /v1/draw, GET /v1/models and others are in /openapi.json"
+    reason = {404: f"{request.url.path}: nothing here; {known}", 405: f"{request.method} is not for this address"}
+    message = reason.get(error.status_code, str(error.detail))
+    return JSONResponse(body(error.status_code, message), error.status_code, dict(error.headers or {}))

@@ -1,0 +1,113 @@
+"""Sizes of encoded images by their headers: what is too large is refused before it is decoded."""
+
+from __future__ import annotations
+
+from ..errors import ImageError
+
+# Markers of a JPEG that carry its size; C4, C8 and CC among them are tables.
+SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+KINDS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
+
+
+def image_size(data: bytes) -> tuple[int, int]:
+    """(width, height) as the header states them.
+
+    Raises:
+        ImageError: not an image of a kind whose header is known here, or a header that is cut off.
+    """
+    try:
+        size = _size(data)
+    except (IndexError, ValueError) as error:
+        raise ImageError("the header of the image is cut off; send the whole file") from error
+    if size is None:
+        raise ImageError(f"not an image that is taken here; send {KINDS}")
+    if min(size) < 1:
+        raise ImageError(f"the header states an image of {size[0]}x{size[1]} pixels; export it again")
+    return size
+
+
+def _size(data: bytes) -> tuple[int, int] | None:
+    if data[:2] == b"\xff\xd8":
+        return _jpeg(data)
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        return _number(data, 16, 4, "big"), _number(data, 20, 4, "big")
+    if data[:6] in (b"GIF87a", b"GIF89a"):
+        return _gif(data)
+    if data[:2] == b"BM":
+        return _number(data, 18, 4), abs(int.from_bytes(_part(data, 22, 4), "little", signed=True))
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return _webp(data)
+    if data[:4] in (b"II*\0", b"MM\0*"):
+        return _tiff(data)
+    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
+        at = data.index(b"ispe")
+        return _number(data, at + 8, 4, "big"), _number(data, at + 12, 4, "big")
+    return None
+
+
+def _part(data: bytes, at: int, length: int) -> bytes:
+    if len(data) < at + length:
+        raise IndexError("cut off")
+    return data[at : at + length]
+
+
+def _number(data: bytes, at: int, length: int, order: str = "little") -> int:
+    return int.from_bytes(_part(data, at, length), "big" if order == "big" else "little")
+
+
+def _jpeg(data: bytes) -> tuple[int, int]:
+    at = 2
+    while True:
+        if _number(data, at, 1) != 0xFF:
+            raise ValueError("no marker")
+        marker = _number(data, at + 1, 1)
+        if marker == 0xFF:  # padding
+            at += 1
+        elif marker in SIZES:
+            return _number(data, at + 7, 2, "big"), _number(data, at + 5, 2, "big")
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # without a length
+            at += 2
+        else:
+            at += 2 + max(2, _number(data, at + 2, 2, "big"))
+
+
+def _gif(data: bytes) -> tuple[int, int]:
+    """The screen; a first frame that is larger counts, as decoders make room for it."""
+    width, height = _number(data, 6, 2), _number(data, 8, 2)
+    flags = _number(data, 10, 1)
+    at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    while _number(data, at, 1) == 0x21:  # extensions
+        at += 2
+        while length := _number(data, at, 1):
+            at += 1 + length
+        at += 1
+    if _number(data, at, 1) == 0x2C:
+        left, top, w, h = (_number(data, at + 1 + 2 * i, 2) for i in range(4))
+        width, height = max(width, left + w), max(height, top + h)
+    return width, height
+
+
+def _webp(data: bytes) -> tuple[int, int] | None:
+    kind = _part(data, 12, 4)
+    if kind == b"VP8 ":
+        return _number(data, 26, 2) & 0x3FFF, _number(data, 28, 2) & 0x3FFF
+    if kind == b"VP8L":
+        bits = _number(data, 21, 4)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8X":
+        return _number(data, 24, 3) + 1, _number(data, 27, 3) + 1
+    return None
+
+
+def _tiff(data: bytes) -> tuple[int, int]:
+    order = "little" if data[:2] == b"II" else "big"
+    at = _number(data, 4, 4, order)
+    found = {}
+    for entry in range(_number(data, at, 2, order)):
+        place = at + 2 + 12 * entry
+        tag, kind = _number(data, place, 2, order), _number(data, place + 2, 2, order)
+        if tag in (256, 257):
+            found[tag] = _number(data, place + 8, 2 if kind == 3 else 4, order)
+    if len(found) < 2:
+        raise ValueError("no size")
+    return found[256], found[257]
