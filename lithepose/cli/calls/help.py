@@ -40,6 +40,7 @@ def plain_help(command: Command) -> Command:
         positional = parameter.kind == parameter.POSITIONAL_ONLY
         options: dict[str, Any] = {"help": told[name]} if name in told else {}
         if parameter.default is True:
+            options["help_behavior_hint"] = ""
             options["help"] = f"turn off: {told.get(name, name)}"
         if positional or parameter.default in (None, "", 0, (), False):
             options["help_behavior_hint"] = ""
