@@ -8,43 +8,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from glob import has_magic
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, get_args, overload
 
 import numpy as np
 
 from ..errors import ConfigError, ImageError
 from ..guesses import FRAME, MODEL, no_attribute, with_hints
 from ..heads.base import Head
-from ..media.image import as_rgb, decode_image, read_image
-from ..media.sources import ADDRESS, VIDEOS, Failed, Frame, Input, ReadConfig, expand, frames, read_address
+from ..media.sources import Failed, Frame, Input, ReadConfig, expand, frames
 from ..poses import Poses
 from ..skeleton import Skeleton
 from ..tracking.per_source import PerSource
 from ..tracking.selection import SelectConfig, Selection
 from ..tracking.tracker import Following
+from .inputs import ImageInput, Images, open_image, reversed_channels, several
 from .prefetch import DEPTH, ahead
 
 LOG = logging.getLogger(__name__)
 OnError = Literal["raise", "skip", "warn"]
 BATCH = 16  # images that one call of the network gets; more are no faster and fill the memory
-
-
-class _Convertible(Protocol):
-    """A PIL image, known by its method."""
-
-    def convert(self, mode: str) -> Any: ...
-
-
-class _Readable(Protocol):
-    """An open file."""
-
-    def read(self) -> bytes: ...
-
-
-ImageInput = str | Path | bytes | np.ndarray | _Convertible | _Readable
-Images = list[ImageInput] | tuple[ImageInput, ...]
 
 
 @dataclass(frozen=True)
@@ -220,7 +203,7 @@ class Estimator(ABC):
         model = self if conf is None else self.with_config(peak=conf)
         if bgr:
             images = several(image)
-            image = _turned(image) if images is None else [_turned(one) for one in images]
+            image = reversed_channels(image) if images is None else [reversed_channels(one) for one in images]
         return model(image)
 
     @with_hints
@@ -345,58 +328,3 @@ def check_on_error(on_error: str) -> None:
     """
     if on_error not in get_args(OnError):
         raise ConfigError(f"on_error={on_error!r}; there are {', '.join(get_args(OnError))}")
-
-
-def several(image: object) -> list[Any] | None:
-    """The images of a list, a tuple or an (N, H, W, C) array; None of one image."""
-    if isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4):
-        return list(image)
-    return None
-
-
-def _turned(image: Any) -> Any:
-    """An array with its first three channels in reverse order."""
-    if not isinstance(image, np.ndarray) or image.ndim != 3:
-        return image
-    return np.ascontiguousarray(np.concatenate([image[..., 2::-1], image[..., 3:]], 2))
-
-
-def _check_still(source: str | Path | int) -> None:
-    """Refuse what is no image by its name.
-
-    Raises:
-        ImageError: says what reads it.
-    """
-    path = Path(str(source))
-    kind = "a camera's number" if isinstance(source, int) or str(source).isdecimal() else ""
-    if not ADDRESS.match(str(source)):
-        kind = "a video" if path.suffix.lower() in VIDEOS else kind
-        kind = "a folder" if path.is_dir() else kind
-        kind = "a pattern" if has_magic(str(source)) else kind
-    if kind and not path.is_file():
-        raise ImageError(f"{source}: is {kind}; model.stream({str(source)!r}) gives its frames, one after another")
-    if kind == "a video":
-        raise ImageError(f"{source}: is a video; model.stream({str(source)!r}) gives its frames, one after another")
-
-
-def open_image(image: Any) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of whatever :class:`Estimator` takes.
-
-    Raises:
-        ImageError: it is no image.
-    """
-    if isinstance(image, (str, Path, int)):
-        _check_still(image)
-        image = str(image)
-        return read_address(image) if ADDRESS.match(str(image)) else read_image(image)
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        return decode_image(bytes(image))
-    if hasattr(image, "read") and not hasattr(image, "convert"):
-        try:
-            data = image.read()
-        except UnicodeDecodeError:
-            data = ""
-        if isinstance(data, str):
-            raise ImageError(f"{image!r}: a file opened as text; open it by open(path, 'rb')")
-        return decode_image(data)
-    return as_rgb(image)

@@ -24,7 +24,8 @@ from ..poses import Poses
 from ..skeleton import FACE, Skeleton
 from .box_follower import BoxFollower
 from .detector import DETECTOR, PersonDetector
-from .estimator import Estimator, ImageInput, Images, OnError, Pipeline, open_image, several
+from .estimator import Estimator, OnError, Pipeline
+from .inputs import ImageInput, Images, open_image, several
 from .models import open_runtime
 from .predictor import Predictor
 

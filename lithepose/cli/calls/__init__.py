@@ -1,1 +1,1 @@
-"""How the command line reads a call: help, options of every command, the config file, wrong guesses."""
+"""What commands share: how a call is read (help, options, config file, wrong guesses), progress, and writing."""

@@ -39,6 +39,9 @@ def plain_help(command: Command) -> Command:
         kind = hints[name]
         positional = parameter.kind == parameter.POSITIONAL_ONLY
         options: dict[str, Any] = {"help": told[name]} if name in told else {}
+        if parameter.default is True:
+            options["help_behavior_hint"] = ""
+            options["help"] = f"turn off: {told.get(name, name)}"
         if positional or parameter.default in (None, "", 0, (), False):
             options["help_behavior_hint"] = ""
         if positional:
@@ -93,8 +96,10 @@ def _fixed(kind: Any) -> list[Any]:
 
 
 def _metavar(kind: Any) -> str:
-    """Of an optional value, which tyro would name together with None."""
+    """Of an optional value, which tyro would name together with None, and of several values; empty for others."""
     kinds = [k for k in get_args(kind) if k is not NoneType]
+    if get_origin(kind) is tuple and Ellipsis in kinds:
+        return f"{kinds[0].__name__.upper()} [...]"
     if NoneType not in get_args(kind) or len(kinds) != 1:
         return ""
     if get_origin(kinds[0]) is Literal:

@@ -1,0 +1,84 @@
+"""What models take for an image -> (H, W, 3) uint8 RGB."""
+
+from __future__ import annotations
+
+from glob import has_magic
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from ..errors import ImageError
+from ..media.image import as_rgb, decode_image, read_image
+from ..media.sources import ADDRESS, VIDEOS, read_address
+
+
+class _Convertible(Protocol):
+    """A PIL image, known by its method."""
+
+    def convert(self, mode: str) -> Any: ...
+
+
+class _Readable(Protocol):
+    """An open file."""
+
+    def read(self) -> bytes: ...
+
+
+ImageInput = str | Path | bytes | np.ndarray | _Convertible | _Readable
+Images = list[ImageInput] | tuple[ImageInput, ...]
+
+
+def several(image: object) -> list[Any] | None:
+    """The images of a list, a tuple or an (N, H, W, C) array; None of one image."""
+    if isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4):
+        return list(image)
+    return None
+
+
+def reversed_channels(image: Any) -> Any:
+    """An array with its first three channels in reverse order."""
+    if not isinstance(image, np.ndarray) or image.ndim != 3:
+        return image
+    return np.ascontiguousarray(np.concatenate([image[..., 2::-1], image[..., 3:]], 2))
+
+
+def _check_still(source: str | Path | int) -> None:
+    """Refuse what is no image by its name.
+
+    Raises:
+        ImageError: says what reads it.
+    """
+    path = Path(str(source))
+    kind = "a camera's number" if isinstance(source, int) or str(source).isdecimal() else ""
+    if not ADDRESS.match(str(source)):
+        kind = "a video" if path.suffix.lower() in VIDEOS else kind
+        kind = "a folder" if path.is_dir() else kind
+        kind = "a pattern" if has_magic(str(source)) else kind
+    if kind and not path.is_file():
+        raise ImageError(f"{source}: is {kind}; model.stream({str(source)!r}) gives its frames, one after another")
+    if kind == "a video":
+        raise ImageError(f"{source}: is a video; model.stream({str(source)!r}) gives its frames, one after another")
+
+
+def open_image(image: Any) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of whatever :class:`~lithepose.inference.estimator.Estimator` takes.
+
+    Raises:
+        ImageError: it is no image.
+    """
+    if isinstance(image, (str, Path, int)):
+        _check_still(image)
+        image = str(image)
+        return read_address(image) if ADDRESS.match(str(image)) else read_image(image)
+    if isinstance(image, (bytes, bytearray, memoryview)):
+        return decode_image(bytes(image))
+    if hasattr(image, "read") and not hasattr(image, "convert"):
+        try:
+            data = image.read()
+        except UnicodeDecodeError:
+            data = ""
+        if isinstance(data, str):
+            raise ImageError(f"{image!r}: a file opened as text; open it by open(path, 'rb')")
+        return decode_image(data)
+    return as_rgb(image)
