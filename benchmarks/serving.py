@@ -11,7 +11,6 @@ import csv
 import json
 import multiprocessing
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -21,10 +20,12 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 
 import lithepose
+from lithepose.media.image import encode_image
 from lithepose.timing import about, cpu
 
 SAMPLE = Path(lithepose.__file__).parent / "samples" / "astronaut.jpg"
@@ -32,10 +33,10 @@ SAMPLE = Path(lithepose.__file__).parent / "samples" / "astronaut.jpg"
 
 def alone(image: bytes, images: int) -> float:
     """Images a second of ``model(list)``."""
-    model = lithepose.load()
-    model([image] * 8)
+    model, batch = lithepose.load(), list[Any]([image]) * images
+    model(batch[:8])
     began = time.perf_counter()
-    model([image] * images)
+    model(batch)
     return images / (time.perf_counter() - began)
 
 
@@ -66,8 +67,8 @@ def clients(address: str, image: bytes, count: int, seconds: float, answers) -> 
 
 
 def megabytes(process: int) -> float:
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) / 1024
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
 
 
 def main() -> None:
@@ -77,11 +78,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="a .csv")
     arguments = parser.parse_args()
-    frame = cv2.resize(cv2.imread(str(SAMPLE)), (640, 480))
-    image = cv2.imencode(".jpg", frame)[1].tobytes()
+    frame = cv2.resize(lithepose.read_image(SAMPLE), (640, 480))
+    image = encode_image(".jpg", frame)
     before = alone(image, 200)
     command = [sys.executable, "-m", "lithepose", "serve", "--port", "0", "--workers", str(arguments.workers)]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr
     address = next(line for line in server.stderr if "serves at" in line).split()[-1]
     answers = multiprocessing.Queue()
     load = multiprocessing.Process(target=clients, args=(address, image, arguments.clients, arguments.seconds, answers))

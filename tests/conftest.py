@@ -31,6 +31,12 @@ settings.load_profile("fixed")
 SAMPLES = Path(lithepose.__file__).parent / "samples"
 
 
+@pytest.fixture(autouse=True)
+def reference_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime is what ``auto`` takes in the tests: results do not depend on what is installed."""
+    monkeypatch.setattr("lithepose.inference.models.prefers_openvino", lambda: False)
+
+
 @pytest.fixture(scope="session")
 def astronaut() -> np.ndarray:
     return read_image(SAMPLES / "astronaut.jpg")

@@ -62,7 +62,7 @@ def open_runtime(
     for name, value, known in (("runtime", runtime, RUNTIMES), ("precision", precision, ("", *PRECISIONS))):
         if value not in known:
             raise ConfigError(f"{name} {value!r}; there are {', '.join(filter(None, known))}")
-    path = _int8_file(model) if precision == "int8" and str(model) in manifest() else _weights(model)
+    path = _int8_file(model) if precision == "int8" and str(model) in manifest() else weights_file(model)
     if runtime == "torch":
         opened = _torch(path, threads, device, precision)
     elif path.suffix.lower() == ".safetensors":
@@ -159,7 +159,12 @@ def _int8_file(model: str | Path) -> Path:
     return WEIGHTS / said["file"]
 
 
-def _weights(model: str | Path) -> Path:
+def weights_file(model: str | Path) -> Path:
+    """The file of a model: embedded by name, or as given.
+
+    Raises:
+        ConfigError: neither.
+    """
     known = manifest()
     if str(model) in known:
         return WEIGHTS / known[str(model)]["file"]

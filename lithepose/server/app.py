@@ -44,7 +44,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
     """
     metrics = Metrics(lambda: workers.waiting)
     workers = Workers(models, config.waiting, metrics.batches.observe)
-    ready, files = asyncio.Event(), ModelFiles(models[0])
+    ready, files = asyncio.Event(), ModelFiles(config.model, models[0])
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..inference.detector import PersonDetector
+from ..inference.detector import DETECTOR, PersonDetector
 from ..inference.estimator import Estimator
+from ..inference.models import manifest, weights_file
 from ..inference.top_down import TopDown
 
 
@@ -14,6 +15,7 @@ class ModelFiles:
     """ONNX files of a person detector and a pose network; none for other models.
 
     Args:
+        name: of the model that runs, or its file.
         model: that runs.
 
     Attributes:
@@ -21,17 +23,21 @@ class ModelFiles:
         description: what ``/v1/models`` says of them.
     """
 
-    def __init__(self, model: Estimator) -> None:
+    def __init__(self, name: str, model: Estimator) -> None:
         self.paths: dict[str, Path] = {}
         self.description: dict[str, Any] = {}
         if not (isinstance(model, TopDown) and isinstance(model.finder, PersonDetector)):
             return
-        pose, detector = model.predictor.runtime, model.finder.runtime
-        if not (pose.path.suffix == detector.path.suffix == ".onnx" and pose.info.crop):
+        pose, detector = model.predictor.runtime.info, model.finder.runtime.info
+        paths = {
+            "pose": weights_file(name),
+            "detector": weights_file(manifest().get(name, {}).get("detector", DETECTOR)),
+        }
+        if not pose.crop or any(path.suffix != ".onnx" for path in paths.values()):
             return
-        self.paths = {"pose": pose.path, "detector": detector.path}
+        self.paths = paths
         self.description = {
             "files": {name: f"/v1/models/{name}.onnx" for name in self.paths},
-            "crop": list(pose.info.crop),
-            "detector": {"size": model.finder.size, "multiple": detector.info.multiple},
+            "crop": list(pose.crop),
+            "detector": {"size": model.finder.size, "multiple": detector.multiple},
         }

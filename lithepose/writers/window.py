@@ -52,8 +52,9 @@ class Window:
         with self._lock:
             image, self._newest = self._newest, None
         if not self.closed and image is not None:
-            self._shown = self._tk.PhotoImage(master=self._root, data=self._encoded(image), format="ppm")
-            self._label.configure(image=self._shown)
+            shown = self._tk.PhotoImage(master=self._root, data=self._encoded(image), format="ppm")
+            self._label.configure(image=shown)
+            self._shown = shown
         if not self.closed:
             self._root.update()
         return not self.closed

@@ -17,7 +17,7 @@ from lithepose.geometry import crop_matrix
 from lithepose.inference.detector import PersonDetector
 from lithepose.media.image import read_image
 
-DECODER = Path(__file__).parents[2] / "examples" / "decoder" / "decode.mjs"
+DECODER = Path(lithepose.__file__).parent / "server" / "static" / "decode.mjs"
 SCRIPT = """
 import { readFileSync } from "node:fs";
 const { decodeBoxes, cropOf, decodePeople } = await import(process.argv[1]);

@@ -176,7 +176,6 @@ def test_boxes_on_the_command_line(tmp_path, monkeypatch, capsys):
     from lithepose.inference import models as load
 
     real = load.OnnxRuntime
-    monkeypatch.setattr(load, "prefers_openvino", lambda: False)
     monkeypatch.setattr(load, "OnnxRuntime", lambda path, *rest: Spot() if path.stem == "spot" else real(path, *rest))
     for name in ("one.png", "two.png", "three.png"):
         cv2.imwrite(str(tmp_path / name), scene([(70, 90)])[..., ::-1])

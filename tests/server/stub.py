@@ -1,15 +1,19 @@
-"""An estimator that needs no model: one person whose joints tell the image's mean colour."""
+"""A server whose estimator needs no model: one person, whose joints tell the image's mean colour."""
 
 import copy
 import threading
 
 import cv2
 import numpy as np
+import pytest
+from starlette.testclient import TestClient
 
 from lithepose.errors import ImageError
 from lithepose.heads.pafs import COCO_HEAD
 from lithepose.inference.estimator import Estimator, Pipeline
 from lithepose.poses import Poses
+from lithepose.server.app import create_app
+from lithepose.server.config import ServeConfig
 from lithepose.skeleton import COCO_17
 
 
@@ -53,3 +57,19 @@ def encoded(value=(90, 90, 90), size=(64, 48), suffix=".png"):
     """An image of one colour, RGB."""
     image = np.full((size[1], size[0], 3), value[::-1], np.uint8)
     return cv2.imencode(suffix, image)[1].tobytes()
+
+
+@pytest.fixture
+def start():
+    """Makes a client of a server with a stub; the configuration is named."""
+    clients = []
+
+    def make(model=None, **config):
+        client = TestClient(create_app(ServeConfig(**config), [model or Stub()]), base_url="http://127.0.0.1:8000")
+        client.__enter__()
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.__exit__(None, None, None)

@@ -7,7 +7,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from stub import Stub, encoded
+from stub import Stub, encoded, start  # noqa: F401
 
 from lithepose.poses import Poses
 from lithepose.server.guard import HEADERS

@@ -18,21 +18,34 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
 
 
 @pytest.fixture
-def page(serve):  # noqa: F811
-    """A page of a fresh server; what it logs as an error fails the test."""
-    _, address = serve()
+def browser_page(serve):
+    """Opens the page of a fresh server; what it logs as an error, and a request elsewhere, fails the test."""
+    errors, asked = [], []
     with sync_api.sync_playwright() as playwright:
         flags = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        context = browser.new_context(accept_downloads=True)
-        page, errors = context.new_page(), []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda asked: errors.append(asked.url) if not _own(asked.url, address) else None)
-        page.goto(address)
-        yield page
-        assert not errors
+
+        def make(*arguments):
+            _, address = serve(*arguments)
+            page = browser.new_context(accept_downloads=True).new_page()
+            page.on("pageerror", lambda error: errors.append(str(error)))
+            page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(address)
+            errors.extend(url for url in asked if not _own(url, address))
+            return page, asked
+
+        yield make
         browser.close()
+    assert not errors
+
+
+@pytest.fixture
+def page(browser_page):
+    """A page of a server with the usual options."""
+    page, asked = browser_page()
+    yield page
+    assert len({url.split("/")[2] for url in asked if url.startswith(("http", "ws"))}) == 1
 
 
 def _own(url, address):
@@ -152,3 +165,28 @@ def test_accessibility_has_no_serious_findings(page):
         assert not [
             (v["id"], v["impact"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")
         ]
+
+
+RUNTIME = os.environ.get("LITHEPOSE_BROWSER_RUNTIME")
+
+
+@pytest.mark.skipif(not RUNTIME, reason="LITHEPOSE_BROWSER_RUNTIME names no folder of onnxruntime-web")
+def test_the_model_runs_in_the_browser_alone(browser_page):
+    page, asked = browser_page("--browser-runtime", str(RUNTIME))
+    page.select_option("#where", "browser")
+    open_samples(page, "astronaut.jpg", "camera.jpg")
+    page.wait_for_function("() => document.getElementById('status').textContent === '2 images'", timeout=60000)
+    assert not [url for url in asked if "/v1/poses" in url or "/v1/stream" in url]
+    found = json.loads(downloaded(page, "#save-json"))
+    model = lithepose.load(runtime="onnx")
+    for result, name in zip(found, ("astronaut.jpg", "camera.jpg"), strict=True):
+        expected = model(SAMPLES / name).to_dict()["people"]
+        assert len(result["people"]) == len(expected)
+        for person, other in zip(result["people"], expected, strict=True):
+            distances = [
+                ((a[0] - b[0]) ** 2 + (a[1] - b[1]) ** 2) ** 0.5
+                for a, b in zip(person["joints"].values(), other["joints"].values(), strict=True)
+                if a and b
+            ]
+            assert len(distances) >= 8
+            assert sorted(distances)[len(distances) // 2] < 5  # the canvas resizes in its own way

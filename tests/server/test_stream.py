@@ -5,7 +5,7 @@ import time
 
 import pytest
 from starlette.websockets import WebSocketDisconnect
-from stub import Stub, encoded
+from stub import Stub, encoded, start  # noqa: F401
 
 from lithepose.server import stream as module
 

@@ -1,6 +1,6 @@
 // The model in this browser: images do not leave it.
 
-import { cropOf, decodeBoxes, decodePeople } from "./decode.js";
+import { cropOf, decodeBoxes, decodePeople } from "./decode.mjs";
 
 const RUNTIME = "/ort/ort.wasm.min.mjs";
 const GREY = "rgb(127, 127, 127)";
@@ -112,6 +112,6 @@ export class LocalModel {
     const count = this.info.joints.length;
     const xy = rows(outputs.xy.data, 2 * count).map((values) => rows(values, 2));
     const score = rows(outputs.score.data, count);
-    return decodePeople(found, xy, score, outputs.person_score.data, image, { joint: threshold });
+    return decodePeople(found, xy, score, outputs.person_score.data, image, threshold);
   }
 }

@@ -31,10 +31,10 @@ export function cropOf([x, y, w, h], height = 256, width = 192) {
 }
 
 // Found boxes, and of each crop xy (17 x 2), score (17) and personScore -> people, the best first.
-export function decodePeople(found, xy, score, personScore, { width, height }) {
+export function decodePeople(found, xy, score, personScore, { width, height }, lowest = limits.joint) {
   const people = found.map(({ box, score: boxScore }, i) => {
     const { zoom, dx, dy } = cropOf(box), inside = (value, limit) => Math.min(Math.max(value, 0), limit);
-    const joints = xy[i].map(([x, y], k) => score[i][k] >= limits.joint
+    const joints = xy[i].map(([x, y], k) => score[i][k] >= lowest
       ? { x: inside((x - dx) / zoom, width - 1), y: inside((y - dy) / zoom, height - 1), score: score[i][k] } : null);
     return { joints, score: personScore[i] * Math.sqrt(boxScore), box };
   }).filter(({ joints }) => joints.some(Boolean)).sort((a, b) => b.score - a.score);
