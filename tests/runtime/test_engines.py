@@ -16,7 +16,7 @@ import lithepose
 from lithepose.cli import main
 from lithepose.errors import ConfigError, MissingExtraError, MissingFileError, ModelError
 from lithepose.inference import models
-from lithepose.inference.models import open_runtime
+from lithepose.inference.models import open_runtime, prefers_openvino
 from lithepose.resources import WEIGHTS
 from lithepose.runtime import onnx, openvino, providers
 from lithepose.runtime.onnx import OnnxRuntime
@@ -106,6 +106,7 @@ def test_what_openvino_cannot_load_is_named(tmp_path):
 
 
 def test_auto_is_openvino_on_x86_alone_and_devices_are_onnx_runtimes(monkeypatch):
+    monkeypatch.setattr(models, "prefers_openvino", prefers_openvino)
     monkeypatch.setattr(models.platform, "machine", lambda: "x86_64")
     assert isinstance(open_runtime("lithe", 1), OpenVinoRuntime)
     assert isinstance(open_runtime("lithe", 1, runtime="onnx"), OnnxRuntime)
@@ -114,6 +115,7 @@ def test_auto_is_openvino_on_x86_alone_and_devices_are_onnx_runtimes(monkeypatch
 
 
 def test_without_openvino_auto_is_onnx_runtime_and_its_name_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(models, "prefers_openvino", prefers_openvino)
     monkeypatch.setattr(models, "find_spec", lambda name: None)
     assert isinstance(open_runtime("lithe", 1), OnnxRuntime)
     real = builtins.__import__
@@ -188,6 +190,7 @@ def test_torch_runs_the_weights_of_a_training_run(astronaut):
 def test_verbose_prints_what_runs(caplog, capsys):
     call = ["predict", str(WEIGHTS.parent / "samples" / "astronaut.jpg"), "--json", "-", "--runtime", "onnx"]
     with caplog.at_level(logging.WARNING, "lithepose"):  # and afterwards as it was
+        caplog.handler.setLevel(logging.NOTSET)
         main(call)
         assert not caplog.messages
         main([*call, "-v"])
