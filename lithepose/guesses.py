@@ -28,7 +28,9 @@ MODEL = {
     "val": "lithepose.evaluate(model, dataset), or `lithepose evaluate` on the command line",
     "train": "lithepose.train(recipe, data, run), or `lithepose train` on the command line",
     "export": "lithepose.export(weights, 'mine.onnx')",
-    **dict.fromkeys(("to", "cuda", "cpu", "half", "eval", "fuse"), "nothing: it runs on the CPU as it is"),
+    **dict.fromkeys(
+        ("to", "cuda", "cpu", "half", "eval", "fuse"), "nothing; lithepose.load(device='cuda') runs on a GPU"
+    ),
     "info": "`lithepose models` on the command line, or model.joints and model.skeleton",
     **dict.fromkeys(("conf", "threshold"), "model.with_config(peak=0.5)"),
     "close": "nothing: it needs no closing",
@@ -76,7 +78,7 @@ KEYWORDS = {
     **dict.fromkeys(("conf", "threshold", "min_detection_confidence"), "model.with_config(peak=0.5)"),
     **dict.fromkeys(("imgsz", "img_size", "det_input_size"), "lithepose.load(size=640)"),
     "size": "lithepose.load(size=640)",
-    **dict.fromkeys(("device", "half", "backend", "gpu"), "nothing: it runs on the CPU, see threads of lithepose.load"),
+    **dict.fromkeys(("device", "half", "backend", "gpu"), "lithepose.load(device='cuda')"),
     **dict.fromkeys(("save", "save_txt"), "model(image).save('drawn.jpg'), or `lithepose predict` for files"),
     "show": "model(image).show()",
     **dict.fromkeys(("stream", "persist", "tracker"), "model.stream(source, track=True)"),

@@ -36,13 +36,9 @@ def benchmark(
     the first row.
 
     Examples:
-        lithepose benchmark lithe --runtime onnx openvino --precision fp32 int8 --people 2
-        lithepose benchmark --compare other.onnx --size 640
-
-    Examples:
-        lithepose benchmark
         lithepose benchmark lithe lithe_paf --threads 1 --out times.csv
-        lithepose benchmark --binary --only layers
+        lithepose benchmark lithe --runtime onnx openvino --precision fp32 int8
+        lithepose benchmark --compare other.onnx --size 640
 
     Args:
         models: names of embedded models, or files. Default: lithe.

@@ -56,5 +56,7 @@ def load(
         return Predictor(network, size=size, config=config, flip=flip, scales=scales)
     pose = Predictor(network, config=config, flip=flip, scales=scales)
     name = detector or manifest().get(str(model), {}).get("detector", DETECTOR)
-    finder = open_runtime(name, threads, runtime, device, precision)
+    # A pose network in int8 goes with a detector that may not be.
+    has_int8 = "int8" in manifest().get(str(name), {})
+    finder = open_runtime(name, threads, runtime, device, precision if precision != "int8" or has_int8 else "")
     return TopDown(pose, PersonDetector(finder, size=size))

@@ -91,10 +91,10 @@ def _graph(path: Path, threads: int, runtime: str, device: str, precision: str) 
         raise ConfigError(f"device {device}: OpenVINO runs on the cpu here; take --runtime onnx for {device}")
     if not (runtime == "openvino" or only or (runtime == "auto" and device == "cpu" and prefers_openvino())):
         return OnnxRuntime(path, threads, device)
-    openvino = import_module("..runtime.openvino", __package__)  # names the extra
     try:
+        openvino = import_module("..runtime.openvino", __package__)  # names the extra
         return openvino.OpenVinoRuntime(path, threads, "bf16" if precision == "bf16" else "fp32")
-    except ModelError as error:
+    except (ModelError, MissingExtraError) as error:
         if runtime == "openvino" or only:
             raise
         LOG.info("%s; ONNX Runtime is tried", error)

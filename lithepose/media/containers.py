@@ -14,14 +14,18 @@ MATROSKA = {EBML, SEGMENT, CLUSTER, 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1C53BB
 MATROSKA |= {0xE7, 0xA3, 0xA0, 0xAB, 0xA7, 0xEC, 0xBF, 0x5854, 0xAF}  # in clusters
 FLV_TAGS = {8, 9, 18}
 TS_PACKET, M2TS_PACKET = 188, 192
-TS_SYNC, TS_PADDING = 0x47, 0x1FFF
+TS_SYNC = 0x47
 
 
-def is_damaged(path: str | Path) -> bool:
+def is_damaged(path: str | Path, stream: int | None = None) -> bool:
     """Whether a file was cut off, or lost or gained bytes between its parts.
 
     MP4 and MOV, Matroska and WebM, AVI, ASF and WMV, FLV, MPEG transport streams; others do not say where they end.
     What parts hold is not looked at.
+
+    Args:
+        path: of the file.
+        stream: of an MPEG transport stream, the number of the packets that have to be whole; others may have gaps.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
@@ -39,7 +43,7 @@ def is_damaged(path: str | Path) -> bool:
         for packet, sync in ((TS_PACKET, 0), (M2TS_PACKET, 4)):
             if len(start) > sync + packet and start[sync] == start[sync + packet] == TS_SYNC:
                 file.seek(0)
-                return size % packet != 0 or not _is_whole_ts(file, packet, sync)
+                return size % packet != 0 or not _is_whole_ts(file, packet, sync, stream)
     return False
 
 
@@ -125,38 +129,45 @@ def _is_whole_flv(file: BinaryIO, size: int) -> bool:
 
 
 def _is_whole_asf(file: BinaryIO, size: int, start: bytes) -> bool:
-    """Whether the file has its stated size and objects follow one another to the end."""
-    at = start.index(ASF_FILE_PROPERTIES) + 40
-    stated = int.from_bytes(start[at : at + 8], "little")
-    if stated not in (0, size):  # 0: written to a pipe
-        return False
+    """Whether objects follow one another to the stated end."""
+    at = start.index(ASF_FILE_PROPERTIES)
+    stated, flags = (int.from_bytes(start[at + offset : at + offset + 8], "little") for offset in (40, 88))
+    if flags & 1 or not stated:  # written as a broadcast: its sizes are not known
+        return True
     at = 0
-    while at + 24 <= size:
+    while at + 24 <= stated <= size:
         file.seek(at)
         length = int.from_bytes(file.read(24)[16:], "little")
         if length < 24:
-            return not stated
+            return False
         at += length
-    return at == size or not stated
+    return at == stated  # what lies behind belongs to no file
 
 
-def _is_whole_ts(file: BinaryIO, packet: int, sync: int) -> bool:
-    """Whether every packet begins as it should, and the packets of each stream are counted without a gap."""
-    last = np.full(1 << 13, -1, np.int8)  # counter of the last packet of each stream
+def _is_whole_ts(file: BinaryIO, packet: int, sync: int, stream: int | None) -> bool:
+    """Whether every packet begins as it should, and those of a stream are counted without a gap.
+
+    A gap is allowed where a discontinuity is announced, and where the packet behind it begins a key frame, as where
+    two recordings were joined.
+    """
+    last, announced = -1, False
     while block := file.read(packet * 8192):
         packets = np.frombuffer(block, np.uint8).reshape(-1, packet)[:, sync:]
-        if (packets[:, 0] != TS_SYNC).any() or (packets[:, 1] & 0x80).any():
+        if (packets[:, 0] != TS_SYNC).any():
             return False
-        stream = (packets[:, 1].astype(np.int16) & 0x1F) << 8 | packets[:, 2]
-        counter, carries = (packets[:, 3] & 0x0F).astype(np.int8), (packets[:, 3] & 0x10) > 0
-        may_jump = ((packets[:, 3] & 0x20) > 0) & (packets[:, 4] > 0) & ((packets[:, 5] & 0x80) > 0)
-        for number in np.unique(stream[stream != TS_PADDING]):
-            of = (stream == number) & carries
-            count, free = counter[of], may_jump[of]
-            if not len(count):
-                continue
-            before = np.concatenate([[last[number] if last[number] >= 0 else (count[0] - 1) % 16], count[:-1]])
-            if (~free & (count != (before + 1) % 16) & (count != before)).any():  # a packet may come twice
-                return False
-            last[number] = count[-1]
+        own = packets[((packets[:, 1].astype(np.int16) & 0x1F) << 8 | packets[:, 2]) == stream]
+        carries = (own[:, 3] & 0x10) > 0
+        jumps = ((own[:, 3] & 0x20) > 0) & (own[:, 4] > 0) & ((own[:, 5] & 0x80) > 0)
+        told = np.cumsum(np.concatenate([[announced], jumps]))[1:]  # packets without content announce it too
+        if not carries.any():
+            announced = announced or bool(jumps.any())
+            continue
+        count, told = (own[:, 3] & 0x0F).astype(np.int16)[carries], told[carries]
+        before = np.concatenate([[last if last >= 0 else (count[0] - 1) % 16], count[:-1]])
+        free = np.diff(np.concatenate([[0], told])) > 0
+        begins = ((own[:, 1] & 0x40) > 0) & ((own[:, 3] & 0x20) > 0) & (own[:, 4] > 0) & ((own[:, 5] & 0x40) > 0)
+        free |= begins[carries]
+        if (~free & (count != (before + 1) % 16) & (count != before)).any():  # a packet may come twice
+            return False
+        last, announced = int(count[-1]), bool(jumps[np.flatnonzero(carries)[-1] + 1 :].any())
     return True

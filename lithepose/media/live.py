@@ -16,10 +16,13 @@ def together(readers: Sequence[Iterator[T]], live: Callable[[T], bool]) -> Itera
     Args:
         readers: of one source each; closed at the end.
         live: whether an item that was not taken yet gives way to the next one of its reader. Others are all kept.
+
+    Raises:
+        BaseException: what a reader raised, after the items that were there.
     """
     changed, stopped = threading.Condition(), threading.Event()
     newest: dict[int, T] = {}  # in the order in which they will be taken
-    reading = set(range(len(readers)))
+    reading, errors = set(range(len(readers))), list[BaseException]()
 
     def read(number: int) -> None:
         reader = readers[number]
@@ -33,6 +36,8 @@ def together(readers: Sequence[Iterator[T]], live: Callable[[T], bool]) -> Itera
                         break
                     newest[number] = item
                     changed.notify_all()
+        except BaseException as error:
+            errors.append(error)
         finally:
             with contextlib.suppress(Exception):
                 getattr(reader, "close", lambda: None)()
@@ -46,7 +51,9 @@ def together(readers: Sequence[Iterator[T]], live: Callable[[T], bool]) -> Itera
     try:
         while True:
             with changed:
-                changed.wait_for(lambda: newest or not reading)
+                changed.wait_for(lambda: newest or errors or not reading)
+                if errors and not newest:
+                    raise errors[0]
                 if not newest:
                     return
                 item = newest.pop(next(iter(newest)))

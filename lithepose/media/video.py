@@ -62,6 +62,8 @@ class Video:
         self.endless = not self._file and not self._container.duration
         # MP4 and MOV list every frame of theirs; the numbers of others are hints.
         self._indexed = bool(self._file) and "mp4" in self._container.format.name
+        # FFmpeg takes the joint of two recordings for damage; `is_damaged` does not.
+        self._counted = "mpegts" in self._container.format.name
         self._deinterlace: Graph | None = None
         self._corrupt, self._damaged = False, 0
         if start > 0 and not self.endless:
@@ -104,10 +106,10 @@ class Video:
                 continue
             count += 1
             yield self._image(frame), time
-        if self._file and (self._corrupt or is_damaged(self._file)):
-            raise VideoError(f"{self.name}: ends early, after {count} frames; the file is cut off or damaged")
+        if self._file and (self._corrupt or is_damaged(self._file, self._stream.id)):
+            raise VideoError(f"{self.name}: ends early or has lost parts, {count} frames read; copy it again")
         if self._file and self._damaged and count:
-            parts = f"{self._damaged} damaged parts of it were left out"
+            parts = "1 damaged part" if self._damaged == 1 else f"{self._damaged} damaged parts"
             raise VideoError(f"{self.name}: {parts}, {count} frames read; copy it again")
         if self._file and not count and last >= 0:
             raise VideoError(f"{self.name}: ends after {last:.1f} s, before the start at {self._start:g} s")
@@ -142,7 +144,7 @@ class Video:
                 count += 1
                 sent = max(sent, -1 if packet.pts is None or packet.is_discard else packet.pts)
                 self._corrupt = bool(packet.is_corrupt)  # of the last one: whether the file is whole
-                self._damaged += begun and self._corrupt
+                self._damaged += begun and self._corrupt and not self._counted
             for frame in decoded:
                 yield from self._progressive(frame)
         # With several threads the decoder keeps errors of the last frames to itself.

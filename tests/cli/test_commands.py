@@ -169,7 +169,7 @@ def test_stopped_at_any_moment_it_leaves_whole_files(tmp_path, stop, after):
 def test_a_cut_off_video_is_drawn_to_its_end(tmp_path, monkeypatch):
     """What fails while frames wait to be drawn does not keep them from it."""
     write_video(tmp_path / "clip.mp4", 12)
-    monkeypatch.setattr("lithepose.media.video.is_damaged", lambda path: True)
+    monkeypatch.setattr("lithepose.media.video.is_damaged", lambda path, stream: True)
     options = [str(tmp_path / "clip.mp4"), "--out", str(tmp_path / "out"), "--size", "64"]
     assert main(["predict", *options]) == 1
     assert (tmp_path / "out" / "poses.jsonl").read_text().count("\n") == 12

@@ -238,10 +238,25 @@ def test_a_transport_stream_with_a_gap_is_reported(tmp_path):
     data = path.read_bytes()
     at = 188 * (len(data) // 188 // 2)
     path.write_bytes(data[:at] + data[at : at + 188] + data[at:])  # a packet may come twice
-    assert not is_damaged(path)
+    assert not is_damaged(path, 256)
     path.write_bytes(data[:at] + data[at + 3 * 188 :])
-    assert is_damaged(path)
+    assert is_damaged(path, 256)
+    assert not is_damaged(path, 300)  # of another stream
     assert isinstance(read(path)[-1], Failed)
+
+
+def test_two_joined_recordings_are_whole(tmp_path):
+    path = tmp_path / "clip.ts"
+    write(path, "libx264")
+    path.write_bytes(2 * path.read_bytes())
+    assert [type(f) for f in read(path)] == [Frame] * 2 * FRAMES
+
+
+def test_what_lies_behind_a_wmv_is_no_damage(tmp_path):
+    path = tmp_path / "clip.wmv"
+    write(path, "wmv2")
+    path.write_bytes(path.read_bytes() + bytes(100))
+    assert [type(f) for f in read(path)] == [Frame] * FRAMES
 
 
 def test_a_trimmed_clip_is_whole(tmp_path):

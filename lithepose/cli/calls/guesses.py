@@ -29,11 +29,11 @@ COMMANDS = {  # of other tools, or other words -> what to write
     "version": "lithepose --version",
 }
 INPUTS, FOLDER = "inputs have no flag, as in `lithepose predict image.jpg`", "write --out FOLDER"
-DEVICE = "predictions run on the CPU; --threads N sets their threads"
+DEVICE = "--device cuda for a GPU, or --precision int8; --threads N sets the threads of the CPU"
 FLAGS = {  # of `predict`, and of others as far as they have what is named
     **dict.fromkeys(("--input", "--source", "--image", "--images", "--video", "-i", "-s"), INPUTS),
     **dict.fromkeys(("--output", "--project", "--save-dir", "--out-dir", "-o"), FOLDER),
-    **dict.fromkeys(("--device", "--gpu", "--cuda", "--half"), DEVICE),
+    **dict.fromkeys(("--gpu", "--cuda", "--half"), DEVICE),
     **dict.fromkeys(("--conf", "--confidence", "--score-thr", "--min-confidence"), "write --threshold"),
     **dict.fromkeys(("--imgsz", "--img-size", "--resolution"), "write --size"),
     **dict.fromkeys(("--weights", "-m"), "write --model"),
