@@ -22,7 +22,8 @@ import tyro
 import lithepose
 from lithepose.inference.incremental import Incremental
 from lithepose.media.image import read_image
-from lithepose.media.sources import Frame, expand, frames
+from lithepose.media.inputs import expand
+from lithepose.media.sources import Frame, frames
 from lithepose.poses import Poses
 from lithepose.timing import cpu, write_table
 

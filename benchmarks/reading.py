@@ -22,7 +22,8 @@ import tyro
 
 import lithepose
 from lithepose.media.image import read_image
-from lithepose.media.sources import Failed, expand, frames
+from lithepose.media.inputs import expand
+from lithepose.media.sources import Failed, frames
 from lithepose.timing import about, write_table
 from lithepose.writers.video import VideoWriter
 

@@ -21,7 +21,8 @@ import tyro
 from memory import pan
 
 import lithepose
-from lithepose.media.sources import Frame, expand, frames
+from lithepose.media.inputs import expand
+from lithepose.media.sources import Frame, frames
 from lithepose.timing import cpu, write_table
 
 ROUNDS = 3

@@ -81,7 +81,7 @@ def keep_sources(json: Path, sources: list[str]) -> None:
     Raises:
         ConfigError: names the file.
     """
-    from ..media.sources import IMAGES, VIDEOS
+    from ..media.inputs import IMAGES, VIDEOS
 
     if json.suffix.lower() in IMAGES | VIDEOS:
         raise ConfigError(f"{json}: is the name of an image or video; name a .json, .jsonl or .csv for the results")

@@ -16,7 +16,7 @@ from .calls.writing import write_all
 
 if TYPE_CHECKING:
     from ..inference.estimator import Estimator
-    from ..media.sources import Input
+    from ..media.inputs import Input
     from ..writers.results import Results
 
 Format = Literal["lithepose", "coco", "openpose", "openpose25", "csv", "csv-wide", "parquet", "trc"]
@@ -118,7 +118,8 @@ def predict(
         motion: angles of joints over the frames of videos; `lithepose angles` measures saved results.
     """
     from ..inference.top_down import TopDown
-    from ..media.sources import ADDRESS, ReadConfig, shown
+    from ..media.inputs import ADDRESS, shown
+    from ..media.sources import ReadConfig
     from ..motion.tracks import Tracks
     from ..tracking.selection import SelectConfig
     from ..writers.images import ImageSink
@@ -237,7 +238,7 @@ def _check_times(format: str, inputs: list[Input]) -> None:
     """
     from ..media.animation import frame_count
     from ..media.image import read_file
-    from ..media.sources import ADDRESS
+    from ..media.inputs import ADDRESS
 
     def still(item: Input) -> bool:
         if item.kind != "image" or ADDRESS.match(item.source):
@@ -257,7 +258,7 @@ def _inputs(sources: tuple[str, ...]) -> tuple[list[Input], dict[str, str]]:
     Raises:
         OSError: none of them is there.
     """
-    from ..media.sources import expand, skipped
+    from ..media.inputs import distinct, expand, skipped
 
     inputs, errors = list["Input"](), dict[str, OSError]()
     for source in sources:
@@ -271,7 +272,7 @@ def _inputs(sources: tuple[str, ...]) -> tuple[list[Input], dict[str, str]]:
             errors[source] = error
     if not inputs:
         raise next(iter(errors.values()))
-    return inputs, {source: str(error) for source, error in errors.items()}
+    return distinct(inputs), {source: str(error) for source, error in errors.items()}
 
 
 def _part(shard: str) -> tuple[int, int]:
@@ -321,7 +322,6 @@ def _estimator(
     from ..inference.models import manifest, open_runtime
     from ..inference.predictor import Predictor
     from ..inference.top_down import TopDown, boxes_of, open_finder, read_boxes
-    from ..media.sources import shown
 
     if not boxes:
         return load(model, size=size, flip=flip, **engine)
@@ -334,10 +334,10 @@ def _estimator(
             raise ConfigError(f"{boxes}: a file of boxes must be called .json")
         return TopDown(single, open_finder(boxes, size=size if crops else 0, **engine))
     given = read_boxes(boxes)
-    for source in {i.source for i in inputs if boxes_of(given, shown(i.source)) is None}:
-        failures[source] = f"{shown(source)}: no boxes in {boxes}; give it a list, empty if there is no person"
+    for source, name in {i.source: i.name for i in inputs if boxes_of(given, i.name) is None}.items():
+        failures[source] = f"{name}: no boxes in {boxes}; give it a list, empty if there is no person"
     if inputs and all(i.source in failures for i in inputs):
-        asked = ", ".join(shown(i.source) for i in inputs)
+        asked = ", ".join(i.name for i in inputs)
         has = f"some for {', '.join(given)}" if given else "none at all"
         raise ConfigError(f"{boxes}: no boxes for {asked}; it has {has}")
     return TopDown(single, boxes=given)

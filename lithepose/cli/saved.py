@@ -16,7 +16,8 @@ from .calls.options import DrawOptions, MotionOptions
 
 if TYPE_CHECKING:
     from ..inference.estimator import Pending
-    from ..media.sources import Failed, Frame, Input, ReadConfig
+    from ..media.inputs import Input
+    from ..media.sources import Failed, Frame, ReadConfig
     from ..poses import Poses
     from ..skeleton import Skeleton
     from ..writers.results import Place
@@ -157,7 +158,8 @@ def draw(
         drawing: of drawn images and videos.
     """
     from ..inference.load import load
-    from ..media.sources import ReadConfig, expand
+    from ..media.inputs import expand
+    from ..media.sources import ReadConfig
     from ..writers.images import ImageSink
     from ..writers.overwrite import numbered
     from ..writers.resume import read_results
@@ -199,12 +201,14 @@ def _drawn(
 ) -> Generator[Pending | Failed, None, None]:
     """The frames that there are results of, with them; inputs that do not fit the results fail."""
     from ..inference.estimator import Pending
-    from ..media.sources import Failed, frames, shown
+    from ..media.sources import Failed, frames
 
+    if read.end:  # results behind the end are no misfit
+        saved = {key: value for key, value in saved.items() if (value[0].time or 0.0) < read.end}
     counts = Counter(source for source, _ in saved)
-    names = _names([shown(item.source) for item in inputs], set(counts))
+    names = _names([item.name for item in inputs], set(counts))
     for item in inputs:
-        drawn, source = 0, names[shown(item.source)]
+        drawn, source = 0, names[item.name]
         count = counts[source]
         for frame in frames([item], read):
             if isinstance(frame, Failed):
@@ -222,7 +226,7 @@ def _drawn(
             if drawn < count or not drawn:
                 what = f"{counted(count, 'result', 'results')}, and {drawn} of its frames"
                 why = f"{results} has {what} fit" if count else f"no results in {results}; name the files that it is of"
-                yield Failed(shown(item.source), ConfigError(f"{shown(item.source)}: {why}"))
+                yield Failed(item.name, ConfigError(f"{item.name}: {why}"))
 
 
 def _names(sources: list[str], saved: set[str]) -> dict[str, str]:

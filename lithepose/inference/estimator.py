@@ -16,7 +16,8 @@ import numpy as np
 from ..errors import ConfigError, ImageError
 from ..guesses import FRAME, MODEL, no_attribute, with_hints
 from ..heads.base import Head
-from ..media.sources import Failed, Frame, Input, ReadConfig, expand, frames
+from ..media.inputs import Input, expand
+from ..media.sources import Failed, Frame, ReadConfig, frames
 from ..poses import Poses
 from ..skeleton import Skeleton
 from ..tracking.per_source import PerSource
@@ -261,7 +262,7 @@ class Estimator(ABC):
         read: ReadConfig | None = None,
         select: SelectConfig | None = None,
     ) -> Generator[Pending | Failed, None, None]:
-        """The loop over all frames of :func:`lithepose.media.sources.expand`, which Python and the command line share.
+        """The loop over all frames of :func:`lithepose.media.inputs.expand`, which Python and the command line share.
 
         Args:
             inputs: to read, in a thread of their own.

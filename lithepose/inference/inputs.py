@@ -10,7 +10,8 @@ import numpy as np
 
 from ..errors import ImageError
 from ..media.image import as_rgb, decode_image, read_image
-from ..media.sources import ADDRESS, VIDEOS, read_address
+from ..media.inputs import ADDRESS, VIDEOS
+from ..media.sources import read_address
 
 
 class _Convertible(Protocol):

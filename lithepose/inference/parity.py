@@ -15,7 +15,7 @@ from ..heads.base import DecodeConfig
 from ..heads.boxes import BoxHead, decode_boxes
 from ..heads.outputs import Boxes, Output
 from ..media.image import read_image
-from ..media.sources import IMAGES
+from ..media.inputs import IMAGES
 from ..resources import SAMPLE
 from ..runtime.base import ModelInfo, Runtime
 from .detector import OVERLAP, SCORE, PersonDetector

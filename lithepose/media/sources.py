@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import re
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from urllib.request import urlopen
 
 import cv2
 import numpy as np
 
-from ..errors import ConfigError, ImageError, MissingFileError, VideoError
+from ..errors import ConfigError, ImageError, VideoError
 from .animation import decode_animation, frame_count
 from .image import as_rgb, decode_image, looks_like_image, named_errors, read_file
+from .inputs import ADDRESS, IMAGES, Input, shown
 from .live import together
 from .video import Video
 
-IMAGES = frozenset(
-    ".jpg .jpeg .jpe .png .bmp .dib .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .avif .gif"
-    " .jfif .heic .heif .apng .jxl".split()  # some of them OpenCV may not read, but they are not passed over in silence
-)
-VIDEOS = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .vob .wmv .asf .flv .3gp .ogv".split())
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:// is a path
 MAX_IMAGE = 1 << 30  # bytes; a larger file of unknown suffix is no image
 MAX_MISSED = 50  # frames that a camera may fail to give in a row before it counts as gone
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds before a stream is tried again
@@ -97,94 +88,6 @@ class Failed:
     error: Exception
 
 
-@dataclass(frozen=True)
-class Input:
-    """One thing to open. ``kind`` is image, video or live; ``source`` what the user called it."""
-
-    source: str
-    kind: str
-
-
-def expand(sources: Sequence[str]) -> list[Input]:
-    """Folders and patterns -> the files that they stand for, in natural order (2 before 10).
-
-    What exists is a path, whatever it is called. Otherwise a number is a camera, and anything with ``://`` an address:
-    of an image or video by its suffix, else of a live stream. A folder gives its images and videos, by suffix or, for
-    images, by content; subfolders and hidden files are left alone (``folder/**`` reaches the former). A file that is
-    named outright is tried whatever its suffix.
-
-    Raises:
-        MissingFileError: a path that does not exist, a pattern or folder that holds nothing.
-        OSError: a path without read permission.
-    """
-    found: list[Input] = []
-    for source in sources:
-        path = Path(source)
-        try:
-            exists = path.exists()
-        except OSError as error:
-            raise MissingFileError(f"{source}: cannot be read ({error.strerror or error})") from error
-        if exists and path.is_dir():
-            try:
-                found += _inside(source, (str(p) for p in path.iterdir()), "folder")
-            except PermissionError as error:
-                raise MissingFileError(f"{source}: folder cannot be listed ({error.strerror})") from error
-        elif exists:
-            found.append(Input(source, "live" if path.is_char_device() else _kind(source)))
-        elif re.fullmatch("[0-9]{1,3}", source):
-            found.append(Input(source, "live"))
-        elif ADDRESS.match(source):
-            suffix = Path(urlsplit(source).path).suffix.lower()
-            file = not source.lower().startswith(("rtsp", "rtmp", "udp")) and suffix in IMAGES | VIDEOS
-            found.append(Input(source, _kind(urlsplit(source).path) if file else "live"))
-        elif glob.has_magic(source):
-            found += _inside(source, glob.iglob(source, recursive=True), "pattern")
-        else:
-            raise MissingFileError(f"{source}: no such file or folder; give an image, video, folder, pattern or camera")
-    return found
-
-
-def _kind(name: str) -> str:
-    return "video" if Path(name).suffix.lower() in VIDEOS else "image"
-
-
-def _inside(source: str, paths: Iterator[str], kind: str) -> list[Input]:
-    files = [p for p in paths if _plain(p) and os.path.isfile(p) and _readable(p)]
-    if not files:
-        deeper = f"; {source.rstrip('/')}/** includes its subfolders" if kind == "folder" else ""
-        known = " ".join(sorted(IMAGES | VIDEOS))
-        raise MissingFileError(f"{source}: {kind} without images or videos (by suffix: {known}){deeper}")
-    return [Input(p, _kind(p)) for p in sorted(files, key=_natural)]
-
-
-def _readable(path: str) -> bool:
-    """Whether it is an image or video by its suffix, or begins as an image does."""
-    if Path(path).suffix.lower() in IMAGES | VIDEOS:
-        return True
-    try:
-        with open(path, "rb") as file:
-            return looks_like_image(file.read(32))
-    except OSError:
-        return False
-
-
-def skipped(source: str) -> Counter[str]:
-    """Files of a folder that :func:`expand` leaves out, counted by suffix; hidden ones are not counted."""
-    if not os.path.isdir(source):
-        return Counter()
-    files = [e for e in os.scandir(source) if e.is_file() and _plain(e.path) and not _readable(e.path)]
-    return Counter(Path(e.name).suffix.lower() or "no suffix" for e in files)
-
-
-def _plain(path: str) -> bool:
-    """Not hidden, as ``._photo.jpg`` is, which macOS leaves on foreign disks and which is no image."""
-    return not os.path.basename(path).startswith(".")
-
-
-def _natural(name: str) -> list[tuple[int, Any]]:
-    return [(0, int(part)) if part.isdecimal() else (1, part.lower()) for part in re.split(r"(\d+)", name) if part]
-
-
 def frames(inputs: Iterable[Input], config: ReadConfig | None = None) -> Iterator[Frame | Failed]:
     """All frames of what :func:`expand` found, one at a time; what cannot be read comes as :class:`Failed` instead.
 
@@ -204,7 +107,7 @@ def _frames(item: Input, config: ReadConfig) -> Iterator[Frame | Failed]:
     try:
         yield from _image(item, config) if item.kind == "image" else _video(item, config)
     except (OSError, ValueError, cv2.error, MemoryError) as error:
-        yield Failed(shown(item.source), error)
+        yield Failed(item.name, error)
 
 
 def frame_total(item: Input, config: ReadConfig | None = None) -> int:
@@ -226,7 +129,7 @@ def frame_total(item: Input, config: ReadConfig | None = None) -> int:
 def _image(item: Input, config: ReadConfig) -> Iterator[Frame]:
     if ADDRESS.match(item.source):
         data, endless = _fetched(item.source)
-        name = shown(item.source)
+        name = item.name
         if data is None:
             yield from _film(item, config, endless)
         elif frame_count(data) > 1:
@@ -307,15 +210,6 @@ def read_address(address: str | Path) -> np.ndarray:
         return decode_image(data)
 
 
-def shown(source: str) -> str:
-    """A source as it may be shown and written: addresses without logins, queries and ``password=`` parts."""
-    if not ADDRESS.match(source):
-        return source
-    scheme, rest = source.split("://", 1)
-    rest = rest.rpartition("@")[2].partition("?")[0]
-    return f"{scheme}://" + "/".join("..." if "=" in part or "&" in part else part for part in rest.split("/"))
-
-
 def _video(item: Input, config: ReadConfig) -> Iterator[Frame]:
     if item.kind == "live" and not ADDRESS.match(item.source):  # a number, or a device
         yield from _camera(item.source, config)
@@ -328,7 +222,7 @@ def _video(item: Input, config: ReadConfig) -> Iterator[Frame]:
 
 def _film(item: Input, config: ReadConfig, endless: bool = False) -> Iterator[Frame]:
     """Frames of a video file or a stream; an endless one is opened again when it breaks off."""
-    name, index, once = shown(item.source), 0, endless
+    name, index, once = item.name, 0, endless
     began, lost, pause = time.monotonic(), 0.0, FIRST_PAUSE
     while True:
         try:

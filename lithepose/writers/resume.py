@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DatasetError, MissingFileError
-from ..media.sources import ADDRESS
+from ..media.inputs import ADDRESS
 from ..poses import Poses
 from ..skeleton import SKELETONS, Skeleton, mirror_pairs
 

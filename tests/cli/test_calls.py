@@ -14,7 +14,8 @@ from conftest import SAMPLES, write_video
 from lithepose.cli import ANALYZE, COMMANDS, main
 from lithepose.cli.calls import progress
 from lithepose.cli.calls.help import description, flags_of, parameters_of
-from lithepose.media.sources import Frame, Input, ReadConfig, frame_total
+from lithepose.media.inputs import Input
+from lithepose.media.sources import Frame, ReadConfig, frame_total
 
 ALL = COMMANDS | {f"analyze {name}": command for name, command in ANALYZE.items()}
 CALLED = {name: command for name, command in ALL.items() if name != "analyze"}

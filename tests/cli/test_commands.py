@@ -20,7 +20,8 @@ from PIL import Image
 
 import lithepose as package
 from lithepose.cli import main
-from lithepose.media.sources import Frame, expand, frames
+from lithepose.media.inputs import expand
+from lithepose.media.sources import Frame, frames
 from lithepose.poses import Poses
 
 

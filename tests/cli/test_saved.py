@@ -12,7 +12,8 @@ import pytest
 from conftest import SAMPLES, figure, write_video
 
 from lithepose.cli import main
-from lithepose.media.sources import Frame, expand, frames
+from lithepose.media.inputs import expand
+from lithepose.media.sources import Frame, frames
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17, Skeleton
 from lithepose.writers.results import open_results

@@ -22,7 +22,8 @@ from test_video import CODECS, FRAMES, write
 from lithepose.data.coco import KeypointSet
 from lithepose.errors import LitheposeError
 from lithepose.media.image import decode_image
-from lithepose.media.sources import Failed, Frame, expand, frames
+from lithepose.media.inputs import expand
+from lithepose.media.sources import Failed, Frame, frames
 
 SHARE = float(os.environ.get("LITHEPOSE_FUZZ", "0.1"))
 IMAGES, VIDEOS, ANNOTATIONS = (round(SHARE * full) for full in (1000, 200, 200))

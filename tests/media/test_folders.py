@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from lithepose.media.image import write_image
-from lithepose.media.sources import expand, skipped
+from lithepose.media.inputs import expand, skipped
 
 
 def test_a_folder_gives_images_by_content_too_and_says_what_it_leaves_out(tmp_path, astronaut):

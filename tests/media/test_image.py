@@ -15,7 +15,8 @@ from lithepose.drawing import draw
 from lithepose.errors import ImageError
 from lithepose.geometry import GREY, from_cells, letterbox, to_cells
 from lithepose.media.image import as_rgb, decode_image, read_image, turn
-from lithepose.media.sources import Failed, ReadConfig, expand, frames
+from lithepose.media.inputs import expand
+from lithepose.media.sources import Failed, ReadConfig, frames
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17
 

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 
 from lithepose.cli import main
+from lithepose.media.inputs import expand
 from lithepose.media.live import together
-from lithepose.media.sources import Failed, Frame, expand, frames
+from lithepose.media.sources import Failed, Frame, frames
 from lithepose.tracking.per_source import PerSource
 
 

@@ -15,7 +15,8 @@ from conftest import write_video
 
 from lithepose.cli._files import check_output
 from lithepose.inference.estimator import _makes_way as makes_way
-from lithepose.media.sources import Failed, Frame, Input, expand, frames, shown
+from lithepose.media.inputs import Input, expand, shown
+from lithepose.media.sources import Failed, Frame, frames
 from lithepose.poses import Poses
 from lithepose.skeleton import COCO_17
 from lithepose.writers.images import ImageSink

@@ -14,7 +14,8 @@ import pytest
 
 from lithepose.errors import ConfigError, VideoError
 from lithepose.media.containers import is_damaged
-from lithepose.media.sources import Failed, Frame, Input, ReadConfig, expand, frames
+from lithepose.media.inputs import Input, expand
+from lithepose.media.sources import Failed, Frame, ReadConfig, frames
 from lithepose.media.video import Video
 
 FRAMES = 40

@@ -12,7 +12,8 @@ import pytest
 
 import lithepose
 from lithepose.cli import main
-from lithepose.media.sources import Frame, expand, frames
+from lithepose.media.inputs import expand
+from lithepose.media.sources import Frame, frames
 from lithepose.writers.images import write_image
 from lithepose.writers.video import VideoWriter
 

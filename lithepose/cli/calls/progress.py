@@ -12,7 +12,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from .._console import err_console, note, tells
 
 if TYPE_CHECKING:
-    from ...media.sources import Frame, Input, ReadConfig
+    from ...media.inputs import Input
+    from ...media.sources import Frame, ReadConfig
 
 EVERY = 5.0  # seconds between two lines of progress where there is no terminal
 
@@ -26,10 +27,8 @@ class Reporter:
     """
 
     def __init__(self, inputs: list[Input], read: ReadConfig | None = None) -> None:
-        from ...media.sources import shown
-
         self._inputs, self._read = inputs, read
-        self._number = {shown(item.source): i for i, item in enumerate(inputs, 1)}
+        self._number = {item.name: i for i, item in enumerate(inputs, 1)}
         self._before: list[float] | None = None  # frames before each input, and of all
         self._frames, self._began = 0, time.monotonic()
         self._next = self._began + (0.0 if err_console.is_terminal else EVERY)

@@ -16,7 +16,8 @@ from .progress import Reporter
 if TYPE_CHECKING:
     from ...drawing import DrawStyle
     from ...inference.estimator import Pending
-    from ...media.sources import Failed, Input, ReadConfig
+    from ...media.inputs import Input
+    from ...media.sources import Failed, ReadConfig
     from ...writers.images import ImageSink
     from ...writers.results import Results
     from ...writers.window import Window
