@@ -20,6 +20,8 @@ def find_people(address: str, image: bytes, token: str = "") -> list[dict]:
             if error.code != 429:
                 raise SystemExit(json.load(error)["error"]["message"]) from error
             time.sleep(float(error.headers["Retry-After"]))
+        except urllib.error.URLError as error:
+            raise SystemExit(f"{address}: {error.reason}; does `lithepose serve` run there?") from error
 
 
 if __name__ == "__main__":

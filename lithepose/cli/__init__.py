@@ -123,7 +123,8 @@ def _run(given: list[str]) -> int:
     command, full = commands[name], f"{program} {name}"
     if config:
         tables = COMMANDS | {f"analyze {name}": command for name, command in ANALYZE.items()}
-        rest = [*rest, *arguments_of(config, full.removeprefix("lithepose "), tables, rest)]
+        end = rest.index("--") if "--" in rest else len(rest)
+        rest[end:end] = arguments_of(config, full.removeprefix("lithepose "), tables, rest)
     check_flags(full, flags_of(command), rest)
     return call(command, full, rest)
 

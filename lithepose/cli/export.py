@@ -100,7 +100,7 @@ def export(
 
                 keep = precision in (None, "fp16")  # the rounded file is the one that is compared with torch
                 apart = export_weights(model, source, network, asked, size, half=keep, opset=opset or OPSET)
-                out_console.print(f"{model}: largest difference from torch {apart:.1e}", highlight=False)
+                out_console.print(f"{model}: largest difference from torch's outputs {apart:.1e}", highlight=False)
             else:
                 from ..inference.models import open_runtime
 
@@ -172,7 +172,7 @@ def _convert(
         apart = parity(reference, other, inputs)
         if apart.missed > MISSED or (apart.points and not apart.median <= LIMITS[precision]):
             raise ModelError(f"{path}: not written; its joints are {apart} from those of {model} ({about(other)})")
-        told.append(f"{apart} ({about(other)})" if apart.points else "nothing to compare on these images; add --check")
+        told.append(f"{apart} ({about(other)})" if apart.points else "finds no one in these images; see --check")
     size = sum(file.stat().st_size for file in source.parent.glob(f"{made.stem}.*")) / 1e6
     for file in source.parent.glob(f"{made.stem}.*"):
         shutil.copyfile(file, path.with_suffix(file.suffix))

@@ -22,7 +22,9 @@ class FoundHead(Head[Found]):
 
     def decode(self, output: Found, config: DecodeConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As of :meth:`Head.decode`; the person score is the network's."""
-        return keep_people(*_sure_joints(output.xy, output.score, config), output.person_score, config)
+        order = list(self.output_order)
+        sure = _sure_joints(output.xy[:, order], output.score[:, order], config)
+        return keep_people(*sure, output.person_score, config)
 
     def unmirror(self, output: Found, width: int) -> Found:
         """As of :meth:`Head.unmirror`."""

@@ -115,6 +115,11 @@ class Estimator(ABC):
     def guessed(self) -> float:
         """Score below which a joint is a guess; 0 where there are none."""
 
+    @property
+    @abstractmethod
+    def lowest(self) -> float:
+        """Score below which a joint counts as not found."""
+
     @abstractmethod
     def with_config(self, **changes: Any) -> Estimator:
         """The same model with other thresholds, by name of :class:`~lithepose.heads.base.DecodeConfig`."""

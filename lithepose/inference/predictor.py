@@ -102,6 +102,11 @@ class Predictor(Estimator):
         return self.head.single_person
 
     @property
+    def lowest(self) -> float:
+        """Of the configuration."""
+        return self.config.peak
+
+    @property
     def guessed(self) -> float:
         """Score below which a joint is a guess."""
         return self.config.guessed

@@ -118,6 +118,11 @@ class TopDown(Estimator):
         return self.predictor.config.peak
 
     @property
+    def lowest(self) -> float:
+        """Of the pose network."""
+        return self.predictor.lowest
+
+    @property
     def guessed(self) -> float:
         """Score below which a joint is a guess."""
         return self.predictor.guessed

@@ -133,7 +133,7 @@ def joint_values(values: np.ndarray, skeleton: Skeleton, joint: str, least: bool
 
 
 def measure(angle: Angle, xy: Float[np.ndarray, "t k 2"], skeleton: Skeleton) -> Float[np.ndarray, " t"]:
-    """An angle over time, without jumps from 180 to -180 degrees.
+    """An angle over time: of a joint above -180 and up to 180 degrees; of a segment without jumps between the two.
 
     Args:
         angle: its definition.
@@ -141,7 +141,8 @@ def measure(angle: Angle, xy: Float[np.ndarray, "t k 2"], skeleton: Skeleton) ->
         skeleton: names of the K joints.
 
     Returns:
-        (T,) degrees, NaN where a joint is missing; the first one lies above -180 and up to 180.
+        (T,) degrees, NaN where a joint is missing. Behind such a gap a segment's angle begins anew, from above -180 to
+        180 degrees.
     """
     to = joint_values(xy, skeleton, angle.to[1]) - joint_values(xy, skeleton, angle.to[0])
     base = np.broadcast_to((1.0, 0.0), to.shape)
@@ -152,8 +153,10 @@ def measure(angle: Angle, xy: Float[np.ndarray, "t k 2"], skeleton: Skeleton) ->
     degrees = np.degrees(np.arctan2(-cross, (base * to).sum(1)))  # y points down: minus is counter-clockwise
     degrees[(base == 0).all(1) | (to == 0).all(1)] = np.nan  # a segment without length has no direction
     degrees[degrees == -180] = 180
-    found = np.isfinite(degrees)
-    degrees[found] = np.unwrap(degrees[found], period=360)
+    if angle.base == HORIZONTAL:
+        found = np.flatnonzero(np.isfinite(degrees))
+        for piece in np.split(found, np.flatnonzero(np.diff(found) > 1) + 1):
+            degrees[piece] = np.unwrap(degrees[piece], period=360)
     return degrees
 
 

@@ -112,5 +112,6 @@ def low_pass(
 def _pieces(found: np.ndarray, times: np.ndarray) -> list[np.ndarray]:
     """Indices of the stretches without a gap or pause."""
     there = np.flatnonzero(found)
-    breaks = (np.diff(there) > 1) | (np.diff(times[there]) > PAUSE)
+    pause = max(PAUSE, 3 * float(np.median(np.diff(times))))  # a time lapse has long steps
+    breaks = (np.diff(there) > 1) | (np.diff(times[there]) > pause)
     return [piece for piece in np.split(there, np.flatnonzero(breaks) + 1) if len(piece)]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ConfigError, MissingExtraError
+from ..writers.overwrite import make_folder, named
 from .table import Curves
 
 MOST = 6  # people of a plot, those with the most frames
@@ -65,5 +66,7 @@ def plot_angles(path: Path, curves: list[Curves]) -> int:
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small", frameon=False)
-    figure.savefig(path)
+    make_folder(path.parent)
+    with named(path):
+        figure.savefig(path)
     return len(people) - len(shown)

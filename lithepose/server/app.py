@@ -20,7 +20,7 @@ from ..inference.estimator import Estimator
 from ..inference.models import manifest
 from . import examples
 from .answers import as_drawing, as_json, chosen_format, encoded, joined
-from .bodies import checked_pixels, read_images
+from .bodies import Budget, checked_pixels, read_images
 from .config import ServeConfig
 from .errors import RETRY, RequestError, as_refused, body, not_served, refused
 from .guard import Guard
@@ -30,6 +30,7 @@ from .stream import Stream
 from .workers import ClosedError, Job, QueueFullError, Workers
 
 STATIC = Path(__file__).parent / "static"
+BODIES = 16  # of the largest kind that are in the memory at once
 Threshold = Annotated[
     float | None, Query(gt=0, lt=1, description="Lowest score of a joint; by default the model's own.")
 ]
@@ -44,6 +45,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
     """
     metrics = Metrics(lambda: workers.waiting)
     workers = Workers(models, config.waiting, metrics.batches.observe)
+    budget = Budget(BODIES * config.max_bytes)
     ready, files = asyncio.Event(), ModelFiles(config.model, models[0])
 
     @asynccontextmanager
@@ -80,7 +82,8 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
             raise as_refused(error) from error
 
     async def find(data: bytes, finish: Callable[..., Any], threshold: float | None) -> Any:
-        return await run(Job(data, checked_pixels(data, config), finish, threshold))
+        pixels = await asyncio.to_thread(checked_pixels, data, config)
+        return await run(Job(data, pixels, finish, threshold))
 
     @app.post("/v1/poses", openapi_extra=examples.POSES, responses=examples.POSES_ANSWERS)
     async def poses(
@@ -90,9 +93,10 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
     ) -> Response:
         """People of an image, or of several in a form."""
         kind = chosen_format(format, request.headers.get("accept", ""))
-        images, form = await read_images(request, config)
-        calls = [find(data, as_json(kind, i, name), threshold) for i, (name, data) in enumerate(images, 1)]
-        answers = await asyncio.gather(*calls, return_exceptions=True)
+        with budget.hold() as take:
+            images, form = await read_images(request, config, take)
+            calls = [find(data, as_json(kind, i, name), threshold) for i, (name, data) in enumerate(images, 1)]
+            answers = await asyncio.gather(*calls, return_exceptions=True)
         if unexpected := [a for a in answers if isinstance(a, BaseException) and not isinstance(a, RequestError)]:
             raise unexpected[0]
         failed = [answer for answer in answers if isinstance(answer, RequestError)]
@@ -107,10 +111,11 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
     async def drawing(request: Request, threshold: Threshold = None) -> Response:
         """The image with its people drawn."""
         png = "image/png" in request.headers.get("accept", "")
-        images, _ = await read_images(request, config)
-        if len(images) > 1:
-            raise RequestError(400, f"{len(images)} images; send one, its drawing comes back")
-        drawn = await find(images[0][1], as_drawing(".png" if png else ".jpg"), threshold)
+        with budget.hold() as take:
+            images, _ = await read_images(request, config, take)
+            if len(images) > 1:
+                raise RequestError(400, f"{len(images)} images; send one, its drawing comes back")
+            drawn = await find(images[0][1], as_drawing(".png" if png else ".jpg"), threshold)
         return Response(drawn, media_type="image/png" if png else "image/jpeg")
 
     @app.websocket("/v1/stream")
@@ -123,7 +128,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
         model = workers.models[0]
         loaded: dict[str, Any] = {"name": config.model, "skeleton": model.skeleton.name}
         loaded |= {"joints": list(model.joints), "edges": [list(edge) for edge in model.skeleton.edges]}
-        loaded |= files.description
+        loaded |= {"threshold": model.lowest} | files.description
         return JSONResponse({"loaded": loaded, "embedded": list(manifest())})
 
     @app.get("/v1/models/{name}.onnx", responses=examples.FILE_ANSWERS)

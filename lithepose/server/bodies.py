@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -10,11 +12,44 @@ from starlette.requests import ClientDisconnect, Request
 
 from ..errors import ImageError
 from .config import ServeConfig
-from .errors import RequestError
+from .errors import RETRY, RequestError
 from .images import image_size
 
 
-async def read_images(request: Request, config: ServeConfig) -> tuple[list[tuple[str, bytes]], bool]:
+class Budget:
+    """Bytes of bodies that are in the memory at once.
+
+    Args:
+        limit: of all requests together.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.held = limit, 0
+
+    @contextmanager
+    def hold(self) -> Iterator[Callable[[int], None]]:
+        """What counts the bytes of one request, until it is answered.
+
+        Raises:
+            RequestError: there are too many.
+        """
+        own = 0
+
+        def take(count: int) -> None:
+            nonlocal own
+            if self.held + count > self.limit:
+                raise RequestError(429, "the bodies of too many requests are in memory; try again", RETRY)
+            own, self.held = own + count, self.held + count
+
+        try:
+            yield take
+        finally:
+            self.held -= own
+
+
+async def read_images(
+    request: Request, config: ServeConfig, take: Callable[[int], None]
+) -> tuple[list[tuple[str, bytes]], bool]:
     """The images of a request: its body, or the files of a form.
 
     Returns:
@@ -25,7 +60,7 @@ async def read_images(request: Request, config: ServeConfig) -> tuple[list[tuple
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     try:
-        data = await asyncio.wait_for(_read(request, config.max_bytes), config.seconds)
+        data = await asyncio.wait_for(_read(request, config.max_bytes, take), config.seconds)
     except TimeoutError as error:
         raise RequestError(408, f"the body did not arrive in {config.seconds:g} s", {"Connection": "close"}) from error
     except ClientDisconnect as error:
@@ -34,15 +69,13 @@ async def read_images(request: Request, config: ServeConfig) -> tuple[list[tuple
         if not data:
             raise RequestError(400, "the body is empty; send the bytes of an image, or a form with files")
         return [("", data)], False
-    files = form_files(data, options.get(b"boundary", b""))
+    files = await asyncio.to_thread(form_files, data, options.get(b"boundary", b""), config.max_images)
     if not files:
         raise RequestError(400, "the form holds no file; send at least one image")
-    if len(files) > config.max_images:
-        raise RequestError(413, f"the form holds {len(files)} files; send {config.max_images} at most")
     return files, True
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read(request: Request, limit: int, take: Callable[[int], None]) -> bytes:
     stated = request.headers.get("content-length", "")
     refusal = RequestError(413, f"the body is larger than {limit:,} bytes; reduce the images", {"Connection": "close"})
     if stated.isdecimal() and int(stated) > limit:
@@ -52,18 +85,19 @@ async def _read(request: Request, limit: int) -> bytes:
         size += len(part)
         if size > limit:
             raise refusal
+        take(len(part))
         parts.append(part)
     return b"".join(parts)
 
 
-def form_files(data: bytes, boundary: bytes) -> list[tuple[str, bytes]]:
-    """The files of a ``multipart/form-data`` body: (name, content) of each.
+def form_files(data: bytes, boundary: bytes, most: int) -> list[tuple[str, bytes]]:
+    """The files of a ``multipart/form-data`` body: (name, content) of each, ``most`` at most.
 
     Raises:
         RequestError: no form.
     """
     files, header, field = list[tuple[str, bytearray]](), bytearray(), bytearray()
-    disposition = b""
+    disposition, parts = b"", 0
     into: bytearray | None = None
 
     def begin() -> None:
@@ -79,8 +113,14 @@ def form_files(data: bytes, boundary: bytes) -> list[tuple[str, bytes]]:
 
     def end_headers() -> None:
         nonlocal into
+        nonlocal parts
+        parts += 1
+        if parts > 4 * most:
+            raise RequestError(413, f"the form has more than {4 * most} parts; send {most} images at most")
         _, options = parse_options_header(disposition)
         if b"filename" in options:
+            if len(files) == most:
+                raise RequestError(413, f"the form holds too many files; send {most} at most")
             into = bytearray()
             files.append((options[b"filename"].decode("utf-8", "replace"), into))
 
@@ -107,6 +147,8 @@ def form_files(data: bytes, boundary: bytes) -> list[tuple[str, bytes]]:
         parser = MultipartParser(boundary, callbacks)
         parser.write(data)
         parser.finalize()
+    except RequestError:
+        raise
     except Exception as error:  # the parser has errors of its own, and lets others through
         raise RequestError(400, f"not a form that can be read ({error}); send multipart/form-data") from error
     if not ended:

@@ -23,6 +23,7 @@ class ServeConfig:
         browser_runtime: folder ``dist`` of npm's onnxruntime-web, for the model in the browser; None for none.
         origins: web pages of other servers that may use this one (CORS), as https://example.org.
         waiting: requests that may wait for a worker.
+        streams: that may be open at once.
         max_bytes: of a request's body, or of a frame of a stream.
         max_pixels: of an image.
         max_images: of a request.
@@ -37,6 +38,7 @@ class ServeConfig:
     browser_runtime: Path | None = None
     origins: tuple[str, ...] = ()
     waiting: int = 64
+    streams: int = 64
     max_bytes: int = 20_000_000
     max_pixels: int = 40_000_000
     max_images: int = 16
@@ -45,7 +47,7 @@ class ServeConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ConfigError(f"port {self.port}: must be 0 to 65535")
-        for name in ("workers", "waiting", "max_bytes", "max_pixels", "max_images"):
+        for name in ("workers", "waiting", "streams", "max_bytes", "max_pixels", "max_images"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name.replace('_', '-')} {getattr(self, name)}: must be 1 or more")
         if not self.seconds > 0:

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..errors import ImageError
+from ..errors import ImageError, OutputError
 
 LOG = logging.getLogger(__name__)
 RETRY = {"Retry-After": "1"}
@@ -33,7 +33,7 @@ def as_refused(error: BaseException) -> RequestError:
     """What a client is told of an error."""
     if isinstance(error, RequestError):
         return error
-    if isinstance(error, ImageError):
+    if isinstance(error, (ImageError, OutputError)):
         return RequestError(422, f"the image cannot be used: {error}")
     LOG.error("an image failed", exc_info=error)
     return RequestError(500, "the server failed at this image; its log says why")

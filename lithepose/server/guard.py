@@ -65,7 +65,7 @@ class Guard:
 
     def _objection(self, scope: Scope, headers: Headers) -> tuple[int, str]:
         """Status and message of a refusal; 0 for none."""
-        host = headers.get("host", "").rsplit(":", 1)[0].strip("[]")
+        host = _host(headers.get("host", ""))
         if self.config.hosts and host not in self.config.hosts:
             return 421, f"this server answers to {', '.join(sorted(self.config.hosts))} alone, not to {host!r}"
         if scope["type"] == "websocket" and not self._is_own(headers):
@@ -87,6 +87,12 @@ class Guard:
         """Whether the page that opens a stream is this server's own, one of those allowed, or no page."""
         origin = headers.get("origin")
         return origin is None or origin in self.config.origins or origin.split("://", 1)[-1] == headers.get("host")
+
+
+def _host(header: str) -> str:
+    """The name in a header ``Host``, without the port."""
+    name = header.partition("]")[0] + "]" if header.startswith("[") else header.partition(":")[0]
+    return name.strip("[]").lower()
 
 
 def _token(headers: Headers) -> str:
@@ -115,8 +121,10 @@ class TimedProtocol(H11Protocol):
             self._late.cancel()
 
     def on_response_complete(self) -> None:
+        before = self.cycle
         super().on_response_complete()
-        self._wait()
+        if self.cycle is before:  # or the next request was there already
+            self._wait()
 
     def handle_websocket_upgrade(self, event: Any) -> None:
         self._late.cancel()

@@ -6,6 +6,7 @@ from ..errors import ImageError
 
 # Markers of a JPEG that carry its size; C4, C8 and CC among them are tables.
 SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+SEGMENTS = 1000  # of a header, after which it is refused: a crafted one could be walked through for seconds
 KINDS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 
 
@@ -40,8 +41,7 @@ def _size(data: bytes) -> tuple[int, int] | None:
     if data[:4] in (b"II*\0", b"MM\0*"):
         return _tiff(data)
     if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
-        at = data.index(b"ispe")
-        return _number(data, at + 8, 4, "big"), _number(data, at + 12, 4, "big")
+        return _avif(data)
     return None
 
 
@@ -57,18 +57,18 @@ def _number(data: bytes, at: int, length: int, order: str = "little") -> int:
 
 def _jpeg(data: bytes) -> tuple[int, int]:
     at = 2
-    while True:
+    for _ in range(SEGMENTS):
         if _number(data, at, 1) != 0xFF:
             raise ValueError("no marker")
+        at = len(data) - len(data[at:].lstrip(b"\xff")) - 1  # behind what pads it
         marker = _number(data, at + 1, 1)
-        if marker == 0xFF:  # padding
-            at += 1
-        elif marker in SIZES:
+        if marker in SIZES:
             return _number(data, at + 7, 2, "big"), _number(data, at + 5, 2, "big")
         elif marker == 0x01 or 0xD0 <= marker <= 0xD8:  # without a length
             at += 2
         else:
             at += 2 + max(2, _number(data, at + 2, 2, "big"))
+    raise ValueError("too many segments")
 
 
 def _gif(data: bytes) -> tuple[int, int]:
@@ -76,11 +76,14 @@ def _gif(data: bytes) -> tuple[int, int]:
     width, height = _number(data, 6, 2), _number(data, 8, 2)
     flags = _number(data, 10, 1)
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    blocks = 0
     while _number(data, at, 1) == 0x21:  # extensions
         at += 2
-        while length := _number(data, at, 1):
-            at += 1 + length
-        at += 1
+        while (length := _number(data, at, 1)) and blocks < SEGMENTS:
+            at, blocks = at + 1 + length, blocks + 1
+        at, blocks = at + 1, blocks + 1
+        if blocks >= SEGMENTS:
+            raise ValueError("too many blocks")
     if _number(data, at, 1) == 0x2C:
         left, top, w, h = (_number(data, at + 1 + 2 * i, 2) for i in range(4))
         width, height = max(width, left + w), max(height, top + h)
@@ -99,6 +102,18 @@ def _webp(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+def _avif(data: bytes) -> tuple[int, int]:
+    """The largest of its stated sizes: it may hold several images."""
+    sizes = list[tuple[int, int]]()
+    at = data.find(b"ispe")
+    while at >= 0 and len(sizes) < SEGMENTS:
+        sizes.append((_number(data, at + 8, 4, "big"), _number(data, at + 12, 4, "big")))
+        at = data.find(b"ispe", at + 4)
+    if not sizes:
+        raise ValueError("no size")
+    return max(sizes, key=lambda size: size[0] * size[1])
+
+
 def _tiff(data: bytes) -> tuple[int, int]:
     order = "little" if data[:2] == b"II" else "big"
     at = _number(data, 4, 4, order)
@@ -107,7 +122,7 @@ def _tiff(data: bytes) -> tuple[int, int]:
         place = at + 2 + 12 * entry
         tag, kind = _number(data, place, 2, order), _number(data, place + 2, 2, order)
         if tag in (256, 257):
-            found[tag] = _number(data, place + 8, 2 if kind == 3 else 4, order)
+            found.setdefault(tag, _number(data, place + 8, 2 if kind == 3 else 4, order))  # the first counts
     if len(found) < 2:
         raise ValueError("no size")
     return found[256], found[257]

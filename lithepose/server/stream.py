@@ -42,12 +42,16 @@ class Stream:
         self._newest: tuple[int, bytes | str] | None = None
         self._arrived, self._ended = asyncio.Event(), False
         self._count, self._began = 0, time.monotonic()
+        self._late: asyncio.Future[Any] | None = None  # answer of the last frame
 
     async def run(self) -> None:
         """Serve the stream to its end."""
         asked = self.socket.headers.get("sec-websocket-protocol", "")
         token = next((name.strip() for name in asked.split(",") if name.strip().startswith("bearer.")), None)
         await self.socket.accept(subprotocol=token)
+        if self.workers.streams >= self.config.streams:
+            await self.socket.close(1013, f"{self.config.streams} streams are open; try again")
+            return
         try:
             follow = self._follower()
         except RequestError as error:
@@ -55,13 +59,15 @@ class Stream:
             await self.socket.close(1008, "see the message before")
             return
         self.metrics.streams.inc()
+        self.workers.streams += 1
         reader = asyncio.create_task(self._read())
         try:
             await self._answer(follow)
-        except (WebSocketDisconnect, RuntimeError):  # the client went away in the middle of an answer
+        except (WebSocketDisconnect, RuntimeError, TimeoutError):  # the client went away, or takes no answer
             pass
         finally:
             self.metrics.streams.dec()
+            self.workers.streams -= 1
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
 
@@ -122,7 +128,7 @@ class Stream:
             except RequestError as error:
                 self.metrics.frames.labels("refused").inc()
                 answer = body(error.status, error.message)
-            await self.socket.send_json(place | answer)
+            await asyncio.wait_for(self.socket.send_json(place | answer), self.config.seconds)
             if self._ended or self._newest is not None:
                 self._arrived.set()
         await self.socket.close(1001, f"no frame in {QUIET:g} s")
@@ -130,11 +136,14 @@ class Stream:
     async def _people(self, data: bytes | str, follow: Any, number: int, seconds: float) -> dict[str, Any]:
         if isinstance(data, str):
             raise RequestError(400, "a text message; send every frame as a binary one, an encoded image")
-        pixels, began = checked_pixels(data, self.config), time.perf_counter()
+        if self._late is not None:  # what is known of the frames before is one frame's at a time
+            await asyncio.wait([self._late])
+        pixels, began = await asyncio.to_thread(checked_pixels, data, self.config), time.perf_counter()
         job = Job(data, pixels, lambda _, poses: poses.to_dict(), None, lambda image: follow(image, number, seconds))
         try:
             self.workers.put(job)
-            found = await asyncio.wait_for(asyncio.wrap_future(job.answer), self.config.seconds)
+            self._late = asyncio.wrap_future(job.answer)
+            found = await asyncio.wait_for(asyncio.shield(self._late), self.config.seconds)
         except QueueFullError as error:
             raise RequestError(429, "all workers are busy; this frame was left out") from error
         except ClosedError as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import ImageError
 from ..inference.estimator import Estimator
 from ..media.image import decode_image
 from ..poses import Poses
@@ -49,12 +50,15 @@ class Job:
 
 
 class Workers:
-    """Runs jobs in threads, each with a model of its own.
+    """Runs jobs in threads, each with a model of its own; those of a stream bring theirs along.
 
     Args:
         models: one for each thread.
         waiting: jobs that may wait.
         on_batch: told the number of images of every batch.
+
+    Attributes:
+        streams: that are open.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Workers:
         self._jobs: deque[Job] = deque()
         self._changed, self._closed = threading.Condition(), True
         self._threads = list[threading.Thread]()
+        self.streams = 0
 
     def start(self) -> None:
         """Take jobs, from now to :meth:`close`."""
@@ -120,18 +125,19 @@ class Workers:
 
     def _work(self, model: Estimator) -> None:
         while batch := self._take():
-            # Those whose client has gone are left out.
+            # Those that were waited for too long are left out.
             batch = [job for job in batch if job.answer.set_running_or_notify_cancel()]
             images = {}
             for job in batch:
                 try:
-                    images[id(job)] = decode_image(job.data)
+                    images[id(job)] = _decoded(job)
                 except BaseException as error:
                     job.answer.set_exception(error)
             batch = [job for job in batch if id(job) in images]
             if batch:
                 self._on_batch(len(batch))
                 self._run(model, batch, images)
+            del batch, images  # not kept while the thread waits
 
     @staticmethod
     def _run(model: Estimator, batch: list[Job], images: dict[int, np.ndarray]) -> None:
@@ -154,3 +160,16 @@ class Workers:
                 job.answer.set_result(job.finish(images[id(job)], found))
             except BaseException as error:
                 job.answer.set_exception(error)
+
+
+def _decoded(job: Job) -> np.ndarray:
+    """The image of a job.
+
+    Raises:
+        ImageError: it cannot be decoded, or is larger than its header states.
+    """
+    image = decode_image(job.data)
+    if image.shape[0] * image.shape[1] > job.pixels:
+        size = f"{image.shape[1]}x{image.shape[0]}"
+        raise ImageError(f"it has {size} pixels, more than its header states; export it again")
+    return image

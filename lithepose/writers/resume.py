@@ -55,7 +55,7 @@ def read_results(
                 own |= own_skeletons([path])
             known = skeleton if isinstance(skeleton, Skeleton) else (own or {}).get(data["skeleton"])
             yield frame, Poses.from_dict(data, known)
-        except (KeyError, TypeError, DatasetError) as error:
+        except (KeyError, TypeError, AttributeError, DatasetError) as error:
             raise DatasetError(f"{path}: line {number}: not a result of lithepose predict ({error})") from error
 
 

@@ -141,7 +141,11 @@ def test_int8_is_loaded_by_precision_from_the_manifest(tiny, int8, tmp_path, mon
     assert models.open_runtime("lithe", 1).info.precision == "fp32"
     assert models.open_runtime("lithe", 1, precision="int8").info.precision == "int8"
     with pytest.raises(ConfigError, match=r"finder has no embedded int8 file \(lithe\)"):
-        lithepose.load("lithe", precision="int8")
+        models.open_runtime("finder", 1, precision="int8")
+    both = lithepose.load("lithe", precision="int8", threads=1)  # with a detector that has none
+    assert isinstance(both, lithepose.TopDown)
+    assert both.predictor.runtime.info.precision == "int8"
+    assert both.finder.runtime.info.precision == "fp32"
     with pytest.raises(ConfigError, match="is in int8"):
         models.open_runtime(int8[0], precision="fp32")
     with pytest.raises(ConfigError, match="is in fp32; make an int8 file by `lithepose export"):

@@ -72,11 +72,11 @@ def write_motion(tracks: Tracks, options: MotionOptions, table: Path) -> None:
     people = counted(len(curves), "person", "people")
     if options.angles:
         rows = write_table(table, ANGLE_COLUMNS, angle_rows(curves))
-        note(f"{counted(rows, 'angle', 'angles')} of {people} -> {table}")
+        note(f"{counted(rows, 'row', 'rows')} of {people} -> {table}")
     if options.distances:
         path = table.with_name("distances.csv")
         rows = write_table(path, DISTANCE_COLUMNS, distance_rows(curves))
-        note(f"{counted(rows, 'distance', 'distances')} of {people} -> {path}")
+        note(f"{counted(rows, 'row', 'rows')} of {people} -> {path}")
     if options.plot:
         left = plot_angles(options.plot, curves)
         more = f" ({left} more than the {MOST} people drawn)" if left else ""

@@ -1,7 +1,17 @@
 // Requests to the server that this page comes from.
 
 /** An error whose message is for the user. */
-export class ServerError extends Error {}
+export class ServerError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+
+  /** Whether the same request may succeed later. */
+  get passes() {
+    return this.status === 429 || this.status === 503;
+  }
+}
 
 function headers(token, more = {}) {
   return token ? { ...more, Authorization: `Bearer ${token}` } : more;
@@ -13,7 +23,7 @@ async function checked(response) {
   try {
     message = (await response.json()).error.message;
   } catch { /* not json: the status says it */ }
-  throw new ServerError(message);
+  throw new ServerError(message, response.status);
 }
 
 /** The model that runs on the server: name, joints, edges. */
@@ -63,10 +73,11 @@ export class FrameStream {
   /** @param {Blob} frame an encoded image */
   async people(frame) {
     await this.opened;
+    if (this.socket.readyState !== WebSocket.OPEN) throw new ServerError("the stream was closed");
     const answer = new Promise((resolve, reject) => this.waiting.push({ resolve, reject }));
     this.socket.send(await frame.arrayBuffer());
     const result = await answer;
-    if (result.error) throw new ServerError(result.error.message);
+    if (result.error) throw new ServerError(result.error.message, result.error.status);
     return result;
   }
 
