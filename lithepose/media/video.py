@@ -66,7 +66,7 @@ class Video:
         self._counted = "mpegts" in self._container.format.name
         self._deinterlace: Graph | None = None
         self._corrupt, self._damaged = False, 0
-        if start > 0 and not self.endless:
+        if start > 0 and not self.endless and not self._counted:  # a transport stream may seek behind its key frame
             try:
                 self._container.seek(int(start * 1e6) + (self._container.start_time or 0), backward=True)
             except FFmpegError:  # not seekable: frames before it are read and left out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -61,8 +62,8 @@ class Window:
 
     def wait(self) -> None:
         """Keep the last image until the window is closed, by its button, Escape or q."""
-        if self.refresh():
-            self._root.mainloop()
+        while self.refresh():  # not mainloop, which does not hear Ctrl-C
+            time.sleep(0.05)
 
     def close(self) -> None:
         """Close the window."""

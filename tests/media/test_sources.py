@@ -386,3 +386,10 @@ def test_an_odd_address_is_a_failure_like_others(address):
     assert isinstance(failed, Failed)
     assert "cannot be fetched" in str(failed.error)
     assert "ascii" not in str(failed.error)
+
+
+def test_addresses_that_differ_in_the_query_alone_have_names_of_their_own():
+    one, two, again = (f"rtsp://user:secret@cam/live?channel={number}" for number in (1, 2, 1))
+    found = expand([one, two, again, "0"])
+    assert [item.name for item in found] == ["rtsp://cam/live", "rtsp://cam/live (2)", "rtsp://cam/live", "0"]
+    assert [item.source for item in found] == [one, two, again, "0"]

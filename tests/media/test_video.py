@@ -253,6 +253,14 @@ def test_two_joined_recordings_are_whole(tmp_path):
     assert [type(f) for f in read(path)] == [Frame] * 2 * FRAMES
 
 
+def test_the_start_of_a_transport_stream_is_found(tmp_path):
+    path = tmp_path / "clip.ts"
+    write(path, "libx264")
+    found = list(frames(expand([str(path)]), ReadConfig(start=1.0)))
+    assert [type(f) for f in found] == [Frame] * (FRAMES - 10)
+    assert found[0].time == pytest.approx(1.0, abs=2e-3)
+
+
 def test_what_lies_behind_a_wmv_is_no_damage(tmp_path):
     path = tmp_path / "clip.wmv"
     write(path, "wmv2")

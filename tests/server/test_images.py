@@ -57,3 +57,32 @@ def test_damaged_headers_are_read_or_refused(kind, noise, at):
     except ImageError:
         return
     assert min(width, height) >= 1
+
+
+def test_crafted_headers_are_refused_in_a_moment():
+    import time
+
+    crafted = [b"\xff\xd8" + b"\xff" * 4_000_000, b"\xff\xd8" + b"\xff\xe0\x00\x02" * 1_000_000]
+    crafted.append(b"GIF89a" + bytes(7) + b"\x21\xfe" + b"\x01a" * 2_000_000)
+    began = time.monotonic()
+    for data in crafted:
+        with pytest.raises(ImageError):
+            image_size(data)
+    assert time.monotonic() - began < 5  # seconds; by walking through them all it would be minutes
+
+
+def test_the_largest_of_several_stated_sizes_counts():
+    tiff = bytearray(KINDS[".tiff"])
+    at = int.from_bytes(tiff[4:8], "little")
+    first, count = tiff[at + 2 : at + 14], int.from_bytes(tiff[at : at + 2], "little")
+    twice = (
+        tiff
+        + (count + 1).to_bytes(2, "little")
+        + tiff[at + 2 : at + 2 + 12 * count]
+        + first[:8]
+        + (1).to_bytes(4, "little")
+    )
+    twice[4:8] = len(tiff).to_bytes(4, "little")
+    assert image_size(bytes(twice)) == (53, 37)
+    avif = KINDS[".avif"] + b"ispe" + bytes(4) + (9000).to_bytes(4, "big") * 2
+    assert image_size(avif) == (9000, 9000)
