@@ -304,7 +304,8 @@ def test_several_threads_may_use_one_runtime(packed):
     (expected,) = runtime(image)
     with ThreadPoolExecutor(4) as pool:
         for (maps,) in pool.map(lambda _: runtime(image), range(12)):
-            assert np.array_equal(maps.heatmaps, expected.heatmaps)
+            # The real-valued part runs in ONNX Runtime, which may add in another order when its threads are busy.
+            assert np.allclose(maps.heatmaps, expected.heatmaps, atol=1e-6)
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="no fork here, or none beside threads")

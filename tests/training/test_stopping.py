@@ -17,8 +17,11 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 # Runs the command with one place of it made slow; the file `there` says that it is at that place.
 SLOW = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # as a terminal leaves them
+    signal.signal(number, signal.SIG_DFL)
 
 def stay(seconds):
     Path("there").touch()
@@ -53,12 +56,7 @@ sys.exit(main(sys.argv[1:]))
 
 
 def start(folder: Path, place: str) -> subprocess.Popen[str]:
-    """The training, in a group of its own, with the signals as a terminal leaves them."""
-
-    def usual() -> None:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
-
+    """The training, in a group of its own."""
     validation = '[[validation]]\ndata = "sticks"\nsplit = "val"\n' if place == "validation" else ""
     steps = RECIPE.format(steps=40).replace("save_every = 4", f"save_every = {2 if place == 'validation' else 4}")
     (folder / "mine.toml").write_text(steps + validation)
@@ -69,7 +67,6 @@ def start(folder: Path, place: str) -> subprocess.Popen[str]:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=usual,
         start_new_session=True,
     )
 
