@@ -36,7 +36,7 @@ def serve(
         port: likewise; 0 takes a free one.
         model: name or file.
         workers: threads that run the model; they share the processor's cores.
-        token_file: file whose first line requests must send (Authorization: Bearer TOKEN).
+        token_file: file; requests must send its first line (Authorization: Bearer TOKEN).
         origin: web pages of other servers that may use this one, as https://example.org.
         browser_runtime: folder dist of npm's onnxruntime-web, so that the page can run the model in the browser.
         max_megabytes: of a request.

@@ -41,7 +41,7 @@ class Input:
 
 
 def distinct(inputs: Iterable[Input]) -> list[Input]:
-    """The same inputs, those numbered whose names others have."""
+    """The same inputs; those that would have the same name are numbered."""
     sources, found = dict[str, list[str]](), list[Input]()
     for item in inputs:
         same = sources.setdefault(shown(item.source), [])

@@ -63,7 +63,7 @@ class ServeConfig:
     def hosts(self) -> frozenset[str]:
         """Names that requests may call the server by; empty for any.
 
-        On a loopback address others are refused: a web page whose name leads here must not reach the server.
+        On a loopback address others are refused, so that a web page cannot reach the server by a name of its own.
         """
         return frozenset(LOOPBACK) if self.host in LOOPBACK else frozenset()
 

@@ -14,7 +14,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     """(width, height) as the header states them.
 
     Raises:
-        ImageError: not an image of a kind whose header is known here, or a header that is cut off.
+        ImageError: not an image of a known kind, or a header that is cut off.
     """
     try:
         size = _size(data)

@@ -1,4 +1,4 @@
-"""Threads that run the model on requests: a bounded queue, whose waiting images are run together."""
+"""Threads that run the model on requests: images that wait in a bounded queue are run together."""
 
 from __future__ import annotations
 

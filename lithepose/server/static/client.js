@@ -1,6 +1,6 @@
 // Requests to the server that this page comes from.
 
-/** An error whose message is for the user. */
+/** An error with a message for the user. */
 export class ServerError extends Error {
   constructor(message, status = 0) {
     super(message);
