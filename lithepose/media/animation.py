@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 
 import cv2
@@ -10,19 +11,93 @@ import numpy as np
 from ..errors import ImageError
 
 MAX_TOTAL = 1 << 30  # pixels of all images together: OpenCV decodes them at once
+ANIMATED = b"acTL", b"fcTL", b"fdAT"  # chunks of a PNG
+IEND = bytes(4) + b"IEND" + zlib.crc32(b"IEND").to_bytes(4, "big")
 STILL = 100  # milliseconds of an image without a duration, as browsers show it
 
 
 def frame_count(data: bytes) -> int:
     """Number of images in an encoded file by its structure, without decoding; 1 for everything but animations."""
     if data[:4] == b"\x89PNG":
-        control = data.find(b"acTL", 0, data.find(b"IDAT") + 1)
-        return max(1, int.from_bytes(data[control + 4 : control + 8], "big")) if control >= 0 else 1
+        return max(1, _png_images(data))
     if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X" and data[20:21] and data[20] & 2:
         return max(1, sum(name == b"ANMF" for name in _riff_chunks(data)))
     if data[:4] == b"GIF8":
         return max(1, _gif_images(data))
     return 1
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
+    """Names of a PNG's chunks, their bytes from the length on, and whether their check sum is right."""
+    at = 8
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data):
+            return
+        whole = data[at:end]
+        yield whole[4:8], whole, zlib.crc32(whole[4:-4]) == int.from_bytes(whole[-4:], "big")
+        at = end
+
+
+def _png_images(data: bytes) -> int:
+    """As the file states, if its first image belongs to the animation; otherwise it is shown as a still."""
+    stated, controls = 0, False
+    for name, whole, right in _png_chunks(data):
+        if name == b"acTL" and right:
+            stated = int.from_bytes(whole[8:12], "big")
+        controls = controls or (name == b"fcTL" and right)
+        if name == b"IDAT":
+            return stated if controls else 0
+    return 0
+
+
+def still_png(data: bytes) -> bytes:
+    """A PNG without what makes it an animation: OpenCV crashes at damages there."""
+    kept = list[bytes]()
+    for name, whole, _ in _png_chunks(data):
+        if name == b"IEND" or (kept and name != b"IDAT" and kept[-1][4:8] == b"IDAT"):
+            break
+        if name not in ANIMATED:
+            kept.append(whole)
+    else:
+        rest = data[8 + sum(len(whole) for _, whole, _ in _png_chunks(data)) :]
+        return data[:8] + b"".join(kept) + (b"" if rest[4:8] in ANIMATED else rest)  # an image that is cut off
+    return data[:8] + b"".join(kept) + IEND
+
+
+def _whole_png(data: bytes) -> bytes:
+    """The first images of an animated PNG up to a damage, as a whole file.
+
+    Raises:
+        ImageError: the first of them is damaged.
+    """
+    head, frames, width, height = list[bytes](), list[list[bytes]](), 0, 0
+    plays = bytes(4)
+    for name, whole, right in _png_chunks(data):
+        if name == b"IEND" or not right:
+            break
+        if name == b"IHDR":
+            width, height = (int.from_bytes(whole[8 + 4 * i : 12 + 4 * i], "big") for i in range(2))
+        if name == b"acTL":
+            plays = whole[12:16]
+        elif name == b"fcTL":
+            w, h, left, top = (int.from_bytes(whole[12 + 4 * i : 16 + 4 * i], "big") for i in range(4))
+            unfinished = bool(frames) and len(frames[-1]) == 1
+            if unfinished or len(whole) != 38 or not (0 < w <= width - left and 0 < h <= height - top):
+                break
+            frames.append([whole])
+        elif name in (b"IDAT", b"fdAT"):
+            if not frames or (name == b"IDAT") != (len(frames) == 1):
+                break
+            frames[-1].append(whole)
+        elif not frames:
+            head.append(whole)
+    frames = [frame for frame in frames if len(frame) > 1]
+    if not frames:
+        raise ImageError("animation with a damaged first image; export it again")
+    control = b"acTL" + len(frames).to_bytes(4, "big") + plays
+    control = (8).to_bytes(4, "big") + control + zlib.crc32(control).to_bytes(4, "big")
+    return data[:8] + b"".join([*head, control, *(chunk for frame in frames for chunk in frame)]) + IEND
 
 
 def _riff_chunks(data: bytes) -> Iterator[bytes]:
@@ -64,7 +139,9 @@ def decode_animation(data: bytes) -> list[tuple[np.ndarray, float]]:
     Raises:
         ImageError: it cannot be decoded, or is too large.
     """
-    count, first = frame_count(data), cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    count = frame_count(data)
+    data = _whole_png(data) if data[:4] == b"\x89PNG" else data
+    first = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if first is not None and count * first.shape[0] * first.shape[1] > MAX_TOTAL:
         size = f"{count} images of {first.shape[1]}x{first.shape[0]}"
         raise ImageError(f"animation of {size} pixels, more than can be decoded at once; convert it to MP4")

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..arrays import Shaped, UInt8
 from ..errors import ConfigError, ImageError, OutputError
-from .animation import frame_count
+from .animation import frame_count, still_png
 
 LOG = logging.getLogger(__name__)
 MAX_PIXELS = 1 << 28  # 268 megapixels: above this, decoding alone takes gigabytes
@@ -89,9 +89,9 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     jpeg = data[:2] == b"\xff\xd8"
     if jpeg and _ends_early(data):
         raise ImageError("JPEG that ends early; copy it again")
-    buffer = np.frombuffer(data, np.uint8)
     if data.startswith(JXL):
         return _decode_jxl(data)
+    buffer = np.frombuffer(still_png(data) if data[:4] == b"\x89PNG" and b"acTL" in data else data, np.uint8)
     try:
         image = cv2.imdecode(buffer, cv2.IMREAD_COLOR_RGB)
         if image is not None and not jpeg:

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import struct
+import subprocess
 import sys
+import zlib
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from PIL import Image
 from lithepose.drawing import draw
 from lithepose.errors import ImageError
 from lithepose.geometry import GREY, from_cells, letterbox, to_cells
+from lithepose.media.animation import decode_animation, frame_count
 from lithepose.media.image import as_rgb, decode_image, read_image, turn
 from lithepose.media.inputs import expand
 from lithepose.media.sources import Failed, ReadConfig, frames
@@ -266,3 +269,38 @@ def test_jpeg_xl(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, pillow_jxl.__name__, None)
     with pytest.raises(ImageError, match=r"lithepose\[jxl\]"):
         decode_image(buffer.getvalue())
+
+
+def apng(tmp_path, count=4):
+    images = [Image.fromarray(np.full((24, 32, 3), 40 * i, np.uint8)) for i in range(1, count + 1)]
+    images[0].save(tmp_path / "a.png", save_all=True, append_images=images[1:], duration=100)
+    return (tmp_path / "a.png").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["first control", "rectangle", "second control"])
+def test_a_damaged_animated_png_does_not_end_the_process(tmp_path, damage):
+    data = bytearray(apng(tmp_path))
+    at = data.index(b"fcTL") if damage == "first control" else data.index(b"fcTL", data.index(b"IDAT"))
+    if damage == "rectangle":
+        data[at + 8 : at + 12] = (9000).to_bytes(4, "big")  # wider than the image
+        data[at + 30 : at + 34] = zlib.crc32(data[at : at + 30]).to_bytes(4, "big")
+    else:
+        data[at] ^= 0x10
+    path = tmp_path / "b.png"
+    path.write_bytes(data)
+    code = (
+        "import sys; from lithepose.media.inputs import expand; from lithepose.media.sources import frames;"
+        "print(*(type(f).__name__ for f in frames(expand(sys.argv[1:]))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == (["Frame"] if damage == "first control" else ["Frame", "Failed"])
+    assert decode_image(bytes(data)).shape == (24, 32, 3)
+
+
+def test_an_animated_png_is_read_whole_and_its_still_is_the_first_image(tmp_path):
+    data = apng(tmp_path)
+    assert frame_count(data) == 4
+    assert [image[0, 0, 0] for image, _ in decode_animation(data)] == [40, 80, 120, 160]
+    assert (decode_image(data) == 40).all()
+    cut = data[: int(len(data) * 0.8)]
+    assert 1 <= len(decode_animation(cut)) < 4
