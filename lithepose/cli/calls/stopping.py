@@ -50,6 +50,7 @@ class Stopping:
         self._over = threading.Lock()
         self._handlers: dict[int, Any] = {}
         self._write = -1
+        self._timer: threading.Timer | None = None
 
     def __enter__(self) -> Stopping:
         if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
@@ -75,6 +76,8 @@ class Stopping:
             time.sleep(0.2)  # the signal that ended a process of ours may be on its way to this one
             if self._signal or issubclass(kind, KeyboardInterrupt):
                 self._end()
+        if self._timer is not None:  # the training has ended in time; the process may go on, as one that called main
+            self._timer.cancel()
         signal.set_wakeup_fd(self._before)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
@@ -100,9 +103,9 @@ class Stopping:
                     self._end()
                 else:
                     position.stop = True
-                timer = threading.Timer(GRACE, self._end)
-                timer.daemon = True
-                timer.start()
+                self._timer = threading.Timer(GRACE, self._end)
+                self._timer.daemon = True
+                self._timer.start()
 
     def _end(self) -> None:
         """Say where it stopped, and end."""
