@@ -51,6 +51,7 @@ class Stopping:
         self._handlers: dict[int, Any] = {}
         self._write = -1
         self._timer: threading.Timer | None = None
+        self._done = False
 
     def __enter__(self) -> Stopping:
         if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
@@ -76,7 +77,10 @@ class Stopping:
             time.sleep(0.2)  # the signal that ended a process of ours may be on its way to this one
             if self._signal or issubclass(kind, KeyboardInterrupt):
                 self._end()
-        if self._timer is not None:  # the training has ended in time; the process may go on, as one that called main
+        # The training has ended in time. The process may go on, as one that called main; and a signal that ended one of
+        # the loader's processes, which share the pipe, must not end it.
+        self._done = True
+        if self._timer is not None:
             self._timer.cancel()
         signal.set_wakeup_fd(self._before)
         for number, handler in self._handlers.items():
@@ -91,7 +95,7 @@ class Stopping:
             if not number:
                 os.close(read)
                 return
-            if number not in self._handlers:  # of a process of ours that ended
+            if self._done or number not in self._handlers:  # of a process of ours that ended
                 continue
             now = time.monotonic()
             if self._signal and now - self._since > AGAIN:
@@ -109,6 +113,8 @@ class Stopping:
 
     def _end(self) -> None:
         """Say where it stopped, and end."""
+        if self._done:
+            return
         self._over.acquire()  # the other one waits for the end
         if os.environ.get("RANK", "0") == "0":
             terminal = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a progress bar hides the cursor
