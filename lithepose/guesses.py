@@ -121,9 +121,9 @@ def with_hints(function: T) -> T:
         for name in named:
             if name not in taken:
                 has = ", ".join(n for n, p in taken.items() if p.kind == p.KEYWORD_ONLY)
-                said = f"write {KEYWORDS[name]}" if name in KEYWORDS else f"it takes {has}"
+                hint = f"write {KEYWORDS[name]}" if name in KEYWORDS else f"it takes {has}"
                 called = "model" if function.__name__ == "__call__" else function.__name__
-                raise TypeError(f"{called}() takes no {name}={named[name]!r}; {said}")
+                raise TypeError(f"{called}() takes no {name}={named[name]!r}; {hint}")
         return function(*given, **named)
 
     return checked  # pyright: ignore[reportReturnType]

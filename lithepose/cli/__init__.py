@@ -130,7 +130,7 @@ def _run(given: list[str]) -> int:
 
 
 def _common(given: list[str]) -> tuple[list[str], Path | None, int, bool]:
-    """Options of every command: the arguments without them; the config file, what is told, whether the version is."""
+    """Take out the options that every command has; returns (other arguments, config file, level, version wanted)."""
     rest, config, level, version = list[str](), None, USUAL, False
     arguments = iter(given)
     for argument in arguments:

@@ -19,7 +19,7 @@ _level = USUAL
 
 
 def set_level(level: int) -> None:
-    """How much of a call is told: :data:`QUIET`, :data:`USUAL` or :data:`VERBOSE`."""
+    """Set how much is printed: :data:`QUIET`, :data:`USUAL` or :data:`VERBOSE`."""
     global _level
     _level = level
     logging.getLogger("lithepose").setLevel(logging.INFO if level >= VERBOSE else logging.NOTSET)

@@ -167,17 +167,17 @@ def _convert(
     else:
         script, inputs = _script(model, made, fixed, inputs, described)
         others = [script]
-    told = list[str]()
+    lines = list[str]()
     for other in others:
         apart = parity(reference, other, inputs)
         if apart.missed > MISSED or (apart.points and not apart.median <= LIMITS[precision]):
             raise ModelError(f"{path}: not written; its joints are {apart} from those of {model} ({about(other)})")
-        told.append(f"{apart} ({about(other)})" if apart.points else "finds no one in these images; see --check")
+        lines.append(f"{apart} ({about(other)})" if apart.points else "finds no one in these images; see --check")
     size = sum(file.stat().st_size for file in source.parent.glob(f"{made.stem}.*")) / 1e6
     for file in source.parent.glob(f"{made.stem}.*"):
         shutil.copyfile(file, path.with_suffix(file.suffix))
     out_console.print(f"{path}: {size:.1f} MB, {precision}; distances from {model}:", highlight=False, markup=False)
-    for line in told:
+    for line in lines:
         out_console.print(f"  {line}", highlight=False, markup=False)
 
 

@@ -247,6 +247,6 @@ def _misfit(frame: Frame, place: SavedFrame, poses: Poses, results: Path) -> str
     if size != poses.size:
         return f"{frame.name}: is {size[0]}x{size[1]}, the results in {results} are of {poses.size[0]}x{poses.size[1]}"
     if frame.time is not None and place.time is not None and abs(frame.time - place.time) > LATEST:
-        said = f"is at {frame.time:.3f} s, the results in {results} at {place.time:.3f} s"
-        return f"{frame.name}: {said}; give the --start that they were made with"
+        difference = f"is at {frame.time:.3f} s, the results in {results} at {place.time:.3f} s"
+        return f"{frame.name}: {difference}; give the --start that they were made with"
     return ""

@@ -99,8 +99,8 @@ def read_graph(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
         raise MissingFileError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
     try:
         model = onnx.load(path)
-        said = {entry.key: entry.value for entry in model.metadata_props}
-        info = ModelInfo.from_json(said["lithepose"])
+        metadata = {entry.key: entry.value for entry in model.metadata_props}
+        info = ModelInfo.from_json(metadata["lithepose"])
     except KeyError as error:
         raise ModelError(
             f"{path}: an ONNX file without lithepose's metadata; make one by `lithepose export`"

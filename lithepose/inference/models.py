@@ -149,14 +149,14 @@ def _int8_file(model: str | Path) -> Path:
         ConfigError: it has none.
     """
     known = manifest()
-    said = known[str(model)].get("int8")
-    if said is None:
+    entry = known[str(model)].get("int8")
+    if entry is None:
         having = [name for name, entry in known.items() if "int8" in entry]
         raise ConfigError(
             f"precision int8: {model} has no embedded int8 file ({', '.join(having) or 'no model has one'}); make one"
             f" by `lithepose export {model} --precision int8 --calibrate FOLDER`, and give the file"
         )
-    return WEIGHTS / said["file"]
+    return WEIGHTS / entry["file"]
 
 
 def weights_file(model: str | Path) -> Path:

@@ -158,13 +158,13 @@ def _is_whole_ts(file: BinaryIO, packet: int, sync: int, stream: int | None) -> 
         own = packets[((packets[:, 1].astype(np.int16) & 0x1F) << 8 | packets[:, 2]) == stream]
         carries = (own[:, 3] & 0x10) > 0
         jumps = ((own[:, 3] & 0x20) > 0) & (own[:, 4] > 0) & ((own[:, 5] & 0x80) > 0)
-        told = np.cumsum(np.concatenate([[announced], jumps]))[1:]  # packets without content announce it too
+        announcements = np.cumsum(np.concatenate([[announced], jumps]))[1:]  # packets without content announce it too
         if not carries.any():
             announced = announced or bool(jumps.any())
             continue
-        count, told = (own[:, 3] & 0x0F).astype(np.int16)[carries], told[carries]
+        count, announcements = (own[:, 3] & 0x0F).astype(np.int16)[carries], announcements[carries]
         before = np.concatenate([[last if last >= 0 else (count[0] - 1) % 16], count[:-1]])
-        free = np.diff(np.concatenate([[0], told])) > 0
+        free = np.diff(np.concatenate([[0], announcements])) > 0
         begins = ((own[:, 1] & 0x40) > 0) & ((own[:, 3] & 0x20) > 0) & (own[:, 4] > 0) & ((own[:, 5] & 0x40) > 0)
         free |= begins[carries]
         if (~free & (count != (before + 1) % 16) & (count != before)).any():  # a packet may come twice

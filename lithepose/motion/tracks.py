@@ -92,8 +92,8 @@ class Tracks:
         frames = self._frames.setdefault(frame.source, [])
         time = float(frame.index) if frame.time is None else frame.time
         if frames and time <= frames[-1][1]:
-            said = f"{frame.source}: the times of frames do not rise at frame {frame.index}"
-            raise ConfigError(f"{said}; are its results there twice?")
+            problem = f"{frame.source}: the times of frames do not rise at frame {frame.index}"
+            raise ConfigError(f"{problem}; are its results there twice?")
         frames.append((frame.index, time))
         if poses.id is None:
             self._nameless.setdefault(frame.source, []).append((len(frames) - 1, poses))

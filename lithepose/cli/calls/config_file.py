@@ -40,8 +40,8 @@ def arguments_of(path: Path, command: str, commands: Mapping[str, Command], give
         flat |= {f"{name} {k}": v for k, v in inner.items()} if inner else {name: table}
     for name, table in flat.items():
         if name not in commands or not isinstance(table, dict):
-            said = did_you_mean(name, commands) or f"; there are {', '.join(commands)}"
-            raise ConfigError(f"--config {path}: [{name}] is no table of a command{said}")
+            hint = did_you_mean(name, commands) or f"; there are {', '.join(commands)}"
+            raise ConfigError(f"--config {path}: [{name}] is no table of a command{hint}")
         _check_keys(path, name, table, commands[name])
     own, used = flat.get(command, {}), {a.partition("=")[0].replace("_", "-") for a in given if a.startswith("--")}
     added = list[str]()
@@ -56,8 +56,8 @@ def _check_keys(path: Path, name: str, table: dict[str, Any], command: Command) 
     known = [key.replace("_", "-") for key in parameters_of(command)]
     for key in table:
         if key.replace("_", "-") not in known:
-            said = did_you_mean(key, known) or f"; there are {', '.join(known)}"
-            raise ConfigError(f"--config {path}: [{name}] has no option {key}{said}")
+            hint = did_you_mean(key, known) or f"; there are {', '.join(known)}"
+            raise ConfigError(f"--config {path}: [{name}] has no option {key}{hint}")
 
 
 def _argument(path: Path, flag: str, value: Any, default: Any) -> list[str]:

@@ -91,8 +91,8 @@ def check_flags(program: str, known: Iterable[str], arguments: Iterable[str]) ->
         pair = re.fullmatch(r"([a-z_]+)=(.*)", argument)
         if pair and not Path(argument).exists():
             name = "--" + pair[1].replace("_", "-")
-            said = f"write {name} {pair[2]}" if name in known else _instead(name, known)
-            raise ConfigError(f"{argument}: options are written with dashes; {said} (`{program} --help` lists them)")
+            hint = f"write {name} {pair[2]}" if name in known else _instead(name, known)
+            raise ConfigError(f"{argument}: options are written with dashes; {hint} (`{program} --help` lists them)")
 
 
 def _instead(flag: str, known: list[str]) -> str:

@@ -34,14 +34,14 @@ def plain_help(command: Command) -> Command:
     """The command with a shorter help: inputs have a plain name, empty defaults are left out, common options shown."""
     hints, parameters = get_type_hints(command, include_extras=True), inspect.signature(command).parameters
     described: dict[str, Any] = {}
-    told = _arguments(command)
+    texts = _arguments(command)
     for name, parameter in parameters.items():
         kind = hints[name]
         positional = parameter.kind == parameter.POSITIONAL_ONLY
-        options: dict[str, Any] = {"help": told[name]} if name in told else {}
+        options: dict[str, Any] = {"help": texts[name]} if name in texts else {}
         if parameter.default is True:
             options["help_behavior_hint"] = ""
-            options["help"] = f"turn off: {told.get(name, name)}"
+            options["help"] = f"turn off: {texts.get(name, name)}"
         if positional or parameter.default in (None, "", 0, (), False):
             options["help_behavior_hint"] = ""
         if positional:
@@ -122,9 +122,9 @@ def call(command: Command, program: str, arguments: list[str]) -> int:
     """
     if not {"-h", "--help"} & set(arguments):
         return tyro.cli(plain_help(command), prog=program, description=HERE, args=arguments, config=CONFIG)
-    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.suppress(SystemExit):
         tyro.cli(plain_help(command), prog=program, description=HERE, args=["--help"], config=CONFIG)
-    text = said.getvalue().replace(HERE, description(command))  # tyro would join its lines
+    text = output.getvalue().replace(HERE, description(command))  # tyro would join its lines
     print("\n".join(line.rstrip() for line in text.strip().splitlines()))
     return 0
 

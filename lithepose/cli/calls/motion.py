@@ -67,8 +67,8 @@ def write_motion(tracks: Tracks, options: MotionOptions, table: Path) -> None:
     from ...motion.table import ANGLE_COLUMNS, DISTANCE_COLUMNS, angle_rows, curves_of, distance_rows, write_table
 
     curves, notes = curves_of(tracks, options.config())
-    for said in notes:
-        note(said)
+    for line in notes:
+        note(line)
     people = counted(len(curves), "person", "people")
     if options.angles:
         rows = write_table(table, ANGLE_COLUMNS, angle_rows(curves))
