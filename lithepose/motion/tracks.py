@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -12,25 +11,7 @@ from ..errors import ConfigError
 from ..poses import Poses
 from ..skeleton import Skeleton
 from ..tracking.tracker import Tracker
-
-
-class Place(Protocol):
-    """Where poses were found."""
-
-    @property
-    def source(self) -> str:
-        """Path, address or camera number."""
-        ...
-
-    @property
-    def index(self) -> int | None:
-        """Number of the frame of a video; None for an image."""
-        ...
-
-    @property
-    def time(self) -> float | None:
-        """Seconds from the start of the video; None for an image."""
-        ...
+from ..writers.results import Place
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -97,6 +98,24 @@ class Runtime(Protocol):
 def about(runtime: Runtime) -> str:
     """What runs a network, for people: program, precision and threads."""
     return getattr(runtime, "about", type(runtime).__name__)
+
+
+def run_batch(
+    info: ModelInfo,
+    names: Sequence[str],
+    images: UInt8[np.ndarray, "n h w 3"],
+    run: Callable[[np.ndarray], Sequence[np.ndarray]],
+) -> list[Output]:
+    """What a network predicts for each image of a batch; one at a time where its outputs do not stack.
+
+    Args:
+        info: of the network.
+        names: of its outputs.
+        images: of one size.
+        run: (N, H, W, 3) uint8 -> the arrays of all outputs, stacked over the images.
+    """
+    rows = zip(*run(images), strict=True) if info.batched else (run(image[None]) for image in images)
+    return [to_output(dict(zip(names, row, strict=True))) for row in rows]
 
 
 def to_output(arrays: dict[str, np.ndarray]) -> Output:

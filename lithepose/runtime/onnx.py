@@ -10,7 +10,7 @@ import onnxruntime
 
 from ..arrays import UInt8
 from ..errors import LitheposeError, MissingFileError, ModelError
-from .base import ModelInfo, Output, to_output
+from .base import ModelInfo, Output, run_batch
 from .providers import check_session, providers_of
 
 SPIN = 50  # microseconds
@@ -87,6 +87,7 @@ class OnnxRuntime:
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             why = str(error).splitlines()[0]
             raise ModelError(f"{path}: ONNX Runtime cannot load it ({why}); export or copy it again") from error
+        self._names = [output.name for output in self.session.get_outputs()]
         on = threads_of(threads) if device == "cpu" else device
         self.about = f"ONNX Runtime {onnxruntime.__version__}, {self.info.precision}, {on}"
 
@@ -106,13 +107,11 @@ class OnnxRuntime:
         Raises:
             ModelError: a size that the network does not take.
         """
-        names = [output.name for output in self.session.get_outputs()]
+        return run_batch(self.info, self._names, images, self._run)
+
+    def _run(self, images: np.ndarray) -> list[np.ndarray]:
         try:
-            if not self.info.batched:
-                outputs = [self.session.run(names, {"image": image[None]}) for image in images]
-            else:
-                outputs = zip(*map(np.asarray, self.session.run(names, {"image": images})), strict=True)
+            return [np.asarray(array) for array in self.session.run(self._names, {"image": images})]
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             line = str(error).splitlines()[0]
             raise ModelError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
-        return [to_output(dict(zip(names, output, strict=True))) for output in outputs]

@@ -18,7 +18,7 @@ except ImportError as error:
         f"the runtime openvino needs {error.name}: pip install 'lithepose[openvino]' ({error})", name=error.name
     ) from error
 
-from .base import ModelInfo, Output, to_output
+from .base import ModelInfo, Output, run_batch
 from .onnx import cores, threads_of
 
 PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # of what is not int8, and OpenVINO's words for them
@@ -108,11 +108,7 @@ class OpenVinoRuntime:
             size = "x".join(map(str, images.shape[1:3]))
             raise ModelError(f"{self.info.name}: cannot run at {size}; height and width must be multiples of {step}")
         with self._lock:  # a request has one input and one output
-            if not self.info.batched:
-                outputs = [self._run(image[None]) for image in images]
-            else:
-                outputs = zip(*self._run(images), strict=True)
-        return [to_output(dict(zip(self._names, output, strict=True))) for output in outputs]
+            return run_batch(self.info, self._names, images, self._run)
 
     def _run(self, images: np.ndarray) -> list[np.ndarray]:
         try:
