@@ -74,7 +74,7 @@ def to_openvino(path: str | Path, out: Path, half: bool) -> None:
         ModelError: it cannot read the network.
     """
     try:
-        import openvino
+        from ..runtime.openvino_import import openvino
     except ImportError as error:
         raise MissingExtraError(
             f"--to openvino needs {error.name}: pip install 'lithepose[openvino]' ({error})", name=error.name

@@ -128,7 +128,7 @@ def _session_of(model: onnx.ModelProto, names: Sequence[str]) -> Call:
 
 
 def _openvino_of(model: onnx.ModelProto, names: Sequence[str]) -> Call:
-    import openvino
+    from ..runtime.openvino_import import openvino
 
     core = openvino.Core()
     graph = core.read_model(model.SerializeToString(), b"")

@@ -12,7 +12,7 @@ from ..arrays import UInt8
 from ..errors import ConfigError, MissingExtraError, MissingFileError, ModelError
 
 try:
-    import openvino
+    from .openvino_import import openvino
 except ImportError as error:
     raise MissingExtraError(
         f"the runtime openvino needs {error.name}: pip install 'lithepose[openvino]' ({error})", name=error.name

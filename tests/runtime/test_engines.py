@@ -5,7 +5,9 @@ from __future__ import annotations
 import builtins
 import importlib
 import logging
+import os
 import pickle
+import subprocess
 import sys
 import threading
 
@@ -126,6 +128,7 @@ def test_without_openvino_auto_is_onnx_runtime_and_its_name_says_what_to_install
         return real(name, *rest, **named)
 
     monkeypatch.delitem(sys.modules, "lithepose.runtime.openvino")
+    monkeypatch.delitem(sys.modules, "lithepose.runtime.openvino_import")
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match=r"pip install 'lithepose\[openvino\]'"):
         importlib.import_module("lithepose.runtime.openvino")
@@ -195,3 +198,29 @@ def test_verbose_prints_what_runs(caplog, capsys):
         assert not caplog.messages
         main([*call, "-v"])
     assert any(message.startswith("lithe: ONNX Runtime") for message in caplog.messages)
+
+
+def test_openvino_sends_nothing(tmp_path):
+    """Its telemetry forks a process that reports each import, and leaves its number in the home folder."""
+    code = """
+import sys
+sends, seen = {"os.fork", "os.posix_spawn", "socket.connect"}, []
+sys.addaudithook(lambda event, _: seen.append(event) if event in sends else None)
+import lithepose
+from lithepose.resources import WEIGHTS
+from lithepose.exporters.formats import to_openvino
+from lithepose.runtime.openvino import OpenVinoRuntime
+from pathlib import Path
+to_openvino(WEIGHTS / "person_detector.onnx", Path("out.xml"), half=False)
+OpenVinoRuntime("out.xml", threads=1)
+import time
+time.sleep(1)  # it reports from a thread
+import openvino.tools.ovc.telemetry_utils as used
+assert "stub" in used.tm.__name__, used.tm
+assert not seen, seen
+"""
+    env = {name: value for name, value in os.environ.items() if name not in ("CI", "GITHUB_ACTIONS")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=env | {"HOME": str(tmp_path)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "intel").exists()

@@ -140,3 +140,24 @@ lithepose.train(lithepose.Recipe.read("mine.toml"), ".", "run", quiet=True)
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
     assert "KeyboardInterrupt" in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def test_a_signal_to_a_forked_process_is_not_one_to_the_training():
+    """A library may fork a process off this one and end it by SIGTERM; it shares the pipe by which signals arrive."""
+    code = """
+import os, signal, time
+from lithepose.cli.calls.stopping import Stopping
+with Stopping("again", 10, "runs/mine"):
+    child = os.fork()
+    if not child:
+        time.sleep(60)
+        os._exit(0)
+    time.sleep(0.5)
+    os.kill(child, signal.SIGTERM)
+    status = os.waitpid(child, 0)[1]
+    time.sleep(0.5)
+print(os.WTERMSIG(status))
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(int(signal.SIGTERM))

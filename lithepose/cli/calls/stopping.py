@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from .._console import STOPPED
 
@@ -43,6 +43,8 @@ class Stopping:
         position: of the training, once it has begun.
     """
 
+    _running: ClassVar[Stopping | None] = None
+
     def __init__(self, again: str, steps: int, run: str) -> None:
         self.again, self.steps, self.run = again, steps, run
         self.position: Position | None = None
@@ -52,6 +54,18 @@ class Stopping:
         self._write = -1
         self._timer: threading.Timer | None = None
         self._done = False
+
+    @staticmethod
+    def _in_child() -> None:
+        """Give a forked process the system's own handling of signals: a signal to it is not one to the training."""
+        running = Stopping._running
+        if running is not None:
+            Stopping._running = None
+            running._done = True
+            signal.set_wakeup_fd(-1)
+            for number in running._handlers:
+                signal.signal(number, signal.SIG_DFL)
+            os.close(running._write)
 
     def __enter__(self) -> Stopping:
         if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
@@ -64,6 +78,7 @@ class Stopping:
                 # Python's own part waits for the main thread; the pipe has the number at once.
                 self._handlers[number] = signal.signal(number, lambda *_: None)
         threading.Thread(target=self._watch, args=(read,), daemon=True).start()
+        Stopping._running = self
         return self
 
     def __exit__(
@@ -80,6 +95,7 @@ class Stopping:
         # The training has ended in time. The process may go on, as one that called main; and a signal that ended one of
         # the loader's processes, which share the pipe, must not end it.
         self._done = True
+        Stopping._running = None
         if self._timer is not None:
             self._timer.cancel()
         signal.set_wakeup_fd(self._before)
@@ -132,3 +148,7 @@ class Stopping:
             f"step {position.saved} is saved in {self.run}" if position.saved else f"nothing is saved in {self.run} yet"
         )
         return f"lithepose train: {by} at step {position.step} of {self.steps}; {kept}; {go_on}"
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Stopping._in_child)
