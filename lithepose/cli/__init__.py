@@ -12,10 +12,10 @@ from typing import Annotated
 import tyro
 
 from ..errors import ConfigError, LitheposeError
-from ._console import OK, QUIET, STOPPED, UNUSABLE, USUAL, VERBOSE, err_console, out_console, set_level
 from .analyze import complexity, receptive_field
 from .benchmark import benchmark
 from .calls.config_file import arguments_of
+from .calls.console import OK, QUIET, STOPPED, UNUSABLE, USUAL, VERBOSE, err_console, out_console, set_level
 from .calls.guesses import check_flags, no_command
 from .calls.help import COMMON, CONFIG, Command, call, flags_of, overview, plain_help
 from .demo import demo

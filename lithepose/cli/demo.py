@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ._console import OK, SOME_FAILED, err_console, out_console
+from .calls.console import OK, SOME_FAILED, err_console, out_console
 
 
 def demo(out: Path = Path("lithepose-demo.jpg")) -> int:

@@ -12,8 +12,8 @@ from rich.progress import track
 from rich.table import Table
 
 from ..errors import ConfigError, MissingExtraError
-from ._console import OK, err_console, missing, out_console
-from ._files import check_output, keep_inputs
+from .calls.console import OK, err_console, missing, out_console
+from .calls.files import check_output, keep_inputs
 
 
 def evaluate(

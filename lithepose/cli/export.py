@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError, MissingFileError, ModelError
-from ._console import OK, missing, out_console
-from ._files import check_output, keep_inputs, parse_options
+from .calls.console import OK, missing, out_console
+from .calls.files import check_output, keep_inputs, parse_options
 
 if TYPE_CHECKING:
     import numpy as np

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rich.table import Column, Table
 
-from ._console import OK, out_console
+from .calls.console import OK, out_console
 
 
 def models() -> int:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigError
-from ._console import counted, note
-from ._files import keep_sources, refuse_existing
+from .calls.console import counted, note
+from .calls.files import keep_sources, refuse_existing
 from .calls.motion import Kept, check_motion, write_motion
 from .calls.options import DrawOptions, MotionOptions, changed
 from .calls.writing import write_all

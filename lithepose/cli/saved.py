@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import ConfigError
-from ._console import OK, counted, note
-from ._files import check_output, keep_inputs, refuse_existing
+from .calls.console import OK, counted, note
+from .calls.files import check_output, keep_inputs, refuse_existing
 from .calls.motion import check_motion, write_motion
 from .calls.options import DrawOptions, MotionOptions
 

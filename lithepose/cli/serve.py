@@ -6,7 +6,7 @@ import contextlib
 from pathlib import Path
 
 from ..errors import ConfigError
-from ._console import OK, err_console, missing
+from .calls.console import OK, err_console, missing
 
 
 def serve(

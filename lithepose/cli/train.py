@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from ..errors import MissingFileError
-from ._console import OK, missing, note, tells
+from .calls.console import OK, missing, note, tells
 from .calls.stopping import Stopping
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import write_video
 
-from lithepose.cli._files import check_output
+from lithepose.cli.calls.files import check_output
 from lithepose.inference.estimator import _makes_way as makes_way
 from lithepose.media.inputs import Input, expand, shown
 from lithepose.media.sources import Failed, Frame, frames

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigError
-from .._console import counted, note
-from .._files import check_output, refuse_existing
+from .console import counted, note
+from .files import check_output, refuse_existing
 
 if TYPE_CHECKING:
     from ...motion.tracks import Tracks

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .._console import err_console, note, tells
+from .console import err_console, note, tells
 
 if TYPE_CHECKING:
     from ...media.inputs import Input

@@ -11,7 +11,7 @@ import time
 from types import TracebackType
 from typing import Any, ClassVar, Protocol
 
-from .._console import STOPPED
+from .console import STOPPED
 
 GRACE = 5.0  # seconds in which a step may end and be saved
 AGAIN = 1.0  # seconds after which another signal means at once; some senders repeat themselves

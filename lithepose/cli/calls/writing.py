@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .._console import OK, SOME_FAILED, STOPPED, VERBOSE, counted, err_console, note
+from .console import OK, SOME_FAILED, STOPPED, VERBOSE, counted, err_console, note
 from .progress import Reporter
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import sys
 
 from rich.console import Console
 
-from ..errors import MissingExtraError
+from ...errors import MissingExtraError
 
 OK, SOME_FAILED, UNUSABLE, STOPPED = 0, 1, 2, 130
 QUIET, USUAL, VERBOSE = 0, 1, 2

@@ -7,8 +7,8 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, MissingFileError, OutputError
-from ..writers.overwrite import is_one_of
+from ...errors import ConfigError, MissingFileError, OutputError
+from ...writers.overwrite import is_one_of
 
 
 def check_output(path: Path, option: str) -> None:
@@ -81,7 +81,7 @@ def keep_sources(json: Path, sources: list[str]) -> None:
     Raises:
         ConfigError: names the file.
     """
-    from ..media.inputs import IMAGES, VIDEOS
+    from ...media.inputs import IMAGES, VIDEOS
 
     if json.suffix.lower() in IMAGES | VIDEOS:
         raise ConfigError(f"{json}: is the name of an image or video; name a .json, .jsonl or .csv for the results")
