@@ -74,14 +74,14 @@ def to_openvino(path: str | Path, out: Path, half: bool) -> None:
         ModelError: it cannot read the network.
     """
     try:
-        from ..runtime.openvino_import import openvino
+        from ..runtime.openvino_core import core, openvino
     except ImportError as error:
         raise MissingExtraError(
             f"--to openvino needs {error.name}: pip install 'lithepose[openvino]' ({error})", name=error.name
         ) from error
     with_metadata = {entry.key: entry.value for entry in onnx.load(path).metadata_props}["lithepose"]
     try:
-        model = openvino.Core().read_model(str(path))
+        model = core().read_model(str(path))
     except RuntimeError as error:
         raise ModelError(f"{path}: OpenVINO cannot read it ({str(error).strip().splitlines()[-1]})") from error
     model.set_rt_info(with_metadata, ["lithepose"])

@@ -128,12 +128,11 @@ def _session_of(model: onnx.ModelProto, names: Sequence[str]) -> Call:
 
 
 def _openvino_of(model: onnx.ModelProto, names: Sequence[str]) -> Call:
-    from ..runtime.openvino_import import openvino
+    from ..runtime.openvino_core import core
 
-    core = openvino.Core()
-    graph = core.read_model(model.SerializeToString(), b"")
+    graph = core().read_model(model.SerializeToString(), b"")
     graph.add_outputs(list(names))
-    compiled = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def call(images: np.ndarray) -> list[np.ndarray]:
         found = compiled({0: images})

@@ -12,7 +12,7 @@ from ..arrays import UInt8
 from ..errors import ConfigError, MissingExtraError, MissingFileError, ModelError
 
 try:
-    from .openvino_import import openvino
+    from .openvino_core import core, openvino
 except ImportError as error:
     raise MissingExtraError(
         f"the runtime openvino needs {error.name}: pip install 'lithepose[openvino]' ({error})", name=error.name
@@ -57,7 +57,7 @@ class OpenVinoRuntime:
         if Path(path).suffix.lower() not in SUFFIXES:
             raise ModelError(f"{path}: neither .onnx nor .xml; make one by `lithepose export`")
         self._made_from = str(path), threads, precision
-        self._core = openvino.Core()
+        self._core = core()
         if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ModelError("precision bf16: this processor does not compute in it; leave it out, or take int8")
         threads = threads or cores()

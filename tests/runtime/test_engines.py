@@ -128,7 +128,7 @@ def test_without_openvino_auto_is_onnx_runtime_and_its_name_says_what_to_install
         return real(name, *rest, **named)
 
     monkeypatch.delitem(sys.modules, "lithepose.runtime.openvino")
-    monkeypatch.delitem(sys.modules, "lithepose.runtime.openvino_import")
+    monkeypatch.delitem(sys.modules, "lithepose.runtime.openvino_core")
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(MissingExtraError, match=r"pip install 'lithepose\[openvino\]'"):
         importlib.import_module("lithepose.runtime.openvino")
@@ -224,3 +224,23 @@ assert not seen, seen
     done = subprocess.run(command, cwd=tmp_path, env=env | {"HOME": str(tmp_path)}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / "intel").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_signals_arrive_after_networks_are_released():
+    code = """
+import faulthandler, os, signal
+faulthandler.enable()  # gives the thread a stack for signals, as many programs do
+from lithepose.resources import WEIGHTS
+from lithepose.runtime.openvino import OpenVinoRuntime
+came = []
+signal.signal(signal.SIGUSR1, lambda *_: came.append(1))
+first = OpenVinoRuntime(WEIGHTS / "lithe.onnx", 1)
+second = OpenVinoRuntime(WEIGHTS / "lithe.onnx", 1)
+del first  # in the order of making
+del second
+os.kill(os.getpid(), signal.SIGUSR1)
+assert came == [1]
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, (done.returncode, done.stderr)
