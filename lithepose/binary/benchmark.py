@@ -22,7 +22,7 @@ from ..networks.binary_paf import BinaryConv2d, BinaryPaf, MultiScaleModule, bin
 from ..runtime.onnx import open_session
 from ..runtime.torch import exported
 from ..timing import Row, Times, median, ratio, take_turns
-from . import peak, vectors
+from . import peak, tiling, vectors
 from .pack import FloatPart, binary_layer, pack_module, pack_stages
 from .planes import ALONE, Signs, Team, empty_map, flat, pack_activations
 from .runtime import one_thread
@@ -93,11 +93,13 @@ def layers(channels: int, height: int, width: int, rounds: int) -> list[Row]:
         x = channels_last(torch.randn(1, channels, height, width))
         maps = x.contiguous().numpy()
         layer, signs = binary_layer(BinaryConv2d(channels, channels)), pack_activations(maps)
+        usual = layer.tiled(tiling.USUAL)
         three, seven = (channels_last(nn.Conv2d(channels, channels, k, padding=k // 2)) for k in (3, 7))
         half, x_half = channels_last(nn.Conv2d(channels, channels, 3, padding=1)).bfloat16(), x.bfloat16()
         module = channels_last(MultiScaleModule(channels, channels, preactivated)).eval()
         parts: dict[str, Callable[[], object]] = {
             "binary": lambda: layer(signs),
+            f"binary, tiling {tiling.USUAL}": lambda: usual(signs),
             "packing": lambda: pack_activations(maps),
             "fp32 3x3": lambda: three(x),
             "bf16 3x3": lambda: half(x_half),
@@ -113,7 +115,7 @@ def layers(channels: int, height: int, width: int, rounds: int) -> list[Row]:
     most = {"peak": 4 * vector, "counting peak": 2 * vector}
     spent = {name: times[name] for name in parts if name not in most}
     rows = rows_of("layer", f"{channels}x{height}x{width}", 1, spent)
-    rows[0] |= {"tops": f"{operations / median(times, 'binary') / 1e9:.2f}"}
+    rows[0] |= {"tops": f"{operations / median(times, 'binary') / 1e9:.2f}", "tiling": layer.block}
     for name, done in most.items():
         rows[0] |= {
             name.replace(" ", "_") + "_tops": f"{done / median(times, name) / 1e9:.2f}",
@@ -244,7 +246,7 @@ def start(rounds: int) -> list[Row]:
 
 COLUMNS = (
     *("table", "shape", "threads", "form", "ms", "ratio"),
-    *("tops", "peak_tops", "share", "counting_peak_tops", "counting_share", "bound"),
+    *("tiling", "tops", "peak_tops", "share", "counting_peak_tops", "counting_share", "bound"),
 )
 
 

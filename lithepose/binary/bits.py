@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -36,10 +36,12 @@ import numpy as np
 
 from ..errors import ModelError
 from . import kernel as machine
-from .planes import ALONE, Interval, Planes, Signs, Team, aligned, empty_map, flat, padded
+from . import tiling
+from .planes import ALONE, Interval, Planes, Signs, Team, aligned, empty_map, flat, pack_activations, padded
 from .vectors import STEP
 
 Call = tuple[Any, ...]
+WORTH = 9 * 32 * 32  # taps of a layer, from which on it is worth measuring
 THREE = 3  # layers of a multi-scale module
 
 
@@ -117,6 +119,26 @@ class BinaryLayer:
         return bits.transpose(0, 3, 1, 2) > 0
 
     @cached_property
+    def block(self) -> int:
+        """Groups of three that the kernel adds up at one time; the fastest here, see ``tiling``."""
+        if self.taps * self.width < WORTH:
+            return tiling.USUAL
+        return tiling.block_of(f"{self.channels} to {self.width} channels, {self.kernel}x{self.kernel}", self._trial)
+
+    def tiled(self, block: int) -> BinaryLayer:
+        """The same layer in a tiling of one's own, one of :data:`kernel.BLOCKS`."""
+        layer = replace(self)
+        layer.__dict__["block"] = block
+        return layer
+
+    def _trial(self, block: int) -> Callable[[], object]:
+        """A call of this layer in a tiling."""
+        layer = self.tiled(block)
+        signs = np.random.default_rng(0).normal(size=(1, self.channels, 46, 46)).astype(np.float32)
+        packed = pack_activations(signs, kernel=self.kernel)
+        return lambda: layer(packed)
+
+    @cached_property
     def choices(self) -> tuple[np.ndarray, np.ndarray]:
         """Of every group of three in the queue which of the eight carries counts agreements, as the kernel reads it,
         and where the last lower bit is turned, (OC,) int64 of all ones or 0.
@@ -132,7 +154,7 @@ class BinaryLayer:
         choice = np.concatenate(made, 1) if made else np.zeros((self.width, 0), int)
         choice = np.pad(choice, ((0, 0), (0, -choice.shape[1] % 16)))
         index = (choice * STEP).astype(np.uint8)
-        blocks = [index[:, i : i + machine.BLOCK].ravel() for i in range(0, index.shape[1], machine.BLOCK)]
+        blocks = [index[:, i : i + self.block].ravel() for i in range(0, index.shape[1], self.block)]
         return np.concatenate([index[:, :0].ravel(), *blocks]), -queue[:, 0].astype(np.int64)
 
     def initial(self, outside: np.ndarray) -> np.ndarray:
@@ -246,6 +268,7 @@ class BinaryLayer:
                 signs.planes.check((len(sums), channels, *size))
         return (
             activations.words,
+            self.block,
             *self._keep(size, lambda: self._fixed(*size)),
             sums,
             cells,
@@ -279,7 +302,7 @@ def run(calls: Sequence[Call], team: Team = ALONE) -> None:
             machine.run(tuple(some), _scratch(some))
         else:  # each reads all channels of the one before
             call = some[0]
-            team.share(len(call[4]), lambda a, b, call=call: machine.convolve(_scratch([call]), a, b, *call))
+            team.share(len(call[5]), lambda a, b, call=call: machine.convolve(_scratch([call]), a, b, *call))
         at += len(some)
 
 
@@ -288,7 +311,7 @@ _own = threading.local()
 
 def _scratch(calls: Sequence[Call]) -> np.ndarray:
     """Room for the kernel, this thread's own, kept."""
-    words = max(_room(c[0].shape[1] * len(c[1]), c[5].shape) for c in calls)
+    words = max(_room(c[0].shape[1] * len(c[2]), c[6].shape, c[1]) for c in calls)
     kept: np.ndarray | None = getattr(_own, "scratch", None)
     if kept is None or len(kept) < words:
         kept = _own.scratch = aligned(words, np.uint64)
@@ -296,9 +319,9 @@ def _scratch(calls: Sequence[Call]) -> np.ndarray:
 
 
 @lru_cache(64)
-def _room(inputs: int, initial: tuple[int, int, int]) -> int:
+def _room(inputs: int, initial: tuple[int, int, int], block: int) -> int:
     """64-bit words of it for a layer of so many inputs, by the shape of what its sums begin with."""
-    return machine.places(inputs, initial[0], initial[1], initial[2] - 1)[-1]
+    return machine.places(inputs, initial[0], initial[1], initial[2] - 1, block)[-1]
 
 
 @lru_cache(64)

@@ -30,8 +30,7 @@ from .vectors import (
     types,
 )
 
-BLOCK = 32  # groups with choices in the nearest cache at one time
-BEYOND = 2 + BLOCK.bit_length() - 1  # bit of a sum that a block's carry adds to
+BLOCKS = 16, 32, 64  # groups with choices in the nearest cache at one time, as ``tiling`` chooses
 CHOICES = 8  # of a group of three
 
 
@@ -215,7 +214,7 @@ kept = compiled(0x2614EED9, "vectors.py", "cells.py")
 
 # Not in a closure: numba compiles what is made in one anew at every start.
 @kept
-def places(inputs: int, width: int, planes: int, tables: int) -> tuple[int, ...]:
+def places(inputs: int, width: int, planes: int, tables: int, block: int) -> tuple[int, ...]:
     """Where what lies in the scratch of a layer of so many inputs a filter and filters, by 64-bit words.
 
     Returns:
@@ -223,9 +222,9 @@ def places(inputs: int, width: int, planes: int, tables: int) -> tuple[int, ...]
         sum's cells (or a carry), carries of blocks, sums of filters; and how many words there are.
     """
     odd, groups = inputs | 1, inputs // 2  # three become one, so an odd number becomes one in the end
-    blocks = -(-groups // 16) * 16 // BLOCK
+    blocks = -(-groups // 16) * 16 // block
     choices = (odd + groups) * STEP
-    subsets = choices + BLOCK * CHOICES * STEP
+    subsets = choices + block * CHOICES * STEP
     spare = subsets + tables * 256 * STEP
     carries = spare + 32 * STEP
     sums = carries + width * blocks * STEP
@@ -257,11 +256,29 @@ def put(planes: int, source: Any, cells: Any, out: Any, scale: Any, joined: bool
 
 
 @kept
+def absorb_block(
+    block: int, scratch: Any, channels: tuple[int, int], index: Any, choices: int, first: Any, to: Any
+) -> None:
+    """``absorb`` a whole block into some channels; for sum and carry: channel 0's word, words to the next channel's."""
+    (start, stop), (low, by), (carry, step), there = channels, first, to, at(scratch, choices)
+    if block == 64:
+        for c in range(start, stop):
+            absorb(64, at(index, c * 64), there, at(scratch, low + c * by), at(scratch, carry + c * step))
+    elif block == 32:
+        for c in range(start, stop):
+            absorb(32, at(index, c * 32), there, at(scratch, low + c * by), at(scratch, carry + c * step))
+    else:
+        for c in range(start, stop):
+            absorb(16, at(index, c * 16), there, at(scratch, low + c * by), at(scratch, carry + c * step))
+
+
+@kept
 def convolve(
     scratch: Any,
     first: int,
     last: int,
     act: Any,
+    block: int,
     shifts: Any,
     masks: Any,
     index: Any,
@@ -283,6 +300,7 @@ def convolve(
         first: channel.
         last: channel after the last.
         act: (N, C, M) uint64, planes of signs.
+        block: one of :data:`BLOCKS`.
         shifts: (taps,) int64, the bit of a plane that a tap of cell 0 reads.
         masks: (taps, M') uint64, where a tap is inside the map, M' words of whole vectors.
         index: (OC * words,) uint8, a block of groups after another, in it a filter after another: the word that its
@@ -304,8 +322,9 @@ def convolve(
     seen, planes, tables, stride = shifts.shape[0], initial.shape[1], initial.shape[2] - 1, masks.shape[1]
     width, inputs = initial.shape[0], act.shape[1] * seen
     words = index.shape[0] // width
-    blocks, end = words // BLOCK, (inputs | 1) + inputs // 2 - 1  # end of the queue
-    choices, subsets, spare, carries, sums, _ = places(inputs, width, planes, tables)
+    blocks, end = words // block, (inputs | 1) + inputs // 2 - 1  # end of the queue
+    choices, subsets, spare, carries, sums, _ = places(inputs, width, planes, tables, block)
+    beyond = 6 if block == 16 else 7 if block == 32 else 8  # bit of a sum that a block's carry adds to
     limits, flips, inner_bits, inner_lead, inner_wanted = inner
     flip, threshold, outer_bits, outer_lead, outer_wanted = outer
     tail, tail_bits = np.empty(16, np.float32), np.zeros(1, np.uint16)
@@ -322,25 +341,25 @@ def convolve(
                 bits = at(initial, channel * planes * (tables + 1))
                 begin(bits, tables, at(scratch, subsets), at(scratch, sums + channel * planes * STEP), planes)
             # The sums, a block of choices at a time.
-            for start in range(0, words, BLOCK):
-                stop = min(start + BLOCK, words)
+            for start in range(0, words, block):
+                stop = min(start + block, words)
                 choose_block(scratch, inputs, choices, start, stop)
+                if stop - start == block:
+                    low, carry = (sums + 2 * STEP, planes * STEP), (carries + start // block * STEP, blocks * STEP)
+                    absorb_block(block, scratch, (first, last), index[width * start :], choices, low, carry)
+                    continue
                 for channel in range(first, last):
                     number, taken = sums + channel * planes * STEP, width * start + channel * (stop - start)
-                    if stop - start == BLOCK:
-                        carry = at(scratch, carries + (channel * blocks + start // BLOCK) * STEP)
-                        absorb(BLOCK, at(index, taken), at(scratch, choices), at(scratch, number + 2 * STEP), carry)
-                    else:
-                        for some in range(0, stop - start, 16):
-                            there, carry = at(scratch, choices + some * CHOICES * STEP), at(scratch, spare)
-                            absorb(16, at(index, taken + some), there, at(scratch, number + 2 * STEP), carry)
-                            settle(1, carry, at(scratch, number + 6 * STEP), planes - 6)
+                    for some in range(0, stop - start, 16):
+                        there, carry = at(scratch, choices + some * CHOICES * STEP), at(scratch, spare)
+                        absorb(16, at(index, taken + some), there, at(scratch, number + 2 * STEP), carry)
+                        settle(1, carry, at(scratch, number + 6 * STEP), planes - 6)
             for channel in range(first, last):
-                upper = at(scratch, sums + (channel * planes + BEYOND) * STEP)
-                for block in range(0, blocks - 7, 8):
-                    settle(8, at(scratch, carries + (channel * blocks + block) * STEP), upper, planes - BEYOND)
-                for block in range(blocks // 8 * 8, blocks):
-                    settle(1, at(scratch, carries + (channel * blocks + block) * STEP), upper, planes - BEYOND)
+                upper = at(scratch, sums + (channel * planes + beyond) * STEP)
+                for i in range(0, blocks - 7, 8):
+                    settle(8, at(scratch, carries + (channel * blocks + i) * STEP), upper, planes - beyond)
+                for i in range(blocks // 8 * 8, blocks):
+                    settle(1, at(scratch, carries + (channel * blocks + i) * STEP), upper, planes - beyond)
             # Signs of the sums, floats, and their signs.
             cell = v // STEP * WIDTH
             full, more = min(WIDTH, cells - cell) // 16, min(WIDTH, cells - cell) % 16
@@ -377,4 +396,4 @@ def run(layers: Any, scratch: Any) -> None:
     One call for all of them, because threads wait for one another whenever they come back to the interpreter.
     """
     for i in range(len(layers)):
-        convolve(scratch, 0, layers[i][4].shape[0], *layers[i])
+        convolve(scratch, 0, layers[i][5].shape[0], *layers[i])
