@@ -57,14 +57,14 @@ def test_a_file_that_holds_no_tiling_is_not_believed(own_file, text):
     assert tiling.block_of("layer", lambda block: lambda: None) in kernel.BLOCKS
 
 
-def test_another_than_the_usual_must_be_clearly_faster(monkeypatch):
-    def times(parts, *_):
-        return {name: spent[int(name)] for name in parts}
-
-    monkeypatch.setattr(tiling, "take_turns", times)
-    for spent, best in (
-        ({16: [1.0], 32: [1.0], 64: [0.99]}, 32),
-        ({16: [1.0], 32: [1.0], 64: [0.9]}, 64),
-        ({16: [0.5], 32: [1.0], 64: [0.9]}, 16),
-    ):
-        assert tiling.measure(lambda block: lambda: None) == best
+@pytest.mark.parametrize(
+    ("spent", "best"),
+    [
+        ({"16": [1.0], "32": [1.0], "64": [0.99]}, 32),
+        ({"16": [1.0], "32": [1.0], "64": [0.9]}, 64),
+        ({"16": [0.5], "32": [1.0], "64": [0.9]}, 16),
+    ],
+)
+def test_another_than_the_usual_must_be_clearly_faster(monkeypatch, spent, best):
+    monkeypatch.setattr(tiling, "take_turns", lambda *_: spent)
+    assert tiling.measure(lambda block: lambda: None) == best
