@@ -141,6 +141,7 @@ NETWORKS = [
         ("hoang2020rcnn", "keypoint_rcnn", options, (320, 320), None, None, "", "multiply-adds an image, without heads")
         for options in ({}, {"conv": "vanilla"}, {"conv": "depthwise"})
     ),
+    ("osokin2018openpose", "lightweight_openpose", {}, (256, 456), None, None, "", ""),
     ("ours", "lithe", {}, (256, 192), None, None, "", "a person"),
     ("ours", "lithe_paf", {}, (256, 384), None, None, "", ""),
     ("ours", "person_detector", {}, (256, 320), None, None, "", ""),

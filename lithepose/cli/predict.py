@@ -37,6 +37,7 @@ def predict(
     device: Literal["cpu", "cuda", "tensorrt", "coreml", "directml"] = "cpu",
     precision: Literal["", "fp32", "bf16", "int8"] = "",
     threshold: float | None = None,
+    decoder: Literal["", "openpose"] = "",
     complete: bool = False,
     flip: bool = False,
     boxes: str = "",
@@ -87,6 +88,8 @@ def predict(
         device: of ONNX Runtime; one that is not there is an error.
         precision: fp32, bf16 (OpenVINO) or int8. Default: the file's own, fp32 for embedded models.
         threshold: lowest score of a joint, above 0 and below 1. Default: 0.35 for lithe, 0.18 for others.
+        decoder: openpose takes OpenPose's own thresholds and groups limb by limb; for networks with part affinity
+            fields.
         complete: guess the joints of a person that were not found (of COCO's 17); their scores are below half the
             threshold.
         flip: average with the mirrored image: better, at twice the time.
@@ -117,6 +120,8 @@ def predict(
         drawing: of drawn images and videos.
         motion: angles of joints over the frames of videos; `lithepose angles` measures saved results.
     """
+    from ..heads.base import OPENPOSE_DECODER
+    from ..heads.pafs import PafHead
     from ..inference.top_down import TopDown
     from ..media.inputs import ADDRESS, shown
     from ..media.sources import ReadConfig
@@ -177,8 +182,12 @@ def predict(
     estimator = _estimator(
         model, boxes, size, flip, inputs, failures, threads=threads, runtime=runtime, device=device, precision=precision
     )
+    if decoder and not isinstance(estimator.head, PafHead):
+        raise ConfigError(f"--decoder {decoder}: is for networks with part affinity fields; {model} has none")
     estimator = estimator.with_config(
-        **({"peak": threshold} if threshold is not None else {}), **({"complete": True} if complete else {})
+        **(OPENPOSE_DECODER if decoder else {}),
+        **({"peak": threshold} if threshold is not None else {}),
+        **({"complete": True} if complete else {}),
     )
     if isinstance(estimator, TopDown):
         estimator.detect_every = detect_every

@@ -39,6 +39,17 @@ class DecodeConfig:
         return self.peak if self.complete else 0.0
 
 
+OPENPOSE_DECODER: dict[str, float] = {
+    "peak": 0.1,
+    "limb": 0.05,
+    "agree": 0.8,
+    "samples": 10,
+    "joints": 3,
+    "by_limb": True,
+}
+"""OpenPose's own settings, as fields of :class:`DecodeConfig`."""
+
+
 @dataclass(frozen=True)
 class Head(Generic[OutputT]):
     """What a network of keypoints predicts.

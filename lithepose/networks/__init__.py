@@ -18,7 +18,7 @@ from .keypoint_rcnn import KeypointRcnn
 from .lithe import Lithe
 from .lithe_paf import LithePaf
 from .multilevel import Multilevel
-from .openpose import OpenPose
+from .openpose import LightweightOpenPose, OpenPose
 from .person_detector import PersonDetector
 from .split_stream import JointRegression, SplitStream
 
@@ -29,6 +29,7 @@ NETWORKS: dict[str, type[Network]] = {
     "lithe_paf": LithePaf,
     "person_detector": PersonDetector,
     "openpose": OpenPose,
+    "lightweight_openpose": LightweightOpenPose,
     "binary_paf": BinaryPaf,
     "multilevel": Multilevel,
     "context_cpm": ContextCpm,

@@ -7,6 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+# OpenPose's weights and those of networks that followed it take pixels so (of BGR; their conversion turns the order).
+PUBLISHED_MEAN, PUBLISHED_STD = (128.0, 128.0, 128.0), (256.0, 256.0, 256.0)
+PUBLISHED_EPS = 1e-5  # of their BatchNorm
+
 
 class Network(nn.Module):
     """A network of this package.

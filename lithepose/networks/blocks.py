@@ -22,6 +22,19 @@ def conv(
     return nn.Sequential(*layers)
 
 
+class Refinement(nn.Module):
+    """A 1x1 alignment, and around it two 3x3 convolutions, the second dilated; sees 7 cells (osokin2019context)."""
+
+    def __init__(self, c_in: int, c_out: int) -> None:
+        super().__init__()
+        self.align = conv(c_in, c_out, 1)
+        self.around = nn.Sequential(conv(c_out, c_out, norm=True), conv(c_out, c_out, dilation=2, norm=True))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.align(x)
+        return x + self.around(x)
+
+
 def pointwise(c_in: int, c_out: int, act: bool = True) -> nn.Sequential:
     """1x1 convolution, BatchNorm and, if ``act``, ReLU."""
     layers: list[nn.Module] = [nn.Conv2d(c_in, c_out, 1, bias=False), nn.BatchNorm2d(c_out)]

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..heads.heatmaps import LIP_HEAD, HeatmapHead
-from .backbones.mobilenet import MobileNetV1
-from .base import Network
-from .blocks import check_size, conv, double, gaussian_
+from .backbones.mobilenet import EPS, MobileNetV1
+from .base import PUBLISHED_EPS, PUBLISHED_MEAN, PUBLISHED_STD, Network
+from .blocks import Refinement, check_size, conv, double, gaussian_
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class ContextCpmConfig:
         context_at: each_stage, or backbone: one module behind the features that all stages share.
         stages: all of them, the first included; the paper's small network has 2.
         stride: 8 gives maps of 32x32 at 256x256; 4 gives the 64x64 of the paper's MPII version.
-        act: of the backbone. The paper's has relu and takes BGR by (x - 128) / 256, as the ImageNet weights that it was
-            started from; relu6 and RGB in [-1, 1] are what the starts at hand were trained with.
+        act: of the backbone. The paper's has relu; relu6 and RGB in [-1, 1] are what the starts at hand were trained
+            with.
+        published: input by (x - 128) / 256 and BatchNorm's epsilon of 1e-5, as in the authors' weights.
     """
 
     context: str = "unet"
@@ -39,6 +40,7 @@ class ContextCpmConfig:
     stages: int = 6
     stride: int = 8
     act: str = "relu6"
+    published: bool = False
 
 
 class UShaped(nn.Module):
@@ -146,19 +148,6 @@ def make_context(name: str, c: int) -> tuple[nn.Module, int]:
     return module, module.c_out
 
 
-class Refinement(nn.Module):
-    """Block B: a 1x1 alignment, and around it two 3x3 convolutions, the second dilated; sees 7 cells."""
-
-    def __init__(self, c_in: int, c_out: int) -> None:
-        super().__init__()
-        self.align = conv(c_in, c_out, 1)
-        self.around = nn.Sequential(conv(c_out, c_out, norm=True), conv(c_out, c_out, dilation=2, norm=True))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.align(x)
-        return x + self.around(x)
-
-
 class ContextCpm(Network):
     """Stages that refine the maps of one person, each with global context.
 
@@ -182,7 +171,10 @@ class ContextCpm(Network):
         each = config.context if config.context_at == "each_stage" else "none"
         once = config.context if config.context_at == "backbone" else "none"
         maps = head.channels[0]
-        self.backbone = MobileNetV1(stride=config.stride, act=config.act)
+        eps = PUBLISHED_EPS if config.published else EPS
+        self.backbone = MobileNetV1(stride=config.stride, act=config.act, eps=eps)
+        if config.published:
+            self.mean, self.std = PUBLISHED_MEAN, PUBLISHED_STD
         self.cpm = nn.Sequential(conv(512, 256, norm=True), conv(256, 128, norm=True))
         self.context, width = make_context(once, 128)
         self.initial = nn.Sequential(

@@ -41,8 +41,8 @@ class KeypointRcnnConfig:
         layers: of the head.
         width: their channels.
         levels: fpn for a pyramid of strides 4 to 32; c4 for the one map of stride 16 that the paper's wording allows.
-        backbone: mobilenet_v3 as in the paper; mobilenet_v1, with fpn alone, to compare the heads behind the start that
-            the other networks have.
+        backbone: mobilenet_v3 as in the paper; with fpn alone mobilenet_v1, to compare the heads behind the start that
+            the other networks have, and resnet50, torchvision's, whose COCO weights `lithepose convert` reads.
         size: longer side of the input.
         detections: most people in an image.
         freeze_norm: BatchNorm of the backbone keeps its averages, as is usual behind ImageNet weights and with small
@@ -139,9 +139,12 @@ def make_backbone(levels: str, backbone: str) -> nn.Module:
     """
     if backbone == "mobilenet_v1" and levels == "fpn":
         return PyramidV1()
+    if backbone == "resnet50" and levels == "fpn":
+        return _resnet50()
     if backbone != "mobilenet_v3":
         raise ConfigError(
-            f"no backbone {backbone!r} with levels {levels!r}; there are mobilenet_v3, and mobilenet_v1 with fpn"
+            f"no backbone {backbone!r} with levels {levels!r}; there are mobilenet_v3, and mobilenet_v1 and resnet50"
+            " with fpn"
         )
     from torchvision.models import mobilenet_v3_large  # pyright: ignore[reportMissingImports]
     from torchvision.models.detection.backbone_utils import BackboneWithFPN  # pyright: ignore[reportMissingImports]
@@ -154,6 +157,17 @@ def make_backbone(levels: str, backbone: str) -> nn.Module:
     # torchvision's own mobilenet_backbone takes two maps that are both of stride 32.
     names = {str(index): str(i) for i, index in enumerate(taken)}
     return BackboneWithFPN(features, names, list(taken.values()), 256)
+
+
+def _resnet50() -> nn.Module:
+    """torchvision's ResNet-50 with a feature pyramid; BatchNorm frozen, without epsilon, as its weights have it."""
+    from torchvision.models import resnet50  # pyright: ignore[reportMissingImports]
+    from torchvision.models.detection.backbone_utils import BackboneWithFPN  # pyright: ignore[reportMissingImports]
+    from torchvision.ops import FrozenBatchNorm2d  # pyright: ignore[reportMissingImports]
+
+    body = resnet50(norm_layer=lambda channels: FrozenBatchNorm2d(channels, eps=0.0))
+    names = {f"layer{i + 1}": str(i) for i in range(4)}
+    return BackboneWithFPN(body, names, [256, 512, 1024, 2048], 256)
 
 
 class KeypointRcnn(Network):

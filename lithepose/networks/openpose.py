@@ -1,4 +1,4 @@
-"""OpenPose (Cao et al. 2017), the baseline of choi2018binarized and huang2019mln.
+"""OpenPose (Cao et al. 2017), the baseline of choi2018binarized and huang2019mln, and its lightweight form.
 
 With VGG-19 it has the paper's 52,298,816 convolution weights and needs 159.6 G multiply-adds at 368x432.
 """
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..heads.pafs import OPENPOSE_HEAD, PafHead
 from .backbones import make_backbone
-from .base import Network
-from .blocks import check_size, conv, gaussian_
+from .backbones.mobilenet import MobileNetV1
+from .base import PUBLISHED_EPS, PUBLISHED_MEAN, PUBLISHED_STD, Network
+from .blocks import Refinement, check_size, conv, gaussian_
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class OpenPoseConfig:
 
     stages: int = 6
     backbone: str = "vgg19"  # or mobilenet_v1, dilated to stride 8
+    published: bool = False  # input by (x - 128) / 256, as the authors' weights take it
 
 
 class Branches(nn.Module):
@@ -71,6 +73,8 @@ class OpenPose(Network):
         self.head, self.multiple = head, 8
         self.backbone = make_backbone(config.backbone)
         self.mean, self.std = self.backbone.mean, self.backbone.std
+        if getattr(config, "published", False):
+            self.mean, self.std = PUBLISHED_MEAN, PUBLISHED_STD
         self.cpm = nn.Sequential(conv(512, 256), conv(256, 128))
 
         def first(c_out: int) -> nn.Module:
@@ -96,3 +100,67 @@ class OpenPose(Network):
             maps.append((heatmaps, pafs))
             inputs = torch.cat([pafs, heatmaps, features], 1)
         return maps
+
+
+@dataclass(frozen=True)
+class LightweightOpenPoseConfig:
+    """Options of the network; the defaults are those of the published weights."""
+
+    refinements: int = 1
+    width: int = 128
+
+
+class LightweightOpenPose(Network):
+    """OpenPose on a dilated MobileNetV1, with one trunk a stage for both kinds of maps (osokin2018openpose).
+
+    Input (N, 3, H, W), RGB by (x - 128) / 256, H and W multiples of 8. Output as of :class:`OpenPose`.
+    """
+
+    Config = LightweightOpenPoseConfig
+    mean, std = PUBLISHED_MEAN, PUBLISHED_STD
+
+    def __init__(self, config: LightweightOpenPoseConfig | None = None, head: PafHead = OPENPOSE_HEAD) -> None:
+        super().__init__()
+        self.config = config = config or LightweightOpenPoseConfig()
+        if config.refinements < 0 or config.width < 1:
+            raise ConfigError("refinements must be at least 0, width at least 1")
+        self.head, self.multiple, width = head, 8, config.width
+        self.backbone = MobileNetV1(stride=8, act="relu", eps=PUBLISHED_EPS)
+        self.align = conv(512, width, 1)
+        self.trunk = nn.Sequential(*[_separable(width) for _ in range(3)])
+        self.join = conv(width, width)
+        self.initial = _Maps(nn.Sequential(*[conv(width, width) for _ in range(3)]), width, 512, head)
+        self.refinements = nn.ModuleList()
+        for _ in range(config.refinements):
+            blocks = [Refinement(width if i else width + sum(head.channels), width) for i in range(5)]
+            self.refinements.append(_Maps(nn.Sequential(*blocks), width, width, head))
+
+    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        check_size(x, self.multiple)
+        x = self.align(self.backbone(x)[-1])
+        features = self.join(x + self.trunk(x))
+        maps = [self.initial(features)]
+        for stage in self.refinements:
+            maps.append(stage(torch.cat([features, *maps[-1]], 1)))
+        return maps
+
+
+class _Maps(nn.Module):
+    """Layers that all maps share, and two 1x1 convolutions for each kind."""
+
+    def __init__(self, trunk: nn.Sequential, width: int, middle: int, head: PafHead) -> None:
+        super().__init__()
+        heatmaps, pafs = head.channels
+        self.trunk = trunk
+        self.heatmaps = nn.Sequential(conv(width, middle, 1), conv(middle, heatmaps, 1, act=False))
+        self.pafs = nn.Sequential(conv(width, middle, 1), conv(middle, pafs, 1, act=False))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.trunk(x)
+        return self.heatmaps(x), self.pafs(x)
+
+
+def _separable(width: int) -> nn.Sequential:
+    """Depthwise 3x3 and 1x1 convolution, an ELU behind each."""
+    depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
+    return nn.Sequential(depthwise, nn.ELU(inplace=True), nn.Conv2d(width, width, 1, bias=False), nn.ELU(inplace=True))

@@ -55,6 +55,7 @@ class MobileNetV1(nn.Module):
         stride: of the last features of the first 11 blocks. With 8 the stride of block 6 is taken out and block 7 is
             dilated by 2 instead (osokin2019context); with 4 so is the stride of block 4.
         act: relu6, which the ImageNet starts were trained with, or relu.
+        eps: of BatchNorm.
 
     Returns:
         by default (stride 4 (N, 128, H/4, W/4), stride 8 (N, 256, H/8, W/8), stride 16 (N, 512, H/16, W/16)):
@@ -64,21 +65,21 @@ class MobileNetV1(nn.Module):
     multiple = 16
     mean = std = (127.5, 127.5, 127.5)  # RGB to [-1, 1], what the ImageNet starts were trained with
 
-    def __init__(self, blocks: int = 11, stride: int = 16, act: str = "relu6") -> None:
+    def __init__(self, blocks: int = 11, stride: int = 16, act: str = "relu6", eps: float = EPS) -> None:
         super().__init__()
         if stride not in (4, 8, 16):
             raise ConfigError(f"stride {stride}: MobileNetV1's must be 4, 8 or 16")
         self.frozen: int | None = None  # blocks, see freeze
         self.stem = nn.Sequential()
         self.stem.conv = nn.Conv2d(3, 32, 3, 2, 1, bias=False)
-        self.stem.bn = nn.BatchNorm2d(32, 1e-3)
+        self.stem.bn = nn.BatchNorm2d(32, eps)
         self.stem.act = activation(act)
         self.blocks = nn.ModuleList()
         removed = {16: (), 8: (5,), 4: (3, 5)}[stride]
         c_in = 32
         for i, (c_out, step) in enumerate(MOBILENET_V1[:blocks]):
             dilation = 2 if i == 6 and 5 in removed else 1
-            self.blocks.append(DepthwiseSeparable(c_in, c_out, 1 if i in removed else step, dilation, act=act))
+            self.blocks.append(DepthwiseSeparable(c_in, c_out, 1 if i in removed else step, dilation, eps, act))
             c_in = c_out
         self.multiple = 32 if blocks > 11 else stride
         self.channels = c_in

@@ -1,0 +1,1 @@
+"""Public checkpoints of the same networks, read and converted."""
