@@ -8,7 +8,7 @@ from .calls.console import OK, out_console
 
 
 def models() -> int:
-    """List the embedded models with their measured scores, and the networks that can be trained.
+    """List the embedded models, the best of each task first, and the networks that can be trained.
 
     Examples:
         lithepose models
@@ -17,21 +17,40 @@ def models() -> int:
 
     from ..inference.models import WEIGHTS, manifest
 
-    embedded = Table("name", "parameters", "GMACs", "file", "scores", title="embedded")
-    for name, model in manifest().items():
+    name = Column("name", no_wrap=True)
+    embedded = Table("task", name, "parameters", "GMACs", "file", "scores", "choose it for", title="embedded")
+    known = manifest()
+    tasks = list(dict.fromkeys(model["task"] for model in known.values()))
+
+    def rank(name: str) -> tuple[int, float]:
+        return tasks.index(known[name]["task"]), -next(iter(known[name]["scores"].values()))
+
+    for name in sorted(known, key=rank):
+        model = known[name]
         file = WEIGHTS / model["file"]
         beside = [file.with_name(f"{file.stem}-{part}.onnx") for part in ("float", "front")]  # of a network in bits
         parts = [part for part in (file, *beside) if part.exists()]
         megabytes = sum(part.stat().st_size for part in parts) / 1e6
         embedded.add_row(
+            model["task"],
             name,
             f"{model['parameters'] / 1e6:.2f} M",
             f"{model['macs'] / 1e9:.2f} at {model['macs_at']}",
             f"{' and '.join(part.name for part in parts)} ({megabytes:.1f} MB)",
             ", ".join(f"{k} {v:.3f}" for k, v in model["scores"].items()) + f" ({model['measured_on']})",
+            model["choose"],
         )
-    name = Column("network", no_wrap=True)
-    networks = Table(name, "paper", "input", "parameters", "GMACs", "MB fp32", "fp16", "bits", title="to train")
+    networks = Table(
+        Column("network", no_wrap=True),
+        "paper",
+        "input",
+        "parameters",
+        "GMACs",
+        "MB fp32",
+        "fp16",
+        "bits",
+        title="to train",
+    )
     with open(WEIGHTS / "networks.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             printed = [row["paper_parameters"], row["paper_gmacs"]]

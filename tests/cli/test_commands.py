@@ -378,6 +378,12 @@ def test_models_lists_every_embedded_model():
     assert done.returncode == 0, done.stderr
     for name in ("lithe_paf", "binary_paf", "multilevel", "context_cpm", "split_stream", "keypoint_rcnn"):
         assert name in done.stdout
+    embedded = done.stdout[: done.stdout.index("to train")]
+    of_many = [embedded.index(f" {name} ") for name in ("lithe", "lithe_paf", "binary_paf")]
+    of_one = [embedded.index(f" {name} ") for name in ("split_stream", "context_cpm")]
+    assert of_many == sorted(of_many), "the best first"
+    assert of_one == sorted(of_one)
+    assert "choose it for" in embedded
 
 
 def test_benchmark_measures_stage_by_stage(tmp_path):
