@@ -1,0 +1,147 @@
+"""Speed against accuracy: our models, and networks of other projects in files of your own, in one run.
+
+    python benchmarks/peers.py coco-val.tar --out results/peers-CPU.csv --plot docs/images/speed.png
+    python benchmarks/peers.py coco-val.tar --peers yolo11n-pose.onnx rtmpose-t.onnx --out TABLE.csv
+
+OKS-AP on a data set of COCO's 17 joints, and the time of a whole call on one image of 640x480 pixels with two people,
+from pixels in memory to people. All take turns in every round; the table holds medians and medians of the rounds'
+ratios to the first row. Nothing is fetched: peers are .onnx files of YOLO-pose (any version) or RTMPose (which gets
+the boxes of our person detector), or a .tflite of MoveNet where LiteRT is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import tyro
+from peer_models import Find, open_peer
+from stages import two_people
+
+import lithepose
+from lithepose.data.coco import KeypointSet
+from lithepose.data.formats import open_dataset
+from lithepose.errors import LitheposeError
+from lithepose.evaluation.metrics import oks
+from lithepose.inference.benchmark import SETTLED
+from lithepose.timing import about, cpu, median, ratio, take_turns, write_table
+
+Row = dict[str, Any]
+
+# name, model, size of the input (0: its own), runtime and precision
+OURS = (
+    ("lithe", "lithe", 0, "onnx", "fp32"),
+    ("lithe int8", "lithe", 0, "onnx", "int8"),
+    ("lithe, OpenVINO", "lithe", 0, "openvino", "fp32"),
+    ("lithe int8, OpenVINO", "lithe", 0, "openvino", "int8"),
+    ("lithe at 448", "lithe", 448, "onnx", "fp32"),
+    ("lithe_paf at 384", "lithe_paf", 384, "onnx", "fp32"),
+    ("lithe_paf", "lithe_paf", 0, "onnx", "fp32"),
+)
+
+
+def found_by(find: Find, dataset: KeypointSet, limit: int) -> list[dict[str, Any]]:
+    """COCO results of a peer."""
+    results = []
+    for record in dataset.records[:limit]:
+        results += find(dataset.files.image(record.file_name)).to_coco(record.id)
+    return results
+
+
+def measure(data: Path, peers: list[Path], threads: int, rounds: int, limit: int, names: tuple[str, ...]) -> list[Row]:
+    """Rows of the table, ours first."""
+    dataset = open_dataset(data)
+    image = cv2.copyMakeBorder(two_people(), 0, 53, 0, 0, cv2.BORDER_CONSTANT, value=(127, 127, 127))
+    calls: dict[str, Callable[[], object]] = {}
+    scores: dict[str, dict[str, float]] = {}
+    for name, model, size, runtime, precision in OURS:
+        if names and name not in names:
+            continue
+        try:
+            own = lithepose.load(model, size=size, threads=threads, runtime=runtime, precision=precision)
+        except LitheposeError as error:
+            print(f"left out: {name}: {error}")
+            continue
+        calls[name] = lambda own=own: own(image)
+        scores[name] = lithepose.evaluate(own, dataset).scores
+    for path in peers:
+        find = open_peer(path, threads)
+        calls[path.name] = lambda find=find: find(image)
+        scores[path.name] = oks(dataset.records, found_by(find, dataset, limit), dataset.skeleton)
+    for call in calls.values():
+        for _ in range(SETTLED):
+            call()
+    times, first = take_turns(calls, rounds), next(iter(calls))
+    return [
+        {
+            "model": name,
+            "AP": round(scores[name]["AP"], 4),
+            "AP50": round(scores[name]["AP50"], 4),
+            "median_ms": round(median(times, name), 3),
+            "times_first": round(ratio(times, name, first), 3),
+            "threads": threads,
+            "rounds": rounds,
+            "data": f"{dataset.name}, {min(limit, len(dataset.records))} images",
+            "machine": f"{cpu()}, {about()}",
+        }
+        for name in calls
+    ]
+
+
+def draw(rows: list[Row], out: Path) -> None:
+    """AP over milliseconds, a point a model."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for row in rows:
+        ours = row["model"].startswith("lithe")
+        axes.plot(row["median_ms"], row["AP"], "o", color="#0b6e99" if ours else "#b0562b")
+        axes.annotate(row["model"], (row["median_ms"], row["AP"]), (6, 4), textcoords="offset points", fontsize=9)
+    axes.set_xlabel(f"milliseconds a call, 640x480 pixels, two people, {rows[0]['threads']} threads (less is better)")
+    axes.set_ylabel(f"OKS-AP ({rows[0]['data']})")
+    axes.set_xlim(0, 1.3 * max(row["median_ms"] for row in rows))
+    axes.set_ylim(0, None)
+    axes.grid(alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(out, dpi=150)
+    plt.close(figure)
+
+
+def main(
+    data: Path,
+    /,
+    out: Path,
+    plot: Path | None = None,
+    peers: tuple[Path, ...] = (),
+    ours: tuple[str, ...] = (),
+    threads: int = 2,
+    rounds: int = 20,
+    limit: int = 10**9,
+) -> None:
+    """Measure, write the table and draw it.
+
+    Args:
+        data: annotated images of COCO's joints.
+        out: csv to write.
+        plot: image to draw.
+        peers: .onnx and .tflite files of other projects.
+        ours: rows of ours to measure. Default: all.
+        threads: of each network.
+        rounds: of which medians are taken.
+        limit: images a peer is scored on.
+    """
+    rows = measure(data, list(peers), threads, rounds, limit, ours)
+    write_table(out, rows)
+    if plot:
+        draw(rows, plot)
+    for row in rows:
+        print(f"{row['model']:>28}  AP {row['AP']:.3f}  {row['median_ms']:7.2f} ms  {row['times_first']:.2f}")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
