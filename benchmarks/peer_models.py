@@ -23,7 +23,7 @@ JOINTS = 17
 UNSURE = 0.05  # lowest score of a person, which average precision counts
 OVERLAP = 0.65  # of two boxes that are one person's
 GREY = 114
-MEAN, STD = np.float32([123.675, 116.28, 103.53]), np.float32([58.395, 57.12, 57.375])
+MEAN, STD = np.array([[123.675, 116.28, 103.53], [58.395, 57.12, 57.375]], np.float32)
 CROP = 256, 192  # where the file says none
 DOUBLED = 2.0  # cells a pixel of coordinate classification (SimCC)
 
