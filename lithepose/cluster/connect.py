@@ -21,7 +21,9 @@ os.environ |= SETTINGS
 for _name, _value in DEFAULTS.items():
     os.environ.setdefault(_name, _value)
 
-import ray  # noqa: E402  # not before the settings
+# Not before the settings.
+import ray  # noqa: E402
+from ray.exceptions import RayError, RayTaskError  # noqa: E402, F401
 
 
 @contextmanager

@@ -5,12 +5,12 @@ from __future__ import annotations
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import LitheposeError, OutputError
-from .connect import ray, room
+from .connect import RayError, RayTaskError, ray, room
 from .work import Care, Segment, Work
 
 # Plain actors and not Ray Data, which makes blocks of its own, keeps them in its object store, and cannot say which
@@ -109,7 +109,7 @@ class Pool:
         """A task that goes before those that are not read yet."""
         self._again.append(task)
 
-    def results(self) -> Iterator[tuple[Task, Any]]:
+    def results(self) -> Generator[tuple[Task, Any], None, None]:
         """Every task with what it gave, or :class:`Lost`, as they end.
 
         Raises:
@@ -156,7 +156,7 @@ class Pool:
         worker = self._starting.pop(reference)
         try:
             ray.get(reference)
-        except ray.exceptions.RayError as error:
+        except RayError as error:
             self._late_starts += 1
             if self._late_starts >= LATE_STARTS and not self._loads:
                 raise OutputError(f"workers do not start: {_plain(error)}") from error
@@ -203,7 +203,7 @@ class Pool:
             self._loads[worker] -= 1
         try:
             result = ray.get(reference)
-        except ray.exceptions.RayTaskError as error:
+        except RayTaskError as error:
             if task.done:  # of a second copy
                 return
             task.errors += 1
@@ -215,7 +215,7 @@ class Pool:
                 return
             self.add(task)
             return
-        except ray.exceptions.RayError as error:  # the worker or its machine died
+        except RayError as error:  # the worker or its machine died
             if self._loads.pop(worker, None) is not None:
                 ray.kill(worker)  # it may be out of reach alone
             if not task.done and not task.copies:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -89,7 +89,7 @@ class Worker:
         def mark(place: int) -> None:
             self._store.write_text(f"tmp/{work.name}.at", str(place))
 
-        def prepared() -> Iterator[tuple[Frame | Failed, Any]]:
+        def prepared() -> Generator[tuple[Frame | Failed, Any], None, None]:
             for frame in frames_of_work(work, self._options.column, care, mark):
                 yield frame, None if isinstance(frame, Failed) else pipeline.prepare(frame)
 
