@@ -28,9 +28,11 @@ def descendants(process: int) -> dict[int, str]:
         below |= more
     for child in below - {process}:
         try:
-            found[child] = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+            name = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
         except OSError:
             continue
+        if name:  # one that has ended has none
+            found[child] = name
     return found
 
 
