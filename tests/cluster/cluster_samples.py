@@ -9,11 +9,19 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
+import pytest
 
 from lithepose.cli import main
 from lithepose.writers.resume import read_results
 
 ENGINE = ("--runtime", "onnx")
+
+
+@pytest.fixture
+def people(tmp_path, monkeypatch, astronaut) -> Path:
+    """A folder of small images, below the current folder."""
+    monkeypatch.chdir(tmp_path)
+    return images_of(astronaut, tmp_path / "images")
 
 
 def images_of(astronaut: np.ndarray, folder: Path) -> Path:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from cluster_samples import predicted, rows, tar_of, video_of
+from cluster_samples import people, predicted, rows, tar_of, video_of  # noqa: F401
 
 pytest.importorskip("ray")
 
