@@ -52,7 +52,7 @@ def rows_of(work: Work, store: Store, skeleton: Skeleton) -> Iterator[Rows]:
     """Rows that are put in their place at the end, the failures first: the file of rows says that all is done.
 
     Args:
-        work: whose rows they are.
+        work: that the rows are of.
         store: folder of results.
         skeleton: of the model.
     """

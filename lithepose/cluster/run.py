@@ -140,7 +140,9 @@ def predict(
                     else:
                         videos.go_on(task, result)
                     report(pool)
-        store.remove("tmp")
+        if files == total:
+            store.remove("segments")
+    store.remove("tmp")
     failed = _failures(store)
     return Summary(counts.frames, counts.people, files - before, before, failed, time.monotonic() - began)
 
