@@ -335,7 +335,7 @@ def memory(out: Path, images: int = 100_000, side: int = 32, cpus: int = 1, bloc
         side: of an image, in pixels.
         cpus: of each node.
         block: images of a shard.
-        model: of the call; by default one is made that takes images of 32 pixels and finds nobody.
+        model: of the call; by default one is made that takes images of 64 pixels and finds no person.
     """
     import io
     import tarfile
@@ -363,13 +363,16 @@ def memory(out: Path, images: int = 100_000, side: int = 32, cpus: int = 1, bloc
 
 
 def small_network(path: Path) -> Path:
-    """An untrained network on images of 32 pixels."""
+    """An untrained network on images of 64 pixels."""
+    import torch
+
     from lithepose.exporters.onnx import export_onnx
     from lithepose.networks import build
     from lithepose.runtime.base import ModelInfo
 
-    net = build("openpose", stages=2).eval()
-    export_onnx(net, ModelInfo("small", net.head, net.multiple, 32), path)
+    torch.manual_seed(0)
+    net = build("lithe_paf", width=16, context=16, blocks=(1,)).eval()
+    export_onnx(net, ModelInfo("small", net.head, net.multiple, 64), path)
     return path
 
 
