@@ -98,6 +98,7 @@ def predict(
     """
     began, options, machines = time.monotonic(), options or Options(), machines or Machines()
     try:
+        import fsspec  # noqa: F401
         import pyarrow  # noqa: F401
 
         from .connect import cluster

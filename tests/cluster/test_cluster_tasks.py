@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,13 @@ def test_the_store_of_an_address_is_that_of_a_folder(tmp_path):
     assert list(store.names("failed", ".jsonl")) == []
     store.remove("poses")
     store.remove("poses")
+
+
+def test_without_the_extra_it_says_what_to_install(people, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    assert main(["cluster", "images", "--out", "out"]) == 2
+    assert "pip install 'lithepose[cluster]'" in capsys.readouterr().err
+    assert not Path("out").exists()
 
 
 @pytest.mark.parametrize(
