@@ -110,7 +110,15 @@ def same_rows(out: Path, reference: Path) -> int:
     return len(found)
 
 
-def speed(out: Path, images: int = 20_000, side: int = 96, cpus: int = 1, block: int = 500, rounds: int = 1) -> None:
+def speed(
+    out: Path,
+    images: int = 20_000,
+    side: int = 96,
+    cpus: int = 1,
+    block: int = 500,
+    rounds: int = 1,
+    small: bool = False,
+) -> None:
     """Wall time of two nodes against one process with as many threads, in turns.
 
     Args:
@@ -119,17 +127,19 @@ def speed(out: Path, images: int = 20_000, side: int = 96, cpus: int = 1, block:
         side: of an image, in pixels.
         cpus: of each node.
         block: images of a task.
-        rounds: of which medians are taken.
+        rounds: each a row of the table.
+        small: take an untrained network that finds no person, for the cost of all else.
     """
     table = []
     with tempfile.TemporaryDirectory() as name, two_nodes(cpus) as nodes:
         folder = Path(name)
         make_images(folder / "images", images, side)
+        model = ("--model", small_network(folder / "small.onnx")) if small else ()
         for number in range(rounds):
-            options = "images", "--out", f"out{number}", "--address", nodes.address, "--cpus-per-worker", cpus
+            options = "images", "--out", f"out{number}", "--address", nodes.address, "--cpus-per-worker", cpus, *model
             json_file = folder / f"p{number}.jsonl"
             with Watched(os.getpid()) as watched:
-                alone = run(folder, "predict", "images", "--json", json_file.name, "--threads", 2 * cpus)
+                alone = run(folder, "predict", "images", "--json", json_file.name, "--threads", 2 * cpus, *model)
             alone_cpu = watched.seconds("lithepose")
             with Watched(os.getpid()) as watched:
                 together = run(folder, "cluster", *options, "--block", block)
@@ -138,6 +148,7 @@ def speed(out: Path, images: int = 20_000, side: int = 96, cpus: int = 1, block:
             table.append(
                 {
                     "cpu": cpu(),
+                    "network": "small" if small else "lithe",
                     "images": images,
                     "predict_s": round(alone, 1),
                     "cluster_s": round(together, 1),

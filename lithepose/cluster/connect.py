@@ -54,7 +54,8 @@ def cluster(address: str, cpus: int) -> Iterator[None]:
             ray.init(**options)
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        yield
+        with _quiet():
+            yield
     finally:
         if ours:
             ray.shutdown()
@@ -62,6 +63,22 @@ def cluster(address: str, cpus: int) -> Iterator[None]:
             signal.signal(number, handler)
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Workers and machines that go are in the summary; Ray would print a paragraph for each, whatever it is told."""
+    from ray._private import worker
+
+    before = getattr(worker, "print_to_stdstream", None)
+    if before is None:
+        yield
+        return
+    worker.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
 
 
 def _cores() -> list[int]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 import os
 import signal
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cluster_samples import ENGINE, images_of, predicted, rows, tar_of, video_of
@@ -59,7 +61,7 @@ def test_a_call_whose_worker_is_killed_has_the_rows_of_predict_and_a_second_one_
     assert [row for row in found if not row[0].startswith("a.tar")] == wanted
     assert len(found) == len(wanted) + 5
     assert (done.frames, done.files, done.before, done.failed) == (len(found), 5, 0, 2)
-    capsys.readouterr()
+    assert "raylet" not in capsys.readouterr().out
     arguments = ["--out", "out", "--block", "2", "--segment", "1", "--cpus-per-worker", "1", *ENGINE]
     assert main(["cluster", *sources, *arguments]) == 1
     assert "0 frames, 0 people, 2 failed" in capsys.readouterr().err
@@ -77,6 +79,21 @@ def test_a_call_whose_worker_is_killed_has_the_rows_of_predict_and_a_second_one_
         predict(sources[:1], "out", OPTIONS, MACHINES)
     with pytest.raises(ConfigError, match="of other sources"):
         predict(sources[1:], "out", OPTIONS, MACHINES)
+
+
+def test_the_benchmark_of_broken_files_in_small(started, tmp_path, monkeypatch):
+    """Two nodes are the one of this module, which calls in processes of their own join by its address."""
+    benchmark = importlib.import_module("cluster")
+
+    @contextmanager
+    def nodes(cpus):
+        yield SimpleNamespace(address=ray.get_runtime_context().gcs_address)
+
+    monkeypatch.setattr(benchmark, "two_nodes", nodes)
+    benchmark.broken(tmp_path / "table.csv", images=12, broken=3, block=5)
+    lines = (tmp_path / "table.csv").read_text().splitlines()
+    assert sum(int(line.rpartition(",")[2]) for line in lines[1:]) == 3
+    assert all(line.startswith("12,9,") for line in lines[1:])
 
 
 def child_called(name: str) -> int:
@@ -148,5 +165,4 @@ def test_calls_that_cannot_be_carried_out(started, tmp_path, monkeypatch, capsys
 
 
 def test_the_settings_are_there_before_ray():
-    assert json.dumps(connect.SETTINGS)
     assert all(os.environ[name] == value for name, value in connect.SETTINGS.items())
