@@ -18,6 +18,7 @@ from .calls.config_file import arguments_of
 from .calls.console import OK, QUIET, STOPPED, UNUSABLE, USUAL, VERBOSE, err_console, out_console, set_level
 from .calls.guesses import check_flags, no_command
 from .calls.help import COMMON, CONFIG, Command, call, flags_of, overview, plain_help
+from .cluster import cluster
 from .convert import convert
 from .demo import demo
 from .evaluate import evaluate
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Command] = {
     "export": export,
     "convert": convert,
     "serve": serve,
+    "cluster": cluster,
     "analyze": analyze,
 }
 ANALYZE = {"complexity": complexity, "receptive-field": receptive_field}

@@ -34,7 +34,7 @@ def merge(
     ids_from: Path | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Join result files of `lithepose predict`, as of its --shard, or turn one into another format.
+    """Join results of `lithepose predict` and `lithepose cluster`, or turn them into another format.
 
     Rows come in the order of the files; of a frame that two of them have, the first is taken.
 
@@ -44,7 +44,7 @@ def merge(
         lithepose merge poses.jsonl --out folder --format openpose
 
     Args:
-        results: .jsonl or .json files of lithepose's own format.
+        results: .jsonl or .json files of lithepose's own format, .parquet files, and folders of `lithepose cluster`.
         out: file for the joined results; for openpose, openpose25 and trc a folder.
         format: of that file. Default: by its suffix.
         ids_from: COCO json that gives image ids by file name, for --format coco.

@@ -52,10 +52,11 @@ class CropEstimator(Protocol):
 class BoxFollower:
     """Finds the people of a video frame after frame.
 
-    The finder runs on the first frame, at least every ``top_down.detect_every`` frames, and on the frame after a person
-    was lost. Where ``detect_every`` is above :data:`REST`, it also runs when the image changes outside of the people's
-    boxes. Between, a person's crop is around the last detected box, moved and scaled as the joints have moved and
-    spread since that frame. If the network was trained on smaller crops as well, it gets those.
+    The finder runs on every frame whose number is a multiple of ``top_down.detect_every``, and on the frame after a
+    person was lost. What follows depends on that frame alone, so a video that is cut at such frames gives the same
+    people as in one piece. Where ``detect_every`` is above :data:`REST`, it also runs when the image changes outside of
+    the people's boxes. Between, a person's crop is around the last detected box, moved and scaled as the joints have
+    moved and spread since that frame. If the network was trained on smaller crops as well, it gets those.
 
     Args:
         top_down: what to run.
@@ -66,7 +67,8 @@ class BoxFollower:
 
     def __init__(self, top_down: CropEstimator) -> None:
         self.top_down, self.detections = top_down, 0
-        self._since = 0
+        self._since = self._index = 0
+        self._lost = False
         self._detected: Poses | None = None  # people of the frame in which the finder ran last; None: run it
         self._boxes = np.zeros((0, 4), np.float32)  # for the next frame, one for each of the detected
         self._scores, self._sure = np.zeros(0, np.float32), np.zeros(0, bool)
@@ -76,9 +78,10 @@ class BoxFollower:
     def __call__(self, image: np.ndarray) -> Poses:
         """People of the next frame, (H, W, 3) uint8 RGB."""
         cells = _reduced(image)
-        due = self._detected is None or self._since >= self.top_down.detect_every
+        due = self._detected is None or self._lost or self._index % self.top_down.detect_every == 0
+        self._index += 1
         if due or (self._since >= REST and self._changed(cells)):
-            self.detections += 1
+            self.detections, self._lost = self.detections + 1, False
             boxes, scores = self.top_down.find(image)
             poses, number = self.top_down.on_boxes(image, boxes, scores)
             likely = np.flatnonzero(poses.person_score >= LIKELY * self.top_down.person)
@@ -94,7 +97,7 @@ class BoxFollower:
         # Whoever was doubtful from the start is followed all the same, and cannot be lost.
         kept = number[(self._mean_score(poses) >= LOST) | ~self._sure[number]]
         if len(kept) < len(self._boxes):  # a person was lost, or two boxes follow one person
-            self._since = self.top_down.detect_every
+            self._lost = True
         follow = dict(zip(number.tolist(), range(len(poses)), strict=True))
         before = self._detected
         assert before.box is not None

@@ -132,12 +132,8 @@ def _image(item: Input, config: ReadConfig) -> Iterator[Frame]:
         name = item.name
         if data is None:
             yield from _film(item, config, endless)
-        elif frame_count(data) > 1:
-            yield from _animation(name, data, config)
         else:
-            with named_errors(name):
-                image = decode_image(data)
-            yield Frame(image, name)
+            yield from frames_of(data, name, config)
         return
     known = Path(item.source).suffix.lower() in IMAGES
     if not known and os.path.getsize(item.source) > MAX_IMAGE:
@@ -159,6 +155,25 @@ def _image(item: Input, config: ReadConfig) -> Iterator[Frame]:
         yield from _animation(item.source, data, config)
     else:
         yield Frame(image, item.source)
+
+
+def frames_of(data: bytes, name: str, config: ReadConfig | None = None) -> Iterator[Frame]:
+    """The frame of an encoded image, or the frames of an animation.
+
+    Args:
+        data: content of the file.
+        name: what it is called in results and errors.
+        config: the part of an animation that is read.
+
+    Raises:
+        ImageError: no image, or one that is cut off.
+    """
+    if frame_count(data) > 1:
+        yield from _animation(name, data, config or ReadConfig())
+        return
+    with named_errors(name):
+        image = decode_image(data)
+    yield Frame(image, name)
 
 
 def _animation(source: str, data: bytes, config: ReadConfig) -> Iterator[Frame]:

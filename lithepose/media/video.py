@@ -80,6 +80,11 @@ class Video:
     ) -> None:
         self._container.close()
 
+    @property
+    def intact(self) -> bool:
+        """Whether everything that was read so far could be decoded."""
+        return not (self._corrupt or self._damaged)
+
     def __iter__(self) -> Iterator[tuple[np.ndarray, float]]:
         """(H, W, 3) uint8 RGB and seconds from the start of the video.
 

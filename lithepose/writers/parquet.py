@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +14,16 @@ if TYPE_CHECKING:
     from .results import Place
 
 GROUP = 5000  # rows of a group: what is kept in the memory
-TEXT, WHOLE = ("source",), ("frame", "person", "id")  # columns that are not float32
+SIZE = ("width", "height")  # of the image, behind the columns of the wide CSV
+TEXT, WHOLE = ("source",), ("frame", "person", "id", *SIZE)
+KEY = b"lithepose"  # of the schema's metadata: a json with the name of the skeleton and its joints
 
 
 class ParquetFile:
-    """One row a person, with the columns of the wide CSV; a frame without people has one row without them.
+    """One row a person, with the columns of the wide CSV and the size of the image.
 
-    It is written beside its place and moved there when it is whole.
+    A frame without people has one row without them. The metadata of the schema name the skeleton. It is written beside
+    its place and moved there when it is whole.
 
     Args:
         path: to write.
@@ -39,16 +43,20 @@ class ParquetFile:
         if str(path) == "-":
             raise ConfigError("parquet cannot be written to standard output; name a file")
         self.path, self._arrow, self._parquet = Path(path), pyarrow, pyarrow.parquet
-        self._columns = Poses.wide_columns(skeleton)
+        self._columns = (*Poses.wide_columns(skeleton), *SIZE)
         kinds = {name: pyarrow.int64() for name in WHOLE} | {name: pyarrow.string() for name in TEXT}
-        self._schema = pyarrow.schema([(name, kinds.get(name, pyarrow.float32())) for name in self._columns])
+        kinds["time"] = pyarrow.float64()  # float32 is off by milliseconds after some hours
+        fields = [(name, kinds.get(name, pyarrow.float32())) for name in self._columns]
+        about = json.dumps({"skeleton": skeleton.name, "joints": skeleton.joints})
+        self._schema = pyarrow.schema(fields, metadata={KEY: about})
         self._rows: list[list[Any]] = []
         self._writer: Any = None
         self._beside = self.path.with_name(self.path.name + ".part")
 
     def write(self, frame: Place, poses: Poses) -> None:
         """Append the result of one frame."""
-        self._rows += poses.to_wide_rows(frame.source, frame.index, frame.time)
+        rows = poses.to_wide_rows(frame.source, frame.index, frame.time)
+        self._rows += [[*row, *poses.size] for row in rows]
         if len(self._rows) >= GROUP:
             self._flush()
 

@@ -13,6 +13,7 @@ from ..errors import ConfigError, DatasetError, MissingFileError
 from ..media.inputs import ADDRESS
 from ..poses import Poses
 from ..skeleton import SKELETONS, Skeleton, mirror_pairs
+from .parquet_reader import is_parquet, parquet_frames
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,10 @@ class SavedFrame:
 def read_results(
     path: str | Path, skeleton: Skeleton | dict[str, Skeleton] | None = None
 ) -> Iterator[tuple[SavedFrame, Poses]]:
-    """The frames of a ``.jsonl`` or ``.json`` file of lithepose's own format, in its order.
+    """The frames of a ``.jsonl`` or ``.json`` file of lithepose's own format, or of a ``.parquet``, in its order.
 
     Args:
-        path: of the file.
+        path: of the file, or of a folder that ``lithepose cluster`` wrote.
         skeleton: of the model, or several by name. By default those of lithepose, and others without edges, as the
             file has them.
 
@@ -45,6 +46,10 @@ def read_results(
         DatasetError: a line that is no result; the last one may be cut off.
     """
     path = Path(path)
+    if is_parquet(path):
+        for place, poses in parquet_frames(path, skeleton if isinstance(skeleton, Skeleton) else None):
+            yield SavedFrame(*place), poses
+        return
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; name the poses.jsonl of an earlier call")
     own = skeleton if isinstance(skeleton, dict) else {} if skeleton is None else None
@@ -66,7 +71,7 @@ def own_skeletons(paths: Iterable[Path]) -> dict[str, Skeleton]:
     """
     found: dict[str, Skeleton] = {}
     for path in paths:
-        for _, data in _items(path):
+        for _, data in () if is_parquet(path) else _items(path):  # that one names its joints itself
             name = data.get("skeleton") if isinstance(data, dict) else None
             if not isinstance(name, str) or name in SKELETONS or (name in found and len(found[name])):
                 continue
@@ -147,6 +152,9 @@ def merged(paths: Iterable[Path], skeleton: Skeleton | None = None) -> Iterator[
     paths = list(paths)
     own_ones = {} if skeleton else own_skeletons(paths)
     seen = set[tuple[str, int | None, str]]()
+    if len(paths) == 1:  # nothing to compare: a large result must not fill the memory
+        yield from read_results(paths[0], skeleton or own_ones)
+        return
     for path in paths:
         own = set[tuple[str, int | None, str]]()
         for frame, poses in read_results(path, skeleton or own_ones):

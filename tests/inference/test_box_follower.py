@@ -136,6 +136,20 @@ def test_somebody_lost_brings_the_detector_back():
     assert len(poses) == 1
 
 
+def test_a_lost_person_does_not_move_the_frames_of_detection():
+    """So a video that is cut at one of them gives the same people as in one piece."""
+    top_down, _ = estimators(every=4)
+    frames = [scene([(60 + 3 * t, 100)] + [(200, 120)] * (t < 1)) for t in range(12)]
+    follow, counts, whole = BoxFollower(top_down), [], []
+    for frame in frames:
+        whole.append(follow(frame))
+        counts.append(follow.detections)
+    assert counts == [1, 1, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4]
+    part = BoxFollower(top_down)
+    for poses, frame in zip(whole[4:], frames[4:], strict=True):
+        assert np.array_equal(part(frame).xy, poses.xy)
+
+
 def test_nobody_is_nobody_and_found_again():
     top_down, detector = estimators(every=3)
     follow = BoxFollower(top_down)

@@ -1,0 +1,93 @@
+"""What a call on a cluster is to do, and on which machines."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the rows depend on. A second call with the same OUT must have the same.
+
+    Attributes:
+        model: name of an embedded model, or a model file.
+        size: longer side of the input, in pixels; 0 is the model's own.
+        runtime: auto, onnx, openvino or torch.
+        precision: fp32, bf16 or int8; empty is the file's own.
+        threshold: lowest score of a joint; None is the model's own.
+        min_person: lowest score of a person; None is the model's own.
+        detect_every: in a video, run the person detector on so many frames at most apart.
+        track: ids for the people of videos.
+        block: single images of one task, and of one file of rows.
+        segment: seconds of a video of one task, about.
+        column: of Parquet sources, the one with the encoded images; empty: the first that holds bytes.
+    """
+
+    model: str = "lithe"
+    size: int = 0
+    runtime: str = "auto"
+    precision: str = ""
+    threshold: float | None = None
+    min_person: float | None = None
+    detect_every: int = 5
+    track: bool = True
+    block: int = 500
+    segment: float = 20.0
+    column: str = ""
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise ConfigError(f"threshold {self.threshold}: must be above 0 and below 1")
+        if self.min_person is not None and not 0 <= self.min_person < 1:
+            raise ConfigError(f"lowest score of a person {self.min_person}: must be from 0 to below 1")
+        if self.detect_every < 1:
+            raise ConfigError(f"detect_every {self.detect_every}: must be 1 or more")
+        if self.block < 1:
+            raise ConfigError(f"block {self.block}: must be 1 or more images")
+        if self.segment <= 0:
+            raise ConfigError(f"segment {self.segment}: must be above 0 seconds")
+
+    def saved(self) -> dict[str, Any]:
+        """As json of OUT/call.json; a model file is known by its content."""
+        values = asdict(self)
+        if os.path.isfile(self.model):
+            values["model"] = f"sha256 {hashlib.sha256(Path(self.model).read_bytes()).hexdigest()}"
+        return values
+
+    def check(self, before: dict[str, Any], out: str) -> None:
+        """Refuse to go on with the results of other options.
+
+        Raises:
+            ConfigError: names those that differ.
+        """
+        now = self.saved()
+        other = [f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]]
+        if other:
+            raise ConfigError(f"{out}: holds results of other options ({'; '.join(other)}); name another --out")
+
+
+@dataclass(frozen=True)
+class Machines:
+    """Where the work is done.
+
+    Attributes:
+        address: of a Ray cluster, ``auto`` or ``ray://host:port`` or ``host:port``; empty starts Ray on this machine.
+        cpus: of each worker, which holds one model.
+        workers: most of them; 0 takes as many as fit on the machines of the cluster, also those that join later.
+        retry_failed: do blocks again that have failed inputs.
+    """
+
+    address: str = ""
+    cpus: int = 2
+    workers: int = 0
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cpus < 1 or self.workers < 0:
+            raise ConfigError(f"{self.cpus} CPUs a worker, {self.workers} workers: must be 1 or more, and 0 or more")

@@ -1,0 +1,93 @@
+"""Ray, started on this machine or joined: without statistics, dashboard and noise."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# Read by every process of Ray when it starts. Nothing leaves the machines of the cluster.
+SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# On a busy machine Ray takes longer to start than its own limit; its workers would get what all others leave.
+DEFAULTS = {"RAY_raylet_start_wait_time_s": "180", "RAY_worker_niceness": "0"}
+MEMORY = 100_000_000  # bytes of Ray's store on this machine: tasks carry names, and files carry the rows
+
+os.environ |= SETTINGS
+for _name, _value in DEFAULTS.items():
+    os.environ.setdefault(_name, _value)
+
+# Not before the settings.
+import ray  # noqa: E402
+from ray.exceptions import RayError, RayTaskError  # noqa: E402, F401
+
+
+@contextmanager
+def cluster(address: str, cpus: int) -> Iterator[None]:
+    """Ray, until the end of the block; of a cluster that was joined, the machines go on.
+
+    Args:
+        address: as of :class:`lithepose.cluster.config.Machines`.
+        cpus: least number of CPUs that a started one has.
+
+    Raises:
+        ConnectionError: there is no cluster at the address.
+    """
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    folder = ""
+    if not address:
+        folder = tempfile.mkdtemp(prefix="lithepose-ray-")  # with its logs; it goes at the end
+        options |= {"include_dashboard": False, "_temp_dir": folder, "object_store_memory": MEMORY}
+        options |= {"num_cpus": max(len(_cores()), cpus), "address": "local"}
+    else:
+        options["address"] = address
+    # Ray puts handlers of its own in their place, and leaves them.
+    in_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} if in_main else {}
+    ours = not ray.is_initialized()
+    try:
+        if ours:
+            ray.init(**options)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        with _quiet():
+            yield
+    finally:
+        if ours:
+            ray.shutdown()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Workers and machines that go are in the summary; Ray would print a paragraph for each, whatever it is told."""
+    from ray._private import worker
+
+    before = getattr(worker, "print_to_stdstream", None)
+    if before is None:
+        yield
+        return
+    worker.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
+
+
+def _cores() -> list[int]:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return list(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def room(cpus: int) -> int:
+    """Workers that fit on the machines of the cluster, whether these are busy or not."""
+    return sum(int(node["Resources"].get("CPU", 0)) // cpus for node in ray.nodes() if node["Alive"])

@@ -1,0 +1,271 @@
+"""A call on a cluster: what is missing is planned, done and counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError, MissingExtraError
+from .config import Machines, Options
+from .sources import works
+from .work import WHOLE, Done, Segment, Work
+
+if TYPE_CHECKING:
+    from .pool import Pool, Task
+    from .storage import Store
+
+CALL = "call.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a call is.
+
+    Attributes:
+        done: files of rows that are there.
+        total: files of rows in the end.
+        frames: images and frames of this call.
+        people: of this call.
+        failed: inputs of this call.
+        workers: that are ready.
+        seconds: of this call.
+    """
+
+    done: int
+    total: int
+    frames: int = 0
+    people: int = 0
+    failed: int = 0
+    workers: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a call has done.
+
+    Attributes:
+        frames: images and frames.
+        people: rows with a person.
+        files: of rows that were written.
+        before: files of rows that were there.
+        failed: inputs in the table of failures, those of earlier calls too.
+        seconds: of the call.
+    """
+
+    frames: int
+    people: int
+    files: int
+    before: int
+    failed: int
+    seconds: float
+
+
+def predict(
+    sources: Sequence[str],
+    out: str,
+    options: Options | None = None,
+    machines: Machines | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Summary:
+    """Find the people of any number of images and videos, and write rows under OUT.
+
+    A second call with the same arguments does what is missing. Every file of rows is there whole or not at all.
+
+    Args:
+        sources: folders, patterns, images, videos, tar files (WebDataset), Parquet files with encoded images, text
+            lists of these; paths that all machines see, or addresses that fsspec opens.
+        out: folder or address. ``poses/part=*/*.parquet`` has the rows, ``failed/part=*/*.jsonl`` what could not be
+            done.
+        options: what the rows depend on.
+        machines: where the work is done.
+        on_progress: called as tasks end.
+
+    Returns:
+        counts; inputs that failed are no error.
+
+    Raises:
+        MissingExtraError: ray, pyarrow or fsspec is not installed.
+        ConfigError: options or sources other than those of the results that are there.
+        MissingFileError: a source is not there.
+        OutputError: results cannot be written, or workers do not start.
+    """
+    began, options, machines = time.monotonic(), options or Options(), machines or Machines()
+    try:
+        import fsspec  # noqa: F401
+        import pyarrow  # noqa: F401
+
+        from .connect import cluster
+        from .pool import Lost, Pool, Task
+        from .storage import Store
+        from .worker import open_model
+    except ImportError as error:
+        name = (error.name or "a package").split(".")[0]
+        raise MissingExtraError(f"a cluster needs {name}: pip install 'lithepose[cluster]' ({error})") from error
+    open_model(options, 1)  # a call that cannot be carried out ends here
+    store = Store(out)
+    there = _begun(store, options, out)
+    total = _check(works(sources, options.block), there, out)
+    if machines.retry_failed:
+        for name in store.names("failed", ".jsonl"):
+            there.pop(_number(name), None)
+    before = len(there)
+    counts, files = Done(), before
+
+    def report(pool: Pool | None = None) -> None:
+        if on_progress:
+            workers, seconds = pool.workers if pool else 0, time.monotonic() - began
+            on_progress(Progress(files, total, counts.frames, counts.people, counts.failed, workers, seconds))
+
+    report()
+    if before < total:
+        with cluster(machines.address, machines.cpus):
+            _check_room(machines)
+            todo = (_first(Task, work) for work in works(sources, options.block) if work.number not in there)
+            make = _maker(options, store, out, machines)
+            pool = Pool(todo, make, machines.cpus, machines.workers, lambda work: _marked(store, work))
+            videos = Videos(pool)
+            with closing(pool.results()) as results:
+                for task, result in results:
+                    if isinstance(result, Lost):
+                        store.write_lines(f"failed/{task.work.name}.jsonl", _given_up(task.work, result.reason))
+                    elif isinstance(result, Done):
+                        files += 1
+                        counts += result
+                    else:
+                        videos.go_on(task, result)
+                    report(pool)
+        if files == total:
+            store.remove("segments")
+    store.remove("tmp")
+    failed = _failures(store)
+    return Summary(counts.frames, counts.people, files - before, before, failed, time.monotonic() - began)
+
+
+def _begun(store: Store, options: Options, out: str) -> dict[int, str]:
+    """Names of the files of rows that are there, by number; OUT is begun if it is not."""
+    text = store.read_text(CALL)
+    if text is None:
+        if next(store.names("poses", ".parquet"), None):
+            raise ConfigError(f"{out}: holds results without {CALL}; name another --out")
+        store.write_text(CALL, json.dumps(options.saved(), indent=1) + "\n")
+        return {}
+    try:
+        before = dict(json.loads(text))
+    except ValueError as error:
+        raise ConfigError(f"{out}/{CALL}: not the json of an earlier call ({error}); name another --out") from error
+    options.check(before, out)
+    return {_number(name): name for name in store.names("poses", ".parquet")}
+
+
+def _number(name: str) -> int:
+    return int(name.rpartition("/")[2].partition("-")[0])
+
+
+def _check(plan: Iterator[Work], there: dict[int, str], out: str) -> int:
+    """The number of files of rows in the end.
+
+    Raises:
+        ConfigError: the files that are there are of other sources.
+    """
+    total = same = 0
+    for work in plan:
+        total += 1
+        if (name := there.get(work.number)) is not None:
+            same += 1
+            if name != work.name:
+                raise ConfigError(
+                    f"{out}: holds results of other sources ({name}, now {work.name}); name another --out for new ones,"
+                    " and join them by lithepose merge"
+                )
+    if same < len(there):
+        raise ConfigError(f"{out}: holds results of more sources than are named; name all of them, or another --out")
+    return total
+
+
+def _check_room(machines: Machines) -> None:
+    """Refuse workers that no machine can hold, unless machines are started for them."""
+    from .connect import room
+
+    if not machines.workers and not room(machines.cpus):
+        raise ConfigError(
+            f"no machine of the cluster has {machines.cpus} CPUs; lower --cpus-per-worker, or give --workers, for which"
+            " a cluster that grows by itself starts machines"
+        )
+
+
+def _maker(options: Options, store: Store, out: str, machines: Machines) -> Callable[[], Any]:
+    """What starts a worker."""
+    from .connect import ray
+    from .worker import Worker
+
+    content, place = None, os.path.abspath(store.root) if store.local else out
+    if os.path.isfile(options.model):
+        content = ray.put((Path(options.model).read_bytes(), Path(options.model).suffix))
+    # A worker that dies is replaced by the pool, which knows what it was at.
+    made = ray.remote(num_cpus=machines.cpus, max_restarts=0, max_task_retries=0)(Worker)
+    return lambda: made.remote(options, place, os.getcwd(), content, machines.cpus)
+
+
+def _first(make: type[Task], work: Work) -> Task:
+    return make(work, "plan" if work.kind == "video" else "block")
+
+
+def _marked(store: Store, work: Work) -> int | None:
+    text = store.read_text(f"tmp/{work.name}.at")
+    return int(text) if text and text.isdecimal() else None
+
+
+def _given_up(work: Work, reason: str) -> Iterator[dict[str, str]]:
+    from ..media.inputs import shown
+
+    for source in work.sources:
+        yield {"source": shown(source), "error": f"{shown(source)}: its task was given up: {reason}", "type": "Lost"}
+
+
+def _failures(store: Store) -> int:
+    """Lines of the table of failures."""
+    return sum((store.read_text(f"failed/{name}.jsonl") or "").count("\n") for name in store.names("failed", ".jsonl"))
+
+
+class Videos:
+    """What follows for a video: its parts, then their join.
+
+    Args:
+        pool: that does it.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._parts: dict[Work, list[Segment]] = {}
+        self._left: dict[Work, int] = {}
+
+    def go_on(self, task: Task, result: Any) -> None:
+        """Hand out what follows a task.
+
+        Args:
+            task: that has ended.
+            result: parts of a video; or whether a part could be read as it was planned.
+        """
+        work = task.work
+        if task.method == "plan":
+            self._begin(type(task), work, result)
+        elif result is False and self._parts.get(work) != [WHOLE]:
+            self._begin(type(task), work, [WHOLE])
+        elif task.segment in self._parts.get(work, ()):
+            self._left[work] -= 1
+            if not self._left[work]:
+                parts = self._parts.pop(work)
+                del self._left[work]
+                self._pool.add(type(task)(work, "join", (parts,)))
+
+    def _begin(self, make: type[Task], work: Work, parts: list[Segment]) -> None:
+        self._parts[work], self._left[work] = parts, len(parts)
+        for part in parts:
+            self._pool.add(make(work, "segment", (part,)))
