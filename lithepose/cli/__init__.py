@@ -12,7 +12,7 @@ from typing import Annotated
 import tyro
 
 from ..errors import ConfigError, LitheposeError
-from .analyze import complexity, receptive_field
+from .analyze import augment, complexity, features, profile, receptive_field
 from .benchmark import benchmark
 from .calls.config_file import arguments_of
 from .calls.console import OK, QUIET, STOPPED, UNUSABLE, USUAL, VERBOSE, err_console, out_console, set_level
@@ -22,6 +22,7 @@ from .demo import demo
 from .evaluate import evaluate
 from .export import export
 from .models import models
+from .papers import reproduce
 from .predict import predict
 from .saved import angles, draw, merge
 from .serve import serve
@@ -29,7 +30,7 @@ from .train import train
 
 
 def analyze() -> int:
-    """Count a network's parameters and multiply-adds, or draw its receptive field: `lithepose analyze --help`."""
+    """Count or time a network, draw what its layers see or what a recipe trains on: `lithepose analyze --help`."""
     raise AssertionError("main runs its own commands")
 
 
@@ -46,8 +47,15 @@ COMMANDS: dict[str, Command] = {
     "export": export,
     "serve": serve,
     "analyze": analyze,
+    "reproduce": reproduce,
 }
-ANALYZE = {"complexity": complexity, "receptive-field": receptive_field}
+ANALYZE = {
+    "complexity": complexity,
+    "profile": profile,
+    "receptive-field": receptive_field,
+    "features": features,
+    "augment": augment,
+}
 ABOUT = """Fast 2D human pose estimation on a plain CPU.
 
 examples:

@@ -1,0 +1,85 @@
+"""lithepose reproduce"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.table import Table
+
+from ..errors import ConfigError, LitheposeError
+from .calls.console import OK, SOME_FAILED, err_console, note, out_console
+
+
+def reproduce(
+    items: tuple[str, ...] = (),
+    /,
+    mini: bool = False,
+    data: Path = Path("data"),
+    out: Path = Path("reproduced"),
+    runs: Path | None = None,
+    steps: int = 0,
+    list: bool = False,
+) -> int:
+    """Make a table or figure of one of the five papers: trainings, measurements, a table beside the paper's, an image.
+
+    A stopped call goes on where it stopped, when it is called again with the same OUT.
+
+    Examples:
+        lithepose reproduce --list
+        lithepose reproduce osokin2019context/table3
+        lithepose reproduce huang2019mln --mini --data data
+
+    Args:
+        items: PAPER/ITEM as in the list, or a paper's key for all of its items.
+        mini: a few steps on a few images: shows within minutes that all works; its accuracies mean little.
+        data: folder of the data sets that recipes name. With --mini images of the project's small archives, or a data
+            set in COCO-keypoint form (train.json, val.json); drawn images, where it has neither.
+        out: folder for tables and images, PAPER/ITEM.csv, .md and .png, and for trainings, runs/.
+        runs: folder of trainings that are done, named by their recipes; they are taken instead of new ones.
+        steps: of the trainings of a mini run. Default: 40.
+        list: print all items, what they need and cost.
+    """
+    from ..reproduce.items import ITEMS, matching, measure
+    from ..reproduce.work import MINI_STEPS, Work, write_result
+
+    if list:
+        table = Table("item", "what", "whole run", "needs", "--mini, minutes", title="lithepose reproduce ITEM")
+        for name, item in ITEMS.items():
+            table.add_row(name, item.title, item.cost(), item.needs, f"{item.mini:g}")
+        out_console.print(table)
+        return OK
+    if not items:
+        raise ConfigError("no item; name one or several: lithepose reproduce --list prints them")
+    if steps < 0 or (steps and not mini):
+        raise ConfigError(f"--steps {steps}: 1 or more, with --mini; a whole run has the steps of its recipe")
+    if runs and not runs.is_dir():
+        raise ConfigError(f"--runs {runs}: no such folder; name the one that trainings are in")
+    work = Work(data, out, mini, steps or MINI_STEPS, runs)
+    failed = dict[str, LitheposeError]()
+    names = matching(items)
+    for name in names:
+        began = time.perf_counter()
+        try:
+            result = measure(name, work)
+        except LitheposeError as error:
+            if len(names) == 1:
+                raise
+            failed[name] = error
+            continue
+        paper, part = name.split("/")
+        title = f"{paper}, {part}: {ITEMS[name].title}"
+        written = write_result(result, out / paper, part, title, mini)
+        columns = dict.fromkeys(column for row in result.rows for column in row)
+        table = Table(*columns, title=title)
+        for row in result.rows:
+            table.add_row(*(str(row.get(column, "")) for column in columns))
+        out_console.print(table)
+        if mini:
+            out_console.print("A mini run: its accuracies and losses mean little.", highlight=False)
+        for sentence in result.conditions:
+            out_console.print(f"- {sentence}", markup=False, highlight=False)
+        note(f"{name}: {time.perf_counter() - began:.0f} s -> {', '.join(map(str, written))}")
+    for name, error in failed.items():
+        err_console.print(f"{name}: {error}", style="red", markup=False, highlight=False)
+    return SOME_FAILED if failed else OK
