@@ -37,7 +37,7 @@ def reproduce(
             set in COCO-keypoint form (train.json, val.json); drawn images, where it has neither.
         out: folder for tables and images, PAPER/ITEM.csv, .md and .png, and for trainings, runs/.
         runs: folder of trainings that are done, named by their recipes; they are taken instead of new ones.
-        steps: of the trainings of a mini run. Default: 40.
+        steps: of the trainings of a mini run. Default: 24.
         list: print all items, what they need and cost.
     """
     from ..reproduce.items import ITEMS, matching, measure

@@ -144,7 +144,7 @@ def times(work: Work) -> Result:
         lambda path: bars(path, series, f"ms at {size[0]}x{size[1]}"),
         (
             "the paper: GTX 1080, TensorFlow, 368x654; compare ratios, not milliseconds",
-            f"here {size[0]}x{size[1]}, {backbone} backbone, {cores()} threads, {rounds} rounds in turn; random weights",
+            f"here {size[0]}x{size[1]}, {backbone}, {cores()} threads, {rounds} rounds in turn; random weights",
             "floats by ONNX Runtime, bits by this package's kernel",
         ),
     )

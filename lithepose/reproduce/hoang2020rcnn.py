@@ -56,7 +56,7 @@ def convolutions(work: Work) -> Result:
         rows,
         lambda path: bars(path, {"counted": ours, "formula": formula}, "MMACs"),
         (
-            "the paper gives formulas without figures: h w k² d² and h w e d (k² + d); here k = 3, d = 512, 14x14 cells",
+            "the paper gives formulas without figures: h w k² d² and h w e d (k² + d); here k = 3, d = 512, 14x14",
             "counts do not depend on training or machine: a mini run is the whole one",
         ),
     )

@@ -81,9 +81,8 @@ def matching(names: tuple[str, ...]) -> list[str]:
     for name in names:
         own = [item for item in ITEMS if item == name or item.startswith(f"{name.rstrip('/')}/")]
         if not own:
-            near = [item for item in ITEMS if name.split("/")[0] in item] or list(
-                dict.fromkeys(i.split("/")[0] for i in ITEMS)
-            )
+            papers = list(dict.fromkeys(item.split("/")[0] for item in ITEMS))
+            near = [item for item in ITEMS if name.split("/")[0] in item] or papers
             raise ConfigError(f"{name}: no such item; there are {', '.join(near)} (lithepose reproduce --list)")
         found += own
     return list(dict.fromkeys(found))

@@ -285,6 +285,8 @@ def times(nets: Mapping[str, Network], height: int, width: int, rounds: int) -> 
         with torch.no_grad():
             return net(x)
 
-    parts: dict[str, Callable[[], object]] = {name: lambda n=net.eval(): call(n) for name, net in nets.items()}
+    for net in nets.values():
+        net.eval()
+    parts: dict[str, Callable[[], object]] = {name: lambda n=net: call(n) for name, net in nets.items()}
     spent, first = take_turns(parts, rounds), next(iter(nets))
     return {name: (median(spent, name), ratio(spent, name, first)) for name in nets}

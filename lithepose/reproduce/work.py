@@ -14,8 +14,8 @@ from ..training.config import Source
 from .generated import write_sticks
 
 ROOT = Path(__file__).parents[2]
-MINI_STEPS = 40
-MINI_IMAGES = 12  # that a mini run is measured on
+MINI_STEPS = 24
+MINI_IMAGES = 8  # that a mini run is measured on
 TRAIN_IMAGES = 64  # that it learns from
 
 
@@ -47,7 +47,7 @@ class Work:
     runs: Path | None = None
 
     def many_people(self) -> Images:
-        """Small data of many people, for a mini run: COCO images of the folder, a data set that it is, or drawn ones."""
+        """Small data of many people for a mini run: COCO images of the folder, itself a data set, or drawn ones."""
         found = self._find("coco-full.tar")
         if found:
             return Images(
@@ -64,6 +64,7 @@ class Work:
         images = tuple(str(path) for path in (self._find(f"lspet-{i}.tar") for i in (1, 2)) if path)
         if not train or not held_back or len(images) < 2:
             return self.many_people()
+        images = images if faces else images[1:]  # the first has the annotations too
         least = 10 if faces else 1
         return Images(
             train.name,

@@ -65,8 +65,8 @@ def train(
         recipe: what to do.
         data: folder that the recipe's data sets are relative to.
         run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json``, ``images/`` (one an epoch or
-            ``save_every`` steps), ``kept/`` (weights every ``keep_every`` steps), at the end ``log.csv``, ``losses.png`` and ``weights.safetensors``. Images are
-            decoded once, into ``cache/`` beside it.
+            ``save_every`` steps), ``kept/`` (weights every ``keep_every`` steps), at the end ``log.csv``,
+            ``losses.png`` and ``weights.safetensors``. Images are decoded once, into ``cache/`` beside it.
         quiet: no progress bar.
         tensorboard: also write TensorBoard's events.
         position: is kept up to date.
