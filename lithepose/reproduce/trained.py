@@ -48,11 +48,13 @@ class Form:
     options: Mapping[str, Any] = field(default_factory=dict)
     augment: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def changes(self) -> str:
-        """For the name of the run's folder."""
-        both = {**self.options, **self.augment}
-        return "".join(f"-{name}-{value}" for name, value in both.items())
+    def name(self, mini: bool) -> str:
+        """Of the run's folder: the recipe's, and what this form changes in it."""
+        base = self.mini if mini else self.recipe
+        recipe = Recipe.read(recipe_file(base))
+        changed = {k: v for k, v in self.options.items() if recipe.options.get(k) != v}
+        changed |= {k: v for k, v in self.augment.items() if getattr(recipe.augment, k) != v}
+        return base + "".join(f"-{key}-{value}" for key, value in changed.items())
 
     def read(self, mini: bool) -> Recipe:
         """The recipe with this form's changes."""
@@ -132,21 +134,19 @@ def trained(work: Work, forms: Mapping[str, Form], images: Callable[[], Images] 
         run = _found(work, form)
         if run is None and work.mini:
             recipe = small(form.read(True), work.steps, (images or work.many_people)())
-            run = _train(work, recipe, f"mini-{work.steps}-{form.mini}{form.changes}")
+            run = _train(work, recipe, f"mini-{work.steps}-{form.name(True)}")
         elif run is None:
             recipe = form.read(False)
-            run = _train(work, replace(recipe, keep_every=recipe.steps // KEPT), f"{form.recipe}{form.changes}")
+            run = _train(work, replace(recipe, keep_every=recipe.steps // KEPT), form.name(False))
         found[name] = run
     return found
 
 
 def _found(work: Work, form: Form) -> Run | None:
-    for name in (form.recipe, form.mini) if work.runs else ():
-        folder = Path(work.runs or "") / f"{name}{form.changes}"
+    for name in (form.name(False), form.name(True)) if work.runs else ():
+        folder = Path(work.runs or "") / name
         if not (folder / "weights.safetensors").is_file():
-            folder = folder.with_name(name)
-            if form.changes or not (folder / "weights.safetensors").is_file():
-                continue
+            continue
         raw = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
         first = [_source(raw[part][0]) for part in ("validation", "data")]
         return Run(folder, *first, root=work.data)
