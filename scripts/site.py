@@ -1,7 +1,7 @@
 """What MkDocs is told beside mkdocs.yml: pages from files outside docs/, and links to them.
 
-Documents link to files of the repository as they lie there, so that they can be read without a site. Here every such file
-comes into the site: cards under ``models/``, other pages under ``source/``, tables and code as they are; links are
+Documents link to files of the repository as they lie there, so that they can be read without a site. Here every such
+file comes into the site: cards under ``models/``, other pages under ``source/``, tables and code as they are; links are
 turned to them, and MkDocs checks them all.
 """
 
@@ -103,9 +103,9 @@ def reproduced() -> str:
     lines = [
         "# Reproduced tables",
         "",
-        "Mini runs on two CPU cores, by `lithepose reproduce ITEM --mini`: they show that each pipeline works. **Accuracies"
-        " and losses in them mean little**; counts and ratios of times are what they say. [Reproduce](reproduce.md) has"
-        " the commands.",
+        "Mini runs on two CPU cores, by `lithepose reproduce ITEM --mini`: they show that each pipeline works."
+        " **Accuracies and losses in them mean little**, and times were taken while other programs used the cores."
+        " [Reproduce](reproduce.md) has the commands.",
         "",
     ]
     for path in sorted(MINI.glob("*/*.md")):

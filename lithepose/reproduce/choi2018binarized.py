@@ -97,9 +97,9 @@ def fields(work: Work) -> Result:
     runs, rows = trained(work, FORMS), list[Row]()
     for name, run in runs.items():
         done = scores(run)
-        accuracy = {f"{key} %": figure(done, key) for key in ("AP", "AP50", "AR")}
-        drawn = {"loss of the fields": f"{run.last('fields'):.4f}", "paper": "images alone"}
-        rows.append({"form": name, "steps": run.log()[-1]["step"]} | drawn | accuracy)
+        row: Row = {"form": name, "steps": run.log()[-1]["step"]}
+        row |= {"loss of the fields": f"{run.last('fields'):.4f}", "paper": "images alone"}
+        rows.append(row | {f"{key} %": figure(done, key) for key in ("AP", "AP50", "AR")})
 
     def draw(path: Path) -> None:
         size = 192 if work.mini else HEIGHT

@@ -6,7 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from ..analysis.plot import bars, lines
-from ..networks import build, default_head
+from ..heads.heatmaps import FLIC_HEAD
+from ..networks import build
 from ..networks.split_stream import FILTERS, TOTAL, filters
 from ..timing import Row
 from .trained import (
@@ -151,7 +152,8 @@ def shares(work: Work) -> Result:
         thresholds = curve.thresholds.tolist()
         shown[name] = [curve.at(t) for t in thresholds]
         at = {f"PCK@{t:g} %": f"{100 * curve.at(t):.1f}" for t in (0.05, 0.1, 0.15, 0.2)}
-        rows.append({"network": name} | at | {"paper": "a curve; 97.6 and 95.2 of elbows and wrists at 0.2"})
+        row: Row = {"network": name, **at, "paper": "a curve; 97.6 and 95.2 of elbows and wrists at 0.2"}
+        rows.append(row)
     return Result(
         rows,
         lambda path: lines(path, thresholds, shown, "threshold, of the torso", "share of correct joints"),
@@ -184,7 +186,7 @@ def speed(work: Work) -> Result:
 
 def allocation(work: Work) -> Result:
     """Figure 2b: filters that each joint's stream gets."""
-    joints = default_head("split_stream").skeleton.joints
+    joints = FLIC_HEAD.skeleton.joints
     found = {name: filters(name, len(joints)) for name in ("equal", *FILTERS)}
     rows: list[Row] = [
         {"joint": joint, **{name: numbers[k] for name, numbers in found.items()}, "paper": "a figure without numbers"}

@@ -72,7 +72,8 @@ def stick_figure(rng: np.random.Generator, size: int, people: int) -> tuple[np.n
         each = np.array([size / people, size]) * rng.uniform(0.75, 0.95)
         xy = FIGURE * each + (i * size / people, rng.uniform(0, size - each[1])) + rng.normal(0, size / 100, (17, 2))
         for (a, b), colour in zip(COCO_17.edges, COCO_17.edge_colours, strict=True):
-            cv2.line(image, *(xy[k].round().astype(int).tolist() for k in (a, b)), colour, 3)
+            start, end = (xy[k].round().astype(int).tolist() for k in (a, b))
+            cv2.line(image, start, end, colour, 3)
         found.append(np.concatenate([xy.clip(0, size - 1), np.full((17, 1), 2.0)], 1))
     return image, found
 

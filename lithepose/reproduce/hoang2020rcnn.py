@@ -136,7 +136,7 @@ def people(work: Work) -> Result:
 
     def drawn(path: Path) -> None:
         style = DrawStyle(colour="person", boxes=True)
-        panels = [(f"{len(p)} found", draw(half, p, style)) for half, p in zip(halves, found, strict=True)]
+        panels = [(f"{len(p)} found", draw(half, p, style=style)) for half, p in zip(halves, found, strict=True)]
         grid(path, [panels])
 
     said = "the package's two sample images; whatever the network is sure of, down to a score of 0.1"

@@ -148,7 +148,7 @@ def people(work: Work) -> Result:
         {"network": name, "people found of two": len(poses), "paper": "an image"} for name, poses in found.items()
     ]
     style = DrawStyle(colour="person")
-    panels = [[(name, draw(image, poses, style)) for name, poses in found.items()]]
+    panels = [[(name, draw(image, poses, style=style)) for name, poses in found.items()]]
     said = "the package's two sample images side by side; lithe_paf shows what the drawing is like after more training"
     return Result(rows, lambda path: grid(path, panels), [*conditions(work, runs, PAPER), said])
 
@@ -170,8 +170,9 @@ def grouping(work: Work) -> Result:
         }
         spent = take_turns(parts, rounds)
         found = len(head.decode(maps, config)[0])
-        figures = {f"{part} ms": f"{median(spent, part):.3f}" for part in parts}
-        rows.append({"people": n, "found": found} | figures | {"paper grouping ms": STATED.get(n, "")})
+        row: Row = {"people": n, "found": found}
+        row |= {f"{part} ms": f"{median(spent, part):.3f}" for part in parts}
+        rows.append(row | {"paper grouping ms": STATED.get(n, "")})
     series = {part: [float(str(row[f"{part} ms"])) for row in rows] for part in ("grouping", "limbs", "peaks", "all")}
     return Result(
         rows,

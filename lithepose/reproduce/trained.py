@@ -154,8 +154,12 @@ def _found(work: Work, form: Form) -> Run | None:
 
 
 def _source(raw: dict[str, Any]) -> Source:
-    known = {f.name for f in fields(Source)}
-    return Source(**{k: tuple(v) if isinstance(v, list) else v for k, v in raw.items() if k in known})
+    known = dict[str, Any]()
+    for f in fields(Source):
+        if f.name in raw:
+            value = raw[f.name]
+            known[f.name] = tuple(value) if isinstance(value, list) else value
+    return Source(**known)
 
 
 def _train(work: Work, recipe: Recipe, name: str) -> Run:
