@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -44,9 +45,9 @@ def reproduce(
     from ..reproduce.work import MINI_STEPS, Work, write_result
 
     if list:
-        table = Table("item", "what", "whole run", "needs", "--mini, minutes", title="lithepose reproduce ITEM")
+        table = Table("item", "what", "whole run", "needs", "--mini", title="lithepose reproduce ITEM")
         for name, item in ITEMS.items():
-            table.add_row(name, item.title, item.cost(), item.needs, f"{item.mini:g}")
+            table.add_row(name, item.title, item.cost(), item.needs, item.mini_cost())
         out_console.print(table)
         return OK
     if not items:
@@ -59,7 +60,7 @@ def reproduce(
     failed = dict[str, LitheposeError]()
     names = matching(items)
     for name in names:
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), sum(os.times()[:4])
         try:
             result = measure(name, work)
         except LitheposeError as error:
@@ -79,7 +80,8 @@ def reproduce(
             out_console.print("A mini run: its accuracies and losses mean little.", highlight=False)
         for sentence in result.conditions:
             out_console.print(f"- {sentence}", markup=False, highlight=False)
-        note(f"{name}: {time.perf_counter() - began:.0f} s -> {', '.join(map(str, written))}")
+        seconds, busy = time.perf_counter() - began, sum(os.times()[:4]) - busy
+        note(f"{name}: {seconds:.0f} s, {busy:.0f} s of a core -> {', '.join(map(str, written))}")
     for name, error in failed.items():
         err_console.print(f"{name}: {error}", style="red", markup=False, highlight=False)
     return SOME_FAILED if failed else OK

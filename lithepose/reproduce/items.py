@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 from ..errors import ConfigError, MissingExtraError
-from .work import Result, Work
+from .work import MINI_STEPS, Result, Work
 
 COCO, LIP, MPII, FLIC = "COCO 2017 as DATA/coco", "LIP as DATA/lip", "MPII as DATA/mpii", "FLIC as DATA/flic"
 
@@ -21,20 +21,22 @@ class Item:
         function: of the paper's module.
         trainings: that the whole run needs; 0 where counts or times are enough.
         needs: data or extras of the whole run beside ``.[train]``.
-        mini: minutes that ``--mini`` took on two shared cores.
     """
 
     title: str
     function: str
     trainings: int = 0
     needs: str = ""
-    mini: float = 1.0
 
     def cost(self) -> str:
         """Of the whole run, in words."""
         if not self.trainings:
             return "seconds to minutes"
         return f"{self.trainings} training{'s' if self.trainings > 1 else ''} of the paper's length: days on a GPU"
+
+    def mini_cost(self) -> str:
+        """Of a mini run, in words."""
+        return f"{self.trainings} x {MINI_STEPS} steps" if self.trainings else "no training"
 
 
 ITEMS: dict[str, Item] = {
