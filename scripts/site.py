@@ -59,6 +59,9 @@ def on_files(files: Files, config: Any) -> Files:
         if path.endswith(".md"):
             pages += [target for target in targets(path) if not target.startswith("docs/") or target.endswith(".md")]
     made = {"models/index.md": models(), "reproduced.md": reproduced(), "skeletons.md": skeletons()}
+    for image in sorted(MINI.glob("*/*.png")):
+        uri = uri_of(image.relative_to(ROOT).as_posix())
+        files.append(File.generated(config, uri, abs_src_path=str(image)))
     for uri, text in made.items():
         files.append(File.generated(config, uri, content=text))
     return files
@@ -109,8 +112,9 @@ def reproduced() -> str:
         "",
     ]
     for path in sorted(MINI.glob("*/*.md")):
-        text = re.sub(r"!\[[^\]]*\]\([^)]*\)\n+", "", path.read_text(encoding="utf-8"))
-        lines += [text.replace("# ", "## ", 1), ""]
+        folder = uri_of(path.parent.relative_to(ROOT).as_posix())
+        text = path.read_text(encoding="utf-8").replace("# ", "## ", 1).replace("](", f"]({folder}/")
+        lines += [text, ""]
     return "\n".join(lines)
 
 

@@ -77,9 +77,8 @@ def test_commands(tmp_path, stick_images, capsys):
     out = tmp_path / "features.png"
     options = '{"width": 16, "context": 16, "blocks": [1, 1]}'
     sample = str(SAMPLES / "astronaut.jpg")
-    assert (
-        main(["analyze", "features", "lithe_paf", sample, "--options", options, "--size", "64", "--out", str(out)]) == 0
-    )
+    call = ["analyze", "features", "lithe_paf", sample, "--options", options]
+    assert main([*call, "--size", "64", "--out", str(out)]) == 0
     assert cv2.imread(str(out)).std() > 5
     assert main([*call, "--layers", "x"]) == 2
     assert main(["analyze", "profile", "lithe_paf", "--options", options, "--size", "64x64", "--layers", "2"]) == 0
