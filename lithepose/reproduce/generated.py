@@ -1,4 +1,4 @@
-"""People that are drawn, not photographed: as images with annotations, and as a network's maps."""
+"""People that are drawn: as images with annotations, and as a network's maps."""
 
 from __future__ import annotations
 

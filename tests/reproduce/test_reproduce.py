@@ -14,6 +14,7 @@ pytest.importorskip("torch")
 from lithepose.cli import main
 from lithepose.errors import ConfigError
 from lithepose.reproduce.items import ITEMS, matching
+from lithepose.reproduce.trained import Form
 
 DOCS = Path(__file__).parents[2] / "docs" / "reproduce.md"
 
@@ -46,6 +47,23 @@ def test_every_item_has_a_function_and_a_line_in_the_docs():
         assert f"| `{name}` | {item.title} |" in text, name
 
 
+def test_every_form_has_recipes_that_name_its_network():
+    forms = dict[str, Form]()
+    for paper in {name.split("/")[0] for name in ITEMS}:
+        module = import_module(f"lithepose.reproduce.{paper}")
+        for table in vars(module).values():
+            forms |= {k: v for k, v in table.items() if isinstance(v, Form)} if isinstance(table, dict) else {}
+    assert len(forms) > 12
+    for form in forms.values():
+        whole, mini = form.read(False), form.read(True)
+        assert whole.network == mini.network
+        assert whole.options.get("context") == mini.options.get("context")
+        assert form.name(True).startswith(form.mini)
+    assert (
+        Form("context-cpm", "context-cpm-mini", {}, {"mask_body": 0.0}).name(True) == "context-cpm-mini-mask_body-0.0"
+    )
+
+
 def test_names_are_items_or_papers():
     assert matching(("osokin2019context/table3",)) == ["osokin2019context/table3"]
     hoang = matching(("hoang2020rcnn", "hoang2020rcnn/fig2"))
@@ -67,6 +85,9 @@ def test_accuracy_and_a_second_call_that_trains_nothing(tmp_path, capsys):
     assert run(tmp_path, item, "--steps", "2") == [row]
     assert (folder / "log.jsonl").read_bytes() == before
     assert len(list((folder / "kept").glob("*.safetensors"))) == 2
+    folder.rename(tmp_path / "split-stream-mini")
+    assert run(tmp_path, item, "--runs", str(tmp_path)) == [row]
+    assert [path.name for path in (tmp_path / "out" / "runs").iterdir()] in ([], ["cache"])
     capsys.readouterr()
 
 
