@@ -80,7 +80,8 @@ def grid(path: str | Path, images: Sequence[Sequence[tuple[str, np.ndarray]]]) -
         MissingExtraError: matplotlib is missing.
     """
     across = max(map(len, images))
-    figure = _figure((2.4 * across, 2.6 * len(images)))
+    heights = [2.4 * max(image.shape[0] / image.shape[1] for _, image in row) + 0.3 for row in images]
+    figure = _figure((2.4 * across, sum(heights)))
     panels: Any = figure.subplots(len(images), across, squeeze=False)
     for row, shown in zip(panels, images, strict=True):
         for axes in row:
