@@ -26,11 +26,11 @@ def net():
 
 
 def test_features_are_what_the_layer_answers(net):
-    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, (64, 128, 3), np.uint8)
     first, last = layers_with_maps(net)[0], layers_with_maps(net)[-1]
     found = features(net, image, (first, last))
     assert [one.layer for one in found] == [first, last]
-    assert found[0].maps.shape[1:] == (32, 48)
+    assert found[0].maps.shape[1:] == (32, 64)
     one = found[0]
     assert one.active == pytest.approx(float((one.maps > 0).mean()))
     assert one.maps.std((1, 2)).argmax() == one.strongest(1)[0]
@@ -93,8 +93,8 @@ def test_commands(tmp_path, stick_images, capsys):
 
 def test_benchmark_of_one_shape(tmp_path, capsys):
     table = tmp_path / "times.csv"
-    call = ["benchmark", "lithe_paf", "--size", "64x96", "--rounds", "1", "--threads", "1", "--out", str(table)]
+    call = ["benchmark", "lithe_paf", "--size", "64x128", "--rounds", "1", "--threads", "1", "--out", str(table)]
     assert main(call) == 0
-    assert ",64x96," in table.read_text(encoding="utf-8")
+    assert ",64x128," in table.read_text(encoding="utf-8")
     assert main(["benchmark", "--size", "64by96"]) == 2
     assert "HEIGHTxWIDTH" in capsys.readouterr().err
