@@ -231,7 +231,7 @@ class FromBefore:
     @property
     def name(self) -> str:
         """For tables."""
-        return f"last {self.stages} stages, first every {self.every} frames"
+        return f"last {self.stages} of {len(list(self.net.stages))} stages, first every {self.every} frames"
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Poses:
