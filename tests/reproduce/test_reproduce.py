@@ -110,5 +110,8 @@ def test_unusable_calls(tmp_path, capsys):
     assert main(["reproduce"]) == 2
     assert main(["reproduce", "hoang2020rcnn/table1", "--steps", "3"]) == 2
     assert "--mini" in capsys.readouterr().err
+    whole = ["reproduce", "debnath2018split/table1", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    assert main(whole) == 2
+    assert str(tmp_path) in capsys.readouterr().err
     assert main(["reproduce", "--list"]) == 0
     assert "choi2018binarized/bits" in capsys.readouterr().out
