@@ -195,7 +195,7 @@ def features(
 
     Examples:
         lithepose analyze features multilevel image.jpg
-        lithepose analyze features context_cpm image.jpg --layers backbone.stem cpm.1 --weights w.safetensors
+        lithepose analyze features context_cpm image.jpg --layers cpm.0 cpm.1
         lithepose analyze features lithe_paf image.jpg --channels 32
 
     Args:
