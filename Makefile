@@ -1,7 +1,7 @@
 # Shortcuts; `make help` lists them.
 PYTHON ?= .venv/bin/python
 
-.PHONY: help develop test fuzz lint types contracts bench memory complexity
+.PHONY: help develop test fuzz lint types contracts bench memory complexity docs
 
 help:
 	@sed -n 's/^\([a-z]*\):.*## /\1: /p' $(MAKEFILE_LIST)
@@ -32,3 +32,6 @@ memory: ## memory over a video of 10,000 frames, into results/
 
 complexity: ## parameters and multiply-adds of all networks beside the papers', into research/results/
 	$(PYTHON) scripts/count_tables.py
+
+docs: ## the site, into site/; a warning is an error
+	$(PYTHON) scripts/draw_docs.py && NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build

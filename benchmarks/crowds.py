@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from lithepose.heads.base import DecodeConfig, Head
-from lithepose.heads.heatmaps import heatmaps
-from lithepose.heads.labels import reorder_joints
 from lithepose.heads.outputs import Found, Maps
-from lithepose.heads.pafs import COCO_HEAD, PafHead, part_affinity_fields
 from lithepose.poses import Poses
+from lithepose.reproduce.generated import CELLS, FIGURE, encoded, maps_of, people_of
 from lithepose.skeleton import COCO_17
 
-CELLS = 32  # maps of 256x256 pixels
-
-# A standing figure in a box of 1 x 1, in COCO-17 order.
-FIGURE = np.array(
-    [
-        [0.50, 0.08], [0.53, 0.06], [0.47, 0.06], [0.56, 0.08], [0.44, 0.08], [0.64, 0.22], [0.36, 0.22], [0.72, 0.38],
-        [0.28, 0.38], [0.74, 0.54], [0.26, 0.54], [0.59, 0.54], [0.41, 0.54], [0.60, 0.74], [0.40, 0.74], [0.61, 0.94],
-        [0.39, 0.94],
-    ]
-)  # fmt: skip
-
-
-def maps_of(joints: np.ndarray, shape: tuple[int, int] = (CELLS, CELLS)) -> Maps:
-    """Targets of COCO-17 people (P, 17, 3), as a perfect network would answer."""
-    return encoded(reorder_joints(joints.astype(np.float32), COCO_17.joints, COCO_HEAD.skeleton), COCO_HEAD, shape)
-
-
-def encoded(joints: np.ndarray, head: PafHead, shape: tuple[int, int]) -> Maps:
-    """Targets of people (P, K, 3), as maps."""
-    return Maps.from_arrays(heatmaps(joints, head, *shape), part_affinity_fields(joints, head, *shape))
+__all__ = ["CELLS", "FIGURE", "decode", "encoded", "maps_of", "people_of", "poses_of", "walkers"]
 
 
 def decode(
@@ -42,16 +20,6 @@ def decode(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """By default thresholds."""
     return head.decode(output, config or DecodeConfig())
-
-
-def people_of(n: int, seed: int, height: int = 46, width: int = 54) -> np.ndarray:
-    """(n, 17, 3): people side by side and one above the other, that reach into each other."""
-    rng = np.random.default_rng(seed)
-    columns = math.ceil(math.sqrt(2 * n * width / height))
-    place = np.stack([np.arange(n) % columns, np.arange(n) // columns], 1)
-    each = np.array([8 * width / columns, 8 * height / (n // columns + 1)])
-    xy = FIGURE * each + (place * each)[:, None] + rng.normal(0, each / 30, (n, 17, 2))
-    return np.concatenate([xy, np.full((n, 17, 1), 2.0)], 2)
 
 
 def walkers(seed: int, frames: int = 150, rate: float = 30.0) -> list[tuple[float, np.ndarray, Poses]]:

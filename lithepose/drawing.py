@@ -6,7 +6,7 @@ import colorsys
 import itertools
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
@@ -314,3 +314,14 @@ def _write_above(canvas: np.ndarray, text: str, joint: tuple[int, int], width: i
     places = [(x + dx, y + dy, ink or DARK) for dx in (-rim, 0, rim) for dy in (-rim, 0, rim) if dx or dy]
     for left, bottom, colour in (*places, (x, y, WHITE)):
         cv2.putText(canvas, text, (left, bottom), cv2.FONT_HERSHEY_SIMPLEX, size, colour, stroke, cv2.LINE_AA)
+
+
+def tiled(images: Sequence[np.ndarray], across: int) -> np.ndarray:
+    """Images of one size side by side, ``across`` in a row; grey where the last row ends early."""
+    height, width = images[0].shape[:2]
+    down = -(-len(images) // across)
+    canvas = np.full((down * height, min(across, len(images)) * width, 3), 128, np.uint8)
+    for i, image in enumerate(images):
+        y, x = divmod(i, across)
+        canvas[y * height : (y + 1) * height, x * width : (x + 1) * width] = image
+    return canvas

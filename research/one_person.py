@@ -33,10 +33,11 @@ from lithepose.analysis.complexity import measure
 from lithepose.analysis.plot import lines
 from lithepose.data.coco import KeypointSet
 from lithepose.data.formats import open_dataset
-from lithepose.evaluation.evaluate import Evaluation, common_joints, evaluate, people_to_measure, where_to_look
+from lithepose.evaluation.evaluate import Evaluation, evaluate
 from lithepose.exporters.onnx import export_weights, open_weights
 from lithepose.inference.predictor import Predictor
 from lithepose.networks import build
+from lithepose.reproduce.trained import error_of
 from lithepose.timing import cpu, median, take_turns, write_table
 from lithepose.training.checkpoint import save_weights
 from lithepose.training.optim import Average
@@ -218,36 +219,14 @@ def _row(
         train = replace(train, records=train.records[:FIRST])
         seen = _evaluate(predictor, train, compared)
         row["train_pck"] = f"{seen.scores['PCK@0.2']:.4f}"
-        row["train_error"] = f"{squared_error(predictor, seen, train, compared):.3e}"
-    row["validation_error"] = f"{squared_error(predictor, held_back, validation, compared):.3e}"
+        row["train_error"] = f"{error_of(predictor, seen, train, compared.crop, compared.min_joints):.3e}"
+    error = error_of(predictor, held_back, validation, compared.crop, compared.min_joints)
+    row["validation_error"] = f"{error:.3e}"
     return row, held_back
 
 
 def _figures(done: Evaluation) -> dict[str, object]:
     return {column: f"{done.scores[column]:.4f}" for column in COLUMNS if column in done.scores}
-
-
-def squared_error(predictor: Predictor, done: Evaluation, dataset: KeypointSet, compared: Comparison) -> float:
-    """Mean over all labelled joints that the network knows, both coordinates, in shares of the side of its square.
-
-    Where a joint was not found the middle of the square stands for it.
-    """
-    model = predictor.head.output
-    order = common_joints(model, dataset.skeleton)
-    people = [(record, p) for record in dataset.records for p in people_to_measure(record, order, compared.min_joints)]
-    errors = []
-    for (record, person), result in zip(people, done.results, strict=True):
-        box = where_to_look(record, person, dataset.skeleton, model, compared.crop) or (
-            0,
-            0,
-            record.width,
-            record.height,
-        )
-        truth, at = (np.array(p["keypoints"], float).reshape(-1, 3) for p in (person, result))
-        at[at[:, 2] == 0, :2] = np.array(box[:2]) + np.array(box[2:]) / 2
-        asked = (truth[:, 2] > 0) & (np.array(order) >= 0)
-        errors.append((((at - truth)[asked, :2] / max(box[2:])) ** 2).ravel())
-    return float(np.mean(np.concatenate(errors)))
 
 
 def _time(models: dict[str, Path], rows: dict[str, dict[str, object]]) -> None:

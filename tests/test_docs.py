@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import pytest
 
 from lithepose.cli import main
+from lithepose.skeleton import SKELETONS
 
 ROOT = Path(__file__).parents[1]
+IMAGES = ROOT / "docs" / "images"
 COMMANDS = ROOT / "docs" / "commands.md"
 HELP = {"lithepose --help": ["--help"], "lithepose predict --help": ["predict", "--help"]}
 
@@ -54,3 +58,18 @@ def test_drawn_images(name, size):
     image = cv2.imread(str(path))
     assert image.shape[1::-1] == size
     assert image.std() > 20
+
+
+def test_drawings_are_those_of_the_code(tmp_path):
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "draw_docs.py", "--out", tmp_path], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    drawn = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*.svg"))
+    assert len(drawn) == 2 + len(SKELETONS)
+    for path in drawn:
+        assert (IMAGES / path).read_bytes() == (tmp_path / path).read_bytes(), f"python scripts/draw_docs.py: {path}"
+
+
+def test_readme_is_one_screen():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 60

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -166,7 +166,7 @@ class _Bare(Branch):
         return self.finish(out, team)
 
 
-def networks(backbone: str, threads: int, rounds: int) -> list[Row]:
+def networks(backbone: str, threads: int, rounds: int, sizes: Sequence[tuple[int, int]] = NETWORK_SIZES) -> list[Row]:
     """OpenPose with 7x7 layers, with float modules and in bits; random weights, all floats by ONNX Runtime."""
     rows, workers = list[Row](), Workers(threads)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
@@ -188,7 +188,7 @@ def networks(backbone: str, threads: int, rounds: int) -> list[Row]:
             (x,) = beginning.run(["stage"], {"image": image})
             refine(np.asarray(x), stages, workers)
 
-        for height, width in NETWORK_SIZES:
+        for height, width in sizes:
             image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
             parts: dict[str, Callable[[], object]] = {
                 "binary": lambda image=image: packed(image, stages),

@@ -12,18 +12,18 @@ from typing import Annotated
 import tyro
 
 from ..errors import ConfigError, LitheposeError
-from .analyze import complexity, receptive_field
+from .analyze import augment, complexity, features, profile, receptive_field
 from .benchmark import benchmark
 from .calls.config_file import arguments_of
 from .calls.console import OK, QUIET, STOPPED, UNUSABLE, USUAL, VERBOSE, err_console, out_console, set_level
 from .calls.guesses import check_flags, no_command
 from .calls.help import COMMON, CONFIG, Command, call, flags_of, overview, plain_help
 from .cluster import cluster
-from .convert import convert
 from .demo import demo
 from .evaluate import evaluate
 from .export import export
 from .models import models
+from .papers import convert, reproduce
 from .predict import predict
 from .saved import angles, draw, merge
 from .serve import serve
@@ -31,7 +31,7 @@ from .train import train
 
 
 def analyze() -> int:
-    """Count a network's parameters and multiply-adds, or draw its receptive field: `lithepose analyze --help`."""
+    """Count or time a network, draw what its layers see or what a recipe trains on: `lithepose analyze --help`."""
     raise AssertionError("main runs its own commands")
 
 
@@ -50,8 +50,15 @@ COMMANDS: dict[str, Command] = {
     "serve": serve,
     "cluster": cluster,
     "analyze": analyze,
+    "reproduce": reproduce,
 }
-ANALYZE = {"complexity": complexity, "receptive-field": receptive_field}
+ANALYZE = {
+    "complexity": complexity,
+    "profile": profile,
+    "receptive-field": receptive_field,
+    "features": features,
+    "augment": augment,
+}
 ABOUT = """Fast 2D human pose estimation on a plain CPU.
 
 examples:

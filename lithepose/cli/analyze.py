@@ -1,8 +1,7 @@
-"""lithepose analyze: complexity, receptive-field"""
+"""lithepose analyze: complexity, profile, receptive-field, features, augment"""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +10,7 @@ from rich.table import Table
 
 from ..errors import ConfigError
 from .calls.console import OK, err_console, missing, out_console
-from .calls.files import check_output, parse_options
+from .calls.files import check_output, keep_inputs, parse_options, parse_size
 
 
 def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
@@ -35,10 +34,7 @@ def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
     net = build(model, **parse_options(options))
     paper_size, paper = PAPERS.get(model, ("256x256", "none"))
     own = getattr(net.config, "size", None)
-    match = re.fullmatch(r"(\d+)x(\d+)", size or (f"{own}x{own}" if own else paper_size))
-    if not match:
-        raise ConfigError(f"--size {size}: give HEIGHTxWIDTH, as in 256x384")
-    height, width = map(int, match.groups())
+    height, width = parse_size(size or (f"{own}x{own}" if own else paper_size))
     parts = measure_parts(net, height, width)
     title = f"{model} at {height}x{width}; a MAC is two FLOPs, but papers print MACs as FLOPs"
     table = Table("", *parts, title=title, caption=f"Its paper, for the default options at {paper_size}: {paper}")
@@ -143,4 +139,141 @@ def receptive_field(
     by = "" if weights else ", by random weights"
     share = f"{covered(change):.1%} of the image change it by a hundredth of the largest change or more{by}"
     out_console.print(f"{names[index]}: {share}; drawn: {out}")
+    return OK
+
+
+def profile(model: str, /, size: str = "", options: str = "{}", rounds: int = 10, layers: int = 0) -> int:
+    """Measure the time of every layer of a network in torch, and sum it by kind of layer.
+
+    Examples:
+        lithepose analyze profile context_cpm --options '{"stages": 2}'
+        lithepose analyze profile lithe_paf --size 256x384
+        lithepose analyze profile openpose --size 184x216 --layers 10
+
+    Args:
+        model: name of a network; its weights are random.
+        size: of its input, HEIGHTxWIDTH in pixels. Default: that of its paper.
+        options: of the network, as json.
+        rounds: of which medians are taken.
+        layers: that take longest, to print one by one.
+    """
+    try:
+        from ..analysis.complexity import PAPERS
+        from ..analysis.profile import by_kind
+        from ..analysis.profile import profile as measure
+        from ..networks import build
+    except ImportError as error:
+        raise missing("profile", "train", error) from error
+    net = build(model, **parse_options(options))
+    height, width = parse_size(size or PAPERS.get(model, ("256x256", ""))[0])
+    found = measure(net, height, width, rounds)
+    rows = by_kind(found)
+    table = Table(*rows[0], title=f"{model} at {height}x{width}, medians of {rounds} rounds in torch")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    out_console.print(table)
+    if layers:
+        single = Table("layer", "kind", "output", "MMACs", "ms")
+        for one in sorted(found, key=lambda layer: -layer.ms)[:layers]:
+            single.add_row(one.name, one.kind, "x".join(map(str, one.out)), f"{one.macs / 1e6:.1f}", f"{one.ms:.3f}")
+        out_console.print(single)
+    return OK
+
+
+def features(
+    model: str,
+    image: Path,
+    /,
+    layers: tuple[str, ...] = (),
+    out: Path = Path("features.png"),
+    weights: Path | None = None,
+    options: str = "{}",
+    size: int = 256,
+    channels: int = 16,
+) -> int:
+    """Draw what layers of a network answer to an image: the channels that vary most, side by side.
+
+    Examples:
+        lithepose analyze features multilevel image.jpg
+        lithepose analyze features context_cpm image.jpg --layers cpm.0 cpm.1
+        lithepose analyze features lithe_paf image.jpg --channels 32
+
+    Args:
+        model: name of a network.
+        image: image to run on.
+        layers: names of modules. Default: Conv-1 and Conv-4 of both branches of multilevel; the first, middle and last
+            convolution of others.
+        out: image to write.
+        weights: .safetensors of a training run. Default: random ones.
+        options: of the network, as json.
+        size: longer side of the network's input.
+        channels: of each layer.
+    """
+    try:
+        from ..analysis.features import MULTILEVEL_LAYERS, layers_with_maps, sheet
+        from ..analysis.features import features as measure
+        from ..analysis.plot import grid
+        from ..exporters.onnx import open_weights
+        from ..networks import build
+    except ImportError as error:
+        raise missing("features", "train", error) from error
+    from ..geometry import letterbox
+    from ..media.image import read_image
+
+    if not 32 <= size <= 4096 or channels < 1:
+        raise ConfigError(f"--size {size}, --channels {channels}: 32 to 4096 pixels, and 1 channel or more")
+    check_output(out, "--out")
+    keep_inputs(out, "--out", (image, *([weights] if weights else [])))
+    if weights:
+        net, _ = open_weights(weights, model, None if options == "{}" else parse_options(options))
+    else:
+        net = build(model, **parse_options(options))
+    every = layers_with_maps(net)
+    names = layers or (MULTILEVEL_LAYERS if model == "multilevel" else (every[0], every[len(every) // 2], every[-1]))
+    pixels, _ = letterbox(read_image(image), size, net.multiple)
+    found = measure(net, pixels, names)
+    panels = [(one.layer, sheet(one.maps, one.strongest(channels))) for one in found]
+    grid(out, [[("image", pixels), *panels]])
+    for one in found:
+        shape = "x".join(map(str, one.maps.shape))
+        out_console.print(f"{one.layer}: {shape}, {one.active:.1%} above zero", markup=False, highlight=False)
+    out_console.print(f"drawn: {out}", markup=False, highlight=False)
+    return OK
+
+
+def augment(recipe: Path, /, data: Path = Path("data"), out: Path = Path("augmented.jpg"), count: int = 24) -> int:
+    """Draw the first samples that a recipe trains on, with its augmentation.
+
+    Examples:
+        lithepose analyze augment recipes/lithe.toml --data data
+        lithepose analyze augment mine.toml --out samples.png
+        lithepose analyze augment mine.toml --count 60
+
+    Args:
+        recipe: TOML file, see recipes/.
+        data: folder that the recipe's data sets are in.
+        out: image to write.
+        count: samples.
+    """
+    from ..training.config import Recipe
+
+    plan = Recipe.read(recipe)
+    if not 1 <= count <= 1000:
+        raise ConfigError(f"--count {count}: must be 1 to 1000")
+    check_output(out, "--out")
+    try:
+        from ..training.report import sample_images
+        from ..training.setup import make_network, make_samples
+    except ImportError as error:
+        raise missing("augment", "train", error) from error
+    import tempfile
+
+    from ..drawing import tiled
+    from ..media.image import write_image
+
+    net = make_network(plan, data, with_weights=False)
+    with tempfile.TemporaryDirectory() as cache:
+        samples = make_samples(plan.data, data, net, plan, plan.augment, Path(cache))
+        write_image(out, tiled(sample_images(samples, count), 6))
+    out_console.print(f"{count} samples of {len(samples)} images: {out}", markup=False, highlight=False)
     return OK

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ..errors import ConfigError
 from .calls.console import OK, err_console, missing, out_console
-from .calls.files import check_output, keep_inputs
+from .calls.files import check_output, keep_inputs, parse_size
 
 
 def benchmark(
@@ -19,7 +19,7 @@ def benchmark(
     /,
     binary: bool = False,
     image: Path | None = None,
-    size: int = 0,
+    size: str = "",
     people: int = 0,
     runtime: tuple[Literal["auto", "onnx", "openvino", "torch"], ...] = ("auto",),
     device: Literal["cpu", "cuda", "tensorrt", "coreml", "directml"] = "cpu",
@@ -44,7 +44,8 @@ def benchmark(
         models: names of embedded models, or files. Default: lithe.
         binary: measure binary layers, modules and whole networks instead of models.
         image: to run on. Default: the embedded one.
-        size: longer side of the network's input; 0 is the model's own.
+        size: longer side of the network's input, or HEIGHTxWIDTH, to which the image is resized. Default: the model's
+            own.
         people: of networks on person crops, crops of one call. Default: the people that are found in the image.
         runtime: what runs the models, one or several. auto is OpenVINO on x86 where it is installed, else ONNX Runtime.
         device: of ONNX Runtime.
@@ -63,6 +64,7 @@ def benchmark(
     plain = runtime == ("auto",) and device == "cpu" and not (people or precision or compare)
     if binary and (models or image or size or not plain):
         raise ConfigError("--binary measures networks of its own: give no model, image, size or what runs them")
+    longer, shape = _size(size)
     if people < 0:
         raise ConfigError(f"--people {people}: must be 1 or more, or 0 for those in the image")
     if out:
@@ -85,7 +87,9 @@ def benchmark(
         from ..timing import about, cpu
 
         versions = f"{cpu()}, {about()}"
-        subjects = Subjects(models or ("lithe",), runtime, precision or ("",), device, compare, size, people, threads)
+        subjects = Subjects(
+            models or ("lithe",), runtime, precision or ("",), device, compare, longer, people, threads, shape
+        )
         rows = timings(subjects, image, rounds)
         columns = list(rows[0])
     table = Table(*columns, title=f"medians of {rounds} rounds, milliseconds", caption=versions)
@@ -98,3 +102,15 @@ def benchmark(
             writer.writeheader()
             writer.writerows({**row, "machine": versions} for row in rows)
     return OK
+
+
+def _size(text: str) -> tuple[int, tuple[int, int] | None]:
+    """Longer side, 0 where none is asked for; and height and width, where both are.
+
+    Raises:
+        ConfigError: it is neither a number nor HEIGHTxWIDTH.
+    """
+    if not text or text.isdigit():
+        return int(text or 0), None
+    shape = parse_size(text)
+    return max(shape), shape

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import onnxruntime
 
@@ -45,6 +46,7 @@ class Subjects:
         size: longer side of the input; 0 is each model's own.
         people: of networks on person crops, crops of one call; 0 takes the people that are found.
         threads: of the networks; 0 takes one a core.
+        shape: height and width that the image is resized to, for inputs of one shape; None keeps the image's.
     """
 
     models: Sequence[str] = ("lithe",)
@@ -55,6 +57,7 @@ class Subjects:
     size: int = 0
     people: int = 0
     threads: int = 0
+    shape: tuple[int, int] | None = None
 
 
 def timings(subjects: Subjects, file: Path | None, rounds: int) -> list[Row]:
@@ -73,6 +76,8 @@ def timings(subjects: Subjects, file: Path | None, rounds: int) -> list[Row]:
         ConfigError, ModelError, MissingExtraError: as of :func:`lithepose.inference.load.load`.
     """
     image, rows, parts = read_image(file or SAMPLE), list[Row](), Parts()
+    if subjects.shape:
+        image = cv2.resize(image, subjects.shape[::-1], interpolation=cv2.INTER_AREA)
     for model, runtime, precision in product(subjects.models, subjects.runtimes, subjects.precisions):
         opened = load(
             model,

@@ -110,6 +110,8 @@ class Recipe:
 
     seed: int = 0
     save_every: int = 200
+    log_every: int = 20  # steps that a line of the log is the mean of
+    keep_every: int = 0  # steps between copies of the averaged weights, kept/STEP.safetensors; 0 keeps none
     validate_every: int = 0  # 0: once an epoch (as many samples as there are images), or save_every if that is longer
     validation_samples: int = 256
 
@@ -150,8 +152,14 @@ class Recipe:
 
     def check(self) -> None:
         """Raise ValueError for values out of range, and for combinations that mean nothing."""
-        if not self.data or self.size % 8 or min(self.size, self.batch, self.steps, self.save_every) < 1:
-            raise ConfigError("needs data, a size that 8 divides, and batch, steps and save_every of 1 or more")
+        if (
+            not self.data
+            or self.size % 8
+            or min(self.size, self.batch, self.steps, self.save_every, self.log_every) < 1
+        ):
+            raise ConfigError(
+                "needs data, a size that 8 divides, and batch, steps, save_every and log_every of 1 or more"
+            )
         for key in ("crop", "small_crop"):
             sides = getattr(self, key)
             whole = all(isinstance(side, int) and side >= 32 and not side % 32 for side in sides)
@@ -192,7 +200,7 @@ CHOICES = {
     ("optimizer", "name"): ("adamw", "muon", "adam", "sgd"),
     ("schedule", "name"): ("cosine", "linear", "steps", "plateau", "constant"),
 }
-MAY_CHANGE = {"steps", "save_every", "validate_every"}  # while a run goes on
+MAY_CHANGE = {"steps", "save_every", "log_every", "keep_every", "validate_every"}  # while a run goes on
 
 # Keys of recipes of version 0.1 -> the table and key that they are now.
 FORMER = {

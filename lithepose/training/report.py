@@ -21,6 +21,9 @@ from ..inference.detector import PersonDetector
 from ..inference.predictor import Predictor
 from ..networks import Network
 from ..runtime.torch import TorchRuntime, describe
+from .crops import CropSamples
+from .detection import DetectionSamples
+from .samples import PoseSamples
 
 GRID = 4, 2  # images across and down
 
@@ -109,6 +112,18 @@ def image_grid(name: str, net: Network, images: torch.Tensor, path: Path) -> Non
         canvas[y * height : (y + 1) * height, x * width : (x + 1) * width] = _drawn(runtime, image)
     path.parent.mkdir(exist_ok=True)
     cv2.imwrite(str(path), canvas[..., ::-1])
+
+
+def sample_images(samples: PoseSamples | CropSamples | DetectionSamples, count: int) -> list[np.ndarray]:
+    """The first samples of a training as images, (H, W, 3) uint8 RGB, with nothing drawn on them.
+
+    Args:
+        samples: of a recipe, or of sources and an augmentation.
+        count: how many.
+    """
+    batches = samples.batches(0, count, count)
+    images = [image for batch in batches for image in batch.images]
+    return [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in images]
 
 
 def _drawn(runtime: TorchRuntime, image: np.ndarray) -> np.ndarray:

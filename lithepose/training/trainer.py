@@ -28,8 +28,6 @@ from .report import Log, image_grid
 from .samples import Batch
 from .setup import Freezing, Samples, make_network, make_samples
 
-LOG_EVERY = 20
-
 
 @dataclass
 class Position:
@@ -67,8 +65,8 @@ def train(
         recipe: what to do.
         data: folder that the recipe's data sets are relative to.
         run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json``, ``images/`` (one an epoch or
-            ``save_every`` steps), at the end ``log.csv``, ``losses.png`` and ``weights.safetensors``. Images are
-            decoded once, into ``cache/`` beside it.
+            ``save_every`` steps), ``kept/`` (weights every ``keep_every`` steps), at the end ``log.csv``,
+            ``losses.png`` and ``weights.safetensors``. Images are decoded once, into ``cache/`` beside it.
         quiet: no progress bar.
         tensorboard: also write TensorBoard's events.
         position: is kept up to date.
@@ -185,16 +183,15 @@ class Trainer:
                     self._save(step + 1)
                     raise KeyboardInterrupt
         if world.first:
-            info = describe(recipe.network, self.net, recipe.size)
-            save_weights(folder / "weights.safetensors", self.average, info, recipe.options)
+            self._write_weights(folder / "weights.safetensors")
         world.barrier()
         return folder / "weights.safetensors"
 
     def _line(self, step: int, means: _Means) -> dict[str, Any]:
-        """What the log says of a step: mean losses every twenty steps, the validation loss when it is due."""
+        """What the log says of a step: mean losses every ``log_every`` steps, the validation loss when it is due."""
         recipe, done, last = self.recipe, step + 1, step + 1 == self.recipe.steps
         line: dict[str, Any] = {}
-        if done % LOG_EVERY == 0 or last:
+        if done % recipe.log_every == 0 or last:
             seconds, losses = means.take(done)
             losses = {name: round(value, 6) for name, value in self.world.mean(losses).items()}
             line = {"lr": self.schedule.at(step), "seconds": seconds} | losses
@@ -213,6 +210,13 @@ class Trainer:
             self._draw(batch, folder / "images" / f"{done:07d}.jpg")
         if done % recipe.save_every == 0 or last:
             self._save(done)
+        if recipe.keep_every and done % recipe.keep_every == 0:
+            (folder / "kept").mkdir(exist_ok=True)
+            self._write_weights(folder / "kept" / f"{done:07d}.safetensors")
+
+    def _write_weights(self, path: Path) -> None:
+        info = describe(self.recipe.network, self.net, self.recipe.size)
+        save_weights(path, self.average, info, self.recipe.options)
 
     def _save(self, done: int) -> None:
         """A checkpoint of so many steps, unless it is there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,15 @@ def parse_options(text: str) -> dict[str, Any]:
         return {k: tuple(v) if isinstance(v, list) else v for k, v in dict(json.loads(text)).items()}
     except (ValueError, TypeError) as error:
         raise ConfigError(f"--options {text!r}: not a json object, as in '{{\"width\": 128}}'") from error
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width from ``HEIGHTxWIDTH``.
+
+    Raises:
+        ConfigError: it is written otherwise.
+    """
+    match = re.fullmatch(r"(\d+)x(\d+)", text)
+    if not match:
+        raise ConfigError(f"--size {text}: give HEIGHTxWIDTH, as in 256x384")
+    return int(match[1]), int(match[2])

@@ -1,0 +1,103 @@
+"""What layers of a network answer to an image: one small map a channel (huang2019mln, figure 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import ConfigError
+from ..networks import Network, Scaled
+
+# Of two branches, as huang2019mln's figure 1 shows them: Conv-1, and Conv-4 with what the other branch transferred.
+MULTILEVEL_LAYERS = ("detect_joints.convs.0", "merge_joints.merge", "detect_limbs.convs.0", "merge_limbs.merge")
+
+
+@dataclass(frozen=True)
+class Features:
+    """The output of one layer for one image.
+
+    Attributes:
+        layer: name of the module.
+        maps: (C, h, w) float32.
+    """
+
+    layer: str
+    maps: np.ndarray
+
+    @property
+    def active(self) -> float:
+        """Share of the values above zero."""
+        return float((self.maps > 0).mean())
+
+    def strongest(self, count: int) -> list[int]:
+        """Channels with the largest deviation over the image, the largest first."""
+        return np.argsort(-self.maps.std((1, 2)), kind="stable")[:count].tolist()
+
+
+def layers_with_maps(net: Network) -> list[str]:
+    """Names of the convolutions of a network."""
+    return [name for name, module in net.named_modules() if isinstance(module, torch.nn.Conv2d)]
+
+
+@torch.no_grad()
+def features(net: Network, image: np.ndarray, layers: Sequence[str]) -> list[Features]:
+    """Run a network on one image, and keep what some of its layers answer.
+
+    Args:
+        net: put into evaluation mode.
+        image: (H, W, 3) uint8 RGB network input, sides multiples of ``net.multiple``.
+        layers: names of modules that return one tensor (N, C, h, w).
+
+    Raises:
+        ConfigError: no such module, or one that returns no maps, or that is not run.
+    """
+    modules = dict(net.named_modules())
+    found: dict[str, Tensor] = {}
+    for name in layers:
+        if name not in modules or not name:
+            near = [known for known in modules if known.startswith(name.split(".")[0])][:8]
+            raise ConfigError(f"layer {name!r}: no such module; there are {', '.join(near or list(modules)[1:9])}, ...")
+
+    def keep(name: str, output: object) -> None:
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            raise ConfigError(f"layer {name}: returns no maps; name a module within it, as {name}.0")
+        found[name] = output
+
+    handles = [modules[name].register_forward_hook(lambda _, __, out, n=name: keep(n, out)) for name in layers]
+    try:
+        net.eval()(Scaled(net)(torch.from_numpy(image[None]).permute(0, 3, 1, 2)))
+    finally:
+        for handle in handles:
+            handle.remove()
+    if missing := [name for name in layers if name not in found]:
+        raise ConfigError(f"layer {missing[0]}: is not run on an image")
+    return [Features(name, found[name][0].float().numpy()) for name in layers]
+
+
+def sheet(maps: np.ndarray, channels: Sequence[int], across: int = 4, side: int = 96) -> np.ndarray:
+    """Maps of some channels side by side, each scaled to its own range.
+
+    Args:
+        maps: (C, h, w).
+        channels: to show.
+        across: of them in a row.
+        side: of each, in pixels.
+
+    Returns:
+        (rows * side, across * side) float32 of 0 to 1.
+    """
+    rows = -(-len(channels) // across)
+    out = np.zeros((rows * side, across * side), np.float32)
+    for i, channel in enumerate(channels):
+        one = maps[channel].astype(np.float32)
+        low, high = float(one.min()), float(one.max())
+        one = (one - low) / max(high - low, 1e-9)
+        y, x = divmod(i, across)
+        shown = cv2.resize(one, (side, side), interpolation=cv2.INTER_LINEAR)
+        out[y * side : (y + 1) * side, x * side : (x + 1) * side] = shown
+    return out

@@ -1,0 +1,141 @@
+"""lithepose reproduce and convert: the papers' results, and public weights of their networks"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Literal
+
+from rich.table import Table
+
+from ..errors import ConfigError, LitheposeError
+from .calls.console import OK, SOME_FAILED, err_console, missing, note, out_console
+from .calls.files import check_output, keep_inputs
+
+
+def reproduce(
+    items: tuple[str, ...] = (),
+    /,
+    mini: bool = False,
+    data: Path = Path("data"),
+    out: Path = Path("reproduced"),
+    runs: Path | None = None,
+    steps: int = 0,
+    list: bool = False,
+) -> int:
+    """Make a table or figure of one of the five papers: trainings, measurements, a table beside the paper's, an image.
+
+    A stopped call goes on where it stopped, when it is called again with the same OUT.
+
+    Examples:
+        lithepose reproduce --list
+        lithepose reproduce osokin2019context/table3
+        lithepose reproduce huang2019mln --mini --data data
+
+    Args:
+        items: PAPER/ITEM as in the list, or a paper's key for all of its items.
+        mini: a few steps on a few images: shows within minutes that all works; its accuracies mean little.
+        data: folder of the data sets that recipes name. With --mini images of the project's small archives, or a data
+            set in COCO-keypoint form (train.json, val.json); drawn images, where it has neither.
+        out: folder for tables and images, PAPER/ITEM.csv, .md and .png, and for trainings, runs/.
+        runs: folder of trainings that are done, named by their recipes; they are taken instead of new ones.
+        steps: of the trainings of a mini run. Default: 24.
+        list: print all items, what they need and cost.
+    """
+    from ..reproduce.items import ITEMS, matching, measure
+    from ..reproduce.work import MINI_STEPS, Work, write_result
+
+    if list:
+        table = Table("item", "what", "whole run", "needs", "--mini", title="lithepose reproduce ITEM")
+        for name, item in ITEMS.items():
+            table.add_row(name, item.title, item.cost(), item.needs, item.mini_cost())
+        out_console.print(table)
+        return OK
+    if not items:
+        raise ConfigError("no item; name one or several: lithepose reproduce --list prints them")
+    if steps < 0 or (steps and not mini):
+        raise ConfigError(f"--steps {steps}: 1 or more, with --mini; a whole run has the steps of its recipe")
+    if runs and not runs.is_dir():
+        raise ConfigError(f"--runs {runs}: no such folder; name the one that trainings are in")
+    work = Work(data, out, mini, steps or MINI_STEPS, runs)
+    failed = dict[str, LitheposeError]()
+    names = matching(items)
+    for name in names:
+        began, busy = time.perf_counter(), sum(os.times()[:4])
+        try:
+            result = measure(name, work)
+        except LitheposeError as error:
+            if len(names) == 1:
+                raise
+            failed[name] = error
+            continue
+        paper, part = name.split("/")
+        title = f"{paper}, {part}: {ITEMS[name].title}"
+        written = write_result(result, out / paper, part, title, mini)
+        columns = dict.fromkeys(column for row in result.rows for column in row)
+        table = Table(*columns, title=title)
+        for row in result.rows:
+            table.add_row(*(str(row.get(column, "")) for column in columns))
+        out_console.print(table)
+        if mini:
+            out_console.print("A mini run: its accuracies and losses mean little.", highlight=False)
+        for sentence in result.conditions:
+            out_console.print(f"- {sentence}", markup=False, highlight=False)
+        seconds, busy = time.perf_counter() - began, sum(os.times()[:4]) - busy
+        note(f"{name}: {seconds:.0f} s, {busy:.0f} s of a core -> {', '.join(map(str, written))}")
+    for name, error in failed.items():
+        err_console.print(f"{name}: {error}", style="red", markup=False, highlight=False)
+    return SOME_FAILED if failed else OK
+
+
+def convert(
+    file: str,
+    /,
+    to: Literal["openpose", "lightweight_openpose", "context_cpm", "keypoint_rcnn", "vgg19", "mobilenet_v3"],
+    out: Path | None = None,
+    download: bool = False,
+) -> int:
+    """Write a public checkpoint of a network as weights that this package trains from and exports.
+
+    Each layer is compared with what the checkpoint's own tensors compute. Nothing in the file is run. Its licence stays
+    that of its authors, and is printed.
+
+    Examples:
+        lithepose convert pose_iter_440000.caffemodel --to openpose
+        lithepose convert checkpoint_iter_370000.pth --to lightweight_openpose --out lightweight.safetensors
+        lithepose convert vgg19-dcbb9e9d.pth --to vgg19 --download
+
+    Args:
+        file: checkpoint: .pth, .pt or .tar of PyTorch, .caffemodel, or .safetensors.
+        to: the network it is of. vgg19 and mobilenet_v3 are ImageNet weights, for ``pretrained`` of a recipe.
+        out: file to write. Default: NETWORK.safetensors.
+        download: fetch the file first, if it is one of torchvision's that the documentation names, and check its
+            digest. Nothing is fetched otherwise.
+    """
+    try:
+        from ..checkpoints.convert import BACKBONES, save, save_backbone
+        from ..checkpoints.convert import convert as converted
+        from ..checkpoints.files import download as fetched
+        from ..checkpoints.files import read_checkpoint
+        from ..checkpoints.names import SOURCES
+    except ImportError as error:
+        raise missing("convert", "train", error) from error
+
+    out = out or Path(f"{to}.safetensors")
+    path = Path(file)
+    check_output(out, "--out")
+    if download:
+        path = fetched(path.name, path.parent)
+    keep_inputs(out, "--out", (path,))
+    state = read_checkpoint(path)
+    if to in BACKBONES:
+        count = save_backbone(state, to, path, out)
+        out_console.print(f'{out}: {count} tensors of {to}; pretrained = "{out}" in a recipe', highlight=False)
+        return OK
+    done = converted(state, to, path)
+    save(done, to, out)
+    line = f"{out}: {done.layers} layers compared, largest difference {done.difference:.1e}; export it by"
+    out_console.print(f"{line} `lithepose export {out}`", highlight=False)
+    out_console.print(f"licence of the weights: {SOURCES[to].licence}", highlight=False)
+    return OK

@@ -1,0 +1,296 @@
+"""Trainings that items need: made, gone on with, or found; and what is measured of them."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..analysis.complexity import Complexity, measure
+from ..data.coco import KeypointSet
+from ..data.formats import open_dataset
+from ..evaluation.evaluate import Evaluation, common_joints, evaluate, people_to_measure, where_to_look
+from ..exporters.onnx import open_weights
+from ..inference.predictor import Predictor
+from ..networks import NETWORKS, Network, build
+from ..runtime.base import ModelInfo
+from ..runtime.torch import TorchRuntime
+from ..timing import Row, median, ratio, take_turns
+from ..training.config import Recipe, Source
+from ..training.report import plot_losses, read_log
+from ..training.trainer import train
+from .work import Images, Work, recipe_file
+
+SIZE, BATCH = 128, 4  # of mini runs
+KEPT = 4  # copies of the weights that a run keeps on its way
+
+
+@dataclass(frozen=True)
+class Form:
+    """A network as a paper compares it.
+
+    Attributes:
+        recipe: name of the paper's training.
+        mini: name of the recipe that a mini run is cut from.
+        options: of the network, over the recipes'.
+        augment: fields of the augmentation, over the recipes'.
+    """
+
+    recipe: str
+    mini: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    augment: Mapping[str, Any] = field(default_factory=dict)
+
+    def name(self, mini: bool) -> str:
+        """Of the run's folder: the recipe's, and what this form changes in it."""
+        base = self.mini if mini else self.recipe
+        recipe = Recipe.read(recipe_file(base))
+        changed = {k: v for k, v in self.options.items() if recipe.options.get(k) != v}
+        changed |= {k: v for k, v in self.augment.items() if getattr(recipe.augment, k) != v}
+        return base + "".join(f"-{key}-{value}" for key, value in changed.items())
+
+    def read(self, mini: bool) -> Recipe:
+        """The recipe with this form's changes."""
+        recipe = Recipe.read(recipe_file(self.mini if mini else self.recipe))
+        options = dict(recipe.options) | dict(self.options)
+        return replace(recipe, options=options, augment=replace(recipe.augment, **self.augment))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A training that is done."""
+
+    folder: Path
+    validation: Source
+    train: Source
+    root: Path
+
+    def net(self) -> tuple[Network, ModelInfo]:
+        """The network with its averaged weights, and what it is."""
+        net, info = open_weights(self.folder / "weights.safetensors")
+        return net.eval(), info
+
+    def predictor(self, weights: Path | None = None, **options: Any) -> Predictor:
+        """What runs it, in torch; ``options`` are those of :class:`~lithepose.inference.predictor.Predictor`."""
+        return predictor_of(weights or self.folder / "weights.safetensors", **options)
+
+    def log(self) -> list[dict[str, Any]]:
+        """Lines of its log."""
+        return read_log(self.folder)
+
+    def last(self, column: str) -> float:
+        """The newest value of a column of the log; not a number where it has none."""
+        return next((float(row[column]) for row in reversed(self.log()) if column in row), float("nan"))
+
+    def kept(self) -> dict[int, Path]:
+        """Weights on the way, by steps."""
+        return {int(path.stem): path for path in sorted((self.folder / "kept").glob("*.safetensors"))}
+
+    def images(self, training: bool = False) -> KeypointSet:
+        """Its validation images, or as many of those that it learned from."""
+        held_back = _open(self.validation, self.root)
+        if not training:
+            return held_back
+        seen = _open(self.train, self.root)
+        return replace(seen, records=seen.records[: len(held_back)])
+
+
+def predictor_of(weights: Path, **options: Any) -> Predictor:
+    """A predictor of weights, in torch."""
+    net, info = open_weights(weights)
+    return Predictor(TorchRuntime(net, info), **options)
+
+
+def _open(source: Source, root: Path) -> KeypointSet:
+    opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
+    return replace(opened, records=opened.records[: source.first or None])
+
+
+def trained(work: Work, forms: Mapping[str, Form], images: Callable[[], Images] | None = None) -> dict[str, Run]:
+    """Train what has not been trained.
+
+    Args:
+        work: the call.
+        forms: networks by name.
+        images: what mini runs learn from; by default images of many people.
+
+    Returns:
+        a run a form. Folders of ``work.runs`` that are named like a form's recipe come first; trainings lie in
+        ``runs/`` of ``work.out``, and one that was stopped goes on.
+
+    Raises:
+        MissingFileError, DatasetError: the recipe's data is not there.
+    """
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    found = dict[str, Run]()
+    for name, form in forms.items():
+        run = _found(work, form)
+        if run is None and work.mini:
+            recipe = small(form.read(True), work.steps, (images or work.many_people)())
+            run = _train(work, recipe, f"mini-{work.steps}-{form.name(True)}")
+        elif run is None:
+            recipe = form.read(False)
+            run = _train(work, replace(recipe, keep_every=recipe.steps // KEPT), form.name(False))
+        found[name] = run
+    return found
+
+
+def _found(work: Work, form: Form) -> Run | None:
+    for name in (form.name(False), form.name(True)) if work.runs else ():
+        folder = Path(work.runs or "") / name
+        if not (folder / "weights.safetensors").is_file():
+            continue
+        raw = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
+        first = [_source(raw[part][0]) for part in ("validation", "data")]
+        return Run(folder, *first, root=work.data)
+    return None
+
+
+def _source(raw: dict[str, Any]) -> Source:
+    known = dict[str, Any]()
+    for f in fields(Source):
+        if f.name in raw:
+            value = raw[f.name]
+            known[f.name] = tuple(value) if isinstance(value, list) else value
+    return Source(**known)
+
+
+def _train(work: Work, recipe: Recipe, name: str) -> Run:
+    folder = work.out / "runs" / name
+    train(recipe, work.data, folder, quiet=work.mini)
+    return Run(folder, recipe.validation[0], recipe.data[0], work.data)
+
+
+def small(recipe: Recipe, steps: int, images: Images) -> Recipe:
+    """A recipe cut down to what two cores do in a minute: small inputs, few steps, few images."""
+    options = dict(recipe.options)
+    if "size" in {f.name for f in fields(NETWORKS[recipe.network].Config)}:
+        options["size"] = SIZE
+    return replace(
+        recipe,
+        options=options,
+        data=(replace(images.train, large=0.0),),
+        validation=(images.validation,),
+        size=SIZE,
+        batch=BATCH,
+        steps=steps,
+        precision="fp32",
+        ema=0.9,
+        save_every=steps,
+        log_every=max(steps // 10, 1),
+        keep_every=max(steps // KEPT, 1),
+        validate_every=max(steps // 4, 1),
+        validation_samples=2 * BATCH,
+        schedule=replace(recipe.schedule, name="cosine", warmup=min(recipe.schedule.warmup, steps // 5)),
+    )
+
+
+def conditions(work: Work, runs: Mapping[str, Run], paper: str) -> list[str]:
+    """How trainings differ from the paper's, in sentences."""
+    said = [f"the paper: {paper}"]
+    for name, run in runs.items():
+        raw = json.loads((run.folder / "recipe.json").read_text(encoding="utf-8"))
+        samples, data = raw["steps"] * raw["batch"], Path(run.train.data).name
+        said.append(
+            f"{name}: {raw['steps']} steps of {raw['batch']} images of {raw['size']} pixels ({samples:,} samples) of"
+            f" {data}, {raw['optimizer']['name']} at {raw['optimizer']['lr']:g}"
+        )
+    held_back = next(iter(runs.values()))
+    said.append(f"measured on {len(held_back.images())} images of {Path(held_back.validation.data).name}")
+    return said
+
+
+def scores(run: Run, predictor: Predictor | None = None, joints: int = 1) -> Evaluation:
+    """What ``lithepose evaluate`` measures, on the run's validation images."""
+    predictor = predictor or run.predictor()
+    if predictor.single_person:
+        crop = "joints" if joints > 1 else "auto"
+        return evaluate(predictor, run.images(), crop=crop, min_joints=joints)
+    return evaluate(predictor, run.images(), metric="oks")
+
+
+def figure(evaluation: Evaluation, name: str) -> str:
+    """One of the scores in per cent, or nothing where it was not measured."""
+    value = evaluation.scores.get(name, -1.0)
+    return f"{100 * value:.1f}" if value >= 0 else ""
+
+
+def losses(runs: Mapping[str, Run], path: Path) -> None:
+    """Draw the losses of runs over their steps."""
+    plot_losses({name: run.log() for name, run in runs.items()}, path)
+
+
+def loss_row(run: Run) -> Row:
+    """Steps, first and last training loss, last validation loss."""
+    log = [row for row in run.log() if "total" in row]
+    return {
+        "steps": log[-1]["step"],
+        "first loss": f"{log[0]['total']:.4f}",
+        "last loss": f"{log[-1]['total']:.4f}",
+        "validation loss": f"{run.last('validation'):.4f}",
+    }
+
+
+def squared_error(run: Run, training: bool = False, joints: int = 1) -> float:
+    """Mean squared error of the joints' places in shares of the side of the input (debnath2018split, table 3).
+
+    Over all labelled joints that the network knows, both coordinates; where a joint was not found the middle of the
+    square stands for it.
+    """
+    predictor, dataset = run.predictor(), run.images(training)
+    crop = "joints" if joints > 1 else "auto"
+    done = evaluate(predictor, dataset, crop=crop, min_joints=joints)
+    return error_of(predictor, done, dataset, crop, joints)
+
+
+def error_of(predictor: Predictor, done: Evaluation, dataset: KeypointSet, crop: str, joints: int) -> float:
+    """The same of results that have been measured."""
+    model = predictor.head.output
+    order = common_joints(model, dataset.skeleton)
+    people = [(record, p) for record in dataset.records for p in people_to_measure(record, order, joints)]
+    errors = []
+    for (record, person), result in zip(people, done.results, strict=True):
+        whole = 0, 0, record.width, record.height
+        box = where_to_look(record, person, dataset.skeleton, model, crop) or whole
+        truth, at = (np.array(p["keypoints"], float).reshape(-1, 3) for p in (person, result))
+        at[at[:, 2] == 0, :2] = np.array(box[:2]) + np.array(box[2:]) / 2
+        asked = (truth[:, 2] > 0) & (np.array(order) >= 0)
+        errors.append((((at - truth)[asked, :2] / max(box[2:])) ** 2).ravel())
+    return float(np.mean(np.concatenate(errors)))
+
+
+def first_stages(run: Run, stages: int) -> Predictor:
+    """The first stages of a network that gives maps at every stage, as a network of its own."""
+    whole, info = run.net()
+    options = asdict(whole.config) | {"stages": stages}
+    net = build(info.name, info.head, **options)
+    state = whole.state_dict()
+    net.load_state_dict({name: state[name] for name in net.state_dict()})
+    return Predictor(TorchRuntime(net, info))
+
+
+def count(net: Network, height: int, width: int) -> Complexity:
+    """Counts of a network, which stays as it is."""
+    return measure(copy.deepcopy(net), 3, height, width)
+
+
+def times(nets: Mapping[str, Network], height: int, width: int, rounds: int) -> dict[str, tuple[float, float]]:
+    """Milliseconds of each network on one image in torch, and its ratio to the first, all in turn."""
+    x = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
+
+    def call(net: Network) -> object:
+        with torch.no_grad():
+            return net(x)
+
+    for net in nets.values():
+        net.eval()
+    parts: dict[str, Callable[[], object]] = {name: lambda n=net: call(n) for name, net in nets.items()}
+    spent, first = take_turns(parts, rounds), next(iter(nets))
+    return {name: (median(spent, name), ratio(spent, name, first)) for name in nets}
