@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Literal
 
 from rich.table import Table
 
@@ -92,7 +91,7 @@ def reproduce(
 def convert(
     file: str,
     /,
-    to: Literal["openpose", "lightweight_openpose", "context_cpm", "keypoint_rcnn", "vgg19", "mobilenet_v3"],
+    to: str,
     out: Path | None = None,
     download: bool = False,
 ) -> int:
@@ -108,7 +107,8 @@ def convert(
 
     Args:
         file: checkpoint: .pth, .pt or .tar of PyTorch, .caffemodel, or .safetensors.
-        to: the network it is of. vgg19 and mobilenet_v3 are ImageNet weights, for ``pretrained`` of a recipe.
+        to: the network it is of: openpose, lightweight_openpose, context_cpm or keypoint_rcnn; or ImageNet weights for
+            ``pretrained`` of a recipe: vgg19 or mobilenet_v3.
         out: file to write. Default: NETWORK.safetensors.
         download: fetch the file first, if it is one of torchvision's that the documentation names, and check its
             digest. Nothing is fetched otherwise.
@@ -122,6 +122,8 @@ def convert(
     except ImportError as error:
         raise missing("convert", "train", error) from error
 
+    if to not in SOURCES and to not in BACKBONES:
+        raise ConfigError(f"--to {to}: there are {', '.join((*SOURCES, *BACKBONES))}")
     out = out or Path(f"{to}.safetensors")
     path = Path(file)
     check_output(out, "--out")

@@ -296,6 +296,11 @@ def test_imagenet_backbones(tmp_path, monkeypatch, name, capsys):
     assert not (tmp_path / "other.safetensors").exists()
 
 
+def test_networks_are_named(capsys):
+    assert main(["convert", "mine.pth", "--to", "hrnet"]) == 2
+    assert "--to hrnet: there are openpose, lightweight_openpose, " in capsys.readouterr().err
+
+
 def test_a_download_must_be_known_and_whole(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["convert", "mine.pth", "--to", "vgg19", "--download"]) == 2
