@@ -102,7 +102,7 @@ def convert(
 
     Examples:
         lithepose convert pose_iter_440000.caffemodel --to openpose
-        lithepose convert checkpoint_iter_370000.pth --to lightweight_openpose --out lightweight.safetensors
+        lithepose convert checkpoint_iter_370000.pth --to lightweight_openpose
         lithepose convert vgg19-dcbb9e9d.pth --to vgg19 --download
 
     Args:
