@@ -98,7 +98,7 @@ def fields(work: Work) -> Result:
     for name, run in runs.items():
         done = scores(run)
         row: Row = {"form": name, "steps": run.log()[-1]["step"]}
-        row |= {"loss of the fields": f"{run.last('fields'):.4f}", "paper": "images alone"}
+        row |= {"loss of the pafs": f"{run.last('pafs'):.4f}", "paper": "images alone"}
         rows.append(row | {f"{key} %": figure(done, key) for key in ("AP", "AP50", "AR")})
 
     def draw(path: Path) -> None:
