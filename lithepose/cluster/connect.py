@@ -40,7 +40,9 @@ def cluster(address: str, cpus: int) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     folder = ""
     if not address:
-        folder = tempfile.mkdtemp(prefix="lithepose-ray-")  # with its logs; it goes at the end
+        # With its logs; it goes at the end. A long path, as TMPDIR may be, leaves no room for the names of its sockets.
+        short = "/tmp" if os.path.isdir("/tmp") else None
+        folder = tempfile.mkdtemp(prefix="lithepose-ray-", dir=short)
         options |= {"include_dashboard": False, "_temp_dir": folder, "object_store_memory": MEMORY}
         options |= {"num_cpus": max(len(_cores()), cpus), "address": "local"}
     else:
