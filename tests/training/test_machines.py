@@ -15,6 +15,8 @@ torch = pytest.importorskip("torch")
 
 from test_distributed import RECIPE, free_port
 
+pytestmark = pytest.mark.skipif(not os.environ.get("LITHEPOSE_MACHINES"), reason="takes minutes; LITHEPOSE_MACHINES=1")
+
 # The first time, a process ends itself as soon as there is a checkpoint.
 FALLS = """
 import os, signal, sys, threading, time
