@@ -152,7 +152,7 @@ def speed(
                     "images": images,
                     "predict_s": round(alone, 1),
                     "cluster_s": round(together, 1),
-                    "of_ideal": round(alone / together, 3),
+                    "predict_over_cluster": round(alone / together, 3),
                     "predict_cpu_s": round(alone_cpu, 1),
                     "workers_cpu_s": round(workers, 1),
                     "images_a_cpu_hour": round(3600 * images / workers) if workers else "",
@@ -368,7 +368,7 @@ def memory(out: Path, images: int = 100_000, side: int = 32, cpus: int = 1, bloc
     table = []
     for kind, names in {"driver": ("lithepose cluster",), "workers": ("ray::Worker",)}.items():
         for tenth, largest in enumerate(watched.tenths(names), 1):
-            table.append({"of": kind, "images": images * tenth // 10, "largest_mb": round(largest, 1)})
+            table.append({"of": kind, "tenth": tenth, "largest_mb": round(largest, 1)})
     print(f"{images} images in {seconds:.0f} s", *table, sep="\n")
     write_table(out, table)
 

@@ -12,6 +12,7 @@ the boxes of our person detector), or a .tflite of MoveNet where LiteRT is insta
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from stages import two_people
 import lithepose
 from lithepose.data.coco import KeypointSet
 from lithepose.data.formats import open_dataset
-from lithepose.errors import LitheposeError
+from lithepose.errors import ConfigError, LitheposeError
 from lithepose.evaluation.metrics import oks
 from lithepose.inference.benchmark import SETTLED
 from lithepose.timing import about, cpu, median, ratio, take_turns, write_table
@@ -42,10 +43,10 @@ OURS = (
 )
 
 
-def found_by(find: Find, dataset: KeypointSet, limit: int) -> list[dict[str, Any]]:
+def found_by(find: Find, dataset: KeypointSet) -> list[dict[str, Any]]:
     """COCO results of a peer."""
     results = []
-    for record in dataset.records[:limit]:
+    for record in dataset.records:
         results += find(dataset.files.image(record.file_name)).to_coco(record.id)
     return results
 
@@ -53,6 +54,9 @@ def found_by(find: Find, dataset: KeypointSet, limit: int) -> list[dict[str, Any
 def measure(data: Path, peers: list[Path], threads: int, rounds: int, limit: int, names: tuple[str, ...]) -> list[Row]:
     """Rows of the table, ours first."""
     dataset = open_dataset(data)
+    dataset = replace(dataset, records=dataset.records[:limit])
+    if unknown := set(names) - {name for name, *_ in OURS}:
+        raise ConfigError(f"--ours {', '.join(sorted(unknown))}: there are {', '.join(name for name, *_ in OURS)}")
     image = cv2.copyMakeBorder(two_people(), 0, 53, 0, 0, cv2.BORDER_CONSTANT, value=(127, 127, 127))
     calls: dict[str, Callable[[], object]] = {}
     scores: dict[str, dict[str, float]] = {}
@@ -69,7 +73,7 @@ def measure(data: Path, peers: list[Path], threads: int, rounds: int, limit: int
     for path in peers:
         find = open_peer(path, threads)
         calls[path.name] = lambda find=find: find(image)
-        scores[path.name] = oks(dataset.records, found_by(find, dataset, limit), dataset.skeleton)
+        scores[path.name] = oks(dataset.records, found_by(find, dataset), dataset.skeleton)
     for call in calls.values():
         for _ in range(SETTLED):
             call()
@@ -83,7 +87,7 @@ def measure(data: Path, peers: list[Path], threads: int, rounds: int, limit: int
             "times_first": round(ratio(times, name, first), 3),
             "threads": threads,
             "rounds": rounds,
-            "data": f"{dataset.name}, {min(limit, len(dataset.records))} images",
+            "data": f"{dataset.name}, {len(dataset.records)} images",
             "machine": f"{cpu()}, {about()}",
         }
         for name in calls
@@ -133,7 +137,7 @@ def main(
         ours: rows of ours to measure. Default: all.
         threads: of each network.
         rounds: of which medians are taken.
-        limit: images a peer is scored on.
+        limit: images that all are scored on.
     """
     rows = measure(data, list(peers), threads, rounds, limit, ours)
     write_table(out, rows)

@@ -1,6 +1,6 @@
 """What MkDocs is told beside mkdocs.yml: pages from files outside docs/, and links to them.
 
-Documents link to files of the repository as they lie there, so that they can be read without a site. Here every such
+Documents link to files of the repository by their paths, so that they can be read without a site. Here every such
 file comes into the site: cards under ``models/``, other pages under ``source/``, tables and code as they are; links are
 turned to them, and MkDocs checks them all.
 """
@@ -102,7 +102,7 @@ def models() -> str:
 
 
 def reproduced() -> str:
-    """All committed tables of mini runs, one behind the other."""
+    """All committed tables of mini runs, one after the other."""
     lines = [
         "# Reproduced tables",
         "",

@@ -50,9 +50,9 @@ def test_ratios_are_of_the_same_round():
 def test_tables_have_all_forms_and_shares():
     rows = layers(64, 3, 4, rounds=1)
     forms = {"binary", "packing", "fp32 3x3", "bf16 3x3", "fp32 7x7", "fp32 multi-scale"}
-    assert forms <= {row["form"] for row in rows} <= forms | {"int8 3x3"}
+    assert forms <= {row["form"] for row in rows} <= forms | {"int8 3x3", "binary, tiling 32"}
     assert set(rows[0]) <= set(COLUMNS)
-    assert {"tops", "peak_tops", "share", "counting_peak_tops", "counting_share"} <= set(rows[0])
+    assert {"tops", "peak_tops", "share", "counting_peak_tops", "counting_share", "tiling"} <= set(rows[0])
     assert {row["form"] for row in modules(3, 4, rounds=1)} >= {"binary", "fp32 multi-scale", "fp32 7x7"}
 
 

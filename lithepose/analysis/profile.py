@@ -42,7 +42,9 @@ class LayerTime:
 
 def kind_of(layer: nn.Module) -> str:
     """What a layer computes, in words."""
-    if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+    if isinstance(layer, nn.ConvTranspose2d):
+        return f"{'x'.join(map(str, layer.kernel_size))} transposed convolution"
+    if isinstance(layer, nn.Conv2d):
         size = "x".join(map(str, layer.kernel_size))
         depthwise = layer.groups > 1 and layer.groups == layer.in_channels
         dilated = ", dilated" if max(layer.dilation) > 1 else ""
@@ -50,11 +52,13 @@ def kind_of(layer: nn.Module) -> str:
     return type(layer).__name__
 
 
-def _macs(layer: nn.Module, out: Tensor) -> int:
+def _macs(layer: nn.Module, given: Tensor, out: Tensor) -> int:
+    if isinstance(layer, nn.ConvTranspose2d):
+        return layer.weight.numel() * given.shape[0] * given.shape[-2] * given.shape[-1]
     if isinstance(layer, nn.Conv2d):
-        return layer.weight.numel() * out.shape[-2] * out.shape[-1]
+        return layer.weight.numel() * out.shape[0] * out.shape[-2] * out.shape[-1]
     if isinstance(layer, nn.Linear):
-        return layer.weight.numel()
+        return layer.weight.numel() * (out.numel() // out.shape[-1])
     return 0
 
 
@@ -80,25 +84,28 @@ def profile(net: Network, height: int, width: int, rounds: int = ROUNDS) -> list
     layers: dict[str, LayerTime] = {}
     began: dict[str, float] = {}
     first: dict[str, float] = {}
+    counted: list[bool] = []
 
     def before(name: str) -> None:
         began[name] = time.perf_counter()
 
-    def after(name: str, layer: nn.Module, out: object) -> None:
+    def after(name: str, layer: nn.Module, given: tuple[Tensor, ...], out: object) -> None:
         first[name] = first.get(name, 0.0) + (time.perf_counter() - began[name]) * 1000
-        if isinstance(out, Tensor) and name not in layers:
+        if isinstance(out, Tensor) and not counted:  # in the first round; a layer may run several times in it
             shape = tuple(out.shape[-2:]) if out.ndim == 4 else tuple(out.shape[1:])
-            layers[name] = LayerTime(name, kind_of(layer), shape, _macs(layer, out), 0.0)
+            before = layers[name].macs if name in layers else 0
+            layers[name] = LayerTime(name, kind_of(layer), shape, before + _macs(layer, given[0], out), 0.0)
 
     handles = []
     for name, layer in leaves.items():
         handles.append(layer.register_forward_pre_hook(lambda _, __, n=name: before(n)))
-        handles.append(layer.register_forward_hook(lambda m, _, out, n=name: after(n, m, out)))
+        handles.append(layer.register_forward_hook(lambda m, given, out, n=name: after(n, m, given, out)))
     try:
         net.eval()
         for i in range(WARMUP + rounds):
             first.clear()
             net(x)
+            counted.append(True)
             if i >= WARMUP:
                 for name, ms in first.items():
                     spent.setdefault(name, []).append(ms)

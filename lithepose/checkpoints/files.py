@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,18 @@ from ..errors import MissingFileError, ModelError, OutputError
 
 INSIDE = "state_dict", "model", "model_state_dict", "net"  # keys under which training scripts keep the tensors
 WRAPPER = "module."  # of torch's DataParallel
+UNREADABLE = (  # what torch raises for files that are cut off or of something else
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    struct.error,
+    EOFError,
+    RuntimeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    TypeError,
+)
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers
 
 TORCHVISION = "https://download.pytorch.org/models/"
@@ -63,7 +76,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
 def _torch(path: Path) -> dict[str, Tensor]:
     try:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, zipfile.BadZipFile, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"{path}: no checkpoint of PyTorch with tensors alone, or cut short ({line})") from error
     for key in INSIDE:
@@ -91,7 +104,7 @@ def _caffe(path: Path) -> dict[str, Tensor]:
                     blobs.append(_blob(value))
             for kind, blob in zip(("weight", "bias"), blobs, strict=False):
                 state[f"{name}.{kind}"] = blob.flatten() if kind == "bias" else blob
-    except (ValueError, IndexError, UnicodeDecodeError) as error:
+    except (ValueError, IndexError, OverflowError) as error:
         raise ModelError(f"{path}: no weights of Caffe, or cut short ({error})") from error
     return state
 

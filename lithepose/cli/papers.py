@@ -97,8 +97,8 @@ def convert(
 ) -> int:
     """Write a public checkpoint of a network as weights that this package trains from and exports.
 
-    Each layer is compared with what the checkpoint's own tensors compute. Nothing in the file is run. Its licence stays
-    that of its authors, and is printed.
+    Each layer of a whole network is compared with what the checkpoint's own tensors compute. Nothing in the file is
+    run. Its licence stays that of its authors, and is printed.
 
     Examples:
         lithepose convert pose_iter_440000.caffemodel --to openpose
@@ -134,6 +134,7 @@ def convert(
     if to in BACKBONES:
         count = save_backbone(state, to, path, out)
         out_console.print(f'{out}: {count} tensors of {to}; pretrained = "{out}" in a recipe', highlight=False)
+        out_console.print("licence of the weights: BSD-3-Clause (torchvision)", highlight=False)
         return OK
     done = converted(state, to, path)
     save(done, to, out)

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..errors import OutputError
+
 # Read by every process of Ray when it starts. Nothing leaves the machines of the cluster.
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 # On a busy machine Ray takes longer to start than its own limit; its workers would get what all others leave.
@@ -35,7 +37,7 @@ def cluster(address: str, cpus: int) -> Iterator[None]:
         cpus: least number of CPUs that a started one has.
 
     Raises:
-        ConnectionError: there is no cluster at the address.
+        OutputError: there is no cluster at the address.
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     folder = ""
@@ -53,7 +55,11 @@ def cluster(address: str, cpus: int) -> Iterator[None]:
     ours = not ray.is_initialized()
     try:
         if ours:
-            ray.init(**options)
+            try:
+                ray.init(**options)
+            except ConnectionError as error:
+                text = f"--address {address}: no Ray cluster ({error}); start one by ray start, or leave it out"
+                raise OutputError(text) from error
         for number, handler in handlers.items():
             signal.signal(number, handler)
         with _quiet():

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import tarfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 
-from ..errors import DatasetError, ImageError
+from ..errors import DatasetError, ImageError, OutputError
 from ..media.image import looks_like_image
-from ..media.inputs import ADDRESS, IMAGES, Input, shown
+from ..media.inputs import ADDRESS, IMAGES, Input, distinct, shown
 from ..media.sources import Failed, Frame, frames, frames_of
 from .storage import open_fs
 from .work import Care, Work
@@ -20,6 +22,7 @@ from .work import Care, Work
 TRIES, PAUSE = 3, 0.5  # of an address that cannot be read; seconds before the second try
 ROWS = 32  # of a Parquet source that are in the memory at once
 Opened = Callable[[], Iterator[Frame | Failed]]
+DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, DatasetError, FileNotFoundError, PermissionError)
 UNREADABLE = (OSError, ValueError, MemoryError, cv2.error)
 
 
@@ -32,7 +35,11 @@ def frames_of_work(work: Work, column: str, care: Care, mark: Callable[[int], No
         care: what is left out, and whether ``mark`` is called.
         mark: called with the place of an input before it is decoded.
     """
-    leave = dict(care.leave)
+    leave, damaged = dict(care.leave), DAMAGED
+    if work.kind == "parquet":
+        import pyarrow
+
+        damaged = (*DAMAGED, pyarrow.ArrowInvalid)
     inputs = {"images": _images, "tar": _tar, "parquet": lambda work: _parquet(work, column)}[work.kind](work)
     try:
         for place, (name, opened) in enumerate(inputs):
@@ -45,15 +52,16 @@ def frames_of_work(work: Work, column: str, care: Care, mark: Callable[[int], No
                 yield from opened()
             except UNREADABLE as error:
                 yield Failed(name, error)
-    except (*UNREADABLE, tarfile.TarError) as error:  # of the shard; what came before it is done
-        yield Failed(shown(work.sources[0]), error)
-    except Exception as error:  # pyarrow's and fsspec's own
-        yield Failed(shown(work.sources[0]), DatasetError(f"{shown(work.sources[0])}: cannot be read ({error!r})"))
+    except OutputError:
+        raise
+    except damaged as error:  # the shard; what came before it is done. Other errors may pass: the task is tried again
+        text = f"{shown(work.sources[0])}: cannot be read ({error!r}); copy it again, and use --retry-failed"
+        yield Failed(shown(work.sources[0]), error if isinstance(error, DatasetError) else DatasetError(text))
 
 
 def _images(work: Work) -> Iterator[tuple[str, Opened]]:
-    for source in work.sources:
-        name = shown(source)
+    for item in distinct(Input(source, "image") for source in work.sources):
+        source, name = item.source, item.name
         if ADDRESS.match(source):
             yield name, lambda source=source, name=name: frames_of(fetched(source), name)
         else:

@@ -17,11 +17,12 @@ from .work import Care, Segment, Work
 # file a block that is done again belongs to. A task here is a file: its name says what is in it, what is there is done,
 # and the driver holds the names of the tasks in flight and nothing else.
 
-DEPTH = 2  # tasks of a worker: one at hand, and one that it finds there when that is done
+DEPTH = 2  # tasks of a worker: one running, one waiting
 ERRORS, DEATHS, LATE_STARTS = 3, 8, 3
 SUSPECT = 2  # deaths of a task after which its worker marks the input at hand
 NEVER_READY = 600.0  # seconds without any worker, and without one that is started
-STAFFED = 5.0  # seconds between two counts of the machines
+STAFFED = 5.0  # seconds between two counts of the machines, and after a start that failed
+ENDED = 5.0  # seconds that workers get to remove their files
 LATE = 3.0  # times the median: a task that takes so long is given to a second worker as well
 
 
@@ -98,7 +99,7 @@ class Pool:
         self._flying: dict[Any, tuple[Any, Task, float]] = {}  # reference -> worker, task, when it was given
         self._took: deque[float] = deque(maxlen=200)
         self._late_starts, self._wanted, self._counted = 0, 0, 0.0
-        self._idle_since = time.monotonic()
+        self._idle_since, self._refused = time.monotonic(), float("-inf")
 
     @property
     def workers(self) -> int:
@@ -132,6 +133,7 @@ class Pool:
                     else:
                         yield from self._ended(reference)
         finally:
+            ray.wait([worker.end.remote() for worker in self._loads] or [ray.put(0)], timeout=ENDED)
             for worker in [*self._loads, *self._starting.values()]:
                 ray.kill(worker)
 
@@ -142,13 +144,14 @@ class Pool:
             fits = room(self._cpus)
             self._wanted = self._most or fits
             self._counted = now
-        if self._loads or self._starting:
+        if self._loads:
             self._idle_since = now
         elif now - self._idle_since > NEVER_READY:
             raise OutputError(
-                f"no machine of the cluster has had {self._cpus} CPUs for {NEVER_READY:.0f} s; add machines"
+                f"no worker of {self._cpus} CPUs has started for {NEVER_READY:.0f} s; add machines, or lower"
+                " --cpus-per-worker"
             )
-        while len(self._loads) + len(self._starting) < self._wanted:
+        while now - self._refused > STAFFED and len(self._loads) + len(self._starting) < self._wanted:
             worker = self._make()
             self._starting[worker.ready.remote()] = worker
 
@@ -157,7 +160,7 @@ class Pool:
         try:
             ray.get(reference)
         except RayError as error:
-            self._late_starts += 1
+            self._late_starts, self._refused = self._late_starts + 1, time.monotonic()
             if self._late_starts >= LATE_STARTS and not self._loads:
                 raise OutputError(f"workers do not start: {_plain(error)}") from error
             return
@@ -192,7 +195,7 @@ class Pool:
         late = [
             (begun, task)
             for _, task, begun in self._flying.values()
-            if task.copies == 1 and task.method in ("block", "segment") and now - begun > LATE * usual * DEPTH
+            if task.copies == 1 and task.method in ("block", "segment") and now - begun > LATE * usual
         ]
         return min(late, key=lambda pair: pair[0])[1] if late else None
 

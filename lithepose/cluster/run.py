@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, MissingExtraError
+from ..errors import ConfigError, MissingExtraError, OutputError
 from .config import Machines, Options
 from .sources import works
 from .work import WHOLE, Done, Segment, Work
@@ -138,12 +139,15 @@ def predict(
                     elif isinstance(result, Done):
                         files += 1
                         counts += result
+                        if task.method == "join":  # here, where it cannot be done twice
+                            store.remove(f"segments/{task.work.name}")
                     else:
                         videos.go_on(task, result)
                     report(pool)
         if files == total:
             store.remove("segments")
-    store.remove("tmp")
+    with suppress(OutputError):  # a worker that was killed may still write
+        store.remove("tmp")
     failed = _failures(store)
     return Summary(counts.frames, counts.people, files - before, before, failed, time.monotonic() - began)
 
@@ -158,14 +162,17 @@ def _begun(store: Store, options: Options, out: str) -> dict[int, str]:
         return {}
     try:
         before = dict(json.loads(text))
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ConfigError(f"{out}/{CALL}: not the json of an earlier call ({error}); name another --out") from error
     options.check(before, out)
     return {_number(name): name for name in store.names("poses", ".parquet")}
 
 
 def _number(name: str) -> int:
-    return int(name.rpartition("/")[2].partition("-")[0])
+    number = name.rpartition("/")[2].partition("-")[0]
+    if not number.isdecimal():
+        raise ConfigError(f"{name}: not a file of lithepose cluster; remove it, or name another --out")
+    return int(number)
 
 
 def _check(plan: Iterator[Work], there: dict[int, str], out: str) -> int:
@@ -207,7 +214,9 @@ def _maker(options: Options, store: Store, out: str, machines: Machines) -> Call
 
     content, place = None, os.path.abspath(store.root) if store.local else out
     if os.path.isfile(options.model):
-        content = ray.put((Path(options.model).read_bytes(), Path(options.model).suffix))
+        file = Path(options.model)
+        beside = sorted(file.parent.glob(f"{glob.escape(file.stem)}-*.onnx")) if file.suffix == ".safetensors" else []
+        content = ray.put({part.name: part.read_bytes() for part in (file, *beside)})  # one in bits has a float part
     # A worker that dies is replaced by the pool, which knows what it was at.
     made = ray.remote(num_cpus=machines.cpus, max_restarts=0, max_task_retries=0)(Worker)
     return lambda: made.remote(options, place, os.getcwd(), content, machines.cpus)
@@ -219,6 +228,7 @@ def _first(make: type[Task], work: Work) -> Task:
 
 def _marked(store: Store, work: Work) -> int | None:
     text = store.read_text(f"tmp/{work.name}.at")
+    store.remove(f"tmp/{work.name}.at")  # the next worker may die before it marks anything
     return int(text) if text and text.isdecimal() else None
 
 

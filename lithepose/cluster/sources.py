@@ -84,8 +84,9 @@ def _items(source: str) -> Iterator[tuple[str, str]]:
 def _of_paths(source: str, paths: list[str]) -> list[str]:
     """Images and videos as ``predict`` finds them, and the shards beside them."""
     shards = [path for path in paths if kind_of(path) in ("tar", "parquet") and os.path.isfile(path)]
+    known = set(shards)
     try:
-        return [item.source for item in expand([source]) if item.source not in shards] + shards
+        return [item.source for item in expand([source]) if item.source not in known] + shards
     except MissingFileError:
         if shards:
             return shards

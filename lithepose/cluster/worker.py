@@ -57,13 +57,12 @@ class Worker:
         options: of the call.
         out: folder of results.
         folder: from which relative paths start.
-        content: of the model file, with its suffix, for machines that do not have it.
+        content: of the model's file and of those that belong to it, by name, the model's first; for machines that do
+            not have them.
         threads: of the networks.
     """
 
-    def __init__(
-        self, options: Options, out: str, folder: str, content: tuple[bytes, str] | None, threads: int
-    ) -> None:
+    def __init__(self, options: Options, out: str, folder: str, content: dict[str, bytes] | None, threads: int) -> None:
         os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
         if os.path.isdir(folder):
@@ -71,15 +70,20 @@ class Worker:
         self._options, self._store = options, Store(out)
         with tempfile.TemporaryDirectory() as place:
             if content:
-                path = Path(place) / f"model{content[1]}"
-                path.write_bytes(content[0])
-                options = replace(options, model=str(path))
+                for name, data in content.items():
+                    (Path(place) / name).write_bytes(data)
+                options = replace(options, model=str(Path(place) / next(iter(content))))
             self._model = open_model(options, threads)
         self._video = ("", "")  # the address that was fetched last, and its file
 
     def ready(self) -> int:
         """The number of the process."""
         return os.getpid()
+
+    def end(self) -> None:
+        """Remove the video that was fetched last."""
+        with contextlib.suppress(OSError):
+            os.unlink(self._video[1])
 
     def block(self, work: Work, care: Care) -> Done:
         """Find the people of all images of a block or shard."""
@@ -91,7 +95,12 @@ class Worker:
 
         def prepared() -> Generator[tuple[Frame | Failed, Any], None, None]:
             for frame in frames_of_work(work, self._options.column, care, mark):
-                yield frame, None if isinstance(frame, Failed) else pipeline.prepare(frame)
+                try:
+                    ready = None if isinstance(frame, Failed) else pipeline.prepare(frame)
+                except Exception as error:  # one image of a billion must not end the call
+                    yield Failed(frame.source, error), None
+                    continue
+                yield frame, ready
 
         with rows_of(work, self._store, self._model.skeleton) as rows:
             # An input that is marked must be the one that is at hand.
@@ -103,7 +112,7 @@ class Worker:
                         continue
                     try:
                         poses = pipeline.finish(pipeline.run(ready))
-                    except Exception as error:  # one image of a billion must not end the call
+                    except Exception as error:  # likewise
                         rows.fail(frame.source, f"{frame.name}: {error}", type(error).__name__)
                         continue
                     rows.write(frame, following(frame, poses) if following else poses)
@@ -130,6 +139,9 @@ class Worker:
         except UncutError:
             temporary.unlink(missing_ok=True)
             return False
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         self._store.write_lines(f"{name}.jsonl", failed)
         self._store.commit(temporary, f"{name}.npy")
         return True
@@ -152,7 +164,6 @@ class Worker:
         with rows_of(work, self._store, self._model.skeleton) as rows:
             for segment in segments:
                 self._join(rows, f"segments/{work.name}/{segment.name}", name, following)
-        self._store.remove(f"segments/{work.name}")
         return rows.done
 
     def _join(self, rows: Rows, file: str, name: str, following: Following | None) -> None:
@@ -177,8 +188,7 @@ class Worker:
         if not ADDRESS.match(source):
             return source
         if self._video[0] != source:
-            with contextlib.suppress(OSError):
-                os.unlink(self._video[1])
+            self.end()
             handle, path = tempfile.mkstemp(suffix=Path(source.partition("?")[0]).suffix)
             os.close(handle)
             self._video = "", path

@@ -52,8 +52,8 @@ class CropEstimator(Protocol):
 class BoxFollower:
     """Finds the people of a video frame after frame.
 
-    The finder runs on every frame whose number is a multiple of ``top_down.detect_every``, and on the frame after a
-    person was lost. What follows depends on that frame alone, so a video that is cut at such frames gives the same
+    The finder runs on every frame with a number that is a multiple of ``top_down.detect_every``, and on the frame after
+    a person was lost. What follows depends on that frame alone, so a video that is cut at such frames gives the same
     people as in one piece. Where ``detect_every`` is above :data:`REST`, it also runs when the image changes outside of
     the people's boxes. Between, a person's crop is around the last detected box, moved and scaled as the joints have
     moved and spread since that frame. If the network was trained on smaller crops as well, it gets those.

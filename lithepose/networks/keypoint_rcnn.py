@@ -42,7 +42,7 @@ class KeypointRcnnConfig:
         width: their channels.
         levels: fpn for a pyramid of strides 4 to 32; c4 for the one map of stride 16 that the paper's wording allows.
         backbone: mobilenet_v3 as in the paper; with fpn alone mobilenet_v1, to compare the heads behind the start that
-            the other networks have, and resnet50, torchvision's, whose COCO weights `lithepose convert` reads.
+            the other networks have, and resnet50, torchvision's: `lithepose convert` reads its COCO weights.
         size: longer side of the input.
         detections: most people in an image.
         freeze_norm: BatchNorm of the backbone keeps its averages, as is usual behind ImageNet weights and with small

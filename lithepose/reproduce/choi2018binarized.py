@@ -112,8 +112,8 @@ def fields(work: Work) -> Result:
             ],
         )
 
-    said = "the image is the package's own sample; the strongest limb field of every cell is drawn, orange for 1"
-    return Result(rows, draw, [*conditions(work, runs, PAPER), said])
+    remarks = "the image is the package's own sample; the strongest limb field of every cell is drawn, orange for 1"
+    return Result(rows, draw, [*conditions(work, runs, PAPER), remarks])
 
 
 def field_over(predictor: Predictor) -> np.ndarray:

@@ -105,11 +105,11 @@ def variants(work: Work) -> Result:
         )
     key = "parameters, M"
     series = {kind: {str(r["network"]): float(str(r[kind])) for r in rows} for kind in (key, f"paper {key}")}
-    said = (
+    remarks = (
         "time: torch on a CPU at 224x224; the paper: Quadro M4000",
         "the paper's 4.3 M of the baseline is MobileNet with 1001 classes; it does not define accuracy or size",
     )
-    return Result(rows, lambda path: bars(path, series, "millions"), [*conditions(work, runs, PAPER), *said])
+    return Result(rows, lambda path: bars(path, series, "millions"), [*conditions(work, runs, PAPER), *remarks])
 
 
 def errors(work: Work) -> Result:
@@ -128,9 +128,9 @@ def errors(work: Work) -> Result:
         )
     keys = "training error", "validation error"
     series = {key: {str(row["network"]): float(str(row[key])) for row in rows} for key in keys}
-    said = "squared distances in shares of the side of the input; the paper names no unit"
+    remarks = "squared distances in shares of the side of the input; the paper names no unit"
     return Result(
-        rows, lambda path: bars(path, series, "squared error", log=True), [*conditions(work, runs, PAPER), said]
+        rows, lambda path: bars(path, series, "squared error", log=True), [*conditions(work, runs, PAPER), remarks]
     )
 
 

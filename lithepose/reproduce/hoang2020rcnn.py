@@ -115,9 +115,11 @@ def accuracy(work: Work) -> Result:
         "ours": {name: float(str(row["time of vanilla"])) for name, row in rows.items()},
         "paper": {name: 11.9 / fps for name, (_, fps) in TABLE.items()},
     }
-    said = "speed: torch on a CPU, over the same images in turn; its time depends on how many people are proposed"
+    remarks = "speed: torch on a CPU, over the same images in turn; its time depends on how many people are proposed"
     return Result(
-        list(rows.values()), lambda path: bars(path, series, "time of vanilla"), [*conditions(work, runs, PAPER), said]
+        list(rows.values()),
+        lambda path: bars(path, series, "time of vanilla"),
+        [*conditions(work, runs, PAPER), remarks],
     )
 
 
@@ -139,5 +141,5 @@ def people(work: Work) -> Result:
         panels = [(f"{len(p)} found", draw(half, p, style=style)) for half, p in zip(halves, found, strict=True)]
         grid(path, [panels])
 
-    said = "the package's two sample images; whatever the network is sure of, down to a score of 0.1"
-    return Result(rows, drawn, [*conditions(work, runs, PAPER), said])
+    remarks = "the package's two sample images; whatever the network is sure of, down to a score of 0.1"
+    return Result(rows, drawn, [*conditions(work, runs, PAPER), remarks])

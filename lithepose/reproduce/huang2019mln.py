@@ -125,8 +125,10 @@ def branches(work: Work) -> Result:
         sheets = [(title, sheet(one.maps, one.strongest(16))) for title, one in found.items()]
         grid(path, [[("image", image), *sheets]])
 
-    said = "the sixteen channels of largest deviation, each scaled to its own range; the image is the package's sample"
-    return Result(rows, drawn, [*conditions(work, runs, PAPER), said])
+    remarks = (
+        "the sixteen channels of largest deviation, each scaled to its own range; the image is the package's sample"
+    )
+    return Result(rows, drawn, [*conditions(work, runs, PAPER), remarks])
 
 
 def two_people() -> np.ndarray:
@@ -149,8 +151,10 @@ def people(work: Work) -> Result:
     ]
     style = DrawStyle(colour="person")
     panels = [[(name, draw(image, poses, style=style)) for name, poses in found.items()]]
-    said = "the package's two sample images side by side; lithe_paf shows what the drawing is like after more training"
-    return Result(rows, lambda path: grid(path, panels), [*conditions(work, runs, PAPER), said])
+    remarks = (
+        "the package's two sample images side by side; lithe_paf shows what the drawing is like after more training"
+    )
+    return Result(rows, lambda path: grid(path, panels), [*conditions(work, runs, PAPER), remarks])
 
 
 def grouping(work: Work) -> Result:

@@ -60,7 +60,7 @@ def _rows(runs: Mapping[str, Run], printed: Mapping[str, float], column: str) ->
 
 def _beside(rows: list[Row], column: str) -> dict[str, dict[str, float]]:
     metric = next(key for key in rows[0] if key.startswith("PCK"))
-    ours = {str(row[column]): float(str(row[metric])) for row in rows}
+    ours = {str(row[column]): float(str(row[metric])) for row in rows if row[metric] != ""}
     paper = {str(row[column]): float(str(row["paper PCKh %"])) for row in rows if row["paper PCKh %"] != ""}
     return {"ours": ours, "paper": paper}
 
@@ -79,9 +79,9 @@ def contexts(work: Work) -> Result:
     """Table 2: the three context modules and none, trained alike."""
     runs = trained(work, CONTEXTS, work.one_person)
     rows = _rows(runs, CONTEXT, "context")
-    said = "the paper's two middle figures stand in the order in which its modules are listed here: ASPP, pyramid"
+    remarks = "the paper's two middle figures stand in the order in which its modules are listed here: ASPP, pyramid"
     return Result(
-        rows, lambda path: bars(path, _beside(rows, "context"), "per cent"), [*conditions(work, runs, PAPER), said]
+        rows, lambda path: bars(path, _beside(rows, "context"), "per cent"), [*conditions(work, runs, PAPER), remarks]
     )
 
 
@@ -133,14 +133,14 @@ def stages(work: Work) -> Result:
     metric = next(key for key in rows[0] if key.startswith("PCK"))
     series: dict[str, dict[str, float]] = {}
     for row in rows:
-        if row["views"] == 1:
+        if row["views"] == 1 and row[metric] != "":
             series.setdefault(str(row["network"]), {})[f"stage {row['output of stage']}"] = float(str(row[metric]))
-    said = [
+    remarks = [
         "the paper's figures are of LIP's test set, trained on validation images too, with flip and three scales",
         f"time: torch on a CPU at {size}x{size}, {rounds} rounds in turn; the paper: GTX 1080 Ti, and 19.5 frames a"
         " second of the 2 stages on a Core i7-6850K",
     ]
-    return Result(rows, lambda path: bars(path, series, metric), [*conditions(work, runs, PAPER), *said])
+    return Result(rows, lambda path: bars(path, series, metric), [*conditions(work, runs, PAPER), *remarks])
 
 
 def _scored(run: Run, stage: int, predictor: object = None) -> Row:
@@ -160,7 +160,9 @@ def fine_maps(work: Work) -> Result:
             if key in done.scores:
                 rows[-1][f"{key} %"] = figure(done, key)
         rows[-1] |= {"paper PCKh@0.5 %": 90.9, "paper AUC %": 64.2, "paper ms": 24.5}
-    found = {key: float(str(value)) for key, value in rows[0].items() if key.endswith(" %") and "paper" not in key}
+    found = {
+        key: float(str(value)) for key, value in rows[0].items() if " %" in key and "paper" not in key and value != ""
+    }
     return Result(
         rows,
         lambda path: bars(path, {"ours": found}, "per cent"),
@@ -257,7 +259,7 @@ def fields(work: Work) -> Result:
 
 
 def where_time_goes(work: Work) -> Result:
-    """Section 4: the 2-stage network layer by layer on a CPU; 1x1 convolutions are said to be its bottleneck."""
+    """Section 4: the 2-stage network layer by layer on a CPU; 1x1 convolutions are remarks to be its bottleneck."""
     net = build("context_cpm", stages=2)
     size, rounds = (128, 3) if work.mini else (256, 20)
     layers = profile(net, size, size, rounds)

@@ -16,6 +16,7 @@ import torch
 from ..analysis.complexity import Complexity, measure
 from ..data.coco import KeypointSet
 from ..data.formats import open_dataset
+from ..errors import ConfigError
 from ..evaluation.evaluate import Evaluation, common_joints, evaluate, people_to_measure, where_to_look
 from ..exporters.onnx import open_weights
 from ..inference.predictor import Predictor
@@ -147,8 +148,12 @@ def _found(work: Work, form: Form) -> Run | None:
         folder = Path(work.runs or "") / name
         if not (folder / "weights.safetensors").is_file():
             continue
-        raw = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
-        first = [_source(raw[part][0]) for part in ("validation", "data")]
+        path = folder / "recipe.json"
+        try:
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            first = [_source(raw[part][0]) for part in ("validation", "data")]
+        except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise ConfigError(f"{path}: not the recipe of a run with validation ({error!r}); train it again") from error
         return Run(folder, *first, root=work.data)
     return None
 
@@ -194,17 +199,17 @@ def small(recipe: Recipe, steps: int, images: Images) -> Recipe:
 
 def conditions(work: Work, runs: Mapping[str, Run], paper: str) -> list[str]:
     """How trainings differ from the paper's, in sentences."""
-    said = [f"the paper: {paper}"]
+    remarks = [f"the paper: {paper}"]
     for name, run in runs.items():
         raw = json.loads((run.folder / "recipe.json").read_text(encoding="utf-8"))
         samples, data = raw["steps"] * raw["batch"], Path(run.train.data).name
-        said.append(
+        remarks.append(
             f"{name}: {raw['steps']} steps of {raw['batch']} images of {raw['size']} pixels ({samples:,} samples) of"
             f" {data}, {raw['optimizer']['name']} at {raw['optimizer']['lr']:g}"
         )
     held_back = next(iter(runs.values()))
-    said.append(f"measured on {len(held_back.images())} images of {Path(held_back.validation.data).name}")
-    return said
+    remarks.append(f"measured on {len(held_back.images())} images of {Path(held_back.validation.data).name}")
+    return remarks
 
 
 def scores(run: Run, predictor: Predictor | None = None, joints: int = 1) -> Evaluation:

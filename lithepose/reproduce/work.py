@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..data.formats import open_dataset
-from ..errors import MissingFileError
+from ..errors import MissingFileError, OutputError
 from ..timing import Row, about, cpu
 from ..training.config import Source
 from .generated import write_sticks
@@ -137,7 +137,10 @@ def write_result(result: Result, folder: Path, name: str, title: str, mini: bool
     Returns:
         the files: ``.csv``, ``.md`` and ``.png``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror}); name another --out") from error
     table, page, image = (folder / f"{name}.{suffix}" for suffix in ("csv", "md", "png"))
     columns = list(dict.fromkeys(column for row in result.rows for column in row))
     with table.open("w", newline="", encoding="utf-8") as file:
@@ -152,7 +155,7 @@ def write_result(result: Result, folder: Path, name: str, title: str, mini: bool
 def _page(result: Result, columns: list[str], image: str, title: str, mini: bool) -> str:
     lines = [f"# {title}", ""]
     if mini:
-        lines += ["**A mini run.** It shows that the pipeline works; accuracies and losses in it mean little.", ""]
+        lines += ["**A mini run.** It shows that the pipeline works; its accuracies, losses and times mean little.", ""]
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in result.rows]
     lines += ["", f"![{title}]({image})", "", "How far this run is from the paper's conditions:", ""]

@@ -8,7 +8,7 @@ installations without it.
 from __future__ import annotations
 
 import sys
-from functools import cache
+import threading
 from typing import Any, cast
 
 cast("dict[str, Any]", sys.modules).setdefault("openvino_telemetry", None)  # its import raises ImportError
@@ -18,12 +18,18 @@ import openvino  # noqa: E402
 __all__ = ["core", "openvino"]
 
 
-@cache
+_cores: list[openvino.Core] = []
+_lock = threading.Lock()
+
+
 def core() -> openvino.Core:
     """What reads and compiles networks.
 
     One a process, never released: each sets the stack on which the calling thread handles signals, and unmaps it when
-    it is released. Of several, released in another order or in another thread, one leaves a stack that is gone; the
-    next signal, such as Ctrl-C, then ends the process by a segmentation fault.
+    it is released. With several cores, released in another order or thread, a thread may keep a signal stack that has
+    been unmapped; the next signal, such as Ctrl-C, then ends the process by a segmentation fault.
     """
-    return openvino.Core()
+    with _lock:
+        if not _cores:
+            _cores.append(openvino.Core())
+        return _cores[0]

@@ -76,8 +76,8 @@ def together(commands: list[list[str]]) -> None:
             stack.enter_context(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
             for command in commands
         ]
-        said = [agent.communicate(timeout=300)[1] for agent in agents]
-        assert [agent.returncode for agent in agents] == [0] * len(agents), "\n".join(said)
+        remarks = [agent.communicate(timeout=300)[1] for agent in agents]
+        assert [agent.returncode for agent in agents] == [0] * len(agents), "\n".join(remarks)
 
 
 def test_two_agents_of_which_a_process_falls_end_as_one_process(folder):
