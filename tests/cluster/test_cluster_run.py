@@ -110,6 +110,9 @@ def fragile():
         def ready(self) -> int:
             return os.getpid()
 
+        def end(self):
+            pass
+
         def block(self, work: Work, care: Care) -> Done:
             leave = dict(care.leave)
             for place, source in enumerate(work.sources):
