@@ -56,7 +56,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         ModelError: it cannot be read, or holds no tensors.
     """
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such file; --download fetches {', '.join(DOWNLOADS)}")
+        known = f"; --download fetches {', '.join(DOWNLOADS)}" if path.suffix == ".pth" else ""
+        raise MissingFileError(f"{path}: no such file; get it from its authors{known}")
     kind = path.suffix.lower()
     state = _caffe(path) if kind == ".caffemodel" else _safetensors(path) if kind == ".safetensors" else _torch(path)
     if not state:

@@ -34,7 +34,7 @@ def reproduce(
 
     Args:
         items: PAPER/ITEM as in the list, or a paper's key for all of its items.
-        mini: a few steps on a few images: shows within minutes that all works; its accuracies mean little.
+        mini: a few steps on a few images: shows within minutes that all works; its accuracies and times mean little.
         data: folder of the data sets that recipes name. With --mini images of the project's small archives, or a data
             set in COCO-keypoint form (train.json, val.json); drawn images, where it has neither.
         out: folder for tables and images, PAPER/ITEM.csv, .md and .png, and for trainings, runs/.
@@ -78,7 +78,7 @@ def reproduce(
             table.add_row(*(str(row.get(column, "")) for column in columns))
         out_console.print(table)
         if mini:
-            out_console.print("A mini run: its accuracies and losses mean little.", highlight=False)
+            out_console.print("A mini run: its accuracies, losses and times mean little.", highlight=False)
         for sentence in result.conditions:
             out_console.print(f"- {sentence}", markup=False, highlight=False)
         seconds, busy = time.perf_counter() - began, sum(os.times()[:4]) - busy

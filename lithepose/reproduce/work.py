@@ -100,10 +100,11 @@ def recipe_file(name: str) -> Path:
     Raises:
         MissingFileError: the package is not run from a copy of the repository, or has no such recipe.
     """
-    found = [*ROOT.glob(f"recipes/{name}.toml"), *ROOT.glob(f"research/*/recipes/{name}.toml")]
+    places = [f"recipes/{name}.toml", f"research/*/recipes/{name}.toml"]
+    found = [path for root in (ROOT, Path()) for place in places for path in root.glob(place)]
     if not found:
         raise MissingFileError(
-            f"{name}.toml: no such recipe in {ROOT}; run from a copy of the repository (pip install -e .)"
+            f"{name}.toml: no such recipe here or in {ROOT}; call it in the folder of a copy of the repository"
         )
     return found[0]
 
