@@ -160,9 +160,10 @@ def test_stopped_at_any_moment_it_leaves_whole_files(tmp_path, stop, after):
     number = getattr(signal, stop)
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
-    assert "Traceback" not in error
     done, drawn = whole(tmp_path / "drawn")
     assert drawn == done >= after
+    # At the end Python may be in a callback of its own, where it prints the interrupt and goes on.
+    assert "Traceback" not in error or (done == 60 and error.startswith("Exception ignored in"))
     # It may be over before the signal comes, or be leaving, which a signal ends at once.
     assert process.returncode in ((0, 130, -number) if done == 60 else (130,))
 
