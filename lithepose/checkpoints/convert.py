@@ -69,14 +69,14 @@ def convert(state: Mapping[str, Tensor], to: str, path: str | Path) -> Converted
         if kind == "num_batches_tracked":
             ours[name] = own
             continue
-        theirs = _find(state, names[layer], kind)
-        if theirs is None:
+        public = _find(state, names[layer], kind)
+        if public is None:
             raise ModelError(f"{path}: no tensor {names[layer]}.{kind}; not {source.about}, or cut short")
-        tensor = state[theirs].float()
+        tensor = state[public].float()
         if tensor.shape != own.shape:
             shapes = f"{'x'.join(map(str, tensor.shape))}, not {'x'.join(map(str, own.shape))}"
-            raise ModelError(f"{path}: {theirs} has the shape {shapes}; not {source.about}")
-        taken.add(theirs)
+            raise ModelError(f"{path}: {public} has the shape {shapes}; not {source.about}")
+        taken.add(public)
         ours[name] = tensor.flip(1) if layer == source.stem and kind == "weight" else tensor
     left = [name for name in state if name not in taken and not re.search(source.beside, name)]
     if left:
@@ -109,7 +109,7 @@ def compare(net: nn.Module, state: Mapping[str, Tensor], names: Names, source: S
             if not output.numel():
                 return
             x = given[0].flip(1) if name == source.stem else given[0]
-            tensors = {kind: state[theirs].float() for kind in KINDS if (theirs := _find(state, names[name], kind))}
+            tensors = {kind: state[public].float() for kind in KINDS if (public := _find(state, names[name], kind))}
             apart = (output - _computed(layer, x, tensors)).abs().max() / output.abs().max().clamp(min=1e-12)
             found[name] = max(found.get(name, 0.0), float(apart))
 
