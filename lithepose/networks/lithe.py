@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..heads.people import LITHE_HEAD, CropHead
 from .backbones.efficientnet import EfficientNetLite0
 from .backbones.mobilenet import MobileNetV1
-from .backbones.residual import ResidualBackbone, conv_bn
+from .backbones.residual import Residual, ResidualBackbone, conv_bn
 from .base import Network
 from .blocks import check_size, double
 
@@ -37,6 +37,7 @@ class LitheConfig:
         block: its kind of block, a key of :data:`lithepose.networks.backbones.residual.BLOCKS`.
         width: channels of the head.
         context: add a U-shaped context module at strides 32 and 64 (osokin2019context).
+        refine: residual blocks between the merged features and the head.
         streams: predict face, arms and legs by streams of their own (debnath2018split).
     """
 
@@ -46,6 +47,7 @@ class LitheConfig:
     block: str = "residual"
     width: int = 64
     context: bool = False
+    refine: int = 0
     streams: bool = True
 
 
@@ -124,6 +126,7 @@ class Lithe(Network):
         width = config.width
         self.context = UShapedContext(channels[3]) if config.context else nn.Identity()
         self.lateral8, self.lateral16, self.lateral32 = (nn.Conv2d(c, width, 1) for c in channels[1:])
+        self.refine = nn.Sequential(*[Residual(width) for _ in range(config.refine)])
         groups = joint_groups(head.skeleton.joints)
         self.predict = (
             Streams(width, groups)
@@ -144,7 +147,7 @@ class Lithe(Network):
         _, at8, at16, at32 = self.backbone(x)
         merged = self.lateral16(at16) + double(self.lateral32(self.context(at32)))
         merged = F.relu(self.lateral8(at8) + double(merged))
-        return self.predict(merged)
+        return self.predict(self.refine(merged))
 
 
 def joints_from_heatmaps(heatmaps: Tensor, stride: int, sigma: float, shuffle: int = 1) -> tuple[Tensor, Tensor]:

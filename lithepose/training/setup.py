@@ -16,7 +16,7 @@ from ..heads.boxes import BoxHead
 from ..heads.people import CropHead
 from ..networks import Network, build, head_of, load_imagenet
 from ..networks.backbones.mobilenet import MobileNetV1
-from ..networks.backbones.residual import ConvBn
+from ..networks.backbones.residual import ConvBn, Residual
 from ..networks.blocks import batch_norms
 from ..networks.weights import find_module, load_weights
 from ..skeleton import SKELETONS
@@ -66,10 +66,17 @@ def make_network(recipe: Recipe, root: Path, with_weights: bool) -> Network:
     if recipe.init_from and with_weights:
         named_modules(net, recipe.reinit, f"{recipe.network}: reinit")
         load_weights(net, recipe.init_from, recipe.reinit)
+        _begin_as_identity(named_modules(net, recipe.reinit, "reinit"))
     for layer in net.modules():
         if isinstance(layer, ConvBn):
             layer.folded = recipe.fold_norm
     return net
+
+
+def _begin_as_identity(modules: Sequence[nn.Module]) -> None:
+    """Let residual blocks without trained weights change nothing at first, so that a network can be made deeper."""
+    for block in (layer for module in modules for layer in module.modules() if isinstance(layer, Residual)):
+        nn.init.zeros_(block.conv2[1].weight)
 
 
 def named_modules(net: nn.Module, names: Sequence[str], key: str) -> list[nn.Module]:
