@@ -28,6 +28,7 @@ class Source:
         people: only images with a person to make a crop around.
         joints: fewest labelled joints, of those that the network knows, of such a person.
         large: least share of the image's longer side that such a person's box has.
+        masked: take the people whose joints are unknown (``iscrowd``) in place of the others, for a teacher to label.
         ignore: for a person detector, a json of boxes of people without annotations.
     """
 
@@ -42,6 +43,7 @@ class Source:
     people: bool = False
     joints: int = 1
     large: float = 0.0
+    masked: bool = False
     ignore: str = ""
 
 
@@ -83,6 +85,14 @@ class FreezeConfig:
 
 
 @dataclass(frozen=True)
+class DistillConfig:
+    """A trained network whose heatmaps are targets, for networks of person crops."""
+
+    teacher: str = ""  # weights.safetensors of its run; in a file relative to it
+    share: float = 0.5  # of its maps in the targets of labelled joints; of others it decides alone
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A training run. Sizes are in pixels, counts in optimizer steps unless said otherwise."""
 
@@ -119,6 +129,7 @@ class Recipe:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    distill: DistillConfig = field(default_factory=DistillConfig)
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
@@ -174,6 +185,10 @@ class Recipe:
             raise ConfigError("fold_norm needs the statistics of trained weights; give init_from or pretrained")
         if not 0 <= self.small_share < 1:
             raise ConfigError(f"small_share = {self.small_share}: must be at least 0 and below 1")
+        if not 0 <= self.distill.share <= 1:
+            raise ConfigError(f"distill.share = {self.distill.share}: must be 0 to 1")
+        if any(source.masked for source in self.data) and not self.distill.teacher:
+            raise ConfigError("masked = true: people without labels need a distill.teacher")
         if self.reinit and not self.init_from:
             raise ConfigError(f"reinit = {list(self.reinit)} needs init_from, for the other modules")
         trained = ("backbone", "detector.backbone") if self.pretrained else ()
@@ -193,6 +208,7 @@ TABLES: dict[str, Any] = {
     "schedule": ScheduleConfig,
     "freeze": FreezeConfig,
     "augment": AugmentConfig,
+    "distill": DistillConfig,
 }
 CHOICES = {
     ("", "precision"): ("bf16", "fp32"),
@@ -253,8 +269,9 @@ def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise TypeError(f"it extends {path}, which is not there")
     raw = _current(tomllib.loads(path.read_text(encoding="utf-8")))
-    if raw.get("init_from") and isinstance(raw["init_from"], str):
-        raw["init_from"] = str((path.parent / raw["init_from"]).resolve())
+    for table, key in ((raw, "init_from"), (raw.get("distill", {}), "teacher")):
+        if table.get(key) and isinstance(table[key], str):
+            table[key] = str((path.parent / table[key]).resolve())
     if "extends" not in raw:
         return raw
     base = _read(path.parent / raw.pop("extends"), (*readers, path.resolve()))
@@ -337,5 +354,6 @@ def same_recipe(recipe: Recipe, path: Path) -> None:
     before = default | before | {name: default[name] | before.get(name, {}) for name in TABLES}
     for one in (before, now):  # a run that goes on does not read it, and its folder may have moved
         one["init_from"] = Path(one["init_from"]).name
+        one["distill"]["teacher"] = Path(one["distill"]["teacher"]).name
     if differ := _differences(now, before):
         raise ConfigError(f"{path.parent}: was begun with another {', '.join(differ)}; name another run, or remove it")

@@ -167,25 +167,21 @@ class CropSamples:
 
 
 def _load(source: Source, root: Path, head: CropHead, cache: Path) -> _People:
-    """People with enough labelled joints.
+    """The people whom a source is about.
 
     Raises:
         DatasetError: there are none, or an image has another size than its annotation says.
     """
     opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
-    records, image, boxes, joints, weights = list[ImageRecord](), list[int](), [], [], []
+    records, image = list[ImageRecord](), list[int]()
+    boxes, joints, weights = list[np.ndarray](), list[np.ndarray](), list[np.ndarray]()
     for record in opened.records:
-        people = read_people(record.people, opened.skeleton.joints, head)
-        labelled = (people.joints[..., 2] > 0).sum(1) >= source.joints
-        if not labelled.any() or len(records) == (source.first or -1):
+        chosen = _choose(record, source, opened.skeleton.joints, head)
+        if not len(chosen[0]) or len(records) == (source.first or -1):
             continue
-        annotations = [a for a in record.people if a["num_keypoints"] > 0 and not a.get("iscrowd")]
-        for p in np.flatnonzero(labelled):
-            image.append(len(records))
-            boxes.append(people.boxes[p])
-            joints.append(people.joints[p])
-            known = annotations[p], people.joints[p], people.unsure[p]
-            weights.append(joint_weights(*known, opened.skeleton.joints, head))
+        image += [len(records)] * len(chosen[0])
+        for found, more in zip((boxes, joints, weights), chosen, strict=True):
+            found.extend(more)
         records.append(record)
     if not records:
         raise DatasetError(f"{opened.name}: no person has what the recipe asks for ({source})")
@@ -198,6 +194,26 @@ def _load(source: Source, root: Path, head: CropHead, cache: Path) -> _People:
     box[:, :2] += scale / 2 - 0.5  # corners are pixels' centres, as joints are
     names = [record.file_name for record in records]
     return _People(source, store, names, number, box.astype(np.float32), people, np.array(weights, np.float32))
+
+
+def _choose(
+    record: ImageRecord, source: Source, names: tuple[str, ...], head: CropHead
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Boxes (P, 4), joints (P, K, 3) and weights (P, K) of an image's people whom a source is about."""
+    if source.masked:
+        boxes = np.array([a["bbox"] for a in record.people if a.get("iscrowd")], np.float32).reshape(-1, 4)
+        joints = np.zeros((len(boxes), len(head.skeleton), 3), np.float32)
+        weights = np.zeros(joints.shape[:2], np.float32)
+        chosen = np.ones(len(boxes), bool)
+    else:
+        people = read_people(record.people, names, head)
+        annotations = [a for a in record.people if a["num_keypoints"] > 0 and not a.get("iscrowd")]
+        each = zip(annotations, people.joints, people.unsure, strict=True)
+        boxes, joints = people.boxes, people.joints
+        weights = np.array([joint_weights(*one, names, head) for one in each], np.float32).reshape(joints.shape[:2])
+        chosen = (joints[..., 2] > 0).sum(1) >= source.joints
+    chosen &= boxes[:, 2:].max(1, initial=0) >= source.large * max(record.width, record.height)
+    return boxes[chosen], joints[chosen], weights[chosen]
 
 
 def joint_weights(

@@ -18,6 +18,7 @@ from ..networks.person_detector import PersonDetector
 from .config import Recipe
 from .crops import gaussian_targets
 from .detection import detection_loss
+from .distill import with_teacher
 from .samples import Batch
 
 
@@ -59,13 +60,13 @@ def box_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: R
 
 
 def crop_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
-    """Squared error of heatmaps of person crops; draws their Gaussians here."""
+    """Squared error of heatmaps of person crops, whose targets are drawn here and mixed with a teacher's maps."""
     stages = _forward(called, x, recipe)
     target = gaussian_targets(batch.targets["joints"], batch.targets["visible"], net.head, stages[-1][0].shape[-2:])
-    none = target[:, :0]
-    return map_loss(
-        stages, target, none, batch.targets["weight"][..., None, None], none, recipe.positive_weight, recipe.loss
-    )
+    weight, none = batch.targets["weight"], target[:, :0]
+    if "taught" in batch.targets:
+        target, weight = with_teacher(target, weight, batch.targets["taught"], recipe.distill.share)
+    return map_loss(stages, target, none, weight[..., None, None], none, recipe.positive_weight, recipe.loss)
 
 
 def heatmap_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from ..networks import Network, Scaled
 from ..runtime.torch import describe
 from .checkpoint import cut_log, exclusive, load_checkpoint, save_checkpoint, save_weights
 from .config import Recipe, same_recipe
+from .distill import Teacher
 from .distributed import World
 from .losses import losses
 from .optim import Average, Schedule, make_optimizer
@@ -120,6 +121,7 @@ class Trainer:
         # A search for the fastest kernels pays where all batches have one shape; boxes come in any number.
         torch.backends.cudnn.benchmark = world.device.type == "cuda" and batched
         self.net: Network = net.to(world.device).to(memory_format=self.order).train()  # pyright: ignore
+        self.teacher = Teacher(recipe, self.net.head, world.device) if recipe.distill.teacher else None
         self.freezing = Freezing(self.net, recipe.freeze, recipe.network)
         self.optimizer = make_optimizer(self.net, recipe.optimizer)
         self.schedule = Schedule(recipe.schedule, recipe.optimizer.lr, recipe.steps, recipe.freeze)
@@ -245,7 +247,10 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.at(step) * group["scale"]
         batch = batch.to(self.world.device)
-        parts = losses(self.net, called, self._scaled(batch), batch, recipe)
+        x = self._scaled(batch)
+        if self.teacher:
+            batch.targets["taught"] = self.teacher(x)
+        parts = losses(self.net, called, x, batch, recipe)
         self.optimizer.zero_grad(set_to_none=True)
         parts["total"].backward()
         trained = [p for p in self.net.parameters() if p.grad is not None]

@@ -1,0 +1,139 @@
+"""A trained network as a teacher: its maps become targets, of labelled joints in part and of others alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from lithepose.errors import ConfigError, DatasetError, MissingFileError
+from lithepose.heads.people import LITHE_HEAD
+from lithepose.networks import build
+from lithepose.networks.backbones.residual import Residual
+from lithepose.networks.lithe import Lithe
+from lithepose.training.augment import AugmentConfig
+from lithepose.training.config import DistillConfig, OptimizerConfig, Recipe, Source
+from lithepose.training.crops import CropSamples
+from lithepose.training.distill import Teacher, with_teacher
+from lithepose.training.setup import make_network
+from lithepose.training.trainer import train
+
+SMALL = {"widths": (16, 16, 16, 16, 16), "depths": (0, 1, 0, 0), "width": 16}
+COMMON = Recipe("lithe", (Source("sticks"),), options=SMALL, crop=(64, 64), batch=4, steps=2, precision="fp32")
+
+
+@pytest.fixture
+def taught(stick_images) -> tuple[Path, Path]:
+    """The data folder and the weights of a small network of person crops, trained for two steps."""
+    folder = stick_images.parent
+    return folder, train(COMMON, folder, folder / "teacher", quiet=True)
+
+
+def test_a_teacher_answers_alike_for_an_image_and_its_mirror_image(taught):
+    _, weights = taught
+    teacher = Teacher(replace(COMMON, distill=DistillConfig(str(weights))), LITHE_HEAD, torch.device("cpu"))
+    x = torch.randn(2, 3, 64, 96)
+    maps = teacher(x)
+    assert maps.shape == (2, 17, 16, 24)
+    own = teacher.net(x)[-1][0]
+    assert not torch.allclose(maps, own, atol=1e-4)
+    mirrored = teacher(x.flip(3)).flip(3)[:, list(LITHE_HEAD.skeleton.flip_order)]
+    assert torch.allclose(maps, mirrored, atol=1e-5)
+
+
+def test_labels_and_maps_are_mixed_and_maps_alone_decide_what_is_unknown():
+    labels, maps = torch.ones(1, 2, 3, 3), torch.full((1, 2, 3, 3), 0.2)
+    targets, weight = with_teacher(labels, torch.tensor([[0.5, 0.0]]), maps, 0.25)
+    assert torch.allclose(targets[0, 0], torch.tensor(0.8))
+    assert torch.allclose(targets[0, 1], torch.tensor(0.2))
+    assert weight.tolist() == [[0.5, 1.0]]
+
+
+def test_a_student_that_is_its_teacher_has_less_to_learn_from_it(taught):
+    folder, weights = taught
+    recipe = replace(COMMON, init_from=str(weights), steps=1, log_every=1)
+    losses = []
+    for share in (0.0, 1.0):
+        run = folder / f"share{share}"
+        train(replace(recipe, distill=DistillConfig(str(weights), share)), folder, run, quiet=True)
+        losses.append(json.loads((run / "log.jsonl").read_text().splitlines()[0])["total"])
+    assert losses[1] < losses[0] / 5
+
+
+def test_masked_people_are_taken_without_labels(stick_images):
+    source = Source("sticks", masked=True)
+    samples = CropSamples(
+        [source], stick_images.parent, LITHE_HEAD, [((64, 64), 1.0)], AugmentConfig().still(), 0, stick_images.parent
+    )
+    assert len(samples) == 1  # the crowd; the unlabelled person is none, as COCO leaves such people out at random
+    assert samples.image_names(0) == ["0.png"]
+    batch = samples.batch([0, 1])
+    assert not batch.targets["weight"].any()
+    assert not batch.targets["visible"].any()
+    middle = samples.sets[0].boxes[0][:2] + samples.sets[0].boxes[0][2:] / 2
+    assert middle.tolist() == pytest.approx([169.5, 19.5], abs=0.6)
+
+
+def test_small_people_can_be_left_out(stick_images):
+    for large, count in ((0.15, 1), (0.25, 0)):
+        source = Source("sticks", masked=True, large=large)
+        arguments = [source], stick_images.parent, LITHE_HEAD, [((64, 64), 1.0)], AugmentConfig().still()
+        if count:
+            assert len(CropSamples(*arguments, cache=stick_images.parent)) == count
+        else:
+            with pytest.raises(DatasetError, match="no person"):
+                CropSamples(*arguments, cache=stick_images.parent)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[distill]\nshare = 1.5", "share = 1.5"),
+        ("[[data]]\ndata = 'sticks'\nmasked = true", "masked = true.*teacher"),
+        ("[distill]\nteacher = 3", "teacher = 3"),
+    ],
+)
+def test_recipes_that_mean_nothing_are_refused(tmp_path, text, message):
+    recipe = tmp_path / "mine.toml"
+    data = "" if "[[data]]" in text else "[[data]]\ndata = 'sticks'\n"
+    recipe.write_text(f"network = 'lithe'\n{data}{text}\n")
+    with pytest.raises(ConfigError, match=message):
+        Recipe.read(recipe)
+
+
+def test_a_teacher_is_named_relative_to_the_recipe(tmp_path):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text("network = 'lithe'\n[distill]\nteacher = 'runs/a.safetensors'\n[[data]]\ndata = 'sticks'\n")
+    assert Path(Recipe.read(recipe).distill.teacher) == (tmp_path / "runs" / "a.safetensors").resolve()
+
+
+def test_teachers_of_other_kinds_are_refused(taught, stick_images):
+    folder, weights = taught
+    bottom_up = build("lithe_paf", None, width=16, context=16, blocks=(1, 1)).head
+    for path, head, error, message in (
+        (folder / "none.safetensors", LITHE_HEAD, MissingFileError, "none.safetensors"),
+        (weights, bottom_up, ConfigError, "person crops"),
+        (weights, replace(LITHE_HEAD, stride=8), ConfigError, "other joints or another stride"),
+    ):
+        with pytest.raises(error, match=message):
+            Teacher(replace(COMMON, distill=DistillConfig(str(path))), head, torch.device("cpu"))
+
+
+def test_a_deeper_network_begins_as_the_trained_one(taught):
+    folder, weights = taught
+    deeper = SMALL | {"depths": (0, 2, 1, 0), "refine": 1}
+    new = ("refine", "backbone.levels.1.2", "backbone.levels.2.1")
+    recipe = replace(COMMON, init_from=str(weights), options=deeper, reinit=new, optimizer=OptimizerConfig("muon"))
+    net = make_network(recipe, folder, with_weights=True).eval()
+    before = make_network(replace(COMMON, init_from=str(weights)), folder, with_weights=True).eval()
+    assert isinstance(net, Lithe)
+    assert isinstance(net.refine[0], Residual)
+    x = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(net(x)[0][0], before(x)[0][0])
+    trained = train(recipe, folder, folder / "deeper", quiet=True)
+    assert trained.is_file()
