@@ -129,10 +129,6 @@ class Drawer:
         self.style = style or DrawStyle()
         self._trails: dict[tuple[int, int], deque[tuple[float, int, int]]] = {}
 
-    def forget(self) -> None:
-        """Begin anew, as at the start of a video."""
-        self._trails.clear()
-
     def __call__(
         self,
         image: np.ndarray,

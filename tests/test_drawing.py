@@ -109,9 +109,6 @@ def test_trails_follow_people_and_end():
     assert (moved != draw(GREY, people(ids=[1, 2], shift=8.0))).any()
     assert (first == draw(GREY, people(ids=[1, 2]))).all()
     assert (drawer(GREY, people(ids=[1, 2]), 9.0) == draw(GREY, people(ids=[1, 2]))).all()
-    drawer(GREY, people(ids=[1, 2], shift=8.0), 9.1)
-    drawer.forget()
-    assert (drawer(GREY, people(ids=[1, 2]), 9.2) == first).all()
     assert (drawer(GREY, people(), 9.3) == draw(GREY, people())).all()
 
 
