@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 from dataclasses import asdict, dataclass
@@ -53,11 +54,25 @@ class Options:
         if self.segment <= 0:
             raise ConfigError(f"segment {self.segment}: must be above 0 seconds")
 
+    def model_files(self) -> list[Path]:
+        """The model's file and those beside it that belong to it, the model's first; none for an embedded model."""
+        if not os.path.isfile(self.model):
+            return []
+        file = Path(self.model)
+        if file.suffix == ".safetensors":  # a network in bits has a float part
+            return [file, *sorted(file.parent.glob(f"{glob.escape(file.stem)}-*.onnx"))]
+        beside = file.with_suffix({".xml": ".bin", ".onnx": ".safetensors"}.get(file.suffix, file.suffix))
+        needed = file.suffix == ".xml" or self.runtime == "torch"
+        return [file, beside] if needed and beside != file and beside.is_file() else [file]
+
     def saved(self) -> dict[str, Any]:
         """As json of OUT/call.json; a model file is known by its content."""
         values = asdict(self)
-        if os.path.isfile(self.model):
-            values["model"] = f"sha256 {hashlib.sha256(Path(self.model).read_bytes()).hexdigest()}"
+        if files := self.model_files():
+            digest = hashlib.sha256()
+            for file in files:
+                digest.update(file.read_bytes())
+            values["model"] = f"sha256 {digest.hexdigest()}"
         return values
 
     def check(self, before: dict[str, Any], out: str) -> None:

@@ -114,8 +114,7 @@ class Pool:
         """Every task with what it gave, or :class:`Lost`, as they end.
 
         Raises:
-            OutputError: results cannot be written.
-            LitheposeError: what a worker raised when it was started.
+            OutputError: results cannot be written, or workers do not start.
         """
         try:
             while True:
@@ -133,7 +132,8 @@ class Pool:
                     else:
                         yield from self._ended(reference)
         finally:
-            ray.wait([worker.end.remote() for worker in self._loads] or [ray.put(0)], timeout=ENDED)
+            if ends := [worker.end.remote() for worker in self._loads]:
+                ray.wait(ends, num_returns=len(ends), timeout=ENDED)
             for worker in [*self._loads, *self._starting.values()]:
                 ray.kill(worker)
 
@@ -213,6 +213,8 @@ class Pool:
             if task.errors >= ERRORS:
                 if isinstance(error.cause, OutputError):
                     raise OutputError(str(error.cause)) from error
+                if task.copies:  # another one may still end
+                    return
                 task.done = True
                 yield task, Lost(f"raised {task.errors} times: {_plain(error)}")
                 return

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MissingExtraError, OutputError
@@ -212,11 +210,8 @@ def _maker(options: Options, store: Store, out: str, machines: Machines) -> Call
     from .connect import ray
     from .worker import Worker
 
-    content, place = None, os.path.abspath(store.root) if store.local else out
-    if os.path.isfile(options.model):
-        file = Path(options.model)
-        beside = sorted(file.parent.glob(f"{glob.escape(file.stem)}-*.onnx")) if file.suffix == ".safetensors" else []
-        content = ray.put({part.name: part.read_bytes() for part in (file, *beside)})  # one in bits has a float part
+    place, files = os.path.abspath(store.root) if store.local else out, options.model_files()
+    content = ray.put({file.name: file.read_bytes() for file in files}) if files else None
     # A worker that dies is replaced by the pool, which knows what it was at.
     made = ray.remote(num_cpus=machines.cpus, max_restarts=0, max_task_retries=0)(Worker)
     return lambda: made.remote(options, place, os.getcwd(), content, machines.cpus)
@@ -255,6 +250,7 @@ class Videos:
         self._pool = pool
         self._parts: dict[Work, list[Segment]] = {}
         self._left: dict[Work, int] = {}
+        self._whole: set[Work] = set()  # begun in one piece, which happens once, however many parts cannot be read
 
     def go_on(self, task: Task, result: Any) -> None:
         """Hand out what follows a task.
@@ -266,7 +262,8 @@ class Videos:
         work = task.work
         if task.method == "plan":
             self._begin(type(task), work, result)
-        elif result is False and self._parts.get(work) != [WHOLE]:
+        elif result is False and work not in self._whole:
+            self._whole.add(work)
             self._begin(type(task), work, [WHOLE])
         elif task.segment in self._parts.get(work, ()):
             self._left[work] -= 1

@@ -86,7 +86,8 @@ def _graph(path: Path, threads: int, runtime: str, device: str, precision: str) 
     only = "openvino" if path.suffix.lower() == ".xml" else "bf16" if precision == "bf16" else ""
     if only and (runtime == "onnx" or device != "cpu"):
         what = f"{path}: a file of OpenVINO" if only == "openvino" else "precision bf16: is OpenVINO's"
-        raise ConfigError(f"{what}; leave out --runtime onnx and --device {device}")
+        given = [f"--runtime {runtime}"] * (runtime == "onnx") + [f"--device {device}"] * (device != "cpu")
+        raise ConfigError(f"{what}; leave out {' and '.join(given)}")
     if runtime == "openvino" and device != "cpu":
         raise ConfigError(f"device {device}: OpenVINO runs on the cpu here; take --runtime onnx for {device}")
     if not (runtime == "openvino" or only or (runtime == "auto" and device == "cpu" and prefers_openvino())):

@@ -28,7 +28,7 @@ class Source:
         people: only images with a person to make a crop around.
         joints: fewest labelled joints, of those that the network knows, of such a person.
         large: least share of the image's longer side that such a person's box has.
-        masked: take the people whose joints are unknown (``iscrowd``) in place of the others, for a teacher to label.
+        unlabelled: take the people marked as ``iscrowd`` in place of those with labels; a teacher labels them.
         ignore: for a person detector, a json of boxes of people without annotations.
     """
 
@@ -43,7 +43,7 @@ class Source:
     people: bool = False
     joints: int = 1
     large: float = 0.0
-    masked: bool = False
+    unlabelled: bool = False
     ignore: str = ""
 
 
@@ -86,10 +86,10 @@ class FreezeConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """A trained network whose heatmaps are targets, for networks of person crops."""
+    """A trained network that gives heatmaps as targets, for networks of person crops."""
 
     teacher: str = ""  # weights.safetensors of its run; in a file relative to it
-    share: float = 0.5  # of its maps in the targets of labelled joints; of others it decides alone
+    share: float = 0.5  # of its maps in the targets; where a label is unknown they are the target
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,10 @@ class Recipe:
             raise ConfigError(f"small_share = {self.small_share}: must be at least 0 and below 1")
         if not 0 <= self.distill.share <= 1:
             raise ConfigError(f"distill.share = {self.distill.share}: must be 0 to 1")
-        if any(source.masked for source in self.data) and not self.distill.teacher:
-            raise ConfigError("masked = true: people without labels need a distill.teacher")
+        if any(source.unlabelled for source in self.data) and not self.distill.teacher:
+            raise ConfigError("unlabelled = true: needs a distill.teacher to label these people")
+        if any(source.unlabelled for source in self.validation):
+            raise ConfigError("unlabelled = true: validation needs people with labels")
         if self.reinit and not self.init_from:
             raise ConfigError(f"reinit = {list(self.reinit)} needs init_from, for the other modules")
         trained = ("backbone", "detector.backbone") if self.pretrained else ()
@@ -352,8 +354,8 @@ def same_recipe(recipe: Recipe, path: Path) -> None:
     before = _current(json.loads(path.read_text(encoding="utf-8")))
     # A key that a later version has added had its default.
     before = default | before | {name: default[name] | before.get(name, {}) for name in TABLES}
-    for one in (before, now):  # a run that goes on does not read it, and its folder may have moved
+    for one in (before, now):  # folders may have moved; a run that goes on does not read init_from
         one["init_from"] = Path(one["init_from"]).name
-        one["distill"]["teacher"] = Path(one["distill"]["teacher"]).name
+        one["distill"]["teacher"] = "/".join(Path(one["distill"]["teacher"]).parts[-2:])  # with its run's name
     if differ := _differences(now, before):
         raise ConfigError(f"{path.parent}: was begun with another {', '.join(differ)}; name another run, or remove it")

@@ -20,7 +20,7 @@ from ..heads.people import CropHead
 from . import augment
 from .augment import AugmentConfig
 from .config import Source
-from .samples import Batch, prefetched, read_people
+from .samples import Batch, are_large, prefetched, read_people
 
 ABSENT = 0.25  # weight of "not in the crop" for joints that a person leaves out: some of them can be seen after all
 
@@ -167,7 +167,7 @@ class CropSamples:
 
 
 def _load(source: Source, root: Path, head: CropHead, cache: Path) -> _People:
-    """The people whom a source is about.
+    """The people that a source asks for.
 
     Raises:
         DatasetError: there are none, or an image has another size than its annotation says.
@@ -199,8 +199,8 @@ def _load(source: Source, root: Path, head: CropHead, cache: Path) -> _People:
 def _choose(
     record: ImageRecord, source: Source, names: tuple[str, ...], head: CropHead
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (P, 4), joints (P, K, 3) and weights (P, K) of an image's people whom a source is about."""
-    if source.masked:
+    """Boxes (P, 4), joints (P, K, 3) and weights (P, K) of the people of an image that a source asks for."""
+    if source.unlabelled:
         boxes = np.array([a["bbox"] for a in record.people if a.get("iscrowd")], np.float32).reshape(-1, 4)
         joints = np.zeros((len(boxes), len(head.skeleton), 3), np.float32)
         weights = np.zeros(joints.shape[:2], np.float32)
@@ -212,7 +212,7 @@ def _choose(
         boxes, joints = people.boxes, people.joints
         weights = np.array([joint_weights(*one, names, head) for one in each], np.float32).reshape(joints.shape[:2])
         chosen = (joints[..., 2] > 0).sum(1) >= source.joints
-    chosen &= boxes[:, 2:].max(1, initial=0) >= source.large * max(record.width, record.height)
+    chosen &= are_large(boxes, source, record)
     return boxes[chosen], joints[chosen], weights[chosen]
 
 

@@ -1,4 +1,4 @@
-"""Distillation: a trained network's heatmaps as targets, mixed with the labels or in place of missing ones."""
+"""Distillation: heatmaps of a trained network as targets, mixed with the labels or in place of unknown ones."""
 
 from __future__ import annotations
 
@@ -7,55 +7,76 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingFileError
 from ..exporters.onnx import open_weights
 from ..heads.people import CropHead
 from .config import Recipe
 
 
 class Teacher:
-    """Heatmaps of person crops by a trained network, as the mean of a crop and its mirror image.
+    """Heatmaps of person crops by a trained network: the mean of a crop's and of its mirror image's.
+
+    Joints of one side without a partner on the other cannot change places, so with such joints only the crop is used.
 
     Args:
         recipe: its ``distill.teacher`` is the ``weights.safetensors`` of the trained network.
-        head: of the network to be trained, which must have the same joints and stride.
-        device: of both.
+        head: of the network that is trained.
+        device: that both networks run on.
 
     Raises:
         MissingFileError: no such file.
-        ConfigError: the teacher has other joints, or another kind of output.
+        ModelError: the file is no safetensors of a network.
+        ConfigError: the network, or the teacher, is not of person crops, or their heatmaps differ in joints, stride
+            or sigma.
     """
 
     def __init__(self, recipe: Recipe, head: object, device: torch.device) -> None:
         path = Path(recipe.distill.teacher)
-        net, _ = open_weights(path)
-        if not (isinstance(net.head, CropHead) and isinstance(head, CropHead)):
-            raise ConfigError(f"distill.teacher = {path}: only networks of person crops can be distilled")
-        if (net.head.skeleton, net.head.stride) != (head.skeleton, head.stride):
-            raise ConfigError(f"distill.teacher = {path}: has other joints or another stride than the network")
+        if not path.is_file():
+            raise MissingFileError(f"distill.teacher = {path}: no such file; name the weights.safetensors of a run")
+        if not isinstance(head, CropHead):
+            raise ConfigError(f"distill.teacher: {recipe.network} does not take person crops; leave out [distill]")
+        net, info = open_weights(path)
+        if not isinstance(net.head, CropHead):
+            raise ConfigError(f"distill.teacher = {path}: {info.name} does not take person crops; name one that does")
+        skeletons = net.head.skeleton, head.skeleton
+        for what, its, ours in (
+            ("joints", *(s.joints for s in skeletons)),
+            ("mirrored joints", *(s.flip_order for s in skeletons)),
+            ("stride", net.head.stride, head.stride),
+            ("sigma", net.head.sigma, head.sigma),
+        ):
+            if its != ours:
+                raise ConfigError(
+                    f"distill.teacher = {path}: its heatmaps have {what} {its}, those of the recipe {ours}; name a"
+                    " teacher trained alike"
+                )
         self.net = net.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)  # pyright: ignore
-        self.order = list(net.head.skeleton.flip_order)
+        self.order = None if skeletons[0].unpaired else list(skeletons[0].flip_order)
         self.precision = recipe.precision
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """Heatmaps (N, K, H / stride, W / stride) float32 of scaled images (N, 3, H, W)."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            own, mirrored = self.net(x)[-1][0], self.net(x.flip(3))[-1][0]
-        return (own.float() + mirrored.float().flip(3)[:, self.order]) / 2
+            maps = self.net(x)[-1][0].float()
+            if self.order is None:
+                return maps
+            mirrored = self.net(x.flip(3))[-1][0].float()
+        return (maps + mirrored.flip(3)[:, self.order]) / 2
 
 
 def with_teacher(labels: Tensor, weight: Tensor, maps: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Targets and weights of heatmaps with a teacher's maps among them.
+    """Targets and weights of heatmaps, with a teacher's maps among the targets.
 
     Args:
         labels: (N, K, h, w) heatmaps of the labels.
         weight: (N, K), 0 where the label is unknown.
         maps: (N, K, h, w) of the teacher.
-        share: of the teacher's maps in the targets of labelled joints.
+        share: of the teacher's maps in the targets of joints with a weight.
 
     Returns:
-        the targets, and their weights: 1 where the teacher alone decides.
+        targets (N, K, h, w), the teacher's maps where the label is unknown; weights (N, K), 1 there.
     """
     known = weight > 0
     targets = torch.where(known[..., None, None], labels.lerp(maps, share), maps)

@@ -60,7 +60,7 @@ def box_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: R
 
 
 def crop_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
-    """Squared error of heatmaps of person crops, whose targets are drawn here and mixed with a teacher's maps."""
+    """Squared error of heatmaps of person crops. Targets are drawn here, and mixed with a teacher's maps."""
     stages = _forward(called, x, recipe)
     target = gaussian_targets(batch.targets["joints"], batch.targets["visible"], net.head, stages[-1][0].shape[-2:])
     weight, none = batch.targets["weight"], target[:, :0]

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.coco import KeypointSet, check_size
+from ..data.coco import ImageRecord, KeypointSet, check_size
 from ..data.formats import open_dataset
 from ..errors import DatasetError, MissingFileError
 from ..heads.base import Head
@@ -86,6 +86,17 @@ def read_people(annotations: tuple[dict[str, Any], ...], names: tuple[str, ...],
     boxes = np.array(own, np.float32).reshape(-1, 4)
     bare = [a["bbox"] for a in annotations if a["num_keypoints"] == 0 and not a.get("iscrowd")]
     return Labels(joints, boxes, unsure, *(np.array(b, np.float32).reshape(-1, 4) for b in (ignore, bare)))
+
+
+def are_large(boxes: np.ndarray, source: Source, record: ImageRecord) -> np.ndarray:
+    """Which boxes (P, 4) have the share of the image's longer side that a source asks for, (P,) bool.
+
+    Raises:
+        DatasetError: the data set does not have the sizes of its images.
+    """
+    if source.large and not record.width:
+        raise DatasetError(f"{source.data}: large = {source.large} needs sizes of images, which this format lacks")
+    return boxes[:, 2:].max(1, initial=0) >= source.large * max(record.width, record.height)
 
 
 @dataclass
@@ -267,12 +278,9 @@ def _load(opened: KeypointSet, source: Source, root: Path, head: Head[Any], need
         skip = {p.id for s in ("train", "val") for p in KeypointSet.open(root / source.without, s).records}
     loaded = _Loaded(source, opened.files, [], [], [], [])
     for record in opened.records:
-        if source.large and not record.width:
-            raise DatasetError(f"{opened.name}: large = {source.large} needs sizes of images, which this format lacks")
         people = read_people(record.people, opened.skeleton.joints, head)
         labelled = (people.joints[..., 2] > 0).sum(1)
-        large = people.boxes[:, 2:].max(1, initial=0) >= source.large * max(record.width, record.height)
-        main = np.flatnonzero((labelled >= source.joints) & large)
+        main = np.flatnonzero((labelled >= source.joints) & are_large(people.boxes, source, record))
         if record.id in skip or (need and not len(main)) or len(loaded.names) == (source.first or -1):
             continue
         loaded.names.append(record.file_name)

@@ -61,12 +61,12 @@ def make_network(recipe: Recipe, root: Path, with_weights: bool) -> Network:
     if isinstance(net.head, CropHead):
         net.crop, net.small_crop = recipe.crop or net.crop, recipe.small_crop
         net.head = replace(net.head, sigma=recipe.sigma or net.head.sigma)
+    new = named_modules(net, recipe.reinit, f"{recipe.network}: reinit") if with_weights else []
+    _begin_as_identity(new)
     if recipe.pretrained and with_weights:
         load_imagenet(net, recipe.pretrained if ":" in recipe.pretrained else root / recipe.pretrained)
     if recipe.init_from and with_weights:
-        named_modules(net, recipe.reinit, f"{recipe.network}: reinit")
         load_weights(net, recipe.init_from, recipe.reinit)
-        _begin_as_identity(named_modules(net, recipe.reinit, "reinit"))
     for layer in net.modules():
         if isinstance(layer, ConvBn):
             layer.folded = recipe.fold_norm

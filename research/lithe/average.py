@@ -1,4 +1,4 @@
-"""Average the weights of two runs that began from the same weights.
+"""Average the weights of two runs of one network, of which one began from the weights of the other.
 
     python research/lithe/average.py runs/lithe-longest/weights.safetensors runs/lithe-strong/weights.safetensors \\
         --share 0.3 --out runs/lithe-average/weights.safetensors
@@ -22,6 +22,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     first, second = load_file(arguments.first), load_file(arguments.second)
+    if {name: tensor.shape for name, tensor in first.items()} != {
+        name: tensor.shape for name, tensor in second.items()
+    }:
+        parser.error(f"{arguments.second}: of another network or other options than {arguments.first}")
     with safe_open(arguments.first, "pt") as file:
         metadata = file.metadata()
     mixed = {name: tensor.float().lerp(second[name].float(), arguments.share).half() for name, tensor in first.items()}

@@ -17,7 +17,7 @@ from lithepose.networks.backbones.residual import Residual
 from lithepose.networks.lithe import Lithe
 from lithepose.training.augment import AugmentConfig
 from lithepose.training.config import DistillConfig, OptimizerConfig, Recipe, Source
-from lithepose.training.crops import CropSamples
+from lithepose.training.crops import ABSENT, CropSamples
 from lithepose.training.distill import Teacher, with_teacher
 from lithepose.training.setup import make_network
 from lithepose.training.trainer import train
@@ -47,10 +47,10 @@ def test_a_teacher_answers_alike_for_an_image_and_its_mirror_image(taught):
 
 def test_labels_and_maps_are_mixed_and_maps_alone_decide_what_is_unknown():
     labels, maps = torch.ones(1, 2, 3, 3), torch.full((1, 2, 3, 3), 0.2)
-    targets, weight = with_teacher(labels, torch.tensor([[0.5, 0.0]]), maps, 0.25)
+    targets, weight = with_teacher(labels, torch.tensor([[ABSENT, 0.0]]), maps, 0.25)
     assert torch.allclose(targets[0, 0], torch.tensor(0.8))
     assert torch.allclose(targets[0, 1], torch.tensor(0.2))
-    assert weight.tolist() == [[0.5, 1.0]]
+    assert weight.tolist() == [[ABSENT, 1.0]]
 
 
 def test_a_student_that_is_its_teacher_has_less_to_learn_from_it(taught):
@@ -64,8 +64,8 @@ def test_a_student_that_is_its_teacher_has_less_to_learn_from_it(taught):
     assert losses[1] < losses[0] / 5
 
 
-def test_masked_people_are_taken_without_labels(stick_images):
-    source = Source("sticks", masked=True)
+def test_people_without_labels_are_taken(stick_images):
+    source = Source("sticks", unlabelled=True)
     samples = CropSamples(
         [source], stick_images.parent, LITHE_HEAD, [((64, 64), 1.0)], AugmentConfig().still(), 0, stick_images.parent
     )
@@ -78,9 +78,19 @@ def test_masked_people_are_taken_without_labels(stick_images):
     assert middle.tolist() == pytest.approx([169.5, 19.5], abs=0.6)
 
 
+def test_small_people_with_labels_can_be_left_out(stick_images):
+    for large, count in ((0.0, 12), (0.4, 12), (0.8, 0)):
+        arguments = [Source("sticks", large=large)], stick_images.parent, LITHE_HEAD, [((64, 64), 1.0)], AugmentConfig()
+        if count:
+            assert len(CropSamples(*arguments, cache=stick_images.parent)) == count
+        else:
+            with pytest.raises(DatasetError, match="no person"):
+                CropSamples(*arguments, cache=stick_images.parent)
+
+
 def test_small_people_can_be_left_out(stick_images):
     for large, count in ((0.15, 1), (0.25, 0)):
-        source = Source("sticks", masked=True, large=large)
+        source = Source("sticks", unlabelled=True, large=large)
         arguments = [source], stick_images.parent, LITHE_HEAD, [((64, 64), 1.0)], AugmentConfig().still()
         if count:
             assert len(CropSamples(*arguments, cache=stick_images.parent)) == count
@@ -93,8 +103,9 @@ def test_small_people_can_be_left_out(stick_images):
     ("text", "message"),
     [
         ("[distill]\nshare = 1.5", "share = 1.5"),
-        ("[[data]]\ndata = 'sticks'\nmasked = true", "masked = true.*teacher"),
+        ("[[data]]\ndata = 'sticks'\nunlabelled = true", "unlabelled = true.*teacher"),
         ("[distill]\nteacher = 3", "teacher = 3"),
+        ("[[validation]]\ndata = 'sticks'\nunlabelled = true", "unlabelled = true.*validation"),
     ],
 )
 def test_recipes_that_mean_nothing_are_refused(tmp_path, text, message):
@@ -116,11 +127,44 @@ def test_teachers_of_other_kinds_are_refused(taught, stick_images):
     bottom_up = build("lithe_paf", None, width=16, context=16, blocks=(1, 1)).head
     for path, head, error, message in (
         (folder / "none.safetensors", LITHE_HEAD, MissingFileError, "none.safetensors"),
-        (weights, bottom_up, ConfigError, "person crops"),
-        (weights, replace(LITHE_HEAD, stride=8), ConfigError, "other joints or another stride"),
+        (weights, bottom_up, ConfigError, "lithe does not take person crops"),
+        (weights, replace(LITHE_HEAD, stride=8), ConfigError, "stride 4, those of the recipe 8"),
+        (weights, replace(LITHE_HEAD, sigma=3.0), ConfigError, "sigma 2.0, those of the recipe 3.0"),
     ):
         with pytest.raises(error, match=message):
             Teacher(replace(COMMON, distill=DistillConfig(str(path))), head, torch.device("cpu"))
+
+
+def test_a_run_goes_on_with_its_own_teacher_alone(taught):
+    folder, weights = taught
+    other = folder / "other" / weights.name
+    other.parent.mkdir()
+    other.write_bytes(weights.read_bytes())
+    recipe = replace(COMMON, distill=DistillConfig(str(weights)))
+    whole = train(replace(recipe, steps=4), folder, folder / "whole", quiet=True)
+    train(recipe, folder, folder / "run", quiet=True)
+    with pytest.raises(ConfigError, match=r"another distill\.teacher"):
+        train(replace(recipe, distill=DistillConfig(str(other)), steps=4), folder, folder / "run", quiet=True)
+    assert train(replace(recipe, steps=4), folder, folder / "run", quiet=True).is_file()
+    assert [json.loads(line)["step"] for line in (folder / "run" / "log.jsonl").read_text().splitlines()] == [2, 4]
+    assert whole.is_file()
+
+
+def test_joints_without_a_partner_are_not_mirrored(taught):
+    _, weights = taught
+    teacher = Teacher(replace(COMMON, distill=DistillConfig(str(weights))), LITHE_HEAD, torch.device("cpu"))
+    teacher.order = None
+    x = torch.randn(1, 3, 64, 64)
+    assert torch.equal(teacher(x), teacher.net(x)[-1][0])
+
+
+def test_pretrained_blocks_that_begin_anew_keep_their_weights(taught):
+    folder, weights = taught
+    recipe = replace(COMMON, pretrained=str(weights), init_from=str(weights), reinit=("backbone",))
+    net = make_network(recipe, folder, with_weights=True)
+    gains = [layer.conv2[1].weight for layer in net.backbone.modules() if isinstance(layer, Residual)]
+    assert gains
+    assert all(gain.abs().min() > 0 for gain in gains)
 
 
 def test_a_deeper_network_begins_as_the_trained_one(taught):
