@@ -46,7 +46,7 @@ def cluster(
 
     Args:
         sources: folders, patterns, images, videos, tar files of images (WebDataset), Parquet files with encoded images,
-            or .txt lists of these; paths that all machines see, or addresses as s3://bucket/folder/.
+            or .txt lists of files; paths that all machines see, or addresses as s3://bucket/folder/.
         out: folder or address for the results.
         address: of a Ray cluster, auto for the one that this machine is of. Default: Ray is started on this machine.
         cpus_per_worker: of each worker, which holds one model.

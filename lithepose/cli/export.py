@@ -82,6 +82,8 @@ def export(
             from ..exporters import formats  # noqa: F401
     except ImportError as error:
         raise missing("export --to bits" if bits else "export", "train,binary" if bits else "train", error) from error
+    if Path(model).suffix.lower() in (".onnx", ".safetensors") and not Path(model).is_file():
+        raise MissingFileError(f"{model}: no such file; name weights, an .onnx or an embedded model")
     path = out or _default_path(model, trained, to, precision)
     check_output(path, "--out")
     if not bits:
@@ -276,7 +278,8 @@ def _onnx_file(model: str) -> Path:
     path = WEIGHTS / known[model]["file"] if model in known else Path(model)
     if path.suffix.lower() != ".onnx":
         raise ConfigError(
-            f"{model}: not an .onnx that lithepose export wrote; name the .safetensors of its training run"
+            f"{model}: not an .onnx that lithepose export wrote; name the .safetensors of its training run, or an"
+            f" embedded model: {', '.join(known)}"
         )
     return path
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MissingExtraError, OutputError
+from ..media.inputs import shown
 from .config import Machines, Options
 from .sources import works
 from .work import WHOLE, Done, Segment, Work
@@ -107,10 +108,12 @@ def predict(
     except ImportError as error:
         name = (error.name or "a package").split(".")[0]
         raise MissingExtraError(f"a cluster needs {name}: pip install 'lithepose[cluster]' ({error})") from error
-    open_model(options, 1)  # a call that cannot be carried out ends here
+    open_model(options, machines.cpus)  # a call that cannot be carried out ends here
     store = Store(out)
-    there = _begun(store, options, out)
+    there = _files_there(store, options, out)
     total = _check(works(sources, options.block), there, out)
+    if store.read_text(CALL) is None:
+        store.write_text(CALL, json.dumps(options.saved(), indent=1) + "\n")
     if machines.retry_failed:
         for name in store.names("failed", ".jsonl"):
             there.pop(_number(name), None)
@@ -150,13 +153,18 @@ def predict(
     return Summary(counts.frames, counts.people, files - before, before, failed, time.monotonic() - began)
 
 
-def _begun(store: Store, options: Options, out: str) -> dict[int, str]:
-    """Names of the files of rows that are there, by number; OUT is begun if it is not."""
+def _files_there(store: Store, options: Options, out: str) -> dict[int, str]:
+    """Names of the files of rows that are there, by number.
+
+    Raises:
+        ConfigError: OUT is a file, or holds results of other options or of something else.
+    """
+    if os.path.isfile(out):
+        raise ConfigError(f"--out {out}: is a file; name a folder")
     text = store.read_text(CALL)
     if text is None:
         if next(store.names("poses", ".parquet"), None):
             raise ConfigError(f"{out}: holds results without {CALL}; name another --out")
-        store.write_text(CALL, json.dumps(options.saved(), indent=1) + "\n")
         return {}
     try:
         before = dict(json.loads(text))
@@ -185,9 +193,10 @@ def _check(plan: Iterator[Work], there: dict[int, str], out: str) -> int:
         if (name := there.get(work.number)) is not None:
             same += 1
             if name != work.name:
+                sources = shown(work.sources[0]) + (f" and {len(work.sources) - 1} more" if work.sources[1:] else "")
                 raise ConfigError(
-                    f"{out}: holds results of other sources ({name}, now {work.name}); name another --out for new ones,"
-                    " and join them by lithepose merge"
+                    f"{out}: holds results of other sources: file {name} is not of {sources}, as this call has it; name"
+                    " another --out for new ones, and join them by lithepose merge"
                 )
     if same < len(there):
         raise ConfigError(f"{out}: holds results of more sources than are named; name all of them, or another --out")
@@ -228,8 +237,6 @@ def _marked(store: Store, work: Work) -> int | None:
 
 
 def _given_up(work: Work, reason: str) -> Iterator[dict[str, str]]:
-    from ..media.inputs import shown
-
     for source in work.sources:
         yield {"source": shown(source), "error": f"{shown(source)}: its task was given up: {reason}", "type": "Lost"}
 

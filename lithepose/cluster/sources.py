@@ -90,6 +90,10 @@ def _of_paths(source: str, paths: list[str]) -> list[str]:
     except MissingFileError:
         if shards:
             return shards
+        if glob.has_magic(source):
+            raise MissingFileError(
+                f"{source}: pattern without images, videos, tar or parquet files; quote it, and name them by suffix"
+            ) from None
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,8 @@ def rewrite(path: str | Path, out: str | Path, half: bool, fixed: tuple[int, int
         for value, size in zip(model.graph.input[0].type.tensor_type.shape.dim, (1, *fixed, 3), strict=True):
             value.dim_value = size
         del model.graph.value_info[:]  # of free sizes
+        if info.crop:
+            info = replace(info, crop=fixed, small_crop=(), size=max(fixed))
     helper.set_model_props(model, {"lithepose": info.to_json()})
     onnx.save(model, str(out))
 

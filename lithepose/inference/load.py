@@ -8,7 +8,7 @@ from ..errors import ConfigError
 from ..guesses import with_hints
 from ..heads.base import DecodeConfig
 from .detector import DETECTOR, PersonDetector
-from .models import manifest, open_runtime
+from .models import manifest, open_runtime, weights_file
 from .predictor import DEFAULT, Predictor
 from .top_down import TopDown
 
@@ -58,5 +58,7 @@ def load(
     name = detector or manifest().get(str(model), {}).get("detector", DETECTOR)
     # A pose network in int8 goes with a detector that may not be.
     has_int8 = "int8" in manifest().get(str(name), {})
+    if runtime == "torch" and not weights_file(name).with_suffix(".safetensors").is_file():
+        runtime = "auto"  # an installed package has the detector as ONNX alone
     finder = open_runtime(name, threads, runtime, device, precision if precision != "int8" or has_int8 else "")
     return TopDown(pose, PersonDetector(finder, size=size))

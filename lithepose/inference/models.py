@@ -108,7 +108,16 @@ def prefers_openvino() -> bool:
 
 
 def _packed(path: Path, threads: int, runtime: str, device: str, precision: str) -> Runtime:
-    """What runs a network in bits."""
+    """What runs a network in bits.
+
+    Raises:
+        ConfigError: the file has the weights of a training run, or an option is given that bits do not have.
+        MissingExtraError: the extra ``binary`` is not installed.
+    """
+    if _trained(path):
+        raise ConfigError(
+            f"{path}: weights of a training run; add --runtime torch, or make an .onnx by `lithepose export {path}`"
+        )
     if runtime != "auto" or device != "cpu" or precision:
         raise ConfigError(
             f"{path}: a network in bits has a runtime of its own, on the cpu; leave out --runtime, --device and"
@@ -116,9 +125,18 @@ def _packed(path: Path, threads: int, runtime: str, device: str, precision: str)
         )
     try:
         from ..binary.runtime import PackedRuntime
-    except ImportError as error:  # names the extra
+    except ImportError as error:  # it names the extra
         raise MissingExtraError(str(error), name=error.name) from error
     return PackedRuntime(path, threads)
+
+
+def _trained(path: Path) -> bool:
+    """Whether a ``.safetensors`` says that it is of a training run; read without the library, which the base lacks."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return b'"lithepose"' in file.read(min(length, path.stat().st_size))
 
 
 def _torch(path: Path, threads: int, device: str, precision: str) -> Runtime:

@@ -64,6 +64,12 @@ def read_pretrained(pretrained: str | Path) -> dict[str, Tensor]:
         except RuntimeError as error:
             raise ModelError(f"{pretrained}: {error}") from error
     file = WEIGHTS / f"{name}.safetensors" if package == "embedded" else Path(pretrained)
+    if package == "embedded" and not file.is_file():
+        there = ", ".join(sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))) or "none"
+        raise MissingFileError(
+            f"{pretrained}: no such weights here; there are {there}. An installed package has ONNX alone: install a"
+            " copy of the source tree by pip install -e"
+        )
     if not file.is_file():
         names = "torchvision:NAME, timm:NAME or, in the source tree, embedded:NAME"
         raise MissingFileError(f"{pretrained}: no such file; give a .safetensors, {names}")

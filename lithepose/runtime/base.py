@@ -105,6 +105,7 @@ def run_batch(
     names: Sequence[str],
     images: UInt8[np.ndarray, "n h w 3"],
     run: Callable[[np.ndarray], Sequence[np.ndarray]],
+    single: bool = False,
 ) -> list[Output]:
     """What a network predicts for each image of a batch; one at a time where its outputs do not stack.
 
@@ -113,8 +114,14 @@ def run_batch(
         names: of its outputs.
         images: of one size.
         run: (N, H, W, 3) uint8 -> the arrays of all outputs, stacked over the images.
+        single: the file takes batches of one image, as ``lithepose export --fixed`` writes it.
     """
-    rows = zip(*run(images), strict=True) if info.batched else (run(image[None]) for image in images)
+    if not info.batched:
+        rows = (run(image[None]) for image in images)
+    elif single:
+        rows = (row for image in images for row in zip(*run(image[None]), strict=True))
+    else:
+        rows = zip(*run(images), strict=True)
     return [to_output(dict(zip(names, row, strict=True))) for row in rows]
 
 

@@ -88,6 +88,7 @@ class OnnxRuntime:
             why = str(error).splitlines()[0]
             raise ModelError(f"{path}: ONNX Runtime cannot load it ({why}); export or copy it again") from error
         self._names = [output.name for output in self.session.get_outputs()]
+        self._single = self.session.get_inputs()[0].shape[0] == 1
         on = threads_of(threads) if device == "cpu" else device
         self.about = f"ONNX Runtime {onnxruntime.__version__}, {self.info.precision}, {on}"
 
@@ -107,7 +108,7 @@ class OnnxRuntime:
         Raises:
             ModelError: a size that the network does not take.
         """
-        return run_batch(self.info, self._names, images, self._run)
+        return run_batch(self.info, self._names, images, self._run, self._single)
 
     def _run(self, images: np.ndarray) -> list[np.ndarray]:
         try:

@@ -78,6 +78,7 @@ class OpenVinoRuntime:
         except Exception as error:  # OpenVINO raises RuntimeErrors with many lines
             raise ModelError(f"{path}: OpenVINO cannot load it ({_cause(error)}); take --runtime onnx") from error
         self._names = [output.get_any_name() for output in self._model.outputs]
+        self._fixed = self._model.inputs[0].partial_shape.is_static
         self._request, self._lock = compiled.create_infer_request(), threading.Lock()
         self._own: dict[tuple[int, ...], Any] = {}
         self._calls: dict[tuple[int, ...], int] = {}
@@ -108,7 +109,7 @@ class OpenVinoRuntime:
             size = "x".join(map(str, images.shape[1:3]))
             raise ModelError(f"{self.info.name}: cannot run at {size}; height and width must be multiples of {step}")
         with self._lock:  # a request has one input and one output
-            return run_batch(self.info, self._names, images, self._run)
+            return run_batch(self.info, self._names, images, self._run, single=self._fixed)
 
     def _run(self, images: np.ndarray) -> list[np.ndarray]:
         try:
@@ -123,7 +124,7 @@ class OpenVinoRuntime:
         if shape in self._own:
             return self._own[shape]
         self._calls[shape] = self._calls.get(shape, 0) + 1
-        if self._calls[shape] < OFTEN or len(self._own) >= KEPT or self._model.inputs[0].partial_shape.is_static:
+        if self._calls[shape] < OFTEN or len(self._own) >= KEPT or self._fixed:
             return self._request
         model = self._model.clone()
         model.reshape(list(shape))

@@ -185,6 +185,11 @@ class Recipe:
             raise ConfigError("fold_norm needs the statistics of trained weights; give init_from or pretrained")
         if not 0 <= self.small_share < 1:
             raise ConfigError(f"small_share = {self.small_share}: must be at least 0 and below 1")
+        for source in (*self.data, *self.validation):
+            if not 0 <= source.large < 1:
+                raise ConfigError(f"large = {source.large}: a share of the image's longer side, from 0 to below 1")
+        if self.distill != DistillConfig() and not self.distill.teacher:
+            raise ConfigError("[distill]: name a teacher")
         if not 0 <= self.distill.share <= 1:
             raise ConfigError(f"distill.share = {self.distill.share}: must be 0 to 1")
         if any(source.unlabelled for source in self.data) and not self.distill.teacher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,8 @@ def test_exported_files_of_files_run_alike(tiny, tmp_path, options, suffix, caps
     said = capsys.readouterr().out
     assert "median 0.0" in said
     runtime = models.open_runtime(out, 1)
-    assert runtime.info == OnnxRuntime(tiny, 1).info
+    of_source = OnnxRuntime(tiny, 1).info
+    assert runtime.info == (replace(of_source, small_crop=()) if "--fixed" in options else of_source)
     inputs = network_inputs(runtime.info, sample_images())
     assert inputs
     assert parity(OnnxRuntime(tiny, 1), runtime, inputs).median < 0.5
@@ -178,6 +180,23 @@ def test_exported_files_of_files_run_alike(tiny, tmp_path, options, suffix, caps
         assert out.stat().st_size > 1.3 * tiny.stat().st_size
     if "--fixed" in options:
         assert [d.dim_value for d in onnx.load(out).graph.input[0].type.tensor_type.shape.dim] == [1, 64, 64, 3]
+        crops = np.stack([image for image in inputs if image.shape[:2] == (64, 64)][:3])
+        for name in ("onnx", "openvino"):  # one at a time, as the file takes no more
+            found = models.open_runtime(out, 1, name)(crops)
+            alone = [OnnxRuntime(tiny, 1)(crop[None])[0] for crop in crops]
+            for one, other in zip(found, alone, strict=True):
+                assert one.xy == pytest.approx(other.xy, abs=0.5)
+
+
+def test_files_that_are_not_there_are_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for model, message in (
+        ("runs/a/weights.safetensors", "runs/a/weights.safetensors: no such file"),
+        ("a.onnx", "a.onnx: no such file"),
+        ("lite", "lithe, person_detector"),
+    ):
+        assert main(["export", model]) == 2
+        assert message in " ".join(capsys.readouterr().err.split())
 
 
 def test_int8_from_the_command_line(tiny, inputs, tmp_path, capsys, astronaut):

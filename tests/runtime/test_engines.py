@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 import threading
@@ -180,6 +181,23 @@ def test_a_session_that_was_moved_to_the_cpu_is_refused(monkeypatch):
     with pytest.raises(ModelError, match=r"device cuda: .*does not start.*available: cuda, cpu"):
         OnnxRuntime(WEIGHTS / "lithe.onnx", 1, "cuda")
     assert asked == [has]
+
+
+def test_weights_of_a_training_run_are_not_taken_for_bits():
+    with pytest.raises(ConfigError, match=r"training run; add --runtime torch"):
+        open_runtime(WEIGHTS / "lithe.safetensors")
+
+
+def test_torch_takes_the_detector_from_its_onnx_where_its_weights_are_not_installed(tmp_path, monkeypatch, astronaut):
+    for name in ("lithe.safetensors", "person_detector.onnx"):
+        shutil.copy(WEIGHTS / name, tmp_path)
+    (tmp_path / "manifest.toml").write_text((WEIGHTS / "manifest.toml").read_text())
+    monkeypatch.setattr("lithepose.inference.models.WEIGHTS", tmp_path)
+    model = lithepose.load(tmp_path / "lithe.safetensors", runtime="torch")
+    assert isinstance(model, lithepose.TopDown)
+    assert isinstance(model.finder, lithepose.PersonDetector)
+    assert type(model.finder.runtime).__name__ == "OnnxRuntime"
+    assert len(model(astronaut)) == 1
 
 
 def test_torch_runs_the_weights_of_a_training_run(astronaut):

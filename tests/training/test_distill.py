@@ -102,7 +102,9 @@ def test_small_people_can_be_left_out(stick_images):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[distill]\nshare = 1.5", "share = 1.5"),
+        ("[distill]\nteacher = 'a.safetensors'\nshare = 1.5", "share = 1.5"),
+        ("[distill]\nshare = 0.2", "name a teacher"),
+        ("[[data]]\ndata = 'sticks'\nlarge = 15.0", "large = 15.0"),
         ("[[data]]\ndata = 'sticks'\nunlabelled = true", "unlabelled = true.*teacher"),
         ("[distill]\nteacher = 3", "teacher = 3"),
         ("[[validation]]\ndata = 'sticks'\nunlabelled = true", "unlabelled = true.*validation"),

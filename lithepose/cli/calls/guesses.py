@@ -101,4 +101,4 @@ def _instead(flag: str, known: list[str]) -> str:
     # What is said of predict may name a flag that this command lacks.
     if guess and all(word.rstrip(",;") in known for word in named) and (named or "--threshold" in known):
         return guess
-    return did_you_mean(flag, known).removeprefix("; ") or "it has no such option"
+    return did_you_mean(flag, known).removeprefix("; ") or "--help lists its options"
