@@ -30,7 +30,7 @@ except ImportError as error:
 from ..heads.outputs import TOP, Maps, Output
 from ..heads.pafs import PafHead
 from ..runtime.base import ModelInfo
-from ..runtime.onnx import cores, open_session
+from ..runtime.onnx import cores, open_session, threads_of
 from .stages import Branch, Stage, Tensors, Workers, below, refine
 
 FORMAT = 2  # of the file
@@ -124,6 +124,9 @@ class PackedRuntime:
     Raises:
         MissingFileError: no such file, or no real-valued part beside it.
         ModelError: no packed network, or another's real-valued part.
+
+    Attributes:
+        about: what runs, for people.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
@@ -152,6 +155,7 @@ class PackedRuntime:
         except Exception as error:  # ONNX Runtime raises a dozen types of its own
             raise ModelError(f"{float_part}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
         self._workers = Workers(threads or cores())
+        self.about = f"bits, the real-valued part by ONNX Runtime, {threads_of(threads)}"
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
         """Run a batch.
