@@ -76,7 +76,9 @@ def make_network(recipe: Recipe, root: Path, with_weights: bool) -> Network:
 def _begin_as_identity(modules: Sequence[nn.Module]) -> None:
     """Let residual blocks without trained weights change nothing at first, so that a network can be made deeper."""
     for block in (layer for module in modules for layer in module.modules() if isinstance(layer, Residual)):
-        nn.init.zeros_(block.conv2[1].weight)
+        norm = block.conv2[1]
+        assert isinstance(norm, nn.BatchNorm2d)
+        nn.init.zeros_(norm.weight)
 
 
 def named_modules(net: nn.Module, names: Sequence[str], key: str) -> list[nn.Module]:
