@@ -116,7 +116,8 @@ def _packed(path: Path, threads: int, runtime: str, device: str, precision: str)
     """
     if _trained(path):
         raise ConfigError(
-            f"{path}: weights of a training run; add --runtime torch, or make an .onnx by `lithepose export {path}`"
+            f"{path}: weights of a training run; add --runtime torch, or make an .onnx by `lithepose export`, of a"
+            " binary_paf bits by --to bits"
         )
     if runtime != "auto" or device != "cpu" or precision:
         raise ConfigError(

@@ -224,7 +224,7 @@ def test_wrong_files_are_told(packed, tmp_path, capsys):
     assert "no such file; copy.safetensors needs it" in says("predict", image, "--model", copy)
     (tmp_path / "small-float.onnx").write_bytes(b"another")
     assert "of another network" in says("predict", image, "--model", copy)
-    assert "`lithepose export --to bits` makes one" in says("predict", image, "--model", weights)
+    assert "binary_paf bits by --to bits" in says("predict", image, "--model", weights)
     copy.write_bytes(b"no safetensors")
     assert "not a safetensors file" in says("predict", image, "--model", copy)
     assert "no such model file" in says("predict", image, "--model", tmp_path / "none.safetensors")
@@ -232,7 +232,7 @@ def test_wrong_files_are_told(packed, tmp_path, capsys):
     assert "form 0 instead of 2" in says("predict", image, "--model", copy)
     assert "another .safetensors" in says("export", weights, "--to", "bits", "--out", weights)
     assert "another .safetensors" in says("export", weights, "--to", "bits", "--out", tmp_path / "x.onnx")
-    assert "no such weights" in says("export", tmp_path / "none.safetensors", "--to", "bits")
+    assert "no such file" in says("export", tmp_path / "none.safetensors", "--to", "bits")
     assert "no such folder" in says("export", weights, "--to", "bits", "--out", tmp_path / "none" / "x.safetensors")
     assert not list(tmp_path.glob("x*"))
 

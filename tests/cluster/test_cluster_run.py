@@ -19,7 +19,7 @@ from lithepose.cluster import Machines, Options, Progress, connect, pool, predic
 from lithepose.cluster.connect import cluster, ray
 from lithepose.cluster.pool import Lost, Pool, Task
 from lithepose.cluster.work import Care, Done, Work
-from lithepose.errors import ConfigError, MissingFileError, OutputError
+from lithepose.errors import ConfigError, MissingFileError
 
 OPTIONS = Options(runtime="onnx", block=2, segment=1.0)
 MACHINES = Machines(cpus=1, workers=1)
@@ -163,8 +163,9 @@ def test_calls_that_cannot_be_carried_out(started, tmp_path, monkeypatch, capsys
     with pytest.raises(ConfigError, match=r"without call\.json"):
         predict(["images"], "out3")
     Path("call").write_text("no folder")
-    with pytest.raises((OutputError, NotADirectoryError)):
+    with pytest.raises(ConfigError, match="call: is a file"):
         predict(["images"], "call")
+    assert not Path("out2").exists()  # of a source that is not there
 
 
 def test_the_settings_are_there_before_ray():
