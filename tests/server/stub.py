@@ -18,7 +18,10 @@ from lithepose.skeleton import COCO_17
 
 
 class Stub(Estimator):
-    """Waits for ``gate`` before it answers; images of pure red fail, pure blue ones break the model."""
+    """Waits for ``gate`` before it answers; images of pure red fail, pure blue ones break the model.
+
+    ``begun`` is set when the first call has begun.
+    """
 
     head = COCO_HEAD
     single_person = False
@@ -26,10 +29,11 @@ class Stub(Estimator):
     lowest = 0.3
 
     def __init__(self) -> None:
-        self.gate, self.calls, self.peak = threading.Event(), [], 0.9
+        self.gate, self.begun, self.calls, self.peak = threading.Event(), threading.Event(), [], 0.9
         self.gate.set()
 
     def estimate(self, images):
+        self.begun.set()
         self.gate.wait(20)
         self.calls.append(len(images))
         return [self._one(image) for image in images]

@@ -161,10 +161,12 @@ def test_a_full_queue_sends_clients_away(start):
     threads = [
         threading.Thread(target=lambda: answers.append(client.post("/v1/poses", content=encoded()))) for _ in range(6)
     ]
-    for thread in threads:
+    threads[0].start()
+    assert model.begun.wait(10)
+    for thread in threads[1:]:
         thread.start()
-        time.sleep(0.05)
-    while len([a for a in answers if a.status_code == 429]) < 3:
+    deadline = time.monotonic() + 10
+    while len([a for a in answers if a.status_code == 429]) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     model.gate.set()
     for thread in threads:
@@ -180,10 +182,12 @@ def test_waiting_images_are_run_together(start):
     model.gate.clear()
     client = start(model)
     threads = [threading.Thread(target=lambda: client.post("/v1/poses", content=encoded())) for _ in range(6)]
-    for thread in threads:
+    threads[0].start()
+    assert model.begun.wait(10)  # else the others might be taken together with the first
+    for thread in threads[1:]:
         thread.start()
-    workers = client.app.state.workers
-    while workers.waiting < 5:
+    workers, deadline = client.app.state.workers, time.monotonic() + 10
+    while workers.waiting < 5 and time.monotonic() < deadline:
         time.sleep(0.01)
     model.gate.set()
     for thread in threads:

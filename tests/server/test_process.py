@@ -76,7 +76,8 @@ def test_images_streams_and_a_stop_under_load(serve):
     threads = [threading.Thread(target=load) for _ in range(8)]
     for thread in threads:
         thread.start()
-    while len(answers) < 8:
+    deadline = time.monotonic() + 60
+    while len(answers) < 8 and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=10) == 0
