@@ -91,9 +91,7 @@ def _of_paths(source: str, paths: list[str]) -> list[str]:
         if shards:
             return shards
         if glob.has_magic(source):
-            raise MissingFileError(
-                f"{source}: pattern without images, videos, tar or parquet files; quote it, and name them by suffix"
-            ) from None
+            raise MissingFileError(f"{source}: no image, video, tar or parquet file matches this pattern") from None
         raise
 
 

@@ -69,7 +69,7 @@ def test_people_without_labels_are_taken(stick_images):
     samples = CropSamples(
         [source], stick_images.parent, LITHE_HEAD, [((64, 64), 1.0)], AugmentConfig().still(), 0, stick_images.parent
     )
-    assert len(samples) == 1  # the crowd; the unlabelled person is none, as COCO leaves such people out at random
+    assert len(samples) == 1  # the crowd alone; a person without keypoints is not taken
     assert samples.image_names(0) == ["0.png"]
     batch = samples.batch([0, 1])
     assert not batch.targets["weight"].any()
