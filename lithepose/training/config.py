@@ -90,6 +90,7 @@ class DistillConfig:
 
     teacher: str = ""  # weights.safetensors of its run; in a file relative to it
     share: float = 0.5  # of its maps in the targets; where a label is unknown they are the target
+    patched: float = 0.0  # share of crops with a rectangle of another crop; the teacher alone labels them
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,9 @@ class Recipe:
                 raise ConfigError(f"large = {source.large}: a share of the image's longer side, from 0 to below 1")
         if self.distill != DistillConfig() and not self.distill.teacher:
             raise ConfigError("[distill]: name a teacher")
-        if not 0 <= self.distill.share <= 1:
-            raise ConfigError(f"distill.share = {self.distill.share}: must be 0 to 1")
+        for name, share in (("share", self.distill.share), ("patched", self.distill.patched)):
+            if not 0 <= share <= 1:
+                raise ConfigError(f"distill.{name} = {share}: must be 0 to 1")
         if any(source.unlabelled for source in self.data) and not self.distill.teacher:
             raise ConfigError("unlabelled = true: needs a distill.teacher to label these people")
         if any(source.unlabelled for source in self.validation):

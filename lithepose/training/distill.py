@@ -81,3 +81,27 @@ def with_teacher(labels: Tensor, weight: Tensor, maps: Tensor, share: float) -> 
     known = weight > 0
     targets = torch.where(known[..., None, None], labels.lerp(maps, share), maps)
     return targets, torch.where(known, weight, 1.0)
+
+
+def patched(x: Tensor, weight: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Crops with a rectangle of another crop, in its place there (CutMix), for a teacher to label.
+
+    Args:
+        x: (N, C, H, W) crops.
+        weight: (N, K) of the maps of their labels.
+        share: of the crops, which torch's generator draws, as it does each rectangle: 0.3 to 0.7 of the height and of
+            the width.
+
+    Returns:
+        the crops; the weights, 0 for those with a rectangle.
+    """
+    chosen, other = torch.rand(len(x)) < share, torch.randperm(len(x))
+    size, corner = 0.3 + 0.4 * torch.rand(len(x), 2), torch.rand(len(x), 2)
+    sides = torch.tensor(x.shape[-2:])
+    low = (corner * (1 - size) * sides).long()
+    high = low + (size * sides).long()
+    mixed = x.clone()
+    for i in chosen.nonzero()[:, 0].tolist():
+        (top, left), (bottom, right) = low[i].tolist(), high[i].tolist()
+        mixed[i, :, top:bottom, left:right] = x[other[i], :, top:bottom, left:right]
+    return mixed, torch.where(chosen[:, None].to(weight.device), 0.0, weight)

@@ -21,7 +21,7 @@ from ..networks import Network, Scaled
 from ..runtime.torch import describe
 from .checkpoint import cut_log, exclusive, load_checkpoint, save_checkpoint, save_weights
 from .config import Recipe, same_recipe
-from .distill import Teacher
+from .distill import Teacher, patched
 from .distributed import World
 from .losses import losses
 from .optim import Average, Schedule, make_optimizer
@@ -249,6 +249,7 @@ class Trainer:
         batch = batch.to(self.world.device)
         x = self._scaled(batch)
         if self.teacher:
+            x, batch.targets["weight"] = patched(x, batch.targets["weight"], recipe.distill.patched)
             batch.targets["taught"] = self.teacher(x)
         parts = losses(self.net, called, x, batch, recipe)
         self.optimizer.zero_grad(set_to_none=True)
