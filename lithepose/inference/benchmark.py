@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -13,7 +14,7 @@ import numpy as np
 import onnxruntime
 
 from ..drawing import draw
-from ..errors import MissingFileError, ModelError
+from ..errors import ConfigError, LitheposeError, MissingFileError, ModelError
 from ..geometry import PersonCrop
 from ..media.image import read_image
 from ..poses import Poses
@@ -22,11 +23,12 @@ from ..runtime.base import Output, about
 from ..runtime.onnx import open_session
 from ..timing import Row, median, ratio, take_turns
 from .detector import PersonDetector
-from .estimator import BATCH
+from .estimator import BATCH, Estimator
 from .load import load
 from .predictor import Predictor
 from .top_down import TopDown
 
+LOG = logging.getLogger(__name__)
 Parts = dict[str, Callable[[], object]]
 # Of a network before it is measured: by then a runtime has done what it does for frequent shapes.
 SETTLED = 70
@@ -73,20 +75,13 @@ def timings(subjects: Subjects, file: Path | None, rounds: int) -> list[Row]:
         is the median of the rounds' ratios of the whole to that of the first row.
 
     Raises:
-        ConfigError, ModelError, MissingExtraError: as of :func:`lithepose.inference.load.load`.
+        ConfigError, ModelError, MissingExtraError: as of :func:`lithepose.inference.load.load`, if a model runs in no
+            runtime and precision that was asked for; those of several that it does not run in are logged.
     """
     image, rows, parts = read_image(file or SAMPLE), list[Row](), Parts()
     if subjects.shape:
         image = cv2.resize(image, subjects.shape[::-1], interpolation=cv2.INTER_AREA)
-    for model, runtime, precision in product(subjects.models, subjects.runtimes, subjects.precisions):
-        opened = load(
-            model,
-            size=subjects.size,
-            threads=subjects.threads,
-            runtime=runtime,
-            device=subjects.device,
-            precision=precision,
-        )
+    for model, opened in _opened(subjects):
         shape, people, own = (_top_down if isinstance(opened, TopDown) else _one_network)(
             opened, image, subjects.people
         )
@@ -108,6 +103,24 @@ def timings(subjects: Subjects, file: Path | None, rounds: int) -> list[Row]:
         row["ratio"] = f"{ratio(times, f'{i} {WHOLE}', f'0 {WHOLE}'):.2f}"
         row["images/s"] = f"{1000 / median(times, f'{i} {WHOLE}'):.1f}"
     return rows
+
+
+def _opened(subjects: Subjects) -> list[tuple[str, Estimator]]:
+    """Every model in every runtime and precision that it runs in; errors as of :func:`timings`."""
+    found = list[tuple[str, Estimator]]()
+    for model in subjects.models:
+        errors, before = list[LitheposeError](), len(found)
+        for runtime, precision in product(subjects.runtimes, subjects.precisions):
+            options = {"runtime": runtime, "device": subjects.device, "precision": precision}
+            try:
+                found.append((model, load(model, size=subjects.size, threads=subjects.threads, **options)))
+            except (ConfigError, ModelError) as error:
+                errors.append(error)
+        if len(found) == before:
+            raise errors[0]
+        for error in errors:
+            LOG.warning("left out: %s", error)
+    return found
 
 
 def _one_network(model: Any, image: np.ndarray, _: int) -> tuple[str, int, Parts]:

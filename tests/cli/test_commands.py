@@ -350,7 +350,13 @@ def test_benchmark_measures_stage_by_stage(tmp_path):
     assert (row["model"], row["input"]) == ("lithe", "128x128")
     assert all(float(row[part]) > 0 for part in ("letterbox", "network", "decode", "draw", "whole"))
     assert "images/s" in done.stdout
+    pairs = "--rounds", 2, "--size", 128, "--runtime", "onnx", "--precision", "fp32", "bf16", "--out", table
+    done = lithepose("benchmark", *pairs)
+    assert done.returncode == 0, done.stderr
+    assert "left out: precision bf16" in done.stderr
+    assert len(table.read_text().splitlines()) == 2
     for arguments, says in (
+        (("--runtime", "onnx", "--precision", "bf16"), "precision bf16"),
         (("--rounds", 0), "1 or more rounds"),
         (("lithe_paf", "--binary"), "no model"),
         (("--out", tmp_path / "none" / "x.csv"), "no such folder"),

@@ -10,15 +10,17 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors.torch import load_file
+
 from lithepose.errors import ConfigError, DatasetError, MissingFileError
 from lithepose.heads.people import LITHE_HEAD
 from lithepose.networks import build
 from lithepose.networks.backbones.residual import Residual
 from lithepose.networks.lithe import Lithe
 from lithepose.training.augment import AugmentConfig
-from lithepose.training.config import DistillConfig, OptimizerConfig, Recipe, Source
+from lithepose.training.config import DistillConfig, OptimizerConfig, Recipe, ScheduleConfig, Source
 from lithepose.training.crops import ABSENT, CropSamples
-from lithepose.training.distill import Teacher, with_teacher
+from lithepose.training.distill import Teacher, patched, with_teacher
 from lithepose.training.setup import make_network
 from lithepose.training.trainer import train
 
@@ -51,6 +53,27 @@ def test_labels_and_maps_are_mixed_and_maps_alone_decide_what_is_unknown():
     assert torch.allclose(targets[0, 0], torch.tensor(0.8))
     assert torch.allclose(targets[0, 1], torch.tensor(0.2))
     assert weight.tolist() == [[ABSENT, 1.0]]
+
+
+def test_rectangles_of_other_crops_are_labelled_by_the_teacher_alone():
+    torch.manual_seed(0)
+    x = torch.arange(64.0)[:, None, None, None].expand(-1, 3, 40, 30).contiguous()  # every crop in one grey
+    mixed, weight = patched(x, torch.ones(64, 17), 0.5)
+    changed = (mixed != x).any(1)
+    assert 16 < changed.flatten(1).any(1).sum() < 48
+    assert not weight[changed.flatten(1).any(1)].any()
+    for crop, grey, change, kept in zip(mixed, x[:, 0, 0, 0], changed, weight[:, 0], strict=True):
+        if kept:
+            assert not change.any()
+        rows, columns = change.any(1), change.any(0)
+        assert change.sum() == rows.sum() * columns.sum(), "a rectangle"
+        assert len(set(crop[:, change].flatten().tolist())) <= 1, "of one other crop"
+        assert (crop[:, ~change] == grey).all()
+        assert rows.sum() <= 0.7 * 40 + 1
+        assert columns.sum() <= 0.7 * 30 + 1
+    still, weight = patched(x, torch.ones(64, 17), 0.0)
+    assert torch.equal(still, x)
+    assert weight.all()
 
 
 def test_a_student_that_is_its_teacher_has_less_to_learn_from_it(taught):
@@ -103,6 +126,7 @@ def test_small_people_can_be_left_out(stick_images):
     ("text", "message"),
     [
         ("[distill]\nteacher = 'a.safetensors'\nshare = 1.5", "share = 1.5"),
+        ("[distill]\nteacher = 'a.safetensors'\npatched = -0.1", "patched = -0.1"),
         ("[distill]\nshare = 0.2", "name a teacher"),
         ("[[data]]\ndata = 'sticks'\nlarge = 15.0", "large = 15.0"),
         ("[[data]]\ndata = 'sticks'\nunlabelled = true", "unlabelled = true.*teacher"),
@@ -142,14 +166,16 @@ def test_a_run_goes_on_with_its_own_teacher_alone(taught):
     other = folder / "other" / weights.name
     other.parent.mkdir()
     other.write_bytes(weights.read_bytes())
-    recipe = replace(COMMON, distill=DistillConfig(str(weights)))
+    same_rate = ScheduleConfig("constant", warmup=0)
+    recipe = replace(COMMON, distill=DistillConfig(str(weights), patched=0.5), schedule=same_rate)
     whole = train(replace(recipe, steps=4), folder, folder / "whole", quiet=True)
     train(recipe, folder, folder / "run", quiet=True)
     with pytest.raises(ConfigError, match=r"another distill\.teacher"):
         train(replace(recipe, distill=DistillConfig(str(other)), steps=4), folder, folder / "run", quiet=True)
-    assert train(replace(recipe, steps=4), folder, folder / "run", quiet=True).is_file()
+    parts = train(replace(recipe, steps=4), folder, folder / "run", quiet=True)
     assert [json.loads(line)["step"] for line in (folder / "run" / "log.jsonl").read_text().splitlines()] == [2, 4]
-    assert whole.is_file()
+    first, second = load_file(whole), load_file(parts)
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_joints_without_a_partner_are_not_mirrored(taught):
