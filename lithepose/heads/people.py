@@ -18,7 +18,13 @@ from .outputs import Found
 
 @dataclass(frozen=True)
 class FoundHead(Head[Found]):
-    """The network answers with people; decoding applies thresholds."""
+    """The network answers with people; decoding applies thresholds.
+
+    Attributes:
+        apart: pixels of the input: places of a joint in two views that are farther apart are not averaged.
+    """
+
+    apart: ClassVar[float] = np.inf
 
     def decode(self, output: Found, config: DecodeConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As of :meth:`Head.decode`; the person score is the network's."""
@@ -33,7 +39,7 @@ class FoundHead(Head[Found]):
         return Found(xy, output.score[:, order], output.person_score)
 
     def average(self, views: Sequence[tuple[Found, Letterbox]]) -> Found:
-        """As of :meth:`Head.average`.
+        """As of :meth:`Head.average`; of each joint the places near that of the surest view.
 
         Raises:
             ConfigError: several people, who may be others in every view.
@@ -43,6 +49,8 @@ class FoundHead(Head[Found]):
         target = views[0][1]
         places = np.stack([target.to_input(back.to_image(view.xy)) for view, back in views])
         weight = np.stack([view.score for view, _ in views])[..., None] + 1e-6  # the surer view counts more
+        surest = np.take_along_axis(places, weight.argmax(0)[None], 0)
+        weight = np.where(np.linalg.norm(places - surest, axis=-1, keepdims=True) <= self.apart, weight, 0)
         xy = (places * weight).sum(0) / weight.sum(0)
         score = np.mean([view.score for view, _ in views], 0)
         return Found(xy.astype(np.float32), score, np.mean([view.person_score for view, _ in views], 0))
@@ -68,6 +76,7 @@ class CropHead(FoundHead):
         sigma: standard deviation of a joint's Gaussian, in cells.
     """
 
+    apart: ClassVar[float] = 16.0  # the maps of two views rather show two peaks
     stride: int = 4
     sigma: float = 2.0
 

@@ -14,7 +14,7 @@ from lithepose.geometry import GREY, MARGIN, cut, letterbox
 from lithepose.heads.heatmaps import FLIC_HEAD, heatmaps
 from lithepose.heads.outputs import Found, Maps
 from lithepose.heads.pafs import COCO_HEAD, PafHead, part_affinity_fields
-from lithepose.heads.people import COCO_INSTANCES, FLIC_COORDINATES, CoordinateHead
+from lithepose.heads.people import COCO_INSTANCES, FLIC_COORDINATES, LITHE_HEAD, CoordinateHead
 from lithepose.inference.predictor import Predictor
 from lithepose.runtime.onnx import ModelInfo
 from lithepose.skeleton import COCO_17, FLIC_11, LSP_14, Skeleton
@@ -231,6 +231,20 @@ def test_mirrored_coordinates():
     one, other = score[..., None], once.score[..., None]
     assert both.xy == pytest.approx((xy * one + once.xy * other) / (one + other), abs=1e-3)
     assert both.score == pytest.approx((score + once.score) / 2)
+
+
+def test_places_of_a_joint_that_lie_far_apart_are_not_averaged():
+    """Between a left and a right ankle there is no ankle."""
+    xy = np.full((1, 17, 2), 100, "f4")
+    near, far = xy + np.float32(8), xy + np.float32(40)
+    score = np.full((1, 17), 0.4, "f4")
+    surest = np.where(np.arange(17) == 3, 0.9, 0.5).astype("f4")[None]
+    fitted = letterbox(np.zeros((256, 192, 3), np.uint8), 256, 32)[1]
+    views = [(Found(where, s, s[:, 0]), fitted) for where, s in ((xy, score), (near, score), (far, surest))]
+    merged = LITHE_HEAD.average(views)
+    assert merged.xy == pytest.approx(far), "the surest view"
+    views[2] = (Found(far, score / 2, score[:, 0]), fitted)
+    assert LITHE_HEAD.average(views).xy == pytest.approx(xy + 4, abs=1e-3)
 
 
 def test_scales_are_averaged_where_they_lie():
