@@ -77,7 +77,7 @@ __all__ = [
     "write_image",
 ]
 
-# Where each name lives; imported on first use.
+# The module of each name. Modules are imported on first use.
 _HOMES = {
     "Boxes": "heads.outputs",
     "ConfigError": "errors",
@@ -119,7 +119,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: ``import lithepose`` alone costs milliseconds, not OpenCV and ONNX Runtime."""
+    """Import a name on first use: ``import lithepose`` takes milliseconds, without OpenCV and ONNX Runtime."""
     if name not in _HOMES:
         from .guesses import MODULE, no_attribute
 

@@ -1,4 +1,4 @@
-"""`python -m lithepose` is the command line."""
+"""Runs the command line for `python -m lithepose`."""
 
 from .cli import main
 

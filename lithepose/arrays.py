@@ -1,7 +1,7 @@
 """Shape annotations: ``Float32[np.ndarray, "n k 2"]`` is a float32 array of n x k x 2.
 
-The names are those of jaxtyping (its documentation has the syntax of shapes). The tests check every call of the
-annotated functions against them; elsewhere they cost nothing, and jaxtyping need not be installed.
+The names and the syntax of shapes are those of jaxtyping; see its documentation. The tests check every call of the
+annotated functions. Elsewhere the annotations cost nothing, and jaxtyping need not be installed.
 """
 
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 else:
     try:
         from jaxtyping import Bool, Float, Float32, Float64, Int, Real, Shaped, UInt8
-    except ImportError:  # of the tests only
+    except ImportError:  # jaxtyping is installed for the tests only
 
         class _Unchecked:
             def __class_getitem__(cls, annotation: tuple[type, str]) -> type:

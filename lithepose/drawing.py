@@ -19,14 +19,14 @@ from .skeleton import FACE, Skeleton
 
 SHIFT = 4  # OpenCV's fixed-point bits: joints are drawn at sixteenths of a pixel
 DARK, WHITE = (40, 40, 40), (255, 255, 255)
-FAINT = 0.25  # opacity of a joint of score 0, where style.fade
-FACE_SIZE = 0.85  # radius of a hidden face, in the largest distance between its joints
+FAINT = 0.25  # opacity of a joint with score 0, if style.fade is set
+FACE_SIZE = 0.85  # radius of a hidden face, relative to the largest distance between its joints
 Background = Literal["image", "black", "transparent"]
 Colour = tuple[int, int, int]
 
 
 class Drawable(Protocol):
-    """What is drawn of :class:`~lithepose.poses.Poses`."""
+    """The attributes of :class:`~lithepose.poses.Poses` that drawing uses."""
 
     @property
     def xy(self) -> np.ndarray:
@@ -35,12 +35,12 @@ class Drawable(Protocol):
 
     @property
     def score(self) -> np.ndarray:
-        """(N, K) of the joints."""
+        """(N, K) scores of the joints."""
         ...
 
     @property
     def person_score(self) -> np.ndarray:
-        """(N,) of the people."""
+        """(N,) scores of the people."""
         ...
 
     @property
@@ -50,7 +50,7 @@ class Drawable(Protocol):
 
     @property
     def id(self) -> np.ndarray | None:
-        """(N,) numbers."""
+        """(N,) ids of the people, or None."""
         ...
 
     @property
@@ -66,17 +66,17 @@ class DrawStyle:
     """How people are drawn.
 
     Attributes:
-        colour: ``side`` (left warm, right cool, the middle green), ``person`` (by their place in the frame), ``id``, or
-            one colour as ``#rrggbb``.
+        colour: ``side`` (left warm, right cool, middle green), ``person`` (by index in the frame), ``id``, or one
+            colour as ``#rrggbb``.
         boxes: draw boxes.
         scores: write scores of people.
-        ids: write ids, where people have some.
-        fade: draw joints and limbs the fainter the lower their scores.
-        width: of lines, relative to the default.
+        ids: write ids, if people have them.
+        fade: draw joints and limbs with low scores fainter.
+        width: line width, relative to the default.
         hide_faces: pixelate each face that has at least two found joints. People who are not found are not pixelated.
         background: ``image``, ``black``, or ``transparent``, which needs PNG files.
-        trail: seconds for which the places of ankles and wrists stay visible, of people with ids.
-        guessed: joints of a lower score are hollow.
+        trail: seconds for which the paths of ankles and wrists stay visible, for people with ids.
+        guessed: joints with a lower score are drawn hollow.
     """
 
     colour: str = "side"
@@ -103,14 +103,14 @@ class DrawStyle:
 def draw(
     image: np.ndarray, poses: Drawable, *, threshold: float = 0.0, copy: bool = True, style: DrawStyle | None = None
 ) -> np.ndarray:
-    """Draw people as limbs and joints, and their ids where they have some.
+    """Draw people as limbs and joints, with their ids if they have any.
 
     Args:
         image: (H, W, 3) uint8 RGB, the image that the poses were found in.
         poses: what to draw.
-        threshold: joints of a lower score are left out.
-        copy: draw on a copy; otherwise on ``image`` itself, if that can be written to.
-        style: colours and what else is drawn.
+        threshold: joints with a lower score are left out.
+        copy: draw on a copy; otherwise draw on ``image`` itself, if it is writable.
+        style: colours and other options.
 
     Returns:
         (H, W, 3) uint8 RGB; (H, W, 4) RGBA on a transparent background.
@@ -119,10 +119,10 @@ def draw(
 
 
 class Drawer:
-    """Draws frame after frame; it remembers trails.
+    """Draws frames one after another and remembers trails.
 
     Args:
-        style: how.
+        style: how people are drawn.
     """
 
     def __init__(self, style: DrawStyle | None = None) -> None:
@@ -138,13 +138,13 @@ class Drawer:
         threshold: float = 0.0,
         copy: bool = True,
     ) -> np.ndarray:
-        """Draw one frame; arguments as of :func:`draw`.
+        """Draw one frame; the arguments are those of :func:`draw`.
 
         Args:
             image: the frame.
-            poses: its people.
+            poses: people in the frame.
             time: seconds from the start of the video, for trails.
-            threshold: lowest score of a joint.
+            threshold: lowest score of a joint that is drawn.
             copy: whether to draw on a copy.
         """
         style = self.style
@@ -191,7 +191,7 @@ class Drawer:
                 _write_above(canvas, text, (x >> SHIFT, y >> SHIFT), width, ink)
 
     def _own_colour(self, place: int, number: int) -> Colour | None:
-        """The one colour of a person; None where each limb has its own."""
+        """The colour of a person; None if each limb has its own colour."""
         colour = self.style.colour
         if colour == "side":
             return None
@@ -227,13 +227,13 @@ class Drawer:
         score: float,
         put: Callable[[np.ndarray, int, int], None],
     ) -> None:
-        """Draw on the canvas; where the style fades, blend the drawing with the canvas by the score.
+        """Draw on the canvas. If the style fades, blend the drawing with the canvas by the score.
 
         Args:
-            canvas: to draw on.
-            points: of the drawing, in 1/16 pixels; only the canvas around them is blended.
+            canvas: image to draw on.
+            points: points of the drawing, in 1/16 pixels; only the canvas around them is blended.
             reach: pixels that the drawing extends beyond the points.
-            score: of the joint or limb.
+            score: score of the joint or limb.
             put: draws on a part of the canvas that begins at pixel (dx, dy).
         """
         if not self.style.fade:
@@ -250,7 +250,7 @@ class Drawer:
         part[:] = cv2.addWeighted(drawn, opacity, part, 1 - opacity, 0)
 
     def _draw_trails(self, canvas: np.ndarray, poses: Drawable, time: float) -> None:
-        """Lines along the way of wrists and ankles over the last seconds, thinner the older."""
+        """Draw the paths of wrists and ankles over the last seconds; older parts are thinner."""
         ends = [k for k, joint in enumerate(poses.skeleton.joints) if joint.endswith(("wrist", "ankle"))]
         ids = [] if poses.id is None else poses.id.tolist()
         for place, number in enumerate(ids):
@@ -278,7 +278,7 @@ def hide_face(image: np.ndarray, skeleton: Skeleton, xy: np.ndarray, score: np.n
         image: (H, W, 3) uint8.
         skeleton: names of the joints.
         xy: (K, 2) joints of a person.
-        score: (K,) of them, 0 where not found.
+        score: (K,) scores of the joints, 0 where not found.
     """
     face = [skeleton.joints.index(joint) for joint in FACE if joint in skeleton.joints]
     points = xy[[k for k in face if score[k] > 0]]
@@ -301,10 +301,10 @@ def hide_face(image: np.ndarray, skeleton: Skeleton, xy: np.ndarray, score: np.n
 
 
 def _write_above(canvas: np.ndarray, text: str, joint: tuple[int, int], width: int, ink: Colour | None = None) -> None:
-    """White with a dark rim, in the middle above a joint, but whole; ``width`` of the lines as a measure."""
+    """Write white text with a dark rim, centred above a joint but inside the image, scaled by the line ``width``."""
     size, stroke = 0.35 + 0.15 * width, 1 + width // 2
     (wide, high), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, size, stroke)
-    rim = 1 + width // 3  # by writing it around: not every OpenCV makes a stroke thicker
+    rim = 1 + width // 3  # the rim is text at offsets: not every OpenCV draws thicker strokes
     x = max(min(joint[0] - wide // 2, canvas.shape[1] - wide - rim), rim)
     y = max(min(joint[1] - 4 * width, canvas.shape[0] - 1 - rim), high + rim)
     places = [(x + dx, y + dy, ink or DARK) for dx in (-rim, 0, rim) for dy in (-rim, 0, rim) if dx or dy]
@@ -313,7 +313,7 @@ def _write_above(canvas: np.ndarray, text: str, joint: tuple[int, int], width: i
 
 
 def tiled(images: Sequence[np.ndarray], across: int) -> np.ndarray:
-    """Images of one size side by side, ``across`` in a row; grey where the last row ends early."""
+    """Tile images of one size, ``across`` in a row; empty cells of the last row are grey."""
     height, width = images[0].shape[:2]
     down = -(-len(images) // across)
     canvas = np.full((down * height, min(across, len(images)) * width, 3), 128, np.uint8)

@@ -1,7 +1,6 @@
-"""Errors that a user can cause and mend; each message names the file or value and the remedy.
+"""Errors that a user can cause and fix. Each message names the file or value and the remedy.
 
-They are also the built-in errors that Python programs expect in their place. Anything else that is raised is a fault of
-this package.
+They also derive from the matching built-in errors of Python. Any other exception is a bug in this package.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ class LitheposeError(Exception):
 
 
 class ImageError(LitheposeError, ValueError):
-    """A file, array or box that is no image we can use."""
+    """A file, array or box that cannot be used as an image."""
 
 
 class VideoError(ImageError):
@@ -28,7 +27,7 @@ class DatasetError(LitheposeError, ValueError):
 
 
 class ConfigError(LitheposeError, ValueError):
-    """An option, recipe or combination of them that cannot be carried out."""
+    """An option or recipe that is not valid, or a combination of them that is not possible."""
 
 
 class TrainingError(LitheposeError, FloatingPointError):
@@ -40,8 +39,8 @@ class OutputError(LitheposeError, OSError):
 
 
 class MissingFileError(LitheposeError, FileNotFoundError):
-    """A file or folder that is not there."""
+    """A file or folder that does not exist."""
 
 
 class MissingExtraError(LitheposeError, ImportError):
-    """A package that is needed and not installed."""
+    """A required package that is not installed."""

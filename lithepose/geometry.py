@@ -14,16 +14,16 @@ import numpy as np
 
 from .arrays import Float, Float64, Real, UInt8
 
-CROP_MARGIN = 1.25  # side of a crop over that of the person's box, as top-down networks are commonly trained with
+CROP_MARGIN = 1.25  # side of a crop relative to the person's box, as is common in training of top-down networks
 
 
 @dataclass(frozen=True, eq=False)
 class PersonCrop:
-    """Position of the input of a network of one person in its image.
+    """Position of a single-person network's input in its image.
 
     Attributes:
-        width: of the image.
-        height: of the image.
+        width: width of the image.
+        height: height of the image.
         matrix: (2, 3) affine map without rotation, image pixels to input pixels.
     """
 
@@ -33,12 +33,12 @@ class PersonCrop:
 
     @property
     def scale_x(self) -> float:
-        """Input pixels per image pixel, across."""
+        """Input pixels per image pixel, horizontally."""
         return float(self.matrix[0, 0])
 
     @property
     def scale_y(self) -> float:
-        """Input pixels per image pixel, down."""
+        """Input pixels per image pixel, vertically."""
         return float(self.matrix[1, 1])
 
     def to_input(self, xy: Real[np.ndarray, "*n 2"]) -> Real[np.ndarray, "*n 2"]:
@@ -61,7 +61,7 @@ def crop_matrix(
         margin: the box, extended to the crop's aspect, is enlarged by this factor.
 
     Returns:
-        (2, 3) float64. Centre and zoom alone: ``x' = zoom * (x - centre) + (width - 1) / 2``.
+        (2, 3) float64 translation and scale: ``x' = zoom * (x - centre) + (width - 1) / 2``.
     """
     x, y, w, h = (float(value) for value in box)
     height, width = shape
@@ -86,9 +86,9 @@ def apply(matrix: Float[np.ndarray, "2 3"], xy: Real[np.ndarray, "*n 2"]) -> Rea
 def warp(
     image: UInt8[np.ndarray, "h w 3"], matrix: Float[np.ndarray, "2 3"], shape: tuple[int, ...]
 ) -> UInt8[np.ndarray, "h2 w2 3"]:
-    """Cut a crop out of an image; what lies outside of the image is grey.
+    """Cut a crop out of an image. Parts outside of the image are grey.
 
-    A strong reduction averages areas first, so that no pixel is skipped.
+    A reduction by 2 or more averages areas first, so that no pixel is skipped.
 
     Args:
         image: (H, W, 3) uint8.
@@ -107,13 +107,13 @@ def warp(
 def _shrink(
     image: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...], factor: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The part of the image that a crop shows, reduced by a whole factor, and the map from there to the crop."""
+    """The part of the image that a crop shows, reduced by an integer factor, and its map to the crop."""
     height, width = shape
     corners = apply(invert(matrix), np.array([[0, 0], [width, 0], [0, height], [width, height]], float))
     limit = np.array([image.shape[1], image.shape[0]])
     low = np.clip(np.floor(corners.min(0)) - factor, 0, limit - 1).astype(int)
     high = np.clip(np.ceil(corners.max(0)) + factor, low + 1, limit).astype(int)
-    size = np.maximum((high - low) // factor, 1)  # whole factors have a fast path; a rest of the border is left out
+    size = np.maximum((high - low) // factor, 1)  # integer factors are fast; the rest of the border is left out
     part = image[low[1] : low[1] + size[1] * factor, low[0] : low[0] + size[0] * factor]
     scale = np.array([part.shape[1], part.shape[0]]) / size
     small = cv2.resize(part, (int(size[0]), int(size[1])), interpolation=cv2.INTER_AREA)
@@ -121,20 +121,20 @@ def _shrink(
     return small, np.concatenate([matrix[:, :2] * scale, offset[:, None]], 1)
 
 
-MARGIN = 1.5  # of the square input of a network of one person over a box around joints, as debnath2018split crops
+MARGIN = 1.5  # square input of a single-person network relative to a box around joints, as in debnath2018split
 
-GREY = 127  # padding: zero after the networks' x / 127.5 - 1
+GREY = 127  # padding value; about zero after the networks' x / 127.5 - 1
 
 
 @dataclass(frozen=True)
 class Letterbox:
-    """An image fitted into a network's input, and the way back.
+    """Maps between an image and the network input that it is fitted into.
 
     Attributes:
-        width: of the original image.
-        height: likewise.
-        scale_x: input pixels an original pixel, across; up to rounding to whole pixels the same as ``scale_y``.
-        scale_y: likewise, down.
+        width: width of the original image.
+        height: height of the original image.
+        scale_x: input pixels per original pixel, horizontally; equal to ``scale_y`` up to rounding to whole pixels.
+        scale_y: likewise, vertically.
     """
 
     width: int
@@ -161,10 +161,10 @@ def letterbox(
     Args:
         image: (H, W, 3) uint8.
         size: longer side of the resized image.
-        multiple: what the network divides its input by.
+        multiple: both sides of the network's input are multiples of it.
 
     Returns:
-        ((H', W', 3) uint8 input, the Letterbox that leads back).
+        ((H', W', 3) uint8 input, the Letterbox that maps back).
     """
     height, width = image.shape[:2]
     scale = size / max(height, width)
@@ -177,13 +177,13 @@ def letterbox(
 
 
 def square(box: Sequence[float]) -> list[float]:
-    """Input of a network of one person: the square about a box's centre, ``MARGIN`` times its longer side wide.
+    """Square input of a single-person network: centred on a box, ``MARGIN`` times its longer side wide.
 
     Args:
         box: x, y, width, height in pixels.
 
     Returns:
-        likewise.
+        x, y, width, height of the square.
     """
     x, y, w, h = box
     side = MARGIN * max(w, h)
@@ -193,14 +193,14 @@ def square(box: Sequence[float]) -> list[float]:
 def cut(
     image: UInt8[np.ndarray, "h w 3"], box: Sequence[float]
 ) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Float64[np.ndarray, "xy=2"]]:
-    """Cut a box out of an image, with grey where it reaches beyond.
+    """Cut a box out of an image; parts beyond the image are grey.
 
     Args:
         image: (H, W, 3) uint8.
-        box: x, y, width, height in pixels; rounded to whole ones.
+        box: x, y, width, height in pixels; rounded to whole pixels.
 
     Returns:
-        ((h, w, 3) uint8, (2,) x and y of its corner in the image: what is to be added to joints found in it).
+        ((h, w, 3) uint8 crop, (2,) x and y of its corner in the image, to add to joints found in the crop).
     """
     x, y = round(box[0]), round(box[1])
     w, h = max(1, round(box[2])), max(1, round(box[3]))

@@ -1,4 +1,4 @@
-"""What is said of names that other libraries have and this one has not."""
+"""Hints for names that other libraries have and lithepose does not."""
 
 from __future__ import annotations
 
@@ -94,13 +94,13 @@ KEYWORDS = {
 
 
 def no_attribute(owner: str, name: str, table: Mapping[str, str], known: Iterable[str]) -> AttributeError:
-    """What is said of an attribute that there is not.
+    """The error for an attribute that does not exist, with a hint.
 
     Args:
-        owner: what lacks it, as in a sentence.
-        name: of the attribute.
-        table: what to write in place of names that others have.
-        known: names that it has.
+        owner: object that lacks it, as the subject of the message.
+        name: name of the attribute.
+        table: names of other libraries, with what to write instead.
+        known: names of the object's attributes.
     """
     if name in table:
         return AttributeError(f"{owner} has no {name!r}; write {table[name]}")
@@ -109,10 +109,10 @@ def no_attribute(owner: str, name: str, table: Mapping[str, str], known: Iterabl
 
 
 def with_hints(function: T) -> T:
-    """A function that says what to write in place of a keyword that it does not take.
+    """Make a function say what to write instead of a keyword that it does not take.
 
     Raises:
-        TypeError: as Python does, with more words.
+        TypeError: an unknown keyword; the message has a hint.
     """
     taken = inspect.signature(function).parameters
 

@@ -1,7 +1,7 @@
 """Skeletons: joints, edges, flip pairs, OKS sigmas, colours.
 
-Everything that depends on which joints a data set or a network has is data in this file:
-targets, networks, the decoder, drawing and the metrics read it and hold no joint names of their own.
+All data that depends on the joints of a data set or network is in this file. Targets, networks, the decoder, drawing
+and the metrics read it and define no joint names of their own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Named joints and how they hang together.
+    """Named joints and their connections.
 
     Attributes:
         name: identifier, for example ``coco17``.
@@ -50,7 +50,7 @@ class Skeleton:
 
     @cached_property
     def flip_order(self) -> tuple[int, ...]:
-        """Index i of the mirrored image's joints is index ``flip_order[i]`` of the original's."""
+        """Joint i of the mirrored image is joint ``flip_order[i]`` of the original."""
         order = list(range(len(self.joints)))
         for a, b in self.flip_pairs:
             order[a], order[b] = b, a
@@ -58,13 +58,13 @@ class Skeleton:
 
     @cached_property
     def unpaired(self) -> tuple[str, ...]:
-        """Joints of one side by their names that are in no flip pair."""
+        """Joints with a side in their names that are in no flip pair."""
         paired = {i for pair in self.flip_pairs for i in pair}
         return tuple(joint for i, joint in enumerate(self.joints) if i not in paired and side_of(joint))
 
     @cached_property
     def edge_colours(self) -> tuple[tuple[int, int, int], ...]:
-        """One RGB colour an edge: left side warm, right side cool, the middle green."""
+        """One RGB colour per edge: left side warm, right side cool, middle green."""
         return tuple(self._colour(a, b) for a, b in self.edges)
 
     def joint_colour(self, k: int) -> tuple[int, int, int]:
@@ -75,7 +75,7 @@ class Skeleton:
         sides = {side_of(self.joints[a]), side_of(self.joints[b])}
         left, right = "left" in sides, "right" in sides
         hue = 0.33 if left == right else 0.07 if left else 0.58
-        # A small turn of the hue by position keeps neighbouring limbs of one side apart.
+        # A small shift of the hue by position distinguishes neighbouring limbs of one side.
         hue += 0.06 * ((a + b) % 3 - 1)
         r, g, b_ = colorsys.hsv_to_rgb(hue % 1.0, 0.85, 1.0)
         return round(r * 255), round(g * 255), round(b_ * 255)
@@ -107,12 +107,12 @@ _SIDES = {"left": "left", "l": "left", "right": "right", "r": "right"}
 
 
 def side_of(joint: str) -> str:
-    """``left`` or ``right``, where one word of a joint's name is a side; else empty."""
+    """``left`` or ``right``, if one word of a joint's name is a side; else empty."""
     return _split_side(joint)[0]
 
 
 def _split_side(joint: str, glued: bool = False) -> tuple[str, str]:
-    """The side that a joint's name speaks of, and the name without it; ``glued`` reads ``lefthip`` as well."""
+    """The side in a joint's name, and the name without it; ``glued`` also reads ``lefthip``."""
     words = [word.lower() for word in _WORD.findall(joint)]
     sides = [word for word in words if word in _SIDES]
     if len(sides) == 1 and (words == sides or any(word.isalpha() and word not in _SIDES for word in words)):
@@ -125,7 +125,7 @@ def _split_side(joint: str, glued: bool = False) -> tuple[str, str]:
 
 
 def mirror_pairs(joints: tuple[str, ...]) -> tuple[tuple[int, int], ...]:
-    """Pairs (left, right) of joints that have the same name but for the side.
+    """Pairs (left, right) of joints with the same name except for the side.
 
     ``left_hip``, ``hip_left``, ``l_hip``, ``LHip``, ``Left Hip``, ``hip.L``, ``lefthip`` and the like are understood.
     """

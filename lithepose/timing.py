@@ -1,4 +1,4 @@
-"""What all benchmarks share: turns, medians, ratios, and the versions that figures depend on."""
+"""Functions that all benchmarks share: timing in turns, medians, ratios, and software versions."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ Row = dict[str, object]
 
 
 def about() -> str:
-    """What the figures depend on besides the processor: versions of what does the work."""
+    """Versions of Python and of the packages that the measured times depend on."""
     packages = "lithepose", "onnxruntime", "openvino", "opencv-python-headless", "numpy"
     found = [f"{name} {version(name)}" for name in packages if any(distributions(name=name))]
     return ", ".join([f"python {platform.python_version()}", *found])
 
 
 def take_turns(parts: dict[str, Callable[[], object]], rounds: int, least: float = 0) -> Times:
-    """Milliseconds of every part in every round; in turn, so that whatever slows the machine slows all of them.
+    """Milliseconds of every part in every round. The parts take turns, so that a slow machine slows all of them.
 
-    The order is another in every round, so that no part always follows the same one.
+    The order changes in every round, so that no part always follows the same one.
 
     Args:
-        parts: what to call.
-        rounds: of turns.
-        least: milliseconds of a turn: shorter parts are called again and again, and the mean counts; one call before
-            them does not. So a part meets caches and clock as it left them, not as another part did.
+        parts: functions to time, by name.
+        rounds: number of rounds.
+        least: least milliseconds of a turn. A shorter part is called repeatedly, and the mean counts. An untimed call
+            comes first, so that another part does not affect its caches and clock.
     """
     times: Times = {name: [] for name in parts}
     calls = dict.fromkeys(parts, 1)
@@ -61,7 +61,7 @@ def _spent(part: Callable[[], object], calls: int) -> float:
 
 
 def median(times: Times, name: str) -> float:
-    """Milliseconds."""
+    """Median time of a part, in milliseconds."""
     return statistics.median(times[name])
 
 
@@ -80,7 +80,7 @@ def cpu() -> str:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows as CSV, with the keys of the first row as columns; makes the folder."""
+    """Write rows as CSV, with the keys of the first row as columns, and make the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

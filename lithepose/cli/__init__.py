@@ -1,4 +1,4 @@
-"""The command line: a table of plain functions that return the exit code, one file a command."""
+"""The command line: a table of plain functions that return the exit code, one file per command."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .train import train
 
 
 def analyze() -> int:
-    """Count or time a network, draw what its layers see or what a recipe trains on: `lithepose analyze --help`."""
+    """Count or time a network, draw what its layers see, or draw samples of a recipe: `lithepose analyze --help`."""
     raise AssertionError("main runs its own commands")
 
 
@@ -75,28 +75,28 @@ def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> i
     """Run one command.
 
     Args:
-        arguments: of the command line; by default those of this process. ``--debug`` among them raises errors with
-            their traceback, ``-v`` prints what runs the networks.
+        arguments: command-line arguments; by default those of this process. ``--debug`` raises errors with their
+            traceback, and ``-v`` prints the runtime of each network.
 
     Returns:
         0: all done; 1: some inputs failed, each named on standard error; 2: the call cannot be carried out; 130:
         interrupted.
     """
-    # What OpenCV prints about a broken file is in our own message, with the name of the file.
+    # OpenCV's messages about a broken file are not needed: our own message names the file.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    if threading.current_thread() is threading.main_thread():  # stopped by a service manager is as by Ctrl-C
+    if threading.current_thread() is threading.main_thread():  # SIGTERM ends a call like Ctrl-C
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     try:
         return _run(given)
-    except BrokenPipeError:  # the reader of a pipe went away, as head does
+    except BrokenPipeError:  # the reader of the pipe has ended, for example head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except KeyboardInterrupt:
         return STOPPED
-    except (LitheposeError, OSError, MemoryError) as error:  # anything else is a fault of this package
+    except (LitheposeError, OSError, MemoryError) as error:  # any other error is a bug in this package
         if debug:
             raise
         err_console.print(f"lithepose: {error}", style="red", markup=False, highlight=False)
@@ -106,7 +106,7 @@ def main(arguments: Annotated[list[str] | None, tyro.conf.Suppress] = None) -> i
 
 
 def _run(given: list[str]) -> int:
-    """Find the command of a call, and call it."""
+    """Find the command that is named, and call it."""
     rest, config, level, version = _common(given)
     if version:
         from .. import __version__
@@ -123,7 +123,7 @@ def _run(given: list[str]) -> int:
     if rest[0] in ("-h", "--help"):
         print(overview(program, ABOUT if program == "lithepose" else "", commands))
         return OK
-    if rest[0].startswith("--tyro-"):  # what a shell completes
+    if rest[0].startswith("--tyro-"):  # shell completion
         plain = {name: plain_help(command) for name, command in commands.items()}
         return tyro.extras.subcommand_cli_from_dict(plain, prog=program, args=rest, config=CONFIG)
     if rest[0].startswith("-"):
@@ -141,7 +141,7 @@ def _run(given: list[str]) -> int:
 
 
 def _common(given: list[str]) -> tuple[list[str], Path | None, int, bool]:
-    """Take out the options that every command has; returns (other arguments, config file, level, version wanted)."""
+    """Remove the options that every command has; returns (other arguments, config file, level, version wanted)."""
     rest, config, level, version = list[str](), None, USUAL, False
     arguments = iter(given)
     for argument in arguments:

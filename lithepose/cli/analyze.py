@@ -23,8 +23,8 @@ def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
 
     Args:
         model: name of a network.
-        size: of its input, HEIGHTxWIDTH in pixels. Default: that of its paper.
-        options: of the network, as json.
+        size: input size, HEIGHTxWIDTH in pixels. Default: that of its paper.
+        options: options of the network, as json.
     """
     try:
         from ..analysis.complexity import PAPERS, measure_parts
@@ -70,9 +70,9 @@ def receptive_field(
     seed: int = 0,
     truth: tuple[float, float] | None = None,
 ) -> int:
-    """Draw the receptive field of a joint: noise slides over the image, and the change of the heatmap is drawn.
+    """Draw the receptive field of a joint: the change of its heatmap when noise covers each position of the image.
 
-    Trained weights also mark where they see the joint: blue if it is a right one, else red.
+    With trained weights, the found joint is marked too: blue for a joint of the right side, else red.
 
     Examples:
         lithepose analyze receptive-field lithe_paf image.jpg
@@ -82,16 +82,17 @@ def receptive_field(
     Args:
         model: name of a network with heatmaps.
         image: image to run on.
-        joint: name of the joint. Default: the first of the network's.
+        joint: name of the joint. Default: the network's first joint.
         out: image to write.
-        weights: .safetensors of a training run. Default: random ones, from the seed, with BatchNorm of this image.
-        options: of the network, as json.
+        weights: .safetensors of a training run. Default: random weights from the seed, with BatchNorm statistics of
+            this image.
+        options: options of the network, as json.
         size: longer side of the network's input.
-        step: pixels between two places of the 11x11 window of noise.
-        stage: of the heatmap, from 0; -1 is the last.
-        at: the change that counts: of the whole map, or of its highest or middle cell alone.
-        seed: of the noise, and of random weights.
-        truth: x and y of where the joint is in the image, in pixels: marked in white.
+        step: pixels between two positions of the 11x11 window of noise.
+        stage: stage of the heatmap, from 0; -1 is the last.
+        at: where the change is measured: in the whole map, or only in its highest cell (peak) or middle cell (centre).
+        seed: seed of the noise and of random weights.
+        truth: true x and y of the joint in the image, in pixels; marked in white.
     """
     try:
         import torch
@@ -152,10 +153,10 @@ def profile(model: str, /, size: str = "", options: str = "{}", rounds: int = 10
 
     Args:
         model: name of a network; its weights are random.
-        size: of its input, HEIGHTxWIDTH in pixels. Default: that of its paper.
-        options: of the network, as json.
-        rounds: of which medians are taken.
-        layers: that take longest, to print one by one.
+        size: input size, HEIGHTxWIDTH in pixels. Default: that of its paper.
+        options: options of the network, as json.
+        rounds: number of rounds; medians are printed.
+        layers: number of slowest layers to print one by one.
     """
     try:
         from ..analysis.complexity import PAPERS
@@ -191,7 +192,7 @@ def features(
     size: int = 256,
     channels: int = 16,
 ) -> int:
-    """Draw what layers of a network answer to an image: the channels that vary most, side by side.
+    """Draw the responses of a network's layers to an image: the channels that vary most, side by side.
 
     Examples:
         lithepose analyze features multilevel image.jpg
@@ -204,10 +205,10 @@ def features(
         layers: names of modules. Default: Conv-1 and Conv-4 of both branches of multilevel; the first, middle and last
             convolution of others.
         out: image to write.
-        weights: .safetensors of a training run. Default: random ones.
-        options: of the network, as json.
+        weights: .safetensors of a training run. Default: random weights.
+        options: options of the network, as json.
         size: longer side of the network's input.
-        channels: of each layer.
+        channels: number of channels per layer.
     """
     try:
         from ..analysis.features import MULTILEVEL_LAYERS, layers_with_maps, sheet
@@ -253,7 +254,7 @@ def augment(recipe: Path, /, data: Path = Path("data"), out: Path = Path("augmen
         recipe: TOML file, see recipes/.
         data: folder that the recipe's data sets are in.
         out: image to write.
-        count: samples.
+        count: number of samples.
     """
     from ..training.config import Recipe
 

@@ -30,7 +30,7 @@ def benchmark(
     only: Literal["all", "layers", "networks"] = "all",
     out: Path | None = None,
 ) -> int:
-    """Measure what an image takes, stage by stage; or binary convolution against all that it replaces.
+    """Measure the time for an image, part by part; or compare binary convolution with what it replaces.
 
     All parts of all models take turns in every round. The table holds medians, and the median of the rounds' ratios to
     the first row.
@@ -43,19 +43,20 @@ def benchmark(
     Args:
         models: names of embedded models, or files. Default: lithe.
         binary: measure binary layers, modules and whole networks instead of models.
-        image: to run on. Default: the embedded one.
+        image: image to run on. Default: the embedded one.
         size: longer side of the network's input, or HEIGHTxWIDTH, to which the image is resized. Default: the model's
             own.
-        people: of networks on person crops, crops of one call. Default: the people that are found in the image.
-        runtime: what runs the models, one or several. auto is OpenVINO on x86 where it is installed, else ONNX Runtime.
-        device: of ONNX Runtime.
-        precision: fp32, bf16 (OpenVINO) or int8, one or several. Default: of the files.
-        compare: ONNX files of other networks, timed in the same run in ONNX Runtime, on noise in the shape that they
-            ask for; sides that they leave free are --size, or 640.
-        threads: of the network; 0 takes one a core. Binary layers and modules are measured on one.
-        rounds: of which medians are taken.
+        people: for networks on person crops, number of crops per call. Default: the people found in the image.
+        runtime: runtime of the models, one or several. auto is OpenVINO on x86 where it is installed, else ONNX
+            Runtime.
+        device: device for ONNX Runtime.
+        precision: fp32, bf16 (OpenVINO) or int8, one or several. Default: that of the files.
+        compare: ONNX files of other networks, timed in the same run in ONNX Runtime, on noise of their input shape.
+            Free sides are --size, or 640.
+        threads: threads of the network; 0 uses one per core. Binary layers and modules are measured on one thread.
+        rounds: number of rounds; medians are printed.
         only: with --binary, the part of its tables to measure.
-        out: .csv for the table.
+        out: .csv file for the table.
     """
     if rounds < 1 or threads < 0:
         raise ConfigError(f"{rounds} rounds, {threads} threads: give 1 or more rounds, and 0 or more threads")
@@ -105,7 +106,7 @@ def benchmark(
 
 
 def _size(text: str) -> tuple[int, tuple[int, int] | None]:
-    """Longer side, 0 where none is asked for; and height and width, where both are.
+    """Longer side, or 0 if none is given; and (height, width), if both are given.
 
     Raises:
         ConfigError: it is neither a number nor HEIGHTxWIDTH.

@@ -34,10 +34,10 @@ def cluster(
     column: str = "",
     retry_failed: bool = False,
 ) -> int:
-    """Find people in any number of images and videos, on one machine or many, by Ray.
+    """Find people in any number of images and videos, on one or many machines, with Ray.
 
-    Rows go to OUT/poses/part=*/*.parquet, inputs that could not be read to OUT/failed/part=*/*.jsonl. The same call
-    again does what is missing. docs/scaling.md has more.
+    Rows go to OUT/poses/part=*/*.parquet, and inputs that could not be read to OUT/failed/part=*/*.jsonl. Repeat the
+    call to do what is missing. See docs/scaling.md.
 
     Examples:
         lithepose cluster folder --out out
@@ -46,23 +46,24 @@ def cluster(
 
     Args:
         sources: folders, patterns, images, videos, tar files of images (WebDataset), Parquet files with encoded images,
-            or .txt lists of files; paths that all machines see, or addresses as s3://bucket/folder/.
+            or .txt lists of files; paths that all machines can read, or addresses such as s3://bucket/folder/.
         out: folder or address for the results.
-        address: of a Ray cluster, auto for the one that this machine is of. Default: Ray is started on this machine.
-        cpus_per_worker: of each worker, which holds one model.
-        workers: most of them. Default: as many as the machines hold, also those that join later.
+        address: address of a Ray cluster; auto is the one that this machine belongs to. Default: start Ray on this
+            machine.
+        cpus_per_worker: CPUs of each worker, which holds one model.
+        workers: largest number of workers. Default: as many as fit on the machines, including those that join later.
         model: name of an embedded model, or an .onnx or packed .safetensors file.
-        size: longer side of the input, of the person detector for lithe; 0 is the model's own.
-        runtime: what runs the network, as of predict.
+        size: longer side of the input (for lithe, of the person detector); 0 is the model's own.
+        runtime: runtime of the network, as in predict.
         precision: fp32, bf16 (OpenVINO) or int8. Default: the file's own.
         threshold: lowest score of a joint, above 0 and below 1. Default: the model's own.
         min_person: lowest score of a person. Default: the model's own.
-        detect_every: in a video, run the person detector at least every so many frames.
-        track: the ids of the people of videos.
-        block: single images of one task, which is one file of rows.
-        segment: seconds of one task of a video, at least.
-        column: of Parquet files, the one with the images. Default: the first that holds bytes.
-        retry_failed: do the files of rows again that have failed inputs.
+        detect_every: in a video, run the person detector at least every N frames.
+        track: ids for the people in videos.
+        block: images per task; each task writes one file of rows.
+        segment: least seconds of video per task.
+        column: column of Parquet files that holds the images. Default: the first that holds bytes.
+        retry_failed: make files of rows with failed inputs again.
     """
     try:
         from ..cluster import Machines, Options, predict
@@ -97,13 +98,13 @@ def cluster(
 
 
 class Lines:
-    """Progress as a line every few seconds."""
+    """Prints progress, a line every few seconds."""
 
     def __init__(self) -> None:
         self._next = time.monotonic() + EVERY
 
     def __call__(self, at: Progress) -> None:
-        """Print it, if it is time."""
+        """Print a line, if enough time has passed."""
         now = time.monotonic()
         if now < self._next:
             return

@@ -11,7 +11,7 @@ from .calls.console import OK, SOME_FAILED, err_console, out_console
 
 
 def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
-    """Find the person in an embedded image, print the joints and write the drawn image: proves the install.
+    """Test the install: find the person in an embedded image, print the joints and write the drawn image.
 
     Examples:
         lithepose demo

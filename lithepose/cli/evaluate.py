@@ -37,7 +37,7 @@ def evaluate(
     json: Path | None = None,
     curve: Path | None = None,
 ) -> int:
-    """Measure a model on annotated images: OKS average precision and recall, PCK or PCKh; of a detector box precision.
+    """Measure a model on annotated images: OKS average precision and recall, PCK or PCKh; for detectors, box precision.
 
     Examples:
         lithepose evaluate lithe --data coco
@@ -46,27 +46,28 @@ def evaluate(
 
     Args:
         model: name of an embedded model, or an .onnx or packed .safetensors file.
-        data: folder or .tar of a data set (COCO, LIP, MPII, FLIC, LSP, or any SPLIT.json in COCO-keypoint form with
-            its images), or such a json.
-        split: of the data set.
-        metric: auto is oks for networks of many people; for those of one pckh where sizes of heads are known, or pck.
+        data: folder or .tar of a data set (COCO, LIP, MPII, FLIC, LSP, or any SPLIT.json in COCO-keypoint form with its
+            images), or a json in that form.
+        split: split of the data set.
+        metric: auto is oks for multi-person networks; for single-person networks it is pckh if head sizes are known,
+            else pck.
         size: longer side of the network's input; 0 is the model's own.
         flip: average with the mirrored image.
-        scales: of the size; what is seen at all of them is averaged.
-        threads: of the network; 0 takes one a core.
-        runtime: what runs the network. auto is OpenVINO on x86 where it is installed, else ONNX Runtime; -v prints
-            which.
-        device: of ONNX Runtime; one that is not there is an error.
+        scales: factors of the size; the outputs at all scales are averaged.
+        threads: threads of the network; 0 uses one per core.
+        runtime: runtime of the network. auto is OpenVINO on x86 where it is installed, else ONNX Runtime; -v prints the
+            choice.
+        device: device for ONNX Runtime; a missing device is an error.
         precision: fp32, bf16 (OpenVINO) or int8. Default: the file's own, fp32 for embedded models.
-        images: folders or .tar of the images, when they are not with the annotations.
-        first: measure only so many images, from the start; 0 takes all.
-        complete: for oks, guess the joints of a person that were not found, as every labelled joint counts.
-        crop: what a network of one person is shown. joints: a square around those joints of the person that it has to
-            see. auto: the data set's own box, where it has some; else the whole image, if the person is alone in it;
-            else as joints. boxes: for lithe, the annotated boxes in place of the person detector's.
-        min_joints: for networks of one person: leave out people with fewer labelled joints, of those that it knows.
-        json: file for the COCO results that were measured.
-        curve: image for the share of correct joints over the threshold (pck, pckh).
+        images: folders or .tar of the images, if they are not with the annotations.
+        first: measure only the first N images; 0 takes all.
+        complete: for oks, guess joints that were not found, since every labelled joint counts.
+        crop: input of a single-person network. joints: a square around the joints that it needs. auto: the data set's
+            own box, if it has one; else the whole image, if the person is alone in it; else like joints. boxes: for
+            lithe, the annotated boxes instead of the person detector's.
+        min_joints: for single-person networks: leave out people with fewer labelled joints that the network knows.
+        json: file for the measured COCO results.
+        curve: image of the share of correct joints over the threshold (pck, pckh).
     """
     from ..data.formats import open_dataset
     from ..evaluation.evaluate import evaluate as measure
@@ -81,7 +82,7 @@ def evaluate(
         if path:
             check_output(path, option)
             keep_inputs(path, option, (data, Path(model), *images))
-    if curve:  # before an hour of predictions, not after
+    if curve:  # checked before the predictions, which may take an hour
         if curve.suffix.lower() not in (".png", ".svg", ".pdf"):
             raise ConfigError(f"--curve {curve}: name a .png, .svg or .pdf")
         if find_spec("matplotlib") is None:

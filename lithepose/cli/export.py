@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ..runtime.base import Runtime
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torchscript": ".pt", "bits": "-packed.safetensors"}
-CALIBRATED = 300  # inputs
-# Pixels of the network's input: median distance of joints or corners from those of the source, above which nothing is
-# written.
+CALIBRATED = 300  # inputs for calibration
+# Largest median distance of joints or corners from those of the source, in pixels of the network's input. Above it,
+# nothing is written.
 LIMITS = {"fp32": 0.1, "fp16": 0.5, "int8": 3.0}
-MISSED = 0.1  # share of the source's joints or boxes that the file may not find
+MISSED = 0.1  # largest share of the source's joints or boxes that the file may miss
 
 
 def export(
@@ -43,10 +43,10 @@ def export(
     half: bool = False,
     size: int | None = None,
 ) -> int:
-    """Write trained weights, or an exported model, as a file that runs without torch; in another precision or format.
+    """Write trained weights or an exported model as a file that runs without torch, in another precision or format.
 
-    Prints how far its joints or boxes are from those of what it was made from; where they differ by more than rounding
-    does, nothing is written.
+    Prints the distances of its joints or boxes from those of the source. If they differ by more than rounding explains,
+    nothing is written.
 
     Examples:
         lithepose export runs/mine/weights.safetensors
@@ -55,21 +55,21 @@ def export(
 
     Args:
         model: .safetensors of a training run, .onnx that this command wrote, or name of an embedded model.
-        to: onnx, for any network; openvino (.xml and .bin); torchscript, of one size; or bits, for binary_paf: one bit
-            a binary weight, run by the extra binary.
-        network: name of the network, for .safetensors. Default: what the weights' file says.
-        options: its options, as json. Default: what the weights' file says, or none.
-        out: file to write. Default: beside the weights, or of an embedded model in this folder. For bits a
-            .safetensors; the real-valued part is written beside it, as ...-float.onnx.
-        precision: fp16 or fp32 weights, both computed in fp32; or int8, with --calibrate. Default: fp16, fp32 for
+        to: onnx, for any network; openvino (.xml and .bin); torchscript, for one input size; or bits, for binary_paf:
+            one bit per binary weight, run by the extra binary.
+        network: name of the network, for .safetensors. Default: the one in the weights file.
+        options: options of the network, as json. Default: those in the weights file, or none.
+        out: file to write. Default: beside the weights, or in this folder for an embedded model. For bits it is a
+            .safetensors; the real-valued part is written beside it as ...-float.onnx.
+        precision: fp16 or fp32 weights, both computed in fp32; or int8, with --calibrate. Default: fp16, or fp32 for
             torchscript.
-        calibrate: folder of images with people, from which the ranges of int8 are measured; not those that the model
-            is evaluated on.
-        check: folder of images on which the files are compared, beside the embedded ones.
-        opset: version of ONNX's operators, for .safetensors.
-        fixed: height and width of the input, where the file is to take no other, and one image at a time.
+        calibrate: folder of images with people, on which the ranges of int8 are measured. Do not use images of the
+            evaluation.
+        check: folder of images for the comparison, in addition to the embedded ones.
+        opset: ONNX operator set version, for .safetensors.
+        fixed: height and width of the only input that the file takes, one image at a time.
         half: for bits, round the real-valued part's weights to fp16, as onnx does.
-        size: longer side of the model's default input. Default: what it was trained at, else 512.
+        size: longer side of the model's default input. Default: the size of its training, else 512.
     """
     bits = to == "bits"
     trained = Path(model).suffix.lower() == ".safetensors"
@@ -90,7 +90,7 @@ def export(
         if path.suffix.lower() != SUFFIXES[to]:
             raise ConfigError(f"--out {path}: name a {SUFFIXES[to]} for --to {to}")
         keep_inputs(path, "--out", (Path(model),))
-    logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter talks about itself
+    logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter logs too much
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if bits:
@@ -100,14 +100,14 @@ def export(
             if trained:
                 from ..exporters.onnx import OPSET, export_weights
 
-                keep = precision in (None, "fp16")  # the rounded file is the one that is compared with torch
+                keep = precision in (None, "fp16")  # the rounded file is compared with torch
                 apart = export_weights(model, source, network, asked, size, half=keep, opset=opset or OPSET)
                 out_console.print(f"{model}: largest difference from torch's outputs {apart:.1e}", highlight=False)
             else:
                 from ..inference.models import open_runtime
 
                 file = _onnx_file(model)
-                stored = open_runtime(file, runtime="onnx").info.precision  # refuses what is no model
+                stored = open_runtime(file, runtime="onnx").info.precision  # raises if it is not a model
                 if stored == "int8" and precision:
                     raise ConfigError(f"{model}: is in int8 already; name the file that it was made from")
                 precision = "int8" if stored == "int8" else precision
@@ -137,10 +137,10 @@ def _convert(
     model: str,
     described: tuple[str | None, dict[str, Any] | None, int | None],
 ) -> None:
-    """An ONNX file in the precision and format asked for, compared with it.
+    """Convert an ONNX file to a precision and format, and compare the two files.
 
     Raises:
-        ModelError: they differ by more than rounding does.
+        ModelError: they differ by more than rounding explains.
     """
     from ..exporters.formats import rewrite, to_openvino
     from ..exporters.quantize import quantize
@@ -196,7 +196,7 @@ def _script(
     inputs: list[np.ndarray],
     described: tuple[str | None, dict[str, Any] | None, int | None],
 ) -> tuple[Runtime, list[np.ndarray]]:
-    """A trace of the weights of a model, and those inputs that it takes."""
+    """A TorchScript trace of a model, and the inputs that it takes."""
     from ..exporters.formats import ScriptRuntime, to_torchscript
     from ..exporters.onnx import open_weights
     from ..runtime.torch import exported
@@ -242,10 +242,10 @@ def _check(
     half: bool,
     described: str,
 ) -> None:
-    """Refuse options that cannot be carried out together.
+    """Refuse options that cannot be combined.
 
     Raises:
-        ConfigError: names them.
+        ConfigError: there are such options; the message names them.
     """
     if to == "bits" and (precision or calibrate or opset or fixed or not trained):
         raise ConfigError("--to bits: takes a .safetensors, and of the options only --out, --half and --size")
@@ -261,16 +261,16 @@ def _check(
 
 
 def _named(network: str | None, options: str | None, size: int | None) -> str:
-    """Those of these options that are given, as on the command line."""
+    """The options that are given, as on the command line."""
     given = {"network": network, "options": options, "size": size}
     return " ".join(f"--{name} {value}" for name, value in given.items() if value)
 
 
 def _onnx_file(model: str) -> Path:
-    """File of an embedded model, or the one that is named.
+    """The file of an embedded model, or the path as given.
 
     Raises:
-        ConfigError: it is no ``.onnx``.
+        ConfigError: it is not an ``.onnx`` file.
     """
     from ..inference.models import WEIGHTS, manifest
 

@@ -23,9 +23,9 @@ def reproduce(
     steps: int = 0,
     list: bool = False,
 ) -> int:
-    """Make a table or figure of one of the five papers: trainings, measurements, a table beside the paper's, an image.
+    """Reproduce a table or figure of five papers: train, measure, write a table with the paper's values and an image.
 
-    A stopped call goes on where it stopped, when it is called again with the same OUT.
+    A stopped call continues where it stopped if it is repeated with the same OUT.
 
     Examples:
         lithepose reproduce --list
@@ -34,13 +34,14 @@ def reproduce(
 
     Args:
         items: PAPER/ITEM as in the list, or a paper's key for all of its items.
-        mini: a few steps on a few images: shows within minutes that all works; its accuracies and times mean little.
-        data: folder of the data sets that recipes name. With --mini images of the project's small archives, or a data
-            set in COCO-keypoint form (train.json, val.json); drawn images, where it has neither.
+        mini: train a few steps on a few images, to show within minutes that everything works; its accuracies and times
+            mean little.
+        data: folder of the data sets that recipes name. With --mini: images of the project's small archives, or a data
+            set in COCO keypoint format (train.json, val.json); if there is neither, images are drawn.
         out: folder for tables and images, PAPER/ITEM.csv, .md and .png, and for trainings, runs/.
-        runs: folder of trainings that are done, named by their recipes; they are taken instead of new ones.
-        steps: of the trainings of a mini run. Default: 24.
-        list: print all items, what they need and cost.
+        runs: folder of finished trainings, named by their recipes; they are used instead of new ones.
+        steps: training steps of a mini run. Default: 24.
+        list: print all items, their requirements and their costs.
     """
     from ..reproduce.items import ITEMS, matching, measure
     from ..reproduce.work import MINI_STEPS, Work, write_result
@@ -95,10 +96,10 @@ def convert(
     out: Path | None = None,
     download: bool = False,
 ) -> int:
-    """Write a public checkpoint of a network as weights that this package trains from and exports.
+    """Convert a public checkpoint of a network to weights that this package can train from and export.
 
-    Each layer of a whole network is compared with what the checkpoint's own tensors compute. Nothing in the file is
-    run. Its licence stays that of its authors, and is printed.
+    For a whole network, each layer is compared with the result of the checkpoint's own tensors. No code in the file is
+    run. The authors' licence still applies, and is printed.
 
     Examples:
         lithepose convert pose_iter_440000.caffemodel --to openpose
@@ -107,11 +108,11 @@ def convert(
 
     Args:
         file: checkpoint: .pth, .pt or .tar of PyTorch, .caffemodel, or .safetensors.
-        to: the network it is of: openpose, lightweight_openpose, context_cpm or keypoint_rcnn; or ImageNet weights for
-            ``pretrained`` of a recipe: vgg19 or mobilenet_v3.
+        to: network of the checkpoint: openpose, lightweight_openpose, context_cpm or keypoint_rcnn; or ImageNet weights
+            for ``pretrained`` of a recipe: vgg19 or mobilenet_v3.
         out: file to write. Default: NETWORK.safetensors.
-        download: fetch the file first, if it is one of torchvision's that the documentation names, and check its
-            digest. Nothing is fetched otherwise.
+        download: first download the file, if it is one of the torchvision files that the documentation names, and check
+            its digest. Otherwise nothing is downloaded.
     """
     try:
         from ..checkpoints.convert import BACKBONES, save, save_backbone

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Format = Literal["lithepose", "coco", "openpose", "openpose25", "csv", "csv-wide", "parquet", "trc"]
 NAMES = {"lithepose": "poses.jsonl", "coco": "poses.json", "parquet": "poses.parquet"}
-NAMES |= {"csv": "poses.csv", "csv-wide": "poses.csv"}  # others are folders of their own name
+NAMES |= {"csv": "poses.csv", "csv-wide": "poses.csv"}  # others are folders named like the format
 
 
 def predict(
@@ -64,7 +64,7 @@ def predict(
 ) -> int:
     """Find people in images, folders, globs, videos, cameras (by index) and streams (rtsp://...).
 
-    Drawn images and videos go to OUT, with poses.jsonl beside them; with --json alone nothing is drawn. Results of an
+    Drawn images and videos go to OUT, together with poses.jsonl. With --json alone, nothing is drawn. Results of an
     earlier call are not replaced.
 
     Examples:
@@ -77,47 +77,47 @@ def predict(
         out: folder for drawn images and videos. Default: ./out, or ./out-2 and so on if that has results, unless --json
             is given.
         json: file for the joints; - is standard output. Default: OUT/poses.jsonl.
-        format: of that file. openpose (18 joints) and openpose25 make it a folder of one json a frame, trc of one file
-            a person of a video. Default: by its suffix, .csv, .parquet, .json (one list) or .jsonl (a line a frame).
+        format: format of that file. openpose (18 joints) and openpose25 write a folder with one json per frame, trc a
+            folder with one file per person of a video. Default: by its suffix, .csv, .parquet, .json (one list) or
+            .jsonl (one line per frame).
         model: name of an embedded model, or an .onnx or packed .safetensors file.
-        size: longer side of the input, of the person detector for lithe; 0 is the model's own. Larger finds smaller
-            people, slower.
-        threads: of the network; 0 takes one a core.
-        runtime: what runs the network. auto is OpenVINO on x86 where it is installed, else ONNX Runtime; -v prints
-            which.
-        device: of ONNX Runtime; one that is not there is an error.
+        size: longer side of the input (for lithe, of the person detector); 0 is the model's own. A larger size finds
+            smaller people, but is slower.
+        threads: threads of the network; 0 uses one per core.
+        runtime: runtime of the network. auto is OpenVINO on x86 where it is installed, else ONNX Runtime; -v prints the
+            choice.
+        device: device for ONNX Runtime; a missing device is an error.
         precision: fp32, bf16 (OpenVINO) or int8. Default: the file's own, fp32 for embedded models.
         threshold: lowest score of a joint, above 0 and below 1. Default: 0.35 for lithe, 0.18 for others.
-        decoder: openpose takes OpenPose's own thresholds and groups limb by limb; for networks with part affinity
+        decoder: openpose uses OpenPose's own thresholds and groups limb by limb; for networks with part affinity
             fields.
-        complete: guess the joints of a person that were not found (of COCO's 17); their scores are below half the
-            threshold.
-        flip: average with the mirrored image: better, at twice the time.
-        boxes: for networks of one person, where people are: name of a model that finds them (with its own size and
-            threshold), or a .json {"image.jpg": [[x, y, width, height], ...]}. Default: for lithe the embedded person
-            detector, for others one person who fills the image.
-        track: give the people of a video ids that stay with them.
-        smooth: track them and steady their joints, which lag by about a frame.
-        incremental: run the network only where a video has changed: faster where camera and most people stand still.
-            For networks with maps of whole images, as lithe_paf.
-        detect_every: in a video, run the person detector at least every so many frames; between, boxes follow people
-            until a person is lost; above 5, also until something else moves.
-        start: seconds of a video that are skipped.
-        end: second at which a video ends; 0 is its own end.
-        every: only every so many frames of a video, camera or stream.
-        reconnect: seconds for which a stream that broke off is tried again; 0: not at all.
-        size_camera: width and height to ask cameras for.
+        complete: guess joints that were not found (of COCO's 17); their scores are below half the threshold.
+        flip: average with the mirrored image: more accurate, but takes twice the time.
+        boxes: boxes of people, for single-person networks: name of a model that finds them (with its own size and
+            threshold), or a .json {"image.jpg": [[x, y, width, height], ...]}. Default: for lithe, the embedded person
+            detector; for others, one person who fills the image.
+        track: give each person in a video an id that stays the same.
+        smooth: track people and smooth their joints, with a lag of about a frame.
+        incremental: run the network only where a video has changed: faster if the camera and most people stand still.
+            For networks with maps of whole images, such as lithe_paf.
+        detect_every: in a video, run the person detector at least every N frames. In between, boxes follow people until
+            a person is lost or, above 5, until something else moves.
+        start: seconds to skip at the start of a video.
+        end: second at which to stop reading a video; 0 reads to its end.
+        every: use only every N-th frame of a video, camera or stream.
+        reconnect: seconds for which to retry a stream that broke off; 0 does not retry.
+        size_camera: width and height to request from cameras.
         min_person: lowest score of a person. Default: 0.34 for lithe, 0 for others.
-        max_people: keep so many people of a frame, the best; 0 keeps all.
-        person: main keeps the largest person, in a video the same one as long as it is there; a number keeps the person
-            of this id.
-        region: x, y, width and height in pixels; people outside of it are left out.
+        max_people: keep the N best people of a frame; 0 keeps all.
+        person: main keeps the largest person; in a video, the same one while it is visible. A number keeps the person
+            with this id.
+        region: x, y, width and height in pixels; people outside are left out.
         ids_from: COCO json that gives image ids by file name, for --format coco.
         overwrite: replace results of an earlier call.
-        resume: go on with an earlier call's .jsonl file: skip what it has results of.
-        show: show the drawn images in a window, where there is a display; Escape or closing it ends the call.
-        shard: K/N does the K-th of N equal parts of the inputs; lithepose merge joins the results.
-        drawing: of drawn images and videos.
+        resume: continue the .jsonl file of an earlier call: skip inputs that have results in it.
+        show: show the drawn images in a window, if there is a display. Escape or closing the window ends the call.
+        shard: K/N processes the K-th of N equal parts of the inputs; lithepose merge joins the results.
+        drawing: how images and videos are drawn.
         motion: angles of joints over the frames of videos; `lithepose angles` measures saved results.
     """
     from ..heads.base import OPENPOSE_DECODER
@@ -199,7 +199,7 @@ def predict(
         check_motion(motion, table, overwrite, estimator.skeleton)
     pipeline = estimator.incremental_pipeline() if incremental else estimator.pipeline()
     images, window = None, Window() if show else None
-    if out:  # the folder first: a call that cannot be carried out must not empty an earlier result file
+    if out:  # the folder first: a call that is not possible must not empty an earlier result file
         named = [*(i.source for i in everything if i.kind != "live"), *failures]
         images = ImageSink(out, named, overwrite or resume)
     videos = {i.source for i in inputs if i.kind == "video"}
@@ -209,7 +209,7 @@ def predict(
         note(f"{json}: has {count} of {len(inputs)} inputs")
     if images:
         for item in everything[:first] + [i for i in inputs if i.source in done]:
-            images.reserve(item.source, ".mp4")  # an animation's too, or of a file that turned out to be a video
+            images.reserve(item.source, ".mp4")  # also for an animation, or a file that turned out to be a video
             if item.kind != "video":
                 images.reserve(item.source, ".png" if drawing.background == "transparent" else "")
     inputs = [i for i in inputs if i.source not in failures and i.source not in done]
@@ -232,7 +232,7 @@ def _check_twice(inputs: list[Input]) -> None:
     """Refuse a video that is named twice: its frames could not be told apart.
 
     Raises:
-        ConfigError: names it.
+        ConfigError: a video is named twice.
     """
     sources = [item.source for item in inputs if item.kind != "image"]
     if twice := [source for source in sources if sources.count(source) > 1]:
@@ -240,10 +240,10 @@ def _check_twice(inputs: list[Input]) -> None:
 
 
 def _check_times(format: str, inputs: list[Input]) -> None:
-    """Refuse a format of videos for images alone; of animations the content says it.
+    """Refuse a video format if all inputs are still images; animations are recognised by content.
 
     Raises:
-        ConfigError: names formats that take images.
+        ConfigError: the inputs are still images; the message names formats for them.
     """
     from ..media.animation import frame_count
     from ..media.image import read_file
@@ -255,17 +255,17 @@ def _check_times(format: str, inputs: list[Input]) -> None:
         try:
             return Path(item.source).suffix.lower() in (".jpg", ".jpeg") or frame_count(read_file(item.source)) < 2
         except OSError:
-            return True  # it fails when its turn comes
+            return True  # it fails later, when it is read
 
     if format == "trc" and all(map(still, inputs)):
         raise ConfigError("--format trc: has places for videos alone, and these are images; take csv, coco or openpose")
 
 
 def _inputs(sources: tuple[str, ...]) -> tuple[list[Input], dict[str, str]]:
-    """What the sources stand for, and which of them are not there; says what was left out of folders.
+    """The inputs of the sources, and the sources that do not exist; reports files that were skipped in folders.
 
     Raises:
-        OSError: none of them is there.
+        OSError: none of them exists.
     """
     from ..media.inputs import distinct, expand, skipped
 
@@ -285,10 +285,10 @@ def _inputs(sources: tuple[str, ...]) -> tuple[list[Input], dict[str, str]]:
 
 
 def _part(shard: str) -> tuple[int, int]:
-    """Number and count of parts, from 1, of ``K/N``.
+    """Number of a part, from 1, and count of parts, from ``K/N``.
 
     Raises:
-        ConfigError: it is something else.
+        ConfigError: it has another form.
     """
     if not shard:
         return 1, 1
@@ -299,7 +299,7 @@ def _part(shard: str) -> tuple[int, int]:
 
 
 def _free_folder(folder: Path, name: str, reuse: bool) -> Path:
-    """The folder, or one with a number behind it that has no results of this name."""
+    """The folder, or a numbered one that has no results with this name."""
     from ..writers.overwrite import numbered
 
     if reuse:
@@ -311,7 +311,7 @@ def _check_joints(format: str, model: str, estimator: Estimator) -> None:
     """Refuse a format that can hold none of the model's joints.
 
     Raises:
-        ConfigError: names those that can.
+        ConfigError: it can hold none of them; the message names formats that can.
     """
     from ..skeleton import BODY_25, COCO_17, OPENPOSE_18
 
@@ -323,9 +323,9 @@ def _check_joints(format: str, model: str, estimator: Estimator) -> None:
 def _estimator(
     model: str, boxes: str, size: int, flip: bool, inputs: list[Input], failures: dict[str, str], **engine: Any
 ) -> Estimator:
-    """The model; with ``boxes`` a network of one person on the boxes of a model or a file.
+    """The model; with ``boxes``, a single-person network on the boxes of a model or a file.
 
-    Inputs that have no boxes in the file go to the failures.
+    Inputs without boxes in the file are added to the failures.
     """
     from ..inference.load import load
     from ..inference.models import manifest, open_runtime
@@ -335,7 +335,7 @@ def _estimator(
     if not boxes:
         return load(model, size=size, flip=flip, **engine)
     network = open_runtime(model, **engine)
-    crops = bool(network.info.crop)  # the size is then that of what finds people
+    crops = bool(network.info.crop)  # the size is then that of the finder
     single = Predictor(network, size=0 if crops else size, flip=flip)
     suffix = Path(boxes).suffix.lower()
     if suffix != ".json":

@@ -34,9 +34,9 @@ def merge(
     ids_from: Path | None = None,
     overwrite: bool = False,
 ) -> int:
-    """Join results of `lithepose predict` and `lithepose cluster`, or turn them into another format.
+    """Join results of `lithepose predict` and `lithepose cluster`, or convert them to another format.
 
-    Rows come in the order of the files; of a frame that two of them have, the first is taken.
+    Rows keep the order of the files. If two files have the same frame, the first one counts.
 
     Examples:
         lithepose merge out/poses-*.jsonl --out all.jsonl
@@ -46,7 +46,7 @@ def merge(
     Args:
         results: .jsonl or .json files of lithepose's own format, .parquet files, and folders of `lithepose cluster`.
         out: file for the joined results; for openpose, openpose25 and trc a folder.
-        format: of that file. Default: by its suffix.
+        format: format of that file. Default: by its suffix.
         ids_from: COCO json that gives image ids by file name, for --format coco.
         overwrite: replace OUT if it exists.
     """
@@ -62,7 +62,7 @@ def merge(
     if chosen not in FOLDERS:
         check_output(out, "--out")
         keep_inputs(out, "--out", results)
-    # Every file is read once before anything is written: a damaged one must not cost an earlier result.
+    # Read every file once before anything is written: a damaged file must not destroy an earlier result.
     skeletons, videos = set["Skeleton"](), 0
     own = own_skeletons(path for path in results if path.is_file())
     for path in results:
@@ -97,8 +97,8 @@ def angles(
 ) -> int:
     """Measure angles of joints and segments over time in saved results of `lithepose predict`.
 
-    Angles are signed and in the image plane; docs/motion.md defines them. People of a video without ids are followed
-    first, as --track does.
+    Angles are signed and in the image plane; docs/motion.md defines them. People in a video without ids are tracked
+    first, as with --track.
 
     Examples:
         lithepose angles out/poses.jsonl --plot angles.png
@@ -139,7 +139,7 @@ def draw(
 ) -> int:
     """Draw saved results of `lithepose predict` again, on their images and videos, without running the network.
 
-    Frames that have no results are left out; images of another size than the results are of are errors.
+    Frames without results are left out. Images and results that differ in size are an error.
 
     Examples:
         lithepose draw out/poses.jsonl
@@ -148,14 +148,14 @@ def draw(
 
     Args:
         results: .jsonl or .json file of lithepose's own format.
-        sources: its images, videos or folders. Default: the files that it names.
+        sources: images, videos or folders of the results. Default: the files that the results name.
         out: folder for drawn images and videos. Default: ./drawn, or ./drawn-2 and so on.
-        model: that the results are of. It says which joints of your own are joined by lines, and which joints are
-            guesses, which are drawn hollow.
+        model: model of the results. It gives the lines between joints of your own skeleton, and the joints that are
+            guesses and drawn hollow.
         start: seconds of a video that were skipped by the call that made the results.
-        end: second at which a video ends; 0 is its own end.
+        end: second at which to stop reading a video; 0 reads to its end.
         overwrite: replace drawn files of an earlier call.
-        drawing: of drawn images and videos.
+        drawing: how images and videos are drawn.
     """
     from ..inference.load import load
     from ..media.inputs import expand
@@ -184,13 +184,13 @@ def draw(
 
 
 class _Nothing:
-    """A file of results for drawings alone."""
+    """A results file that writes nothing, for a call that only draws."""
 
     def write(self, frame: Place, poses: Poses) -> None:
-        """Nothing: they are saved already."""
+        """Do nothing: the results are saved already."""
 
     def close(self) -> None:
-        """Likewise."""
+        """Do nothing."""
 
 
 Saved = dict[tuple[str, int | None], tuple["SavedFrame", "Poses"]]
@@ -199,11 +199,11 @@ Saved = dict[tuple[str, int | None], tuple["SavedFrame", "Poses"]]
 def _drawn(
     inputs: list[Input], read: ReadConfig, saved: Saved, results: Path
 ) -> Generator[Pending | Failed, None, None]:
-    """The frames that there are results of, with them; inputs that do not fit the results fail."""
+    """The frames that have results, with the results; inputs that do not match the results fail."""
     from ..inference.estimator import Pending
     from ..media.sources import Failed, frames
 
-    if read.end:  # results behind the end are no misfit
+    if read.end:  # results after the end are not a mismatch
         saved = {key: value for key, value in saved.items() if (value[0].time or 0.0) < read.end}
     counts = Counter(source for source, _ in saved)
     names = _names([item.name for item in inputs], set(counts))
@@ -230,7 +230,7 @@ def _drawn(
 
 
 def _names(sources: list[str], saved: set[str]) -> dict[str, str]:
-    """What the results call each source: by its path, or by its file name where one result alone has that."""
+    """The name of each source in the results: its path, or its file name if only one result has that name."""
     short: dict[str, list[str]] = {}
     for name in saved:
         short.setdefault(Path(name).name, []).append(name)
@@ -242,7 +242,7 @@ def _names(sources: list[str], saved: set[str]) -> dict[str, str]:
 
 
 def _misfit(frame: Frame, place: SavedFrame, poses: Poses, results: Path) -> str:
-    """Why saved results are not of a frame; empty if they may be."""
+    """Why saved results do not match a frame; empty if they may match."""
     size = frame.image.shape[1], frame.image.shape[0]
     if size != poses.size:
         return f"{frame.name}: is {size[0]}x{size[1]}, the results in {results} are of {poses.size[0]}x{poses.size[1]}"

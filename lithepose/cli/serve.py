@@ -22,9 +22,9 @@ def serve(
     waiting: int = 64,
     seconds: float = 30.0,
 ) -> int:
-    """Serve a page and an endpoint: images in, people out, until Ctrl-C or SIGTERM.
+    """Serve a web page and an endpoint that find people in images, until Ctrl-C or SIGTERM.
 
-    Images stay in memory: none is written to a disk or a log. docs/serving.md has the endpoints.
+    Images stay in memory and are never written to a disk or log. docs/serving.md describes the endpoints.
 
     Examples:
         lithepose serve
@@ -32,17 +32,17 @@ def serve(
         lithepose serve --host 0.0.0.0 --token-file token.txt
 
     Args:
-        host: address to listen on; others than this machine's own can be reached from other machines.
-        port: likewise; 0 takes a free one.
-        model: name or file.
+        host: address to listen on. Other machines can reach the server unless it is a loopback address.
+        port: port to listen on; 0 picks a free one.
+        model: name or file of the model.
         workers: threads that run the model; they share the processor's cores.
-        token_file: file; requests must send its first line (Authorization: Bearer TOKEN).
-        origin: web pages of other servers that may use this one, as https://example.org.
+        token_file: file with a token in its first line, which requests must send (Authorization: Bearer TOKEN).
+        origin: web pages of other servers that may use this one, such as https://example.org.
         browser_runtime: folder dist of npm's onnxruntime-web, so that the page can run the model in the browser.
-        max_megabytes: of a request.
-        max_megapixels: of an image.
-        waiting: requests that may wait; further ones are told to try again (429).
-        seconds: that a request may take to arrive, and as long again to be answered.
+        max_megabytes: largest request, in megabytes.
+        max_megapixels: largest image, in megapixels.
+        waiting: number of requests that may wait; further ones are told to try again (429).
+        seconds: time limit for a request to arrive, and again for its answer.
     """
     try:
         from ..server.config import ServeConfig, read_token
@@ -66,6 +66,6 @@ def serve(
         max_pixels=round(max_megapixels * 1e6),
         seconds=seconds,
     )
-    with contextlib.suppress(KeyboardInterrupt):  # how a server is ended
+    with contextlib.suppress(KeyboardInterrupt):  # the usual way to end a server
         run(config, lambda address: err_console.print(f"lithepose serves at {address}", highlight=False))
     return OK

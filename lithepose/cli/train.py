@@ -11,9 +11,9 @@ from .calls.stopping import Stopping
 
 
 def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None, tensorboard: bool = False) -> int:
-    """Train a network by a recipe; called again with the same RUN it goes on where that one stopped.
+    """Train a network from a recipe. A repeated call with the same RUN continues where the earlier one stopped.
 
-    Ctrl-C, SIGTERM and SIGHUP save the step at hand and end it within seconds; it says how to go on.
+    Ctrl-C, SIGTERM and SIGHUP save the current step, end the training within seconds and print how to continue.
 
     Examples:
         lithepose train recipes/lithe.toml --data data

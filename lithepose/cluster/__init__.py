@@ -1,4 +1,4 @@
-"""Prediction on many machines: any number of images and videos -> partitioned Parquet, by Ray.
+"""Prediction on many machines: any number of images and videos -> partitioned Parquet, with Ray.
 
 :func:`predict` is what ``lithepose cluster`` calls.
 """

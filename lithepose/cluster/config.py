@@ -1,4 +1,4 @@
-"""What a call on a cluster is to do, and on which machines."""
+"""Options of a call on a cluster, and its machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import ConfigError
 
 @dataclass(frozen=True)
 class Options:
-    """What the rows depend on. A second call with the same OUT must have the same.
+    """The options that determine the rows. A second call with the same OUT must have the same options.
 
     Attributes:
         model: name of an embedded model, or a model file.
@@ -23,11 +23,11 @@ class Options:
         precision: fp32, bf16 or int8; empty is the file's own.
         threshold: lowest score of a joint; None is the model's own.
         min_person: lowest score of a person; None is the model's own.
-        detect_every: in a video, run the person detector on so many frames at most apart.
-        track: ids for the people of videos.
-        block: single images of one task, and of one file of rows.
-        segment: seconds of a video of one task, about.
-        column: of Parquet sources, the one with the encoded images; empty: the first that holds bytes.
+        detect_every: in a video, run the person detector at least every N frames.
+        track: give ids to the people in videos.
+        block: images per task, and per file of rows.
+        segment: seconds of video per task, approximately.
+        column: column of Parquet sources with the encoded images; empty is the first that holds bytes.
     """
 
     model: str = "lithe"
@@ -55,7 +55,7 @@ class Options:
             raise ConfigError(f"segment {self.segment}: must be above 0 seconds")
 
     def model_files(self) -> list[Path]:
-        """The model's file and those beside it that belong to it, the model's first; none for an embedded model."""
+        """The model file, then the files beside it that belong to it; empty for an embedded model."""
         if not os.path.isfile(self.model):
             return []
         file = Path(self.model)
@@ -66,7 +66,7 @@ class Options:
         return [file, beside] if needed and beside != file and beside.is_file() else [file]
 
     def saved(self) -> dict[str, Any]:
-        """As json of OUT/call.json; a model file is known by its content."""
+        """The values for OUT/call.json; a model file is identified by its content."""
         values = asdict(self)
         if files := self.model_files():
             digest = hashlib.sha256()
@@ -76,10 +76,10 @@ class Options:
         return values
 
     def check(self, before: dict[str, Any], out: str) -> None:
-        """Refuse to go on with the results of other options.
+        """Refuse to continue the results of other options.
 
         Raises:
-            ConfigError: names those that differ.
+            ConfigError: options differ; the message names them.
         """
         now = self.saved()
         other = [f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]]
@@ -92,10 +92,12 @@ class Machines:
     """Where the work is done.
 
     Attributes:
-        address: of a Ray cluster, ``auto`` or ``ray://host:port`` or ``host:port``; empty starts Ray on this machine.
-        cpus: of each worker, which holds one model.
-        workers: most of them; 0 takes as many as fit on the machines of the cluster, also those that join later.
-        retry_failed: do blocks again that have failed inputs.
+        address: address of a Ray cluster: ``auto``, ``ray://host:port`` or ``host:port``; empty starts Ray on this
+            machine.
+        cpus: CPUs of each worker, which holds one model.
+        workers: largest number of workers; 0 takes as many as fit on the machines of the cluster, including those that
+            join later.
+        retry_failed: repeat blocks that have failed inputs.
     """
 
     address: str = ""

@@ -1,4 +1,4 @@
-"""Ray, started on this machine or joined: without statistics, dashboard and noise."""
+"""Starts Ray on this machine or joins a cluster, without statistics, dashboard and log messages."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from typing import Any
 
 from ..errors import OutputError
 
-# Read by every process of Ray when it starts. Nothing leaves the machines of the cluster.
+# Every process of Ray reads these when it starts. No data leaves the machines of the cluster.
 SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-# On a busy machine Ray takes longer to start than its own limit; its workers would get what all others leave.
+# On a busy machine Ray may start more slowly than its default limit, and its workers would have low priority.
 DEFAULTS = {"RAY_raylet_start_wait_time_s": "180", "RAY_worker_niceness": "0"}
-MEMORY = 100_000_000  # bytes of Ray's store on this machine: tasks carry names, and files carry the rows
+MEMORY = 100_000_000  # bytes of Ray's object store on this machine: small, since tasks carry only names
 
 os.environ |= SETTINGS
 for _name, _value in DEFAULTS.items():
     os.environ.setdefault(_name, _value)
 
-# Not before the settings.
+# These imports must come after the settings.
 import ray  # noqa: E402
 from ray.exceptions import RayError, RayTaskError  # noqa: E402, F401
 
 
 @contextmanager
 def cluster(address: str, cpus: int) -> Iterator[None]:
-    """Ray, until the end of the block; of a cluster that was joined, the machines go on.
+    """Run Ray until the end of the block; a cluster that was joined keeps running.
 
     Args:
-        address: as of :class:`lithepose.cluster.config.Machines`.
-        cpus: least number of CPUs that a started one has.
+        address: as in :class:`lithepose.cluster.config.Machines`.
+        cpus: least number of CPUs of a Ray that is started.
 
     Raises:
         OutputError: there is no cluster at the address.
@@ -42,14 +42,14 @@ def cluster(address: str, cpus: int) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     folder = ""
     if not address:
-        # With its logs; it goes at the end. A long path, as TMPDIR may be, leaves no room for the names of its sockets.
+        # It holds Ray's logs and is removed at the end. TMPDIR may be too long a path for the names of Ray's sockets.
         short = "/tmp" if os.path.isdir("/tmp") else None
         folder = tempfile.mkdtemp(prefix="lithepose-ray-", dir=short)
         options |= {"include_dashboard": False, "_temp_dir": folder, "object_store_memory": MEMORY}
         options |= {"num_cpus": max(len(_cores()), cpus), "address": "local"}
     else:
         options["address"] = address
-    # Ray puts handlers of its own in their place, and leaves them.
+    # Ray replaces these handlers and does not restore them.
     in_main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)} if in_main else {}
     ours = not ray.is_initialized()
@@ -75,7 +75,7 @@ def cluster(address: str, cpus: int) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Workers and machines that go are in the summary; Ray would print a paragraph for each, whatever it is told."""
+    """Suppress Ray's messages about workers and machines that end, which its options do not turn off."""
     from ray._private import worker
 
     before = getattr(worker, "print_to_stdstream", None)
@@ -97,5 +97,5 @@ def _cores() -> list[int]:
 
 
 def room(cpus: int) -> int:
-    """Workers that fit on the machines of the cluster, whether these are busy or not."""
+    """Number of workers that fit on the machines of the cluster, whether they are busy or not."""
     return sum(int(node["Resources"].get("CPU", 0)) // cpus for node in ray.nodes() if node["Alive"])

@@ -1,4 +1,4 @@
-"""A block or shard -> frames, one input after another; what cannot be read comes as failed."""
+"""A block or shard -> frames, one input after another; inputs that cannot be read are given as failed."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ..media.sources import Failed, Frame, frames, frames_of
 from .storage import open_fs
 from .work import Care, Work
 
-TRIES, PAUSE = 3, 0.5  # of an address that cannot be read; seconds before the second try
-ROWS = 32  # of a Parquet source that are in the memory at once
+TRIES, PAUSE = 3, 0.5  # attempts to read an address; seconds before the second one
+ROWS = 32  # of a Parquet source that are in memory at once
 Opened = Callable[[], Iterator[Frame | Failed]]
 DAMAGED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, DatasetError, FileNotFoundError, PermissionError)
 UNREADABLE = (OSError, ValueError, MemoryError, cv2.error)
 
 
 def frames_of_work(work: Work, column: str, care: Care, mark: Callable[[int], None]) -> Iterator[Frame | Failed]:
-    """The frames of everything in a block or shard.
+    """The frames of all inputs in a block or shard.
 
     Args:
-        work: to read.
-        column: of Parquet sources.
-        care: what is left out, and whether ``mark`` is called.
-        mark: called with the place of an input before it is decoded.
+        work: block or shard to read.
+        column: column of Parquet sources.
+        care: inputs that are left out, and whether ``mark`` is called.
+        mark: called with the index of an input before it is decoded.
     """
     leave, damaged = dict(care.leave), DAMAGED
     if work.kind == "parquet":
@@ -54,7 +54,7 @@ def frames_of_work(work: Work, column: str, care: Care, mark: Callable[[int], No
                 yield Failed(name, error)
     except OutputError:
         raise
-    except damaged as error:  # the shard; what came before it is done. Other errors may pass: the task is tried again
+    except damaged as error:  # what came before it is done. Other errors may be temporary: the task is repeated
         text = f"{shown(work.sources[0])}: cannot be read ({error!r}); copy it again, and use --retry-failed"
         yield Failed(shown(work.sources[0]), error if isinstance(error, DatasetError) else DatasetError(text))
 
@@ -69,7 +69,7 @@ def _images(work: Work) -> Iterator[tuple[str, Opened]]:
 
 
 def fetched(address: str) -> bytes:
-    """The bytes of a file at an address; what a network refuses for a moment is tried again.
+    """The bytes of a file at an address; temporary failures are tried again.
 
     Raises:
         ImageError: it cannot be read.
@@ -90,7 +90,7 @@ def _tried(address: str, read: Callable[[], Any]) -> Any:
             return read()
         except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
             raise ImageError(f"{shown(address)}: cannot be read ({error.strerror or type(error).__name__})") from error
-        except Exception as error:  # each file system has its own
+        except Exception as error:  # each file system has its own errors
             if number == TRIES - 1:
                 raise ImageError(f"{shown(address)}: cannot be read ({error!r}), tried {TRIES} times") from error
             time.sleep(PAUSE * 4**number)
@@ -98,7 +98,7 @@ def _tried(address: str, read: Callable[[], Any]) -> Any:
 
 
 def _tar(work: Work) -> Iterator[tuple[str, Opened]]:
-    """The images of a tar file, in its order, read as a stream; files of other kinds are left alone."""
+    """The images of a tar file, in its order, read as a stream; other files are left out."""
     source = work.sources[0]
     fs, path = open_fs(source)
     with fs.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as tar:

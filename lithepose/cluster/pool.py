@@ -1,4 +1,4 @@
-"""Workers of a cluster, and tasks for them: a bounded number at a time, again where a worker died."""
+"""Workers of a cluster, and their tasks: a bounded number at a time, repeated if a worker dies."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..errors import LitheposeError, OutputError
 from .connect import RayError, RayTaskError, ray, room
 from .work import Care, Segment, Work
 
-# Plain actors and not Ray Data, which makes blocks of its own, keeps them in its object store, and cannot say which
-# file a block that is done again belongs to. A task here is a file: its name says what is in it, what is there is done,
-# and the driver holds the names of the tasks in flight and nothing else.
+# Plain actors instead of Ray Data, which makes its own blocks, keeps them in its object store, and cannot tell to which
+# file a repeated block belongs. Here a task is a file. Its name identifies its content, an existing file is done, and
+# the driver holds only the names of the tasks in flight.
 
 DEPTH = 2  # tasks of a worker: one running, one waiting
 ERRORS, DEATHS, LATE_STARTS = 3, 8, 3
-SUSPECT = 2  # deaths of a task after which its worker marks the input at hand
-NEVER_READY = 600.0  # seconds without any worker, and without one that is started
-STAFFED = 5.0  # seconds between two counts of the machines, and after a start that failed
-ENDED = 5.0  # seconds that workers get to remove their files
-LATE = 3.0  # times the median: a task that takes so long is given to a second worker as well
+SUSPECT = 2  # deaths of a task after which its worker marks the current input
+NEVER_READY = 600.0  # seconds without a ready worker after which the call fails
+STAFFED = 5.0  # seconds between two counts of the machines, and after a failed start
+ENDED = 5.0  # seconds for workers to remove their files
+LATE = 3.0  # times the median: a task that takes longer is also given to a second worker
 
 
 @dataclass(eq=False)
@@ -31,14 +31,14 @@ class Task:
     """A call of a worker.
 
     Attributes:
-        work: that it belongs to.
-        method: of the worker.
-        arguments: behind the work.
-        deaths: workers that died while they had it.
-        errors: how often it raised something.
-        leave: inputs that workers died of, with the reason.
-        suspect: the input that was marked when the last one died.
-        copies: of it that are with workers now.
+        work: work that the task belongs to.
+        method: method of the worker.
+        arguments: arguments after the work.
+        deaths: number of workers that died during the task.
+        errors: number of errors that it raised.
+        leave: inputs that made workers die, with the reason.
+        suspect: input that was marked when the last worker died.
+        copies: number of copies that workers have now.
         done: whether a copy has ended.
     """
 
@@ -54,33 +54,33 @@ class Task:
 
     @property
     def given(self) -> tuple[Any, ...]:
-        """What the method is called with."""
+        """The arguments of the method."""
         if self.method == "block":
             return self.work, Care(tuple(sorted(self.leave.items())), self.deaths >= SUSPECT)
         return self.work, *self.arguments
 
     @property
     def segment(self) -> Segment | None:
-        """The part of a video that it is of."""
+        """The part of a video that the task is for, or None."""
         return self.arguments[0] if self.method == "segment" else None
 
 
 @dataclass(frozen=True)
 class Lost:
-    """What a task gives that could not be done."""
+    """The result of a task that could not be done."""
 
     reason: str
 
 
 class Pool:
-    """Hands out tasks.
+    """Hands out tasks to workers.
 
     Args:
-        tasks: read as workers become free.
+        tasks: tasks, read as workers become free.
         make: starts a worker.
-        cpus: of each.
-        most: workers; 0 takes as many as fit.
-        marked: the place of the input that a work's worker had marked, None if none.
+        cpus: CPUs of each worker.
+        most: largest number of workers; 0 takes as many as fit.
+        marked: returns the index of the input that the worker of a work had marked, or None.
     """
 
     def __init__(
@@ -103,15 +103,15 @@ class Pool:
 
     @property
     def workers(self) -> int:
-        """That are ready."""
+        """Number of workers that are ready."""
         return len(self._loads)
 
     def add(self, task: Task) -> None:
-        """A task that goes before those that are not read yet."""
+        """Add a task that goes before those that are not read yet."""
         self._again.append(task)
 
     def results(self) -> Generator[tuple[Task, Any], None, None]:
-        """Every task with what it gave, or :class:`Lost`, as they end.
+        """Every task with its result, or :class:`Lost`, as they end.
 
         Raises:
             OutputError: results cannot be written, or workers do not start.
@@ -138,7 +138,7 @@ class Pool:
                 ray.kill(worker)
 
     def _staff(self) -> None:
-        """Start workers for machines that have come, or for those that died."""
+        """Start workers for new machines, and for workers that died."""
         now = time.monotonic()
         if now - self._counted > STAFFED or not self._wanted:
             fits = room(self._cpus)
@@ -188,7 +188,7 @@ class Pool:
         return task
 
     def _late(self) -> Task | None:
-        """At the end, the task that takes longest, for a free worker: a second copy writes the same files."""
+        """At the end, the task that takes longest, for a free worker; a second copy writes the same files."""
         if len(self._took) < 3 or self._again or self._more:
             return None
         usual, now = statistics.median(self._took), time.monotonic()
@@ -207,13 +207,13 @@ class Pool:
         try:
             result = ray.get(reference)
         except RayTaskError as error:
-            if task.done:  # of a second copy
+            if task.done:  # another copy has ended
                 return
             task.errors += 1
             if task.errors >= ERRORS:
                 if isinstance(error.cause, OutputError):
                     raise OutputError(str(error.cause)) from error
-                if task.copies:  # another one may still end
+                if task.copies:  # another copy may still end
                     return
                 task.done = True
                 yield task, Lost(f"raised {task.errors} times: {_plain(error)}")
@@ -222,7 +222,7 @@ class Pool:
             return
         except RayError as error:  # the worker or its machine died
             if self._loads.pop(worker, None) is not None:
-                ray.kill(worker)  # it may be out of reach alone
+                ray.kill(worker)  # it may only be out of reach
             if not task.done and not task.copies:
                 yield from self._died(task, error)
             return
@@ -247,7 +247,7 @@ class Pool:
 
 
 def _plain(error: Exception) -> str:
-    """One line of what Ray says."""
+    """Ray's message in one line."""
     cause = getattr(error, "cause", None)
     if isinstance(cause, LitheposeError):
         return str(cause)

@@ -1,4 +1,4 @@
-"""The rows and failures of one task, which become files together."""
+"""The rows and failures of one task, which are put in place together."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ..writers.results import Place
 from .storage import Store
 from .work import Done, Work
 
-LONGEST = 2000  # letters of an error
+LONGEST = 2000  # characters of an error
 
 
 class Rows:
     """Counts and writes what a task finds.
 
     Args:
-        file: of the rows.
+        file: file of the rows.
     """
 
     def __init__(self, file: ParquetFile) -> None:
@@ -38,23 +38,23 @@ class Rows:
 
     @property
     def failed(self) -> list[dict[str, str]]:
-        """Of the table."""
+        """The lines of the table of failures."""
         return list(self._failed.values())
 
     @property
     def done(self) -> Done:
-        """What was written."""
+        """The counts of what was written."""
         return Done(self._frames, self._people, len(self._failed))
 
 
 @contextmanager
 def rows_of(work: Work, store: Store, skeleton: Skeleton) -> Iterator[Rows]:
-    """Rows that are put in their place at the end, the failures first: the file of rows says that all is done.
+    """Rows that are put in place at the end, after the failures: an existing file of rows means that all is done.
 
     Args:
-        work: that the rows are of.
+        work: work of the rows.
         store: folder of results.
-        skeleton: of the model.
+        skeleton: skeleton of the model.
     """
     temporary = store.temporary()
     file = ParquetFile(temporary, skeleton)

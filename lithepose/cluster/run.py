@@ -1,4 +1,4 @@
-"""A call on a cluster: what is missing is planned, done and counted."""
+"""A call on a cluster: it plans, does and counts what is missing."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ CALL = "call.json"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a call is.
+    """The progress of a call.
 
     Attributes:
-        done: files of rows that are there.
+        done: files of rows that exist.
         total: files of rows in the end.
-        frames: images and frames of this call.
-        people: of this call.
-        failed: inputs of this call.
-        workers: that are ready.
-        seconds: of this call.
+        frames: images and frames done in this call.
+        people: people found in this call.
+        failed: failed inputs of this call.
+        workers: number of workers that are ready.
+        seconds: seconds since the start of this call.
     """
 
     done: int
@@ -53,10 +53,10 @@ class Summary:
     Attributes:
         frames: images and frames.
         people: rows with a person.
-        files: of rows that were written.
-        before: files of rows that were there.
+        files: files of rows that were written.
+        before: files of rows that existed before.
         failed: inputs in the table of failures, those of earlier calls too.
-        seconds: of the call.
+        seconds: duration of the call.
     """
 
     frames: int
@@ -76,11 +76,11 @@ def predict(
 ) -> Summary:
     """Find the people of any number of images and videos, and write rows under OUT.
 
-    A second call with the same arguments does what is missing. Every file of rows is there whole or not at all.
+    A second call with the same arguments does what is missing. Every file of rows is complete or does not exist.
 
     Args:
         sources: folders, patterns, images, videos, tar files (WebDataset), Parquet files with encoded images, text
-            lists of these; paths that all machines see, or addresses that fsspec opens.
+            lists of these; paths that all machines can read, or addresses that fsspec opens.
         out: folder or address. ``poses/part=*/*.parquet`` has the rows, ``failed/part=*/*.jsonl`` what could not be
             done.
         options: what the rows depend on.
@@ -88,12 +88,12 @@ def predict(
         on_progress: called as tasks end.
 
     Returns:
-        counts; inputs that failed are no error.
+        counts; failed inputs are not an error.
 
     Raises:
         MissingExtraError: ray, pyarrow or fsspec is not installed.
-        ConfigError: options or sources other than those of the results that are there.
-        MissingFileError: a source is not there.
+        ConfigError: options or sources other than those of existing results.
+        MissingFileError: a source does not exist.
         OutputError: results cannot be written, or workers do not start.
     """
     began, options, machines = time.monotonic(), options or Options(), machines or Machines()
@@ -108,7 +108,7 @@ def predict(
     except ImportError as error:
         name = (error.name or "a package").split(".")[0]
         raise MissingExtraError(f"a cluster needs {name}: pip install 'lithepose[cluster]' ({error})") from error
-    open_model(options, machines.cpus)  # a call that cannot be carried out ends here
+    open_model(options, machines.cpus)  # a call that is not possible ends here
     store = Store(out)
     there = _files_there(store, options, out)
     total = _check(works(sources, options.block), there, out)
@@ -140,7 +140,7 @@ def predict(
                     elif isinstance(result, Done):
                         files += 1
                         counts += result
-                        if task.method == "join":  # here, where it cannot be done twice
+                        if task.method == "join":  # done here, since it must not be done twice
                             store.remove(f"segments/{task.work.name}")
                     else:
                         videos.go_on(task, result)
@@ -154,7 +154,7 @@ def predict(
 
 
 def _files_there(store: Store, options: Options, out: str) -> dict[int, str]:
-    """Names of the files of rows that are there, by number.
+    """Names of the existing files of rows, by number.
 
     Raises:
         ConfigError: OUT is a file, or holds results of other options or of something else.
@@ -182,10 +182,10 @@ def _number(name: str) -> int:
 
 
 def _check(plan: Iterator[Work], there: dict[int, str], out: str) -> int:
-    """The number of files of rows in the end.
+    """The final number of files of rows.
 
     Raises:
-        ConfigError: the files that are there are of other sources.
+        ConfigError: existing files are of other sources.
     """
     total = same = 0
     for work in plan:
@@ -215,13 +215,13 @@ def _check_room(machines: Machines) -> None:
 
 
 def _maker(options: Options, store: Store, out: str, machines: Machines) -> Callable[[], Any]:
-    """What starts a worker."""
+    """A function that starts a worker."""
     from .connect import ray
     from .worker import Worker
 
     place, files = os.path.abspath(store.root) if store.local else out, options.model_files()
     content = ray.put({file.name: file.read_bytes() for file in files}) if files else None
-    # A worker that dies is replaced by the pool, which knows what it was at.
+    # The pool replaces a worker that dies, since it knows the worker's task.
     made = ray.remote(num_cpus=machines.cpus, max_restarts=0, max_task_retries=0)(Worker)
     return lambda: made.remote(options, place, os.getcwd(), content, machines.cpus)
 
@@ -242,28 +242,28 @@ def _given_up(work: Work, reason: str) -> Iterator[dict[str, str]]:
 
 
 def _failures(store: Store) -> int:
-    """Lines of the table of failures."""
+    """Number of lines in the table of failures."""
     return sum((store.read_text(f"failed/{name}.jsonl") or "").count("\n") for name in store.names("failed", ".jsonl"))
 
 
 class Videos:
-    """What follows for a video: its parts, then their join.
+    """The tasks of a video: its parts, then their join.
 
     Args:
-        pool: that does it.
+        pool: pool that does the tasks.
     """
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._parts: dict[Work, list[Segment]] = {}
         self._left: dict[Work, int] = {}
-        self._whole: set[Work] = set()  # begun in one piece, which happens once, however many parts cannot be read
+        self._whole: set[Work] = set()  # begun in one piece: once, even if several parts cannot be read
 
     def go_on(self, task: Task, result: Any) -> None:
-        """Hand out what follows a task.
+        """Add the tasks that follow a task.
 
         Args:
-            task: that has ended.
+            task: task that has ended.
             result: parts of a video; or whether a part could be read as it was planned.
         """
         work = task.work

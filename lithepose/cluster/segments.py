@@ -1,4 +1,4 @@
-"""A video in parts: where it may be cut, and the people of one part."""
+"""Videos in parts: where a video may be cut, and the people of one part."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ..media.video import Video
 from ..poses import Poses
 from .work import WHOLE, Segment
 
-INDEXED = ("mp4", "matroska")  # containers that are sought exactly
+INDEXED = ("mp4", "matroska")  # containers with exact seeking
 
 
 def cut(path: str, seconds: float, every: int) -> list[Segment]:
-    """Parts of a video that begin at key frames, or at most ``every - 1`` frames behind one.
+    """Parts of a video that begin at key frames, or at most ``every - 1`` frames after one.
 
-    The number of the first frame of each part is a multiple of ``every``, on which the person detector runs in any
-    case: the people of a part do not depend on those before. Videos that are not indexed by their container, have
-    frames without times, or pass a filter with a memory, as interlaced ones do, stay whole.
+    The number of the first frame of each part is a multiple of ``every``. The person detector always runs on such a
+    frame, so the people of a part do not depend on earlier parts. A video stays whole if its container has no index, if
+    frames have no times, or if it needs a filter with a memory, as interlaced video does.
 
     Args:
-        path: of the file.
-        seconds: that a part lasts at least.
+        path: path of the file.
+        seconds: least duration of a part.
         every: frames between two detections.
     """
     try:
@@ -43,7 +43,7 @@ def cut(path: str, seconds: float, every: int) -> list[Segment]:
             packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
             base, origin = stream.time_base, stream.start_time or 0
     except (FFmpegError, OSError, IndexError, ValueError):
-        return [WHOLE]  # which says what is wrong with it
+        return [WHOLE]  # reading it whole reports what is wrong
     if any(packet.pts is None for packet in packets):
         return [WHOLE]
     shown = sorted(packet.pts for packet in packets)
@@ -62,20 +62,20 @@ def cut(path: str, seconds: float, every: int) -> list[Segment]:
 
 
 class UncutError(Exception):
-    """A part that does not hold the frames that its container promised: the video has to be read in one piece."""
+    """A part does not hold the frames that its container listed, so the video must be read in one piece."""
 
 
 def frames_of_segment(path: str, name: str, segment: Segment) -> Iterator[Frame]:
     """The frames of a part, numbered as in the video.
 
     Args:
-        path: of the file.
-        name: of the video in results.
+        path: path of the file.
+        name: name of the video in results.
         segment: the part.
 
     Raises:
         VideoError: a whole video cannot be read further.
-        UncutError: a part has other frames than were planned, or cannot be read.
+        UncutError: a part has other frames than planned, or cannot be read.
     """
     index = segment.first
     try:
@@ -100,7 +100,7 @@ CHUNK = 500  # frames that are written, and read again, at once
 
 
 def save(file: Any, found: Iterator[tuple[Frame, Poses]]) -> None:
-    """Write the people of frames in full precision, as arrays one behind the other.
+    """Write the people of frames in full precision, as arrays one after the other.
 
     Args:
         file: open for writing bytes.
@@ -131,12 +131,12 @@ def _batched(items: Iterator[Any]) -> Iterator[list[Any]]:
 
 
 def saved(file: Any, name: str, make: Callable[..., Poses]) -> Iterator[tuple[Frame, Poses]]:
-    """What :func:`save` wrote; the frames come without their images.
+    """Read what :func:`save` wrote; the frames have no images.
 
     Args:
         file: open for reading bytes.
-        name: of the video.
-        make: Poses from xy, score, person_score, size (width, height) and box.
+        name: name of the video.
+        make: makes Poses from xy, score, person_score, size (width, height) and box.
     """
     nothing = np.zeros((0, 0, 3), np.uint8)
     while True:

@@ -1,4 +1,4 @@
-"""What a call names -> work, in a fixed order, without holding a list of everything."""
+"""The sources of a call -> work, in a fixed order, without a list of everything in memory."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def works(sources: Sequence[str], block: int) -> Iterator[Work]:
 
     Args:
         sources: folders, patterns, images, videos, tar and Parquet files, text lists of these; paths or addresses.
-        block: images of a block.
+        block: number of images of a block.
 
     Raises:
         ConfigError: no source, a camera or a stream.
-        MissingFileError: a path that is not there; one of a list fails when its turn comes.
+        MissingFileError: a path that does not exist; one in a list fails when it is read.
     """
     if not sources:
         raise ConfigError("no input: pass images, videos, folders, tar or parquet files, or a .txt list of them")
@@ -118,7 +118,7 @@ def _of_address(source: str) -> list[str]:
 
 
 def _of_list(source: str) -> Iterator[tuple[str, str]]:
-    """The lines of a text file, one path or address each; empty lines and those with # are left out."""
+    """The lines of a text file, one path or address each; empty lines and lines that begin with # are left out."""
     import fsspec
 
     try:

@@ -1,4 +1,4 @@
-"""The folder of results, on a disk or an object store: every file is there whole or not at all."""
+"""The folder of results, on a disk or an object store: every file is complete or does not exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def open_fs(address: str) -> tuple[Any, str]:
 
     Raises:
         MissingExtraError: the package for this kind of address is not installed.
-        ConfigError: no such kind of address.
+        ConfigError: unknown kind of address.
     """
     import fsspec
 
@@ -36,7 +36,7 @@ class Store:
     """Files under one path or address.
 
     Args:
-        out: path or address; a relative path is one of this process.
+        out: path or address; a relative path is relative to this process's folder.
     """
 
     def __init__(self, out: str) -> None:
@@ -48,11 +48,11 @@ class Store:
         self._whole = protocol in WHOLE_PUTS
 
     def path(self, name: str) -> str:
-        """Of a file, in its file system."""
+        """The path of a file in its file system."""
         return f"{self.root}/{name}"
 
     def temporary(self) -> Path:
-        """A path on this machine to write a file to, which :meth:`commit` then puts in its place."""
+        """A path on this machine for a new file, which :meth:`commit` then puts in its place."""
         if not self.local:
             return Path(tempfile.gettempdir()) / f"lithepose-{uuid.uuid4().hex}"
         folder = Path(self.root) / "tmp"  # of the same file system, for the rename
@@ -60,7 +60,7 @@ class Store:
         return folder / uuid.uuid4().hex
 
     def commit(self, file: Path, name: str) -> None:
-        """Put a whole file in its place; of the same name, the last one counts.
+        """Put a complete file in its place; it replaces a file of the same name.
 
         Raises:
             OutputError: it cannot be written.
@@ -96,24 +96,24 @@ class Store:
         self.commit(file, name)
 
     def write_lines(self, name: str, items: Iterable[dict[str, Any]]) -> None:
-        """A json a line; without any, an earlier file goes."""
+        """Write one json per line; without items, remove an earlier file."""
         text = "".join(json.dumps(item) + "\n" for item in items)
         self.write_text(name, text) if text else self.remove(name)
 
     def read_text(self, name: str) -> str | None:
-        """The content of a small file; None if it is not there."""
+        """The content of a small file; None if it does not exist."""
         try:
             return self.fs.cat_file(self.path(name)).decode("utf-8", "surrogateescape")
         except FileNotFoundError:
             return None
 
     def exists(self, name: str) -> bool:
-        """Whether a file is there."""
+        """Whether a file exists."""
         self.fs.invalidate_cache()
         return self.fs.isfile(self.path(name))
 
     def remove(self, name: str) -> None:
-        """Remove a file, or a folder with what it holds; nothing happens where there is none."""
+        """Remove a file, or a folder with what it holds; do nothing if it does not exist."""
         try:
             self.fs.rm(self.path(name), recursive=True)
         except FileNotFoundError:

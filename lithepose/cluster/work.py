@@ -1,4 +1,4 @@
-"""What is handed to a worker, and what comes back."""
+"""The tasks of a worker, and its results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-FOLDER = 1000  # files of a folder: object stores and file systems list these quickly
+FOLDER = 1000  # files per folder, which object stores and file systems list quickly
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Work:
     Attributes:
         number: its place in the order of the sources.
         kind: images, tar, parquet or video.
-        sources: paths or addresses; one, but for images.
+        sources: paths or addresses; only one, except for images.
     """
 
     number: int
@@ -25,14 +25,14 @@ class Work:
 
     @property
     def digest(self) -> str:
-        """Of what it holds, so that a task that is done again replaces its own file."""
+        """A digest of kind and sources, so that a repeated task replaces its own file."""
         return hashlib.sha256(json.dumps([self.kind, *self.sources]).encode("utf-8", "surrogateescape")).hexdigest()[
             :16
         ]
 
     @property
     def name(self) -> str:
-        """Of its files, without a suffix."""
+        """The name of its files, without a suffix."""
         return f"part={self.number // FOLDER:06d}/{self.number:09d}-{self.digest}"
 
 
@@ -42,7 +42,7 @@ class Segment:
 
     Attributes:
         first: number of its first frame in the video.
-        end: number of the frame behind it; None for the rest of the video, whatever it holds.
+        end: number of the frame after its last one; None for the rest of the video.
         start: seconds from the beginning of the video to its first frame.
     """
 
@@ -52,7 +52,7 @@ class Segment:
 
     @property
     def name(self) -> str:
-        """Of its file."""
+        """The name of its file."""
         return f"{self.first:09d}-{'end' if self.end is None else f'{self.end:09d}'}"
 
 
@@ -80,11 +80,11 @@ class Done:
 
 @dataclass(frozen=True)
 class Care:
-    """How carefully a task is done that workers have died of.
+    """Precautions for a task that made workers die.
 
     Attributes:
-        leave: inputs, by their place, that are written as failed and not opened, with the reason.
-        mark: write down which input is at hand before it is opened.
+        leave: inputs, by index, that are written as failed without being opened, with the reason.
+        mark: write down which input is next before it is opened.
     """
 
     leave: tuple[tuple[int, str], ...] = ()

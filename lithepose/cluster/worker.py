@@ -1,4 +1,4 @@
-"""What runs on a machine of the cluster: one model, and the tasks that it is given one after the other."""
+"""A worker on a machine of the cluster: one model, which does one task after the other."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def open_model(options: Options, threads: int) -> Estimator:
     """The model of a call, with its thresholds.
 
     Args:
-        options: of the call.
-        threads: of the networks.
+        options: options of the call.
+        threads: threads of the networks.
 
     Raises:
-        LitheposeError: as of :func:`lithepose.inference.load.load`.
+        LitheposeError: as in :func:`lithepose.inference.load.load`.
     """
     model = load(
         options.model, size=options.size, threads=threads, runtime=options.runtime, precision=options.precision
@@ -51,15 +51,15 @@ def open_model(options: Options, threads: int) -> Estimator:
 
 
 class Worker:
-    """Does tasks; each ends by putting whole files in their place, and may be done again at any time.
+    """Does tasks. Each task ends by putting complete files in their place, and may be repeated at any time.
 
     Args:
-        options: of the call.
+        options: options of the call.
         out: folder of results.
-        folder: from which relative paths start.
-        content: of the model's file and of those that belong to it, by name, the model's first; for machines that do
-            not have them.
-        threads: of the networks.
+        folder: folder from which relative paths start.
+        content: contents of the model file and of the files that belong to it, by name, the model first; for machines
+            without them.
+        threads: threads of the networks.
     """
 
     def __init__(self, options: Options, out: str, folder: str, content: dict[str, bytes] | None, threads: int) -> None:
@@ -77,7 +77,7 @@ class Worker:
         self._video = ("", "")  # the address that was fetched last, and its file
 
     def ready(self) -> int:
-        """The number of the process."""
+        """The id of the process."""
         return os.getpid()
 
     def end(self) -> None:
@@ -103,7 +103,7 @@ class Worker:
                 yield frame, ready
 
         with rows_of(work, self._store, self._model.skeleton) as rows:
-            # An input that is marked must be the one that is at hand.
+            # A marked input must be the current one.
             items = prepared() if care.mark else ahead(prepared())
             with closing(items):
                 for frame, ready in items:
@@ -119,7 +119,7 @@ class Worker:
         return rows.done
 
     def plan(self, work: Work) -> list[Segment]:
-        """The parts that a video is done in."""
+        """The parts in which a video is processed."""
         try:
             every = self._options.detect_every if isinstance(self._model, TopDown) else 1
             return cut(self._path(work), self._options.segment, every)
@@ -127,7 +127,7 @@ class Worker:
             return [WHOLE]
 
     def segment(self, work: Work, segment: Segment) -> bool:
-        """Find the people of a part of a video, unless that is done; False if it has to be read in one piece."""
+        """Find the people of a part of a video, unless that is done; False if the video must be read in one piece."""
         name = f"segments/{work.name}/{segment.name}"
         if self._store.exists(f"{name}.npy"):
             return True
@@ -158,7 +158,7 @@ class Worker:
             failed.append({"error": str(error), "type": type(error).__name__})
 
     def join(self, work: Work, segments: list[Segment]) -> Done:
-        """Follow the people over all parts of a video, and write its rows."""
+        """Track the people over all parts of a video, and write its rows."""
         name = shown(work.sources[0])
         following = Following(guessed=self._model.guessed) if self._options.track else None
         with rows_of(work, self._store, self._model.skeleton) as rows:
@@ -183,7 +183,7 @@ class Worker:
             rows.fail(name, failure["error"], failure["type"])
 
     def _path(self, work: Work) -> str:
-        """A path of the video on this machine; that of an address is kept until the next one is asked for."""
+        """A path of the video on this machine; a fetched file is kept until the next one is fetched."""
         source = work.sources[0]
         if not ADDRESS.match(source):
             return source

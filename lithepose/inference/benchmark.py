@@ -1,4 +1,4 @@
-"""How long an image takes, part by part: models, runtimes and precisions in turn."""
+"""Times an image part by part, for models, runtimes and precisions in turn."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .top_down import TopDown
 
 LOG = logging.getLogger(__name__)
 Parts = dict[str, Callable[[], object]]
-# Of a network before it is measured: by then a runtime has done what it does for frequent shapes.
+# Calls of a network before it is measured: by then a runtime has optimised for the input's shape.
 SETTLED = 70
 WHOLE = "whole"
 
@@ -41,13 +41,13 @@ class Subjects:
 
     Attributes:
         models: names or files.
-        runtimes: of :func:`lithepose.inference.models.open_runtime`.
+        runtimes: as in :func:`lithepose.inference.models.open_runtime`.
         precisions: likewise; "" is the file's own.
         device: likewise.
-        compare: ONNX files of other origin, which run on noise in the shape that they ask for.
+        compare: ONNX files of other networks, which run on noise of their input shape.
         size: longer side of the input; 0 is each model's own.
-        people: of networks on person crops, crops of one call; 0 takes the people that are found.
-        threads: of the networks; 0 takes one a core.
+        people: for networks on person crops, number of crops per call; 0 takes the people that are found.
+        threads: threads of the networks; 0 uses one per core.
         shape: height and width that the image is resized to, for inputs of one shape; None keeps the image's.
     """
 
@@ -63,20 +63,20 @@ class Subjects:
 
 
 def timings(subjects: Subjects, file: Path | None, rounds: int) -> list[Row]:
-    """Preparation, network, decoding and drawing of an image; all parts of all models take turns in every round.
+    """Time preparation, network, decoding and drawing of an image. All parts of all models take turns in every round.
 
     Args:
         subjects: what to measure.
         file: image to run on; by default the embedded one.
-        rounds: of which medians are taken.
+        rounds: number of rounds; medians are returned.
 
     Returns:
-        a row a model, milliseconds. Of a model behind a person detector each part is that of both networks. The ratio
-        is the median of the rounds' ratios of the whole to that of the first row.
+        one row per model, in milliseconds. For a model with a person detector, each part covers both networks. The
+        ratio is the median over the rounds of the whole time relative to that of the first row.
 
     Raises:
-        ConfigError, ModelError, MissingExtraError: as of :func:`lithepose.inference.load.load`, if a model runs in no
-            runtime and precision that was asked for; those of several that it does not run in are logged.
+        ConfigError, ModelError, MissingExtraError: as in :func:`lithepose.inference.load.load`, if a model runs in none
+            of the requested runtimes and precisions. If it runs in some of them, the others are logged.
     """
     image, rows, parts = read_image(file or SAMPLE), list[Row](), Parts()
     if subjects.shape:
@@ -106,7 +106,7 @@ def timings(subjects: Subjects, file: Path | None, rounds: int) -> list[Row]:
 
 
 def _opened(subjects: Subjects) -> list[tuple[str, Estimator]]:
-    """Every model in every runtime and precision that it runs in; errors as of :func:`timings`."""
+    """Every model in every runtime and precision that it runs in; raises as :func:`timings`."""
     found = list[tuple[str, Estimator]]()
     for model in subjects.models:
         errors, before = list[LitheposeError](), len(found)
@@ -124,7 +124,7 @@ def _opened(subjects: Subjects) -> list[tuple[str, Estimator]]:
 
 
 def _one_network(model: Any, image: np.ndarray, _: int) -> tuple[str, int, Parts]:
-    """Shape of the input, people found, and parts of a call of a network on whole images."""
+    """Input shape, number of people found, and the parts of a call, for a network on whole images."""
     assert isinstance(model, Predictor)
     pixels, back = model.letterbox(image)
     (output,) = model.runtime(pixels[None])
@@ -143,7 +143,7 @@ def _one_network(model: Any, image: np.ndarray, _: int) -> tuple[str, int, Parts
 
 
 def _top_down(model: Any, image: np.ndarray, people: int) -> tuple[str, int, Parts]:
-    """Likewise of a person detector and a network on crops; without people of the detector alone."""
+    """Likewise for a person detector and a network on crops; if no person is found, for the detector alone."""
     assert isinstance(model, TopDown)
     detector, pose = model.finder, model.predictor
     assert isinstance(detector, PersonDetector)
@@ -188,15 +188,16 @@ def _top_down(model: Any, image: np.ndarray, people: int) -> tuple[str, int, Par
 
 
 def foreign(path: Path, threads: int, size: int = 0) -> tuple[str, Callable[[], object]]:
-    """A network of other origin, on noise.
+    """A network from another source, run on noise.
 
     Args:
         path: ``.onnx``.
-        threads: of the network; 0 takes one a core.
-        size: of sides that the file leaves free; 0 is 640. A free number of images is 1, of channels there is none.
+        threads: threads of the network; 0 uses one per core.
+        size: length of sides that the file leaves free; 0 is 640. A free batch size is 1; the number of channels must
+            be fixed.
 
     Returns:
-        shapes of its inputs, and a call.
+        shapes of its inputs, and a function that runs it.
 
     Raises:
         MissingFileError: no such file.

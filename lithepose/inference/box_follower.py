@@ -1,4 +1,4 @@
-"""Top-down estimation in videos: boxes follow people, the detector runs only when it is needed."""
+"""Top-down estimation in videos: boxes follow people, and the detector runs only when it is needed."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from ..poses import Poses
 
 LOST = 0.35  # mean score of the joints below which a person counts as lost
-LIKELY = 0.9  # of the lowest score of a person: who scores less in a detection is not followed
-RESIZE = 1.3  # largest change of a box's size since it was detected, either way
-# A change outside of all boxes brings the finder, but at most every so many frames: a moving camera changes everything.
+LIKELY = 0.9  # share of the lowest person score; detected people below it are not followed
+RESIZE = 1.3  # largest change of a box's size since its detection, in either direction
+# Least frames between two runs of the finder for a change outside of all boxes: a moving camera changes everything.
 REST = 5
-CELLS = 80  # along the longer side of the image, in which frames are compared
-CHANGE, CHANGED = 12.0, 4  # difference of a cell's mean colour, of 255, that counts; cells that must have changed
-AROUND = 0.25  # of a box's size: how far around it changes are its person's
+CELLS = 80  # along the longer side of the image; frames are compared cell by cell
+CHANGE, CHANGED = 12.0, 4  # least change of a cell's mean colour, of 255; least number of changed cells
+AROUND = 0.25  # margin around a box, relative to its size, in which changes are due to its person
 
 
 class CropEstimator(Protocol):
-    """What :class:`BoxFollower` has to know of :class:`~lithepose.inference.top_down.TopDown`."""
+    """The part of :class:`~lithepose.inference.top_down.TopDown` that :class:`BoxFollower` uses."""
 
     detect_every: int
     person: float
@@ -37,11 +37,11 @@ class CropEstimator(Protocol):
     def on_boxes(
         self, image: np.ndarray, boxes: np.ndarray, scores: np.ndarray, small: bool = False
     ) -> tuple[Poses, np.ndarray]:
-        """People in boxes, and the number of each one's box."""
+        """People in boxes, and the index of each person's box."""
         ...
 
     def sure(self, poses: Poses) -> Poses:
-        """Those who score high enough."""
+        """The people with a score that is high enough."""
         ...
 
     def estimate(self, images: list[np.ndarray]) -> list[Poses]:
@@ -50,30 +50,30 @@ class CropEstimator(Protocol):
 
 
 class BoxFollower:
-    """Finds the people of a video frame after frame.
+    """Finds the people in a video, frame by frame.
 
     The finder runs on every frame with a number that is a multiple of ``top_down.detect_every``, and on the frame after
-    a person was lost. What follows depends on that frame alone, so a video that is cut at such frames gives the same
-    people as in one piece. Where ``detect_every`` is above :data:`REST`, it also runs when the image changes outside of
-    the people's boxes. Between, a person's crop is around the last detected box, moved and scaled as the joints have
-    moved and spread since that frame. If the network was trained on smaller crops as well, it gets those.
+    a person was lost. Later results depend only on that frame, so a video that is cut at such frames gives the same
+    people as the whole video. If ``detect_every`` is above :data:`REST`, the finder also runs when the image changes
+    outside of the people's boxes. In between, a person's crop is taken around the last detected box, moved and scaled
+    as the joints have moved and spread since then. If the network was also trained on smaller crops, it gets those.
 
     Args:
-        top_down: what to run.
+        top_down: estimator to run.
 
     Attributes:
-        detections: how often the finder ran.
+        detections: number of times the finder ran.
     """
 
     def __init__(self, top_down: CropEstimator) -> None:
         self.top_down, self.detections = top_down, 0
         self._since = self._index = 0
         self._lost = False
-        self._detected: Poses | None = None  # people of the frame in which the finder ran last; None: run it
-        self._boxes = np.zeros((0, 4), np.float32)  # for the next frame, one for each of the detected
+        self._detected: Poses | None = None  # people of the last detection; None: run the finder
+        self._boxes = np.zeros((0, 4), np.float32)  # for the next frame, one per detected person
         self._scores, self._sure = np.zeros(0, np.float32), np.zeros(0, bool)
-        self._cells = np.zeros((0, 0, 3), np.float32)  # the frame in which the finder ran last, reduced
-        self._known, self._longest = np.zeros((0, 4), np.float32), CELLS  # boxes of that frame, its longer side
+        self._cells = np.zeros((0, 0, 3), np.float32)  # reduced frame of the last detection
+        self._known, self._longest = np.zeros((0, 4), np.float32), CELLS  # boxes and longer side of that frame
 
     def __call__(self, image: np.ndarray) -> Poses:
         """People of the next frame, (H, W, 3) uint8 RGB."""
@@ -94,7 +94,7 @@ class BoxFollower:
         assert self._detected is not None
         poses, number = self.top_down.on_boxes(image, self._boxes, self._scores, small=True)
         self._since += 1
-        # Whoever was doubtful from the start is followed all the same, and cannot be lost.
+        # A person with a low score from the start is also followed, and cannot be lost.
         kept = number[(self._mean_score(poses) >= LOST) | ~self._sure[number]]
         if len(kept) < len(self._boxes):  # a person was lost, or two boxes follow one person
             self._lost = True
@@ -113,12 +113,12 @@ class BoxFollower:
         return self.top_down.sure(poses)
 
     def _mean_score(self, poses: Poses) -> np.ndarray:
-        """(N,) mean score of the joints found of each person; guesses do not count."""
+        """(N,) mean score of each person's found joints; guesses do not count."""
         score = np.where(poses.score >= self.top_down.least, poses.score, 0)
         return score.sum(1) / np.maximum((score > 0).sum(1), 1)
 
     def _changed(self, cells: np.ndarray) -> bool:
-        """Whether something outside of the boxes, those of now and those detected, is other than at the detection."""
+        """Whether the image has changed since the detection, outside of the current and the detected boxes."""
         if cells.shape != self._cells.shape:
             return True
         changed = np.abs(cells - self._cells).max(2) > CHANGE
@@ -140,7 +140,7 @@ def _reduced(image: np.ndarray) -> np.ndarray:
 def moved_box(
     box: np.ndarray, before: np.ndarray, before_score: np.ndarray, now: np.ndarray, now_score: np.ndarray
 ) -> np.ndarray:
-    """A box moved and scaled as the joints in it.
+    """Move and scale a box like the joints in it.
 
     Args:
         box: (4,) x, y, width, height in which the joints ``before`` were found.
@@ -150,7 +150,7 @@ def moved_box(
         now_score: (K,).
 
     Returns:
-        (4,) x, y, width, height; at least around all joints found now.
+        (4,) x, y, width, height; the box contains all joints found now.
     """
     weight = np.minimum(before_score, now_score)[:, None]
     if not weight.any():

@@ -16,25 +16,25 @@ from .models import open_runtime
 
 DETECTOR = "person_detector"
 SCORE, OVERLAP = 0.25, 0.6
-LEAST = 1.0  # pixels of the image: narrower boxes lie in the padding
+LEAST = 1.0  # pixels of the image; smaller boxes lie in the padding
 
 
 class PersonDetector:
     """Finds the boxes of people.
 
     Args:
-        model: name of an embedded detector, path of its ``.onnx`` file, or what runs one.
-        size: longer side of the image in the network's input, in pixels; 0 takes the model's own.
-        threads: of the network; 0 takes one a core.
+        model: name of an embedded detector, path of its ``.onnx`` file, or an open runtime.
+        size: longer side of the image in the network's input, in pixels; 0 is the model's own.
+        threads: threads of the network; 0 uses one per core.
         score: lowest score of a box, in [0, 1].
         overlap: intersection over union above which the lower of two boxes is a duplicate.
-        runtime: auto, onnx, openvino or torch, see :func:`lithepose.inference.models.open_runtime`; so are device and
+        runtime: auto, onnx, openvino or torch; see :func:`lithepose.inference.models.open_runtime`, also for device and
             precision.
-        device: cpu, cuda, tensorrt, coreml or directml; never another than that.
+        device: cpu, cuda, tensorrt, coreml or directml; no other device is used instead.
         precision: fp32, bf16 or int8; by default the file's own.
 
     Raises:
-        ConfigError: the model is no person detector, or the size is out of range.
+        ConfigError: the model is not a person detector, or the size is out of range.
         MissingFileError: no such file.
     """
 
@@ -74,11 +74,11 @@ class PersonDetector:
         return self.finish(found, back)
 
     def prepare(self, image: UInt8[np.ndarray, "h w 3"]) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Letterbox]:
-        """The network's input (H', W', 3) uint8, and the way back."""
+        """The network's input (H', W', 3) uint8, and the map back to the image."""
         return letterbox(image, self.size, self.runtime.info.multiple)
 
     def finish(self, found: object, back: Letterbox) -> Boxes:
-        """What the network predicts -> boxes in pixels of the image, cut at its edges."""
+        """Network output -> boxes in pixels of the image, clipped to its edges."""
         assert isinstance(found, Boxes)
         boxes = decode_boxes(found.xyxy, found.score, self.score, self.overlap)
         # Edges of pixels, not centres: the first pixel of an image begins at 0.

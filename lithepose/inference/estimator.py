@@ -1,4 +1,4 @@
-"""Estimator: images in, poses out; the calls that all ways of finding people share."""
+"""Estimator: images in, poses out; the base class of all models that find people."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .prefetch import DEPTH, ahead
 
 LOG = logging.getLogger(__name__)
 OnError = Literal["raise", "skip", "warn"]
-BATCH = 16  # images that one call of the network gets; more are no faster and fill the memory
+BATCH = 16  # images per call of the network; more are not faster and use more memory
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class FramePoses:
     frame: Frame
     poses: Poses
 
-    if not TYPE_CHECKING:  # it would take every name
+    if not TYPE_CHECKING:  # type checkers would accept every name
 
         def __getattr__(self, name: str) -> Any:
             raise no_attribute("a frame of stream()", name, FRAME, dir(type(self)))
@@ -56,24 +56,24 @@ class FramePoses:
 
 @dataclass(frozen=True)
 class Pending:
-    """A frame that the network has run on; what is left can be done in another thread, frame after frame."""
+    """A frame that the network has run on. The rest can be done in another thread, frame by frame."""
 
     frame: Frame
     _finish: Callable[[], Poses]
 
     def done(self) -> FramePoses:
-        """Decode and track. To be called once a frame, in order."""
+        """Decode and track. Call it once per frame, in order."""
         return FramePoses(self.frame, self._finish())
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Estimation of one frame in three parts, for a thread each.
+    """Estimation of one frame in three parts, each for its own thread.
 
     Attributes:
-        prepare: frame -> what the network takes.
-        run: that -> what the network predicts.
-        finish: that -> people.
+        prepare: frame -> network input.
+        run: network input -> network output.
+        finish: network output -> people.
     """
 
     prepare: Callable[[Frame], Any]
@@ -82,38 +82,38 @@ class Pipeline:
 
     @classmethod
     def whole(cls, estimate: Callable[[Frame], Poses]) -> Pipeline:
-        """All in the second part."""
+        """A pipeline that does everything in its second part."""
         return cls(lambda frame: frame, estimate, lambda poses: poses)
 
     @classmethod
     def following(cls, begin: Callable[[], Callable[[np.ndarray], Poses]], image: Callable[[Frame], Poses]) -> Pipeline:
-        """All in the second part, each frame of a video with what is known from the frames before.
+        """A pipeline that does everything in its second part, and uses the earlier frames of a video.
 
         Args:
-            begin: makes what finds the people of a video or camera, frame after frame.
-            image: people of a single image, from nothing before it.
+            begin: makes a function that finds people in a video or camera, frame by frame.
+            image: finds people in a single image.
         """
         followers = PerSource(begin)
         return cls.whole(lambda frame: image(frame) if frame.index is None else followers.of(frame)(frame.image))
 
 
 class Estimator(ABC):
-    """Finds people in images; subclasses say how."""
+    """Finds people in images; subclasses define how."""
 
     @property
     @abstractmethod
     def head(self) -> Head[Any]:
-        """What the network's outputs mean."""
+        """Description of the network's outputs."""
 
     @property
     @abstractmethod
     def single_person(self) -> bool:
-        """Whether it expects one person who fills the image."""
+        """Whether the model expects one person who fills the image."""
 
     @property
     @abstractmethod
     def guessed(self) -> float:
-        """Score below which a joint is a guess; 0 where there are none."""
+        """Score below which a joint is a guess; 0 if there are no guesses."""
 
     @property
     @abstractmethod
@@ -122,7 +122,7 @@ class Estimator(ABC):
 
     @abstractmethod
     def with_config(self, **changes: Any) -> Estimator:
-        """The same model with other thresholds, by name of :class:`~lithepose.heads.base.DecodeConfig`."""
+        """The same model with other thresholds, named as in :class:`~lithepose.heads.base.DecodeConfig`."""
 
     @abstractmethod
     def estimate(self, images: list[np.ndarray]) -> list[Poses]:
@@ -130,9 +130,9 @@ class Estimator(ABC):
 
     @abstractmethod
     def pipeline(self) -> Pipeline:
-        """A call with one image, taken apart; frames of a video may use those before them."""
+        """A call with one image, split into parts. Frames of a video may use earlier ones."""
 
-    if not TYPE_CHECKING:  # it would take every name
+    if not TYPE_CHECKING:  # type checkers would accept every name
 
         def __getattr__(self, name: str) -> Any:
             raise no_attribute("a model", name, MODEL, dir(type(self)))
@@ -152,15 +152,15 @@ class Estimator(ABC):
                 grey, RGBA, uint16, floats in 0..1), (3, H, W) torch tensor, PIL image; or a list, a tuple or an
                 (N, H, W, 3) array of images. Networks on whole images run those of one input size together, up to 16
                 at once; networks on person crops run the people of one image together.
-            on_error: what an unreadable image of several does: ``raise`` its error; ``skip``, None stands in its
-                place; ``warn``, as skip, and its error is logged.
+            on_error: what to do if one of several images cannot be read: ``raise`` its error, ``skip`` it and return
+                None in its place, or ``warn``: skip it and log its error.
 
         Returns:
             Poses, or a list of them for several images.
 
         Raises:
-            ImageError: what is given is no image; of several, it says which.
-            ConfigError: no such ``on_error``.
+            ImageError: the input is not an image; for several images, the message says which one.
+            ConfigError: unknown ``on_error``.
         """
         check_on_error(on_error)
         images = several(image)
@@ -170,7 +170,7 @@ class Estimator(ABC):
         return replace(self.estimate([opened])[0], image=opened)
 
     def _of_several(self, images: Sequence[ImageInput], on_error: OnError) -> list[Poses | None]:
-        """Poses of each; no more than :data:`BATCH` images are in the memory at once."""
+        """Poses of each image; at most :data:`BATCH` images are in memory at once."""
         poses: list[Poses | None] = [None] * len(images)
         for first in range(0, len(images), BATCH):
             opened = dict[int, np.ndarray]()
@@ -199,12 +199,12 @@ class Estimator(ABC):
 
     @with_hints
     def predict(self, image: ImageInput | Images, *, conf: float | None = None, bgr: bool = False) -> Any:
-        """A call with options of its own.
+        """Find people, with options for this call.
 
         Args:
-            image: as of a call.
+            image: as in a call.
             conf: lowest score of a joint.
-            bgr: arrays have their channels in OpenCV's order.
+            bgr: arrays have BGR channels, as in OpenCV.
         """
         model = self if conf is None else self.with_config(peak=conf)
         if bgr:
@@ -224,20 +224,20 @@ class Estimator(ABC):
         read: ReadConfig | None = None,
         select: SelectConfig | None = None,
     ) -> Iterator[FramePoses]:
-        """Frame by frame through images, a folder, a video, a camera number or a network stream.
+        """Find people frame by frame in images, a folder, a video, a camera (by number) or a network stream.
 
-        They are read in a thread while the network works. Of a camera or stream the newest frame comes next, and those
-        that it was too slow for are dropped.
+        Frames are read in a thread while the network runs. For a camera or stream, the newest frame comes next, and
+        frames that the network was too slow for are dropped.
 
         Args:
-            source: one or several of them.
-            track: give people of a video ids that stay with them (``poses.id``).
-            smooth: steady their joints too, with a lag of about a frame.
+            source: one or several sources.
+            track: give each person in a video an id that stays the same (``poses.id``).
+            smooth: smooth their joints too, with a lag of about a frame.
             incremental: run the network only where a video has changed, see
                 :class:`lithepose.inference.incremental.Incremental`.
             on_error: whether an input that cannot be read raises its error (``raise``), is left out (``skip``), or is
                 left out and logged (``warn``).
-            read: the part of videos to read, and for how long streams that break off are tried again.
+            read: the part of videos to read, and how long to retry streams that break off.
             select: people to keep.
 
         Raises:
@@ -267,18 +267,18 @@ class Estimator(ABC):
         read: ReadConfig | None = None,
         select: SelectConfig | None = None,
     ) -> Generator[Pending | Failed, None, None]:
-        """The loop over all frames of :func:`lithepose.media.inputs.expand`, which Python and the command line share.
+        """The loop over all frames, which Python and the command line share.
 
         Args:
-            inputs: to read, in a thread of their own.
-            pipeline: of this estimator.
-            track: ids for the people of videos.
-            smooth: and steadier joints.
-            read: of :func:`lithepose.media.sources.frames`.
+            inputs: inputs from :func:`lithepose.media.inputs.expand`, read in their own thread.
+            pipeline: pipeline of this estimator.
+            track: give ids to the people in videos.
+            smooth: smooth their joints too.
+            read: as in :func:`lithepose.media.sources.frames`.
             select: people to keep.
 
         Yields:
-            a frame that the network has run on, or the input that failed; the others go on.
+            a frame that the network has run on, or an input that failed; the other inputs go on.
         """
         inputs = list(inputs)
         by_id = track or smooth or (select is not None and select.by_id)
@@ -299,13 +299,13 @@ class Estimator(ABC):
                     continue
                 try:
                     result = pipeline.run(ready)
-                except ImageError as error:  # of this frame alone
+                except ImageError as error:  # only this frame fails
                     yield Failed(frame.source, error)
                     continue
                 yield Pending(frame, partial(finish, frame, result))
 
     def incremental_pipeline(self) -> Pipeline:
-        """As :meth:`pipeline`, but the network runs only where a video has changed.
+        """Like :meth:`pipeline`, but the network runs only where a video has changed.
 
         Raises:
             ConfigError: the model has no maps of whole images.
@@ -316,21 +316,21 @@ class Estimator(ABC):
 def _prepared(
     inputs: Iterable[Input], pipeline: Pipeline, read: ReadConfig | None
 ) -> Iterator[tuple[Frame | Failed, Any]]:
-    """All frames, each with what the network takes."""
+    """All frames, each with its network input."""
     for frame in frames(inputs, read):
         yield frame, None if isinstance(frame, Failed) else pipeline.prepare(frame)
 
 
 def _makes_way(waiting: tuple[Frame | Failed, Any], item: tuple[Frame | Failed, Any]) -> bool:
-    """Whether a prepared frame that waits is to make way for the next one, as one of the same camera is."""
+    """Whether a waiting frame is dropped for the next one, as for frames of the same camera."""
     return isinstance(waiting[0], Frame) and waiting[0].live and waiting[0].source == item[0].source
 
 
 def check_on_error(on_error: str) -> None:
-    """Refuse what is no way to deal with errors.
+    """Refuse an unknown ``on_error``.
 
     Raises:
-        ConfigError: names those that there are.
+        ConfigError: it is unknown; the message names the known ones.
     """
     if on_error not in get_args(OnError):
         raise ConfigError(f"on_error={on_error!r}; there are {', '.join(get_args(OnError))}")

@@ -18,13 +18,13 @@ from ..heads.outputs import Maps
 from ..poses import Poses
 from ..runtime.base import Runtime
 
-# Pixels of the input: how far a change is taken to reach, and the margin around that. No receptive field is so small,
-# but what a change does farther away is less than what noise does everywhere (benchmarks/incremental.py).
+# Pixels of the input: the assumed reach of a change, and the margin around it. Receptive fields are larger, but the
+# effect of a change farther away is smaller than that of noise everywhere (benchmarks/incremental.py).
 REPLACED, AROUND = 32, 64
 
 
 class MapPredictor(Protocol):
-    """What :class:`Incremental` has to know of :class:`~lithepose.inference.predictor.Predictor`."""
+    """The part of :class:`~lithepose.inference.predictor.Predictor` that :class:`Incremental` uses."""
 
     runtime: Runtime
     flip: bool
@@ -32,11 +32,11 @@ class MapPredictor(Protocol):
 
     @property
     def head(self) -> Head[Any]:
-        """What the network's outputs mean."""
+        """Description of the network's outputs."""
         ...
 
     def letterbox(self, image: np.ndarray) -> tuple[np.ndarray, Any]:
-        """Image -> network input and the way back."""
+        """Image -> network input and the map back to the image."""
         ...
 
     def decode(self, output: Any, back: Any) -> Poses:
@@ -51,19 +51,19 @@ class MapPredictor(Protocol):
 class Incremental:
     """Finds people in the frames of a video, one after another.
 
-    The network's input is compared with what it saw before, cell by cell (the mean over 8x8 pixels: noise of single
-    pixels averages out). It runs on the rectangle around all cells that changed, with a margin for what their
-    surroundings tell, and that part of the maps is replaced. Every ``every`` frames, at a cut and where most of the
-    image has changed it runs on the whole.
+    The network's input is compared with its earlier input, cell by cell (the mean over 8x8 pixels, in which noise of
+    single pixels averages out). The network runs on the rectangle around all changed cells, with a margin for context,
+    and that part of the maps is replaced. It runs on the whole image every ``every`` frames, at a cut, and when most of
+    the image has changed.
 
     Args:
-        predictor: of a network with maps, without flip or scales.
+        predictor: predictor of a network with maps, without flip or scales.
         every: frames after which the network runs on the whole image.
         change: difference of a cell's mean colour, of 255, that counts as a change.
-        most: share of the image from which on the network runs on the whole.
+        most: share of the image from which the network runs on the whole image.
 
     Attributes:
-        share: of the input that the network ran on, for the last frame.
+        share: share of the input that the network ran on for the last frame.
 
     Raises:
         ConfigError: the predictor averages views, or its network has no maps of whole images.
@@ -107,7 +107,7 @@ class Incremental:
         return self.predictor.decode(self._maps, back)
 
     def _changed(self, cells: np.ndarray) -> tuple[slice, slice] | None:
-        """Rows and columns of cells to replace; all of them, or None where nothing has changed."""
+        """Rows and columns of cells to replace, possibly all; None if nothing has changed."""
         height, width = cells.shape[:2]
         if self._maps is None or self._seen is None or self._seen.shape != cells.shape or self._since >= self.every:
             self._maps = None

@@ -1,4 +1,4 @@
-"""What models take for an image -> (H, W, 3) uint8 RGB."""
+"""Images as models take them -> (H, W, 3) uint8 RGB."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..media.sources import read_address
 
 
 class _Convertible(Protocol):
-    """A PIL image, known by its method."""
+    """A PIL image, recognised by its method."""
 
     def convert(self, mode: str) -> Any: ...
 
@@ -31,7 +31,7 @@ Images = list[ImageInput] | tuple[ImageInput, ...]
 
 
 def several(image: object) -> list[Any] | None:
-    """The images of a list, a tuple or an (N, H, W, C) array; None of one image."""
+    """The images of a list, a tuple or an (N, H, W, C) array; None for one image."""
     if isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4):
         return list(image)
     return None
@@ -45,10 +45,10 @@ def reversed_channels(image: Any) -> Any:
 
 
 def _check_still(source: str | Path | int) -> None:
-    """Refuse what is no image by its name.
+    """Refuse a source that is not an image, by its name.
 
     Raises:
-        ImageError: says what reads it.
+        ImageError: it is not an image; the message says how to read it.
     """
     path = Path(str(source))
     kind = "a camera's number" if isinstance(source, int) or str(source).isdecimal() else ""
@@ -63,10 +63,10 @@ def _check_still(source: str | Path | int) -> None:
 
 
 def open_image(image: Any) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of whatever :class:`~lithepose.inference.estimator.Estimator` takes.
+    """(H, W, 3) uint8 RGB of any input that :class:`~lithepose.inference.estimator.Estimator` takes.
 
     Raises:
-        ImageError: it is no image.
+        ImageError: it is not an image.
     """
     if isinstance(image, (str, Path, int)):
         _check_still(image)

@@ -1,4 +1,4 @@
-"""Loading a model: the pipeline that a network needs is chosen by what its file says."""
+"""Loads a model; the metadata in its file selects the pipeline."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ def load(
     """Load a model that finds people.
 
     Args:
-        model: name of an embedded model, or a model file that ``lithepose export`` wrote. A
-            network on person crops, as the default ``lithe``, is joined with a person detector.
-        size: longer side of the input, of the detector where there is one; 0 takes the model's own. Larger finds
+        model: name of an embedded model, or a model file that ``lithepose export`` wrote. A network on person crops,
+            such as the default ``lithe``, is combined with a person detector.
+        size: longer side of the input (of the detector, if there is one); 0 is the model's own. A larger size finds
             smaller people and takes longer.
-        threads: of each network; 0 takes one a core.
+        threads: threads of each network; 0 uses one per core.
         config: thresholds of the decoder.
         flip: average with the mirrored image.
-        scales: of the size, to average over; not for networks on person crops.
-        detector: name or file of another person detector than the embedded one.
-        runtime: of each network: auto, onnx, openvino or torch, see
-            :func:`lithepose.inference.models.open_runtime`, of device and precision as well.
-        device: cpu, cuda, tensorrt, coreml or directml; never another than that.
+        scales: factors of the size to average over; not for networks on person crops.
+        detector: name or file of a person detector to use instead of the embedded one.
+        runtime: runtime of each network: auto, onnx, openvino or torch; see
+            :func:`lithepose.inference.models.open_runtime`, also for device and precision.
+        device: cpu, cuda, tensorrt, coreml or directml; no other device is used instead.
         precision: fp32, bf16 or int8; by default the file's own.
 
     Raises:
         ConfigError: no such model, or an option that it does not have.
         MissingFileError: no such file.
-        ModelError: no model, or the device is not there.
+        ModelError: the file is not a model, or the device is missing.
     """
     network = open_runtime(model, threads, runtime, device, precision)
     if not network.info.crop:
@@ -56,9 +56,9 @@ def load(
         return Predictor(network, size=size, config=config, flip=flip, scales=scales)
     pose = Predictor(network, config=config, flip=flip, scales=scales)
     name = detector or manifest().get(str(model), {}).get("detector", DETECTOR)
-    # A pose network in int8 goes with a detector that may not be.
+    # The detector of an int8 pose network may have no int8 file.
     has_int8 = "int8" in manifest().get(str(name), {})
     if runtime == "torch" and not weights_file(name).with_suffix(".safetensors").is_file():
-        runtime = "auto"  # an installed package has the detector as ONNX alone
+        runtime = "auto"  # an installed package has the detector only as ONNX
     finder = open_runtime(name, threads, runtime, device, precision if precision != "int8" or has_int8 else "")
     return TopDown(pose, PersonDetector(finder, size=size))

@@ -39,22 +39,21 @@ def open_runtime(
     """Open a model.
 
     Args:
-        model: name of an embedded model, path of an ``.onnx`` or ``.xml`` file that ``lithepose export`` wrote or of a
-            ``.safetensors`` file that ``lithepose export --to bits`` wrote; for torch of one that training wrote.
-        threads: of the network; 0 takes one a core.
-        runtime: what runs it: auto, onnx, openvino or torch. auto takes OpenVINO on the CPU of an x86 machine where it
-            is installed and can load the file, else ONNX Runtime.
-        device: cpu, cuda, tensorrt, coreml or directml. One that is not there is an error: nothing runs on the CPU in
-            its place.
-        precision: fp32, bf16 (of OpenVINO) or int8 (of an embedded model, or a file in int8). By default int8 of a
-            file in int8, else fp32.
+        model: name of an embedded model, or path of a file: ``.onnx`` or ``.xml`` from ``lithepose export``, or
+            ``.safetensors`` from ``lithepose export --to bits`` or, for torch, from training.
+        threads: threads of the network; 0 uses one per core.
+        runtime: auto, onnx, openvino or torch. auto is OpenVINO on x86 CPUs if it is installed and can load the file,
+            else ONNX Runtime.
+        device: cpu, cuda, tensorrt, coreml or directml. A missing device is an error; the CPU is not used instead.
+        precision: fp32, bf16 (OpenVINO) or int8 (an embedded model, or an int8 file). By default int8 for an int8 file,
+            else fp32.
 
     Raises:
-        ConfigError: no such model, runtime, device or precision, a combination of them that cannot be, or a negative
+        ConfigError: unknown model, runtime, device or precision, an impossible combination of them, or a negative
             number of threads.
         MissingFileError: no such file.
         MissingExtraError: the runtime is not installed.
-        ModelError: no model, or the device is not there.
+        ModelError: the file is not a model, or the device is missing.
     """
     if threads < 0:
         raise ConfigError(f"{threads} threads; give 1 or more, or 0 for one a core")
@@ -82,7 +81,7 @@ def open_runtime(
 
 
 def _graph(path: Path, threads: int, runtime: str, device: str, precision: str) -> Runtime:
-    """What runs an ``.onnx`` or ``.xml`` file."""
+    """The runtime for an ``.onnx`` or ``.xml`` file."""
     only = "openvino" if path.suffix.lower() == ".xml" else "bf16" if precision == "bf16" else ""
     if only and (runtime == "onnx" or device != "cpu"):
         what = f"{path}: a file of OpenVINO" if only == "openvino" else "precision bf16: is OpenVINO's"
@@ -93,7 +92,7 @@ def _graph(path: Path, threads: int, runtime: str, device: str, precision: str) 
     if not (runtime == "openvino" or only or (runtime == "auto" and device == "cpu" and prefers_openvino())):
         return OnnxRuntime(path, threads, device)
     try:
-        openvino = import_module("..runtime.openvino", __package__)  # names the extra
+        openvino = import_module("..runtime.openvino", __package__)  # its error names the extra
         return openvino.OpenVinoRuntime(path, threads, "bf16" if precision == "bf16" else "fp32")
     except (ModelError, MissingExtraError) as error:
         if runtime == "openvino" or only:
@@ -108,10 +107,11 @@ def prefers_openvino() -> bool:
 
 
 def _packed(path: Path, threads: int, runtime: str, device: str, precision: str) -> Runtime:
-    """What runs a network in bits.
+    """The runtime for a network in bits.
 
     Raises:
-        ConfigError: the file has the weights of a training run, or an option is given that bits do not have.
+        ConfigError: the file has the weights of a training run, or an option is given that networks in bits do not
+            have.
         MissingExtraError: the extra ``binary`` is not installed.
     """
     if _trained(path):
@@ -132,7 +132,7 @@ def _packed(path: Path, threads: int, runtime: str, device: str, precision: str)
 
 
 def _trained(path: Path) -> bool:
-    """Whether a ``.safetensors`` says that it is of a training run; read without the library, which the base lacks."""
+    """Whether a ``.safetensors`` is from a training run; read without the library, which the base install lacks."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -141,7 +141,7 @@ def _trained(path: Path) -> bool:
 
 
 def _torch(path: Path, threads: int, device: str, precision: str) -> Runtime:
-    """What runs the weights of a training run, or those beside an embedded file."""
+    """The runtime for the weights of a training run, or for those beside an embedded file."""
     if precision not in ("", "fp32"):
         raise ConfigError(f"precision {precision}: the runtime torch computes in fp32")
     if device not in ("cpu", "cuda"):
@@ -153,7 +153,7 @@ def _torch(path: Path, threads: int, device: str, precision: str) -> Runtime:
             " another runtime"
         )
     try:
-        # By name: the base has no torch, and its rooms import nothing that has.
+        # By name: the base install has no torch, and its modules import nothing that needs it.
         opener = import_module("..exporters.torch", __package__)
     except ImportError as error:
         raise MissingExtraError(
@@ -183,7 +183,7 @@ def weights_file(model: str | Path) -> Path:
     """The file of a model: embedded by name, or as given.
 
     Raises:
-        ConfigError: neither.
+        ConfigError: it is neither.
     """
     known = manifest()
     if str(model) in known:

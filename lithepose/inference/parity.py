@@ -1,4 +1,4 @@
-"""How far two runs of one network are apart, in pixels of its input; and inputs of a network from images."""
+"""Distances between two runtimes' results of one network, in pixels of its input; and network inputs from images."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from ..resources import SAMPLE
 from ..runtime.base import ModelInfo, Runtime
 from .detector import OVERLAP, SCORE, PersonDetector
 
-PEOPLE = 3  # crops of one image
-FAR = 0.125  # of the input's longer side: a person this far from another is not the same
-SURE = 0.2  # score of a joint, of the reference, that is compared
+PEOPLE = 3  # largest number of crops per image
+FAR = 0.125  # of the input's longer side: people farther apart than this are not the same
+SURE = 0.2  # lowest score of a reference joint that is compared
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Parity:
     """Distances of points, in pixels of the network's input.
 
     Attributes:
-        median: of all points.
+        median: median of all points.
         far: the 95th percentile.
-        largest: of all.
-        points: how many were compared: joints, or corners of boxes.
+        largest: largest of all points.
+        points: number of compared points: joints, or corners of boxes.
         missed: share of the reference's people that the other does not find.
     """
 
@@ -73,15 +73,15 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def network_inputs(info: ModelInfo, files: Iterable[Path], most: int = 0) -> list[np.ndarray]:
-    """What a network would get of images: crops around people, as the embedded detector finds them, or whole images.
+    """Network inputs from images: crops around people, as the embedded detector finds them, or whole images.
 
     Args:
-        info: of the network.
+        info: description of the network.
         files: images; those that cannot be read are left out.
-        most: end with so many inputs; 0 takes all.
+        most: largest number of inputs; 0 takes all.
 
     Returns:
-        each (H, W, 3) uint8. Of a network with smaller crops every third is one.
+        inputs, each (H, W, 3) uint8. If the network also takes smaller crops, every third input is one.
     """
     detector, inputs = PersonDetector(runtime="onnx") if info.crop else None, list[np.ndarray]()
     for file in files:
@@ -104,7 +104,7 @@ def parity(reference: Runtime, other: Runtime, inputs: Sequence[np.ndarray]) -> 
     """Compare what two runtimes find, person by person.
 
     Args:
-        reference: its sure joints or boxes are searched for in the answers of the other.
+        reference: its joints or boxes with high scores are searched for in the results of the other.
         other: compared with it.
         inputs: each (H, W, 3) uint8.
     """

@@ -23,32 +23,33 @@ from .incremental import Incremental
 from .models import open_runtime
 
 DEFAULT = "lithe"
-CALIBRATED_PEAK = 0.35  # lowest score of a joint from a person crop, where scores are shares of joints that are right
+CALIBRATED_PEAK = 0.35  # lowest score of a joint in a person crop, where a score is the share of joints that are right
 
 
 class Predictor(Estimator):
-    """Finds people in images by one network.
+    """Finds people in images with one network.
 
-    A network of one person expects one who fills the image; :class:`lithepose.inference.top_down.TopDown` runs it on
-    all people.
+    A single-person network expects one person who fills the image; :class:`lithepose.inference.top_down.TopDown` runs
+    it on all people.
 
     Args:
-        model: name of an embedded model, path of an ``.onnx`` file that ``lithepose export`` wrote or of a
-            ``.safetensors`` file that ``lithepose export --to bits`` wrote, or what runs one.
-        size: longer side of the image in the network's input, in pixels, padded to what the network divides by; by
-            default the one that the model's scores were measured at. Larger finds smaller people and takes longer.
-        threads: of the network; 0 takes one a core.
+        model: name of an embedded model, path of an ``.onnx`` file from ``lithepose export`` or of a ``.safetensors``
+            file from ``lithepose export --to bits``, or an open runtime.
+        size: longer side of the image in the network's input, in pixels, padded to the multiple that the network needs;
+            by default the size that the model's scores were measured at. A larger size finds smaller people and takes
+            longer.
+        threads: threads of the network; 0 uses one per core.
         config: thresholds of the decoder; by default a joint must score 0.35 in a person crop, 0.18 in a whole image.
         flip: average with the mirrored image (slower, a little better).
-        scales: of the size, to average over.
-        runtime: auto, onnx, openvino or torch, see :func:`lithepose.inference.models.open_runtime`; so are device and
+        scales: factors of the size to average over.
+        runtime: auto, onnx, openvino or torch; see :func:`lithepose.inference.models.open_runtime`, also for device and
             precision.
-        device: cpu, cuda, tensorrt, coreml or directml; never another than that.
+        device: cpu, cuda, tensorrt, coreml or directml; no other device is used instead.
         precision: fp32, bf16 or int8; by default the file's own.
 
     Raises:
-        ConfigError: no such model, a file that is none, a size that is out of range, or joints are to be guessed that
-            there is no prior for.
+        ConfigError: unknown model, a file that is not a model, a size out of range, or guessed joints without a pose
+            prior.
         MissingFileError: no such file.
     """
 
@@ -93,7 +94,7 @@ class Predictor(Estimator):
 
     @property
     def head(self) -> Head[Any]:
-        """What the network's maps mean."""
+        """Description of the network's maps."""
         return self._head
 
     @property
@@ -103,7 +104,7 @@ class Predictor(Estimator):
 
     @property
     def lowest(self) -> float:
-        """Of the configuration."""
+        """Score below which a joint counts as not found."""
         return self.config.peak
 
     @property
@@ -112,7 +113,7 @@ class Predictor(Estimator):
         return self.config.guessed
 
     def pipeline(self) -> Pipeline:
-        """A call with one image, taken apart."""
+        """A call with one image, split into parts."""
         if len(self.scales) > 1:
             return Pipeline.whole(lambda frame: self(frame.image))
         return Pipeline(
@@ -122,21 +123,21 @@ class Predictor(Estimator):
         )
 
     def incremental_pipeline(self) -> Pipeline:
-        """As :meth:`pipeline`, but the network runs only where a video has changed."""
-        Incremental(self)  # raises if this model has nothing to keep
+        """Like :meth:`pipeline`, but the network runs only where a video has changed."""
+        Incremental(self)  # raises if this model has no maps to keep
         return Pipeline.following(lambda: Incremental(self), lambda frame: self.estimate([frame.image])[0])
 
     def estimate(self, images: list[np.ndarray]) -> list[Poses]:
-        """People of (H, W, 3) uint8 RGB images; those that fit into the same input size are run together."""
+        """People of (H, W, 3) uint8 RGB images; images with the same input size are run together."""
         if len(self.scales) > 1:
             return [self._views(image) for image in images]
         return self.run([self.letterbox(image) for image in images])
 
     def run(self, inputs: Sequence[tuple[np.ndarray, Letterbox | PersonCrop]]) -> list[Poses]:
-        """Network and decoder on prepared inputs, those of one shape together.
+        """Run network and decoder on prepared inputs; inputs of one shape are run together.
 
         Args:
-            inputs: of :meth:`letterbox` or :meth:`person_crop`.
+            inputs: inputs from :meth:`letterbox` or :meth:`person_crop`.
 
         Returns:
             people of each, in pixels of its image.
@@ -154,7 +155,7 @@ class Predictor(Estimator):
         return [poses[i] for i in range(len(inputs))]
 
     def outputs(self, pixels: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
-        """What the network predicts for a batch (N, H, W, 3); with ``flip`` averaged with the mirrored batch."""
+        """Network outputs for a batch (N, H, W, 3); with ``flip``, averaged with those of the mirrored batch."""
         outputs = self.runtime(pixels)
         if not self.flip:
             return outputs
@@ -166,7 +167,7 @@ class Predictor(Estimator):
         ]
 
     def _views(self, image: np.ndarray) -> Poses:
-        """One image at every scale."""
+        """Find people in one image, averaged over all scales."""
         results = []
         for scale in sorted(self.scales, reverse=True):  # the others are brought to the finest grid
             pixels, back = letterbox(image, round(self.size * scale), self.runtime.info.multiple)
@@ -175,11 +176,11 @@ class Predictor(Estimator):
         return self.decode(self.head.average(results), results[0][1])
 
     def within(self, image: np.ndarray, box: Sequence[float]) -> Poses:
-        """What a network of one person finds in a part of an image.
+        """Run a single-person network on a part of an image.
 
         Args:
             image: (H, W, 3) uint8 RGB.
-            box: x, y, width, height in pixels, grey where it reaches beyond the image. Rounded to whole pixels, but for
+            box: x, y, width, height in pixels, with parts beyond the image in grey. Rounded to whole pixels, except for
                 networks on person crops.
 
         Returns:
@@ -190,15 +191,16 @@ class Predictor(Estimator):
     def person_crop(
         self, image: UInt8[np.ndarray, "h w 3"], box: Sequence[float], small: bool = False
     ) -> tuple[UInt8[np.ndarray, "h2 w2 3"], PersonCrop]:
-        """The input of a network of one person, around a box.
+        """The input of a single-person network, around a box.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             box: x, y, width, height of the person, in pixels.
-            small: in the smaller shape, if the network has one.
+            small: use the smaller shape, if the network has one.
 
         Returns:
-            (H', W', 3) uint8: the box and its surroundings, in the shape that the network takes; and the way back.
+            (H', W', 3) uint8: the box and its surroundings, in the network's input shape; and the map back to the
+            image.
         """
         info = self.runtime.info
         shape = (small and info.small_crop) or info.crop
@@ -221,7 +223,7 @@ class Predictor(Estimator):
         return pixels, PersonCrop(image.shape[1], image.shape[0], matrix)
 
     def with_config(self, **changes: Any) -> Predictor:
-        """The same model with other thresholds, by name of :class:`~lithepose.heads.base.DecodeConfig`."""
+        """The same model with other thresholds, named as in :class:`~lithepose.heads.base.DecodeConfig`."""
         other = copy.copy(self)
         other.config = replace(self.config, **changes)
         other._check_config()
@@ -234,14 +236,14 @@ class Predictor(Estimator):
     def letterbox(
         self, image: UInt8[np.ndarray, "h w 3"]
     ) -> tuple[UInt8[np.ndarray, "h2 w2 3"], Letterbox | PersonCrop]:
-        """Step 1: (H, W, 3) uint8 image -> network input (H', W', 3) uint8 and the way back."""
+        """Part 1: (H, W, 3) uint8 image -> network input (H', W', 3) uint8 and the map back to the image."""
         if self.runtime.info.crop:
             box = -0.5, -0.5, image.shape[1], image.shape[0]
             return self._crop(image, box, 1.0, self.runtime.info.crop)
         return letterbox(image, self.size, self.runtime.info.multiple)
 
     def decode(self, output: Output, back: Letterbox | PersonCrop) -> Poses:
-        """Step 3: what the network predicts -> people, in pixels of the image."""
+        """Part 3: network output -> people, in pixels of the image."""
         xy, score, person_score = self.head.decode(output, self.config)
         xy, limit = back.to_image(xy), np.array([back.width - 1, back.height - 1])
         if self.config.complete:

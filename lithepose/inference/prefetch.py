@@ -1,4 +1,4 @@
-"""Reading, inference and writing at the same time: bounded threads before and behind the network."""
+"""Reading, inference and writing at the same time: threads with bounded queues before and after the network."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
-DEPTH = 2  # items waiting, each way; more do not make it faster and fill the memory
+DEPTH = 2  # waiting items before and after; more are not faster and use more memory
 
 
 def ahead(
     items: Iterator[T], depth: int = DEPTH, stale: Callable[[T, T], bool] = lambda waiting, item: False
 ) -> Generator[T, None, None]:
-    """The same items, fetched in a thread while the ones before are worked on.
+    """The same items, fetched in a thread while earlier ones are processed.
 
     Args:
-        items: closed, if it is a generator, when this iterator is or ends.
-        depth: items fetched ahead at most.
-        stale: whether an item that waits is dropped for the one that has come, as a frame of a camera should be.
+        items: items to fetch; a generator is closed when this iterator is closed or ends.
+        depth: largest number of items fetched ahead.
+        stale: whether a waiting item is dropped for a new one, as for frames of a camera.
 
     Raises:
-        BaseException: what ``items`` raised, after the items before it.
+        BaseException: raised by ``items``, after the earlier items.
     """
     waiting: deque[T] = deque()
     changed, state = threading.Condition(), {"ended": False, "stopped": False}
@@ -69,18 +69,18 @@ def ahead(
         with changed:
             state["stopped"] = True
             changed.notify_all()
-        thread.join(timeout=1.0)  # a camera that gives nothing may hold it for longer
+        thread.join(timeout=1.0)  # a camera without frames may block it for longer
 
 
 class Behind(Generic[T]):
-    """Calls a function with one item after another in a thread, while the next ones are made.
+    """Calls a function on one item after another in a thread, while the next items are made.
 
-    A context manager: at its end all items given have been dealt with, also where it ends by an interrupt, unless
-    another one comes meanwhile.
+    When this context manager ends, all items have been processed. This also holds after an interrupt, unless a second
+    one comes meanwhile.
 
     Args:
-        work: called with every item, in their order.
-        depth: items waiting at most; then :meth:`put` waits.
+        work: called with every item, in order.
+        depth: largest number of waiting items; then :meth:`put` waits.
     """
 
     def __init__(self, work: Callable[[T], Any], depth: int = DEPTH) -> None:
@@ -106,14 +106,14 @@ class Behind(Generic[T]):
                     self._changed.notify_all()
                 return
             with self._changed:
-                self._waiting.popleft()  # only now: who waits for room counts it
+                self._waiting.popleft()  # only now: a waiting put() counts it until it is done
                 self._changed.notify_all()
 
     def put(self, item: T) -> None:
-        """Leave an item to the thread.
+        """Pass an item to the thread.
 
         Raises:
-            BaseException: what the work on an earlier one raised; no further ones are dealt with.
+            BaseException: raised by the work on an earlier item; later items are not processed.
         """
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) < self._depth or self._error)

@@ -1,4 +1,4 @@
-"""Top-down estimation: a finder tells where people are, a network of one person finds the joints of each."""
+"""Top-down estimation: a finder locates people, and a single-person network finds the joints of each."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from .predictor import Predictor
 Finder = Predictor | PersonDetector
 Box = Sequence[float]
 WANTED = 'it must read {"image.jpg": [[x, y, width, height], ...], ...}'
-LEAST = 0.1  # of a person's box: the shortest side of the square around some of the joints that says where they are
+LEAST = 0.1  # least size of a box around some joints, relative to the person's box, which is used otherwise
 PERSON = 0.34  # lowest score of a person, see :attr:`TopDown.person`
-FAR = 3  # times the image: as far as a box, enlarged, may reach, so that a slip does not fill the memory
+FAR = 3  # largest enlarged box, relative to the image, so that a wrong box does not fill the memory
 
 
 class BoxError(ImageError):
@@ -42,17 +42,18 @@ class BoxError(ImageError):
 
 
 class TopDown(Estimator):
-    """Runs a network of one person on the boxes of all people in an image.
+    """Runs a single-person network on the boxes of all people in an image.
 
     Args:
-        predictor: of a network of one person, or what :class:`~lithepose.inference.predictor.Predictor` makes one from.
-        finder: what tells where people are: a person detector, or a predictor of a network of many people, or the name
-            or path of one. None takes the embedded detector.
-        overlap: object keypoint similarity above which the lower of two people is a duplicate.
-        detect_every: in a video the finder runs at least every so many frames; between, boxes follow people, see
+        predictor: predictor of a single-person network, or a model for
+            :class:`~lithepose.inference.predictor.Predictor`.
+        finder: a person detector, a predictor of a multi-person network, or the name or path of one. None uses the
+            embedded detector.
+        overlap: object keypoint similarity above which the person with the lower score is a duplicate.
+        detect_every: in a video, the finder runs at least every so many frames. In between, boxes follow people, see
             :class:`lithepose.inference.box_follower.BoxFollower`. 1 runs it on every frame.
-        person: lowest score of a person that the finder found: the root of its box's times the mean of its sure joints.
-        boxes: of images and videos by name, as of :func:`read_boxes`, which :meth:`stream` takes in place of the
+        person: lowest score of a person: the square root of its box's score, times the mean score of its sure joints.
+        boxes: boxes of images and videos by name, as from :func:`read_boxes`; :meth:`stream` uses them instead of the
             finder's.
 
     Raises:
@@ -82,7 +83,7 @@ class TopDown(Estimator):
             if finder.single_person:
                 name = finder.runtime.info.name
                 raise ConfigError(f"{name}: a network of one person cannot tell where people are")
-            # With guesses, as a box around a face alone would cut off the body below it.
+            # With guessed joints, since a box around only a face would cut off the body below it.
             finder = finder.with_config(complete=PosePrior.known(finder.head.output))
         self._finder = finder
         self.overlap, self.detect_every, self.person, self.boxes = overlap, detect_every, person, boxes
@@ -92,14 +93,14 @@ class TopDown(Estimator):
 
     @property
     def finder(self) -> Finder:
-        """What tells where people are; the embedded detector is opened when it is first needed."""
+        """The person detector or predictor that locates people; the embedded detector is opened on first use."""
         if self._finder is None:
             self._finder = PersonDetector()
         return self._finder
 
     @property
     def head(self) -> Head[Any]:
-        """What the network's outputs mean."""
+        """Description of the network's outputs."""
         return self.predictor.head
 
     @property
@@ -119,7 +120,7 @@ class TopDown(Estimator):
 
     @property
     def lowest(self) -> float:
-        """Of the pose network."""
+        """Score below which a joint counts as not found."""
         return self.predictor.lowest
 
     @property
@@ -128,7 +129,7 @@ class TopDown(Estimator):
         return self.predictor.guessed
 
     def with_config(self, **changes: Any) -> TopDown:
-        """The same models with other thresholds, by name of :class:`~lithepose.heads.base.DecodeConfig`."""
+        """The same models with other thresholds, named as in :class:`~lithepose.heads.base.DecodeConfig`."""
         other = copy.copy(self)
         other.predictor = self.predictor.with_config(**changes)
         return other
@@ -156,16 +157,16 @@ class TopDown(Estimator):
         """Find people.
 
         Args:
-            image: as of :meth:`lithepose.inference.estimator.Estimator.__call__`.
+            image: as in :meth:`lithepose.inference.estimator.Estimator.__call__`.
             boxes: (N, 4) x, y, width, height around the people of one image, in pixels; by default the finder's.
             on_error: likewise.
 
         Returns:
-            Poses, at most one person a box, the best first; or a list of them for a list.
+            Poses, at most one person per box, the best first; or a list of them for a list.
 
         Raises:
-            BoxError: a box without a size, beside the image or far larger.
-            ImageError: what is given is no image.
+            BoxError: a box without a size, outside of the image or far larger than it.
+            ImageError: the input is not an image.
         """
         if boxes is None:
             return super().__call__(image, on_error=on_error)
@@ -186,7 +187,7 @@ class TopDown(Estimator):
         return poses[poses.person_score >= self.person]
 
     def pipeline(self) -> Pipeline:
-        """A call with one image; in a video boxes follow people from frame to frame."""
+        """A call with one image; in a video, boxes follow people from frame to frame."""
         if self.boxes is not None:
             return Pipeline.whole(self._on_given_boxes)
         return Pipeline.following(lambda: BoxFollower(self), lambda frame: self.estimate([frame.image])[0])
@@ -224,12 +225,12 @@ class TopDown(Estimator):
         Args:
             image: (H, W, 3) uint8 RGB.
             boxes: (N, 4) x, y, width, height in pixels.
-            scores: (N,) of the boxes, in [0, 1]. A person scores as the root of its box's times the mean of its sure
-                joints.
-            small: run the network on smaller crops, if it was trained on such: faster, a little less exact.
+            scores: (N,) scores of the boxes, in [0, 1]. The score of a person is the square root of its box's score,
+                times the mean score of its sure joints.
+            small: run the network on smaller crops, if it was trained on them: faster, but slightly less accurate.
 
         Returns:
-            the people, and the number of each one's box.
+            the people, and the index of each person's box.
         """
         size, skeleton = (image.shape[1], image.shape[0]), self.head.output
         crops = [self.predictor.person_crop(image, box, small) for box in boxes.tolist()]
@@ -250,7 +251,7 @@ class TopDown(Estimator):
 
 
 def open_finder(model: str | Path, threads: int = 0, size: int = 0, **engine: str) -> Finder:
-    """A person detector or a pose model of many people, by name or file; arguments as of :class:`PersonDetector`."""
+    """A person detector or a multi-person pose model, by name or file; arguments as in :class:`PersonDetector`."""
     network = open_runtime(model, threads, **engine)
     if isinstance(network.info.head, BoxHead):
         return PersonDetector(network, size=size)
@@ -258,9 +259,9 @@ def open_finder(model: str | Path, threads: int = 0, size: int = 0, **engine: st
 
 
 def joints_to_see(model: Skeleton, people: Skeleton) -> np.ndarray:
-    """Which joints of people a network of one person has to see, (K,) bool: a network of upper bodies needs no legs.
+    """(K,) bool: joints that a single-person network needs in its input; a network of upper bodies needs no legs.
 
-    Those that the network knows, and the face's where it knows the top of the head.
+    These are the joints that the network knows, and those of the face if it knows the top of the head.
     """
     known = {*model.joints, *(FACE if "head_top" in model.joints else ())}
     return np.isin(people.joints, list(known))
@@ -271,8 +272,8 @@ def box_to_see(xy: np.ndarray, there: np.ndarray, whole: Box) -> list[float]:
 
     Args:
         xy: (K, 2) joints.
-        there: (K,) bool, those to take.
-        whole: box of the person, taken where these joints lie in one place, or nearly.
+        there: (K,) bool, joints to use.
+        whole: box of the person, used if these joints lie in one place, or nearly.
     """
     if there.any():
         low, high = xy[there].min(0), xy[there].max(0)
@@ -286,7 +287,7 @@ def _checked(box: Any, size: tuple[int, int] | None = None) -> list[float]:
 
     Args:
         box: x, y, width, height.
-        size: (width, height) of the image that it must meet, if that is known.
+        size: (width, height) of the image that the box must overlap, if known.
 
     Raises:
         BoxError: names the box and what is wrong with it.
@@ -305,11 +306,11 @@ def _checked(box: Any, size: tuple[int, int] | None = None) -> list[float]:
 
 
 def read_boxes(path: str | Path) -> dict[str, list[Box]]:
-    """Boxes by image, from a json ``{"image.jpg": [[x, y, width, height], ...]}``; a video's are for all its frames.
+    """Boxes by image, from a json ``{"image.jpg": [[x, y, width, height], ...]}``; a video's boxes are for all frames.
 
     Raises:
         MissingFileError: no such file.
-        ConfigError: it holds something else.
+        ConfigError: it has another form.
     """
     if not Path(path).is_file():
         raise MissingFileError(f"{path}: no such file; name a json of boxes, or a model that finds people")
@@ -329,5 +330,5 @@ def read_boxes(path: str | Path) -> dict[str, list[Box]]:
 
 
 def boxes_of(boxes: dict[str, list[Box]], source: str) -> list[Box] | None:
-    """Those of one image, named by its path or its file's name alone; None if it is not there."""
+    """The boxes of one image, by its path or only its file name; None if it is not listed."""
     return boxes.get(source, boxes.get(os.path.basename(source)))

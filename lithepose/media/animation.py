@@ -1,4 +1,4 @@
-"""Animated GIF, PNG and WebP: how many images a file holds, and what they are."""
+"""Animated GIF, PNG and WebP: the number of images in a file, and their decoding."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import ImageError
 MAX_TOTAL = 1 << 30  # pixels of all images together: OpenCV decodes them at once
 ANIMATED = b"acTL", b"fcTL", b"fdAT"  # chunks of a PNG
 IEND = bytes(4) + b"IEND" + zlib.crc32(b"IEND").to_bytes(4, "big")
-STILL = 100  # milliseconds of an image without a duration, as browsers show it
+STILL = 100  # milliseconds of an image without a duration, as in browsers
 
 
 def frame_count(data: bytes) -> int:
@@ -40,7 +40,7 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
 
 
 def _png_images(data: bytes) -> int:
-    """As the file states, if its first image belongs to the animation; otherwise it is shown as a still."""
+    """Number of images as stated, if the first one belongs to the animation; otherwise 0, for a still image."""
     stated, controls = 0, False
     for name, whole, right in _png_chunks(data):
         if name == b"acTL" and right:
@@ -52,7 +52,7 @@ def _png_images(data: bytes) -> int:
 
 
 def still_png(data: bytes) -> bytes:
-    """A PNG without what makes it an animation: OpenCV crashes at damages there."""
+    """A PNG without its animation chunks: OpenCV crashes if they are damaged."""
     kept = list[bytes]()
     for name, whole, _ in _png_chunks(data):
         if name == b"IEND" or (kept and name != b"IDAT" and kept[-1][4:8] == b"IDAT"):
@@ -66,7 +66,7 @@ def still_png(data: bytes) -> bytes:
 
 
 def _whole_png(data: bytes) -> bytes:
-    """The first images of an animated PNG up to a damage, as a whole file.
+    """The images of an animated PNG before the first damage, as a complete file.
 
     Raises:
         ImageError: the first of them is damaged.
@@ -109,7 +109,7 @@ def _riff_chunks(data: bytes) -> Iterator[bytes]:
 
 
 def _gif_images(data: bytes) -> int:
-    """Images that begin in a GIF; one that is cut off counts."""
+    """Number of images that begin in a GIF, including one that is cut off."""
     count, at = 0, 13
 
     def behind_table(at: int, flags: int) -> int:
@@ -124,7 +124,7 @@ def _gif_images(data: bytes) -> int:
             at = behind_table(at + 10, data[at + 9]) + 1
         else:
             at += 2
-        while at < len(data) and data[at]:  # blocks of data, each behind its length
+        while at < len(data) and data[at]:  # blocks of data, each after its length
             at += data[at] + 1
         at += 1
     return count

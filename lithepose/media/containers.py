@@ -1,4 +1,4 @@
-"""Whether a media file is whole, by the structure of its container and not by what its header promises."""
+"""Checks whether a media file is complete, by the structure of its container instead of its header."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ TS_SYNC = 0x47
 def is_damaged(path: str | Path, stream: int | None = None) -> bool:
     """Whether a file was cut off, or lost or gained bytes between its parts.
 
-    MP4 and MOV, Matroska and WebM, AVI, ASF and WMV, FLV, MPEG transport streams; others do not say where they end.
-    What parts hold is not looked at.
+    Checks MP4 and MOV, Matroska and WebM, AVI, ASF and WMV, FLV, and MPEG transport streams; others do not state their
+    end. The content of parts is not checked.
 
     Args:
-        path: of the file.
-        stream: of an MPEG transport stream, the number of the packets that have to be whole; others may have gaps.
+        path: path of the file.
+        stream: for an MPEG transport stream, the number of the packets that must be complete; others may have gaps.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
@@ -63,7 +63,7 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
 
 
 def _is_whole_matroska(file: BinaryIO, size: int) -> bool:
-    """Whether known elements follow one another to the end; segments and clusters are gone into."""
+    """Whether known elements follow one another to the end, also inside segments and clusters."""
     at = 0
     while at < size:
         file.seek(at)
@@ -82,7 +82,7 @@ def _is_whole_matroska(file: BinaryIO, size: int) -> bool:
 
 
 def _ebml_size(data: bytes, at: int) -> tuple[int, int]:
-    """A number of variable length and the place behind it; 0 for "unknown"."""
+    """A number of variable length and the position after it; 0 for "unknown"."""
     first = data[at] if at < len(data) else 0
     width = 9 - first.bit_length()
     if width > 8:
@@ -92,7 +92,7 @@ def _ebml_size(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _is_whole_riff(file: BinaryIO, size: int) -> bool:
-    """Whether chunks follow one another to the end of an AVI, or to zeros behind it; lists are gone into."""
+    """Whether chunks follow one another to the end of an AVI, or to zeros after it, also inside lists."""
     at = 0
     while at + 8 <= size:
         file.seek(at)
@@ -112,7 +112,7 @@ def _is_whole_riff(file: BinaryIO, size: int) -> bool:
 
 
 def _is_whole_flv(file: BinaryIO, size: int) -> bool:
-    """Whether tags follow one another to the end, each with its length behind it."""
+    """Whether tags follow one another to the end, each followed by its length."""
     at, before = 9, 0
     while at < size:
         file.seek(at)
@@ -141,14 +141,14 @@ def _is_whole_asf(file: BinaryIO, size: int, start: bytes) -> bool:
         if length < 24:
             return False
         at += length
-    return at == stated  # what lies behind belongs to no file
+    return at == stated  # data after the end does not count
 
 
 def _is_whole_ts(file: BinaryIO, packet: int, sync: int, stream: int | None) -> bool:
-    """Whether every packet begins as it should, and those of a stream are counted without a gap.
+    """Whether every packet begins correctly, and the counters of a stream's packets have no gap.
 
-    A gap is allowed where a discontinuity is announced, and where the packet behind it begins a key frame, as where
-    two recordings were joined.
+    A gap is allowed if a discontinuity is announced, or if the packet after the gap begins a key frame, as where two
+    recordings were joined.
     """
     last, announced = -1, False
     while block := file.read(packet * 8192):

@@ -27,7 +27,7 @@ MAX_PIXELS = 1 << 28  # 268 megapixels: above this, decoding alone takes gigabyt
 def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     """Read an image file as (H, W, 3) uint8 RGB, turned upright as its EXIF orientation says.
 
-    Of an animation it reads the first image, and logs a warning that the others are left out.
+    For an animation, it reads the first image and logs a warning that the others are left out.
 
     Raises:
         ImageError: the file is missing, empty, not an image, cut off or too large.
@@ -81,8 +81,8 @@ def looks_like_image(start: bytes) -> bool:
 def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """Decode an encoded image to (H, W, 3) uint8 RGB; grey, alpha, 16-bit and CMYK are converted.
 
-    Transparent parts are laid over white; of an animation the first image is taken. A JPEG damaged in its middle is
-    decoded as far as libjpeg can, which is what every viewer shows of it.
+    Transparent parts are laid over white; for an animation, the first image is taken. A JPEG that is damaged in the
+    middle is decoded as far as libjpeg can, as in image viewers.
     """
     if not data:
         raise ImageError("empty file; is the copy complete?")
@@ -113,14 +113,14 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _undo_alpha(image: np.ndarray) -> np.ndarray:
-    """Colours that were multiplied by alpha -> as they were; (H, W, 4) uint8."""
+    """Undo the multiplication of colours by alpha; (H, W, 4) uint8."""
     alpha = image[..., 3:].astype(np.uint16)
     colours = (image[..., :3].astype(np.uint16) * 255 + alpha // 2) // np.maximum(alpha, 1)
     return np.concatenate([np.minimum(colours, 255).astype(np.uint8), image[..., 3:]], 2)
 
 
 def _decode_jxl(data: bytes) -> np.ndarray:
-    """JPEG XL."""
+    """Decode JPEG XL."""
     try:
         import pillow_jxl  # noqa: F401  # pyright: ignore[reportMissingImports]
         from PIL import Image
@@ -130,24 +130,24 @@ def _decode_jxl(data: bytes) -> np.ndarray:
         return as_rgb(Image.open(io.BytesIO(data)))
     except ImageError:
         raise
-    except Exception as error:  # libjxl's own
+    except Exception as error:  # libjxl's own errors
         raise ImageError(f"JPEG XL that libjxl refuses ({error}); convert it to JPEG") from error
 
 
 def _decode_heif(data: bytes) -> np.ndarray:
-    """HEIC and HEIF, as phones write them, upright."""
+    """Decode HEIC and HEIF, as phones write them, upright."""
     try:
         import pillow_heif  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImageError("HEIC or HEIF, which needs pillow-heif: pip install 'lithepose[heif]'") from error
     try:
         return as_rgb(np.asarray(pillow_heif.open_heif(data, convert_hdr_to_8bit=True)))
-    except Exception as error:  # libheif's own
+    except Exception as error:  # libheif's own errors
         raise ImageError(f"HEIF that libheif refuses ({error}); convert it to JPEG") from error
 
 
 def _ends_early(data: bytes) -> bool:
-    """Whether a JPEG has no end marker after its first scan: thumbnails before it have one of their own."""
+    """Whether a JPEG has no end marker after its first scan; thumbnails before it have their own."""
     at = 2
     while data[at : at + 1] == b"\xff" and at + 4 <= len(data):
         marker = data[at + 1]
@@ -161,7 +161,7 @@ def _ends_early(data: bytes) -> bool:
 
 
 def _orientation(data: bytes) -> int:
-    """EXIF orientation (1 to 8) of a PNG or WebP; 1 where there is none."""
+    """EXIF orientation (1 to 8) of a PNG or WebP; 1 if there is none."""
     at = data.find(b"eXIf" if data[:4] == b"\x89PNG" else b"EXIF")
     if at < 0 or data[:4] not in (b"\x89PNG", b"RIFF"):
         return 1
@@ -180,7 +180,7 @@ def _orientation(data: bytes) -> int:
 
 
 def turn(image: Shaped[np.ndarray, "h w *c"], orientation: int) -> Shaped[np.ndarray, "h2 w2 *c"]:
-    """Bring an image upright that was stored in one of EXIF's eight orientations; others are left as they are."""
+    """Turn an image upright by its EXIF orientation (1 to 8); other values change nothing."""
     if orientation in (5, 6, 7, 8):
         image = image.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -191,12 +191,12 @@ def turn(image: Shaped[np.ndarray, "h w *c"], orientation: int) -> Shaped[np.nda
 
 
 def as_rgb(image: object) -> UInt8[np.ndarray, "h w 3"]:
-    """Bring an array or PIL image to (H, W, 3) uint8 RGB.
+    """Convert an array or PIL image to (H, W, 3) uint8 RGB.
 
     Args:
-        image: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA array of uint8, uint16, bool, or floats in [0, 1];
-            a torch tensor of such, or of (3, H, W); or a PIL image of any mode, which is turned upright as its EXIF
-            orientation says. Values of a uint16 image that stay below 4096 are taken as 12 bits.
+        image: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA array of uint8, uint16, bool, or floats in [0, 1]; a
+            torch tensor of these shapes or (3, H, W); or a PIL image of any mode, which is turned upright as its EXIF
+            orientation says. A uint16 image with all values below 4096 is read as 12 bits.
 
     Raises:
         ImageError: another shape or type, or more than 268 megapixels.
@@ -226,7 +226,7 @@ def as_rgb(image: object) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _from_pil(image: Any) -> np.ndarray:
-    """A PIL image (known by its method, PIL is no dependency) as the same file would be read."""
+    """A PIL image (recognised by its method, as PIL is no dependency), read as its file would be."""
     mode = getattr(image, "mode", "RGB")
     if mode.startswith("I;16"):
         array = np.asarray(image).astype(np.uint16)
@@ -238,7 +238,7 @@ def _from_pil(image: Any) -> np.ndarray:
 
 
 def _from_tensor(image: Any) -> np.ndarray:
-    """A torch tensor (known by its method), channels last."""
+    """A torch tensor (recognised by its method), channels last."""
     array = image.detach().cpu().numpy()
     if array.ndim == 3 and array.shape[0] in (1, 3, 4) and array.shape[2] not in (1, 3, 4):
         array = array.transpose(1, 2, 0)
@@ -264,7 +264,7 @@ def encode_image(suffix: str, image: np.ndarray) -> bytes:
     """(H, W, 3) uint8 RGB, or (H, W, 4) RGBA, -> the bytes of an image file.
 
     Raises:
-        ConfigError: the suffix is no image's that can be written.
+        ConfigError: images with this suffix cannot be written.
         OutputError: the format cannot hold the image.
     """
     if not cv2.haveImageWriter(f"image{suffix}"):
@@ -285,7 +285,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
     """Write (H, W, 3) uint8 RGB, by the suffix of ``path``.
 
     Raises:
-        ConfigError: the suffix is no image's.
+        ConfigError: the suffix is not that of an image.
         OutputError: the format cannot hold it; no such folder, no room, no permission.
     """
     try:

@@ -1,4 +1,4 @@
-"""What a call names -> the things to open: images, videos, cameras and streams."""
+"""The sources of a call -> inputs to open: images, videos, cameras and streams."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .image import looks_like_image
 
 IMAGES = frozenset(
     ".jpg .jpeg .jpe .png .bmp .dib .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .avif .gif"
-    " .jfif .heic .heif .apng .jxl".split()  # some of them OpenCV may not read, but they are not passed over in silence
+    " .jfif .heic .heif .apng .jxl".split()  # OpenCV may not read some of them, but they are not skipped silently
 )
 VIDEOS = frozenset(".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .vob .wmv .asf .flv .3gp .ogv".split())
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:// is a path
@@ -25,9 +25,9 @@ ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters at least: C:/
 
 @dataclass(frozen=True)
 class Input:
-    """One thing to open. ``kind`` is image, video or live; ``source`` what the user called it.
+    """One input to open. ``kind`` is image, video or live; ``source`` is what the user named.
 
-    ``number`` is above 1 where another source before it has the same name, as addresses that differ in the query.
+    ``number`` is above 1 if an earlier source has the same name, such as addresses that differ only in the query.
     """
 
     source: str
@@ -36,7 +36,7 @@ class Input:
 
     @property
     def name(self) -> str:
-        """What it is called in results and messages: without logins and queries, numbered where that is not enough."""
+        """The name in results and messages: without logins and queries, numbered if that is not unique."""
         return shown(self.source) + (f" ({self.number})" if self.number > 1 else "")
 
 
@@ -52,15 +52,15 @@ def distinct(inputs: Iterable[Input]) -> list[Input]:
 
 
 def expand(sources: Sequence[str]) -> list[Input]:
-    """Folders and patterns -> the files that they stand for, in natural order (2 before 10).
+    """Folders and patterns -> their files, in natural order (2 before 10).
 
-    What exists is a path, whatever it is called. Otherwise a number is a camera, and anything with ``://`` an address:
-    of an image or video by its suffix, else of a live stream. A folder gives its images and videos, by suffix or, for
-    images, by content; subfolders and hidden files are left alone (``folder/**`` reaches the former). A file that is
-    named outright is tried whatever its suffix.
+    A source that exists is a path, whatever its name. Otherwise a number is a camera, and a source with ``://`` is an
+    address: an image or video by its suffix, else a live stream. A folder gives its images and videos, by suffix or,
+    for images, by content. Subfolders and hidden files are left out (``folder/**`` includes subfolders). A file that is
+    named directly is tried whatever its suffix.
 
     Raises:
-        MissingFileError: a path that does not exist, a pattern or folder that holds nothing.
+        MissingFileError: a path that does not exist, or a pattern or folder without images and videos.
         OSError: a path without read permission.
     """
     found: list[Input] = []
@@ -104,7 +104,7 @@ def _inside(source: str, paths: Iterator[str], kind: str) -> list[Input]:
 
 
 def _readable(path: str) -> bool:
-    """Whether it is an image or video by its suffix, or begins as an image does."""
+    """Whether a file is an image or video by its suffix, or begins like an image."""
     if Path(path).suffix.lower() in IMAGES | VIDEOS:
         return True
     try:
@@ -123,7 +123,7 @@ def skipped(source: str) -> Counter[str]:
 
 
 def _plain(path: str) -> bool:
-    """Not hidden, as ``._photo.jpg`` is, which macOS leaves on foreign disks and which is no image."""
+    """Whether a file is not hidden, unlike ``._photo.jpg``, which macOS leaves on other disks and which is no image."""
     return not os.path.basename(path).startswith(".")
 
 
@@ -132,7 +132,7 @@ def _natural(name: str) -> list[tuple[int, Any]]:
 
 
 def shown(source: str) -> str:
-    """A source as it may be shown and written: addresses without logins, queries and ``password=`` parts."""
+    """A source for display and output: addresses without logins, queries and ``password=`` parts."""
     if not ADDRESS.match(source):
         return source
     scheme, rest = source.split("://", 1)

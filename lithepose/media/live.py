@@ -11,14 +11,14 @@ T = TypeVar("T")
 
 
 def together(readers: Sequence[Iterator[T]], live: Callable[[T], bool]) -> Iterator[T]:
-    """The items of several readers as they come, each reader in a thread of its own; none starves the others.
+    """The items of several readers as they come. Each reader has its own thread, so that none blocks the others.
 
     Args:
-        readers: of one source each; closed at the end.
-        live: whether an item that was not taken yet gives way to the next one of its reader. Others are all kept.
+        readers: readers of one source each; closed at the end.
+        live: whether a waiting item is replaced by the next one of its reader. All other items are kept.
 
     Raises:
-        BaseException: what a reader raised, after the items that were there.
+        BaseException: raised by a reader, after the items that were waiting.
     """
     changed, stopped = threading.Condition(), threading.Event()
     newest: dict[int, T] = {}  # in the order in which they will be taken
@@ -64,4 +64,4 @@ def together(readers: Sequence[Iterator[T]], live: Callable[[T], bool]) -> Itera
             stopped.set()
             changed.notify_all()
         for thread in threads:
-            thread.join(timeout=1.0)  # a camera that gives nothing may hold it for longer
+            thread.join(timeout=1.0)  # a camera without frames may block it for longer

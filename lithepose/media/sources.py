@@ -21,22 +21,22 @@ from .inputs import ADDRESS, IMAGES, Input, shown
 from .live import together
 from .video import Video
 
-MAX_IMAGE = 1 << 30  # bytes; a larger file of unknown suffix is no image
-MAX_MISSED = 50  # frames that a camera may fail to give in a row before it counts as gone
+MAX_IMAGE = 1 << 30  # bytes; a larger file with an unknown suffix is not read as an image
+MAX_MISSED = 50  # frames that a camera may miss in a row before it counts as gone
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds before a stream is tried again
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One image, from wherever.
+    """One image, from any source.
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
         source: path, address or camera number that it came from.
-        index: number of the frame, from 0 for the first one read of its video or animation; None for an image.
+        index: number of the frame in its video or animation, from 0 for the first one read; None for an image.
         time: seconds from the start of the video; None for an image.
-        rate: frames a second of the video; None for an image.
-        live: whether it comes from a camera or a stream without end, and is old when the next one is there.
+        rate: frames per second of the video; None for an image.
+        live: whether it comes from a camera or an endless stream, where a newer frame replaces it.
         clock: when it was read, in seconds since 1970 (UTC), if it is live.
     """
 
@@ -50,7 +50,7 @@ class Frame:
 
     @property
     def name(self) -> str:
-        """The source, with the number of the frame where there is one."""
+        """The source, with the number of the frame if there is one."""
         return self.source if self.index is None else f"{self.source} frame {self.index}"
 
 
@@ -59,11 +59,11 @@ class ReadConfig:
     """What to read of videos, cameras and streams.
 
     Attributes:
-        start: seconds of a video that are skipped.
-        end: second at which a video ends; 0 for its own end.
-        every: only every so many frames.
-        reconnect: seconds for which a stream that broke off is tried again; 0 for not at all.
-        camera_size: (width, height) to ask cameras for.
+        start: seconds to skip at the start of a video.
+        end: second at which to stop reading a video; 0 reads to its end.
+        every: with N, use only every N-th frame.
+        reconnect: seconds for which to retry a stream that broke off; 0 does not retry.
+        camera_size: (width, height) to request from cameras.
     """
 
     start: float = 0.0
@@ -82,17 +82,17 @@ class ReadConfig:
 
 @dataclass(frozen=True)
 class Failed:
-    """A source that could not be used; the others go on."""
+    """A source that could not be used; other sources go on."""
 
     source: str
     error: Exception
 
 
 def frames(inputs: Iterable[Input], config: ReadConfig | None = None) -> Iterator[Frame | Failed]:
-    """All frames of what :func:`expand` found, one at a time; what cannot be read comes as :class:`Failed` instead.
+    """All frames of the inputs of :func:`expand`, one at a time; an input that cannot be read gives :class:`Failed`.
 
-    Files come one after another, then all cameras and streams at the same time; of these a frame is left out when the
-    next one is there.
+    Files come one after another, then all cameras and streams at the same time. Their frames are dropped when a newer
+    one is available.
     """
     config, items = config or ReadConfig(), list(inputs)
     live = [item for item in items if item.kind == "live"]
@@ -111,7 +111,7 @@ def _frames(item: Input, config: ReadConfig) -> Iterator[Frame | Failed]:
 
 
 def frame_total(item: Input, config: ReadConfig | None = None) -> int:
-    """About how many frames an input gives: 1 for an image; 0 where that is not known, as of cameras and addresses."""
+    """Approximate number of frames of an input: 1 for an image; 0 if unknown, as for cameras and addresses."""
     config = config or ReadConfig()
     if item.kind == "image":
         return 1
@@ -123,7 +123,7 @@ def frame_total(item: Input, config: ReadConfig | None = None) -> int:
             end = min(config.end or seconds, seconds)
             return max(1, round((end - config.start) * video.rate / config.every)) if seconds else 0
     except VideoError:
-        return 1  # it fails when its turn comes
+        return 1  # it fails later, when it is read
 
 
 def _image(item: Input, config: ReadConfig) -> Iterator[Frame]:
@@ -162,7 +162,7 @@ def frames_of(data: bytes, name: str, config: ReadConfig | None = None) -> Itera
 
     Args:
         data: content of the file.
-        name: what it is called in results and errors.
+        name: name in results and errors.
         config: the part of an animation that is read.
 
     Raises:
@@ -177,7 +177,7 @@ def frames_of(data: bytes, name: str, config: ReadConfig | None = None) -> Itera
 
 
 def _animation(source: str, data: bytes, config: ReadConfig) -> Iterator[Frame]:
-    """The images of a GIF, PNG or WebP, as of a video."""
+    """The images of a GIF, PNG or WebP, as frames of a video."""
     with named_errors(source):
         images, stated = decode_animation(data), frame_count(data)
     rate = (len(images) - 1) / images[-1][1] if images[-1][1] else 10.0
@@ -194,7 +194,7 @@ def _animation(source: str, data: bytes, config: ReadConfig) -> Iterator[Frame]:
 
 
 def _fetched(address: str) -> tuple[bytes | None, bool]:
-    """The bytes of the image at a web address, None if it is no image; and whether it is a camera's endless one.
+    """The bytes of the image at a web address, or None if it is no image; and whether it is an endless camera stream.
 
     Raises:
         ImageError: it cannot be fetched.
@@ -207,7 +207,7 @@ def _fetched(address: str) -> tuple[bytes | None, bool]:
                 return None, kind == "multipart"
             return start + answer.read(MAX_IMAGE), False
     except (OSError, ValueError, HTTPException) as error:
-        reason = getattr(error, "reason", None)  # urllib wraps what the system says
+        reason = getattr(error, "reason", None)  # urllib wraps the system's error
         why = reason if isinstance(reason, Exception) else error
         raise ImageError(f"{shown(address)}: cannot be fetched ({why})") from error
 
@@ -229,7 +229,7 @@ def _video(item: Input, config: ReadConfig) -> Iterator[Frame]:
     if item.kind == "live" and not ADDRESS.match(item.source):  # a number, or a device
         yield from _camera(item.source, config)
         return
-    if item.source.lower().startswith("http"):  # its content says what it is
+    if item.source.lower().startswith("http"):  # its content tells its kind
         yield from _image(item, config)
     else:
         yield from _film(item, config)
@@ -264,7 +264,7 @@ def _film(item: Input, config: ReadConfig, endless: bool = False) -> Iterator[Fr
 
 
 def _camera(number: str, config: ReadConfig) -> Iterator[Frame]:
-    """Frames of a camera of this machine, by OpenCV."""
+    """Frames of a camera of this machine, with OpenCV."""
     capture = cv2.VideoCapture(int(number) if number.isdecimal() and not os.path.exists(number) else number)
     try:
         if not capture.isOpened():

@@ -1,4 +1,4 @@
-"""Videos and streams -> frames, by PyAV: upright, with square pixels, deinterlaced, at rising times."""
+"""Videos and streams -> frames, with PyAV: upright, with square pixels, deinterlaced, at increasing times."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from .containers import is_damaged
 
 LOG = logging.getLogger(__name__)
 SILENCE = 10.0  # seconds that a stream may take to open, or to send the next packet
-RATE = 30.0  # frames a second, where a video does not say
+RATE = 30.0  # frames per second, if a video does not state them
 
 
 class Video:
     """The frames of a video file or stream, one after another.
 
     Args:
-        path: of the file, or address.
-        name: as it is called in errors.
-        start: seconds from the beginning that are skipped.
+        path: path of the file, or address.
+        name: name in errors.
+        start: seconds to skip at the beginning.
 
     Attributes:
-        rate: frames a second, as stated.
-        endless: a stream without a stated end.
-        seconds: that it lasts, as stated; 0 where it does not say.
+        rate: frames per second, as stated.
+        endless: whether it is a stream without a stated end.
+        seconds: duration, as stated; 0 if unknown.
 
     Raises:
         VideoError: it cannot be opened, or holds no video.
@@ -60,13 +60,13 @@ class Video:
         self.rate = float(rate) if rate and 0 < rate <= 1000 else RATE
         self.seconds = (self._container.duration or 0) / 1e6
         self.endless = not self._file and not self._container.duration
-        # MP4 and MOV list every frame of theirs; the numbers of others are hints.
+        # MP4 and MOV list all their frames; the numbers of other containers are hints.
         self._indexed = bool(self._file) and "mp4" in self._container.format.name
-        # FFmpeg takes the joint of two recordings for damage; `is_damaged` does not.
+        # FFmpeg takes the point where two recordings were joined as damage; `is_damaged` does not.
         self._counted = "mpegts" in self._container.format.name
         self._deinterlace: Graph | None = None
         self._corrupt, self._damaged = False, 0
-        if start > 0 and not self.endless and not self._counted:  # a transport stream may seek behind its key frame
+        if start > 0 and not self.endless and not self._counted:  # a transport stream may seek past its key frame
             try:
                 self._container.seek(int(start * 1e6) + (self._container.start_time or 0), backward=True)
             except FFmpegError:  # not seekable: frames before it are read and left out
@@ -139,7 +139,7 @@ class Video:
                 decoded = packet.decode()
             except FFmpegError:
                 self._corrupt = self._corrupt or bool(packet.size)
-                # What precedes the first frame that can be decoded is shown by no player.
+                # No player shows what precedes the first frame that can be decoded.
                 self._damaged += begun or packet.is_keyframe
                 continue
             begun = begun or any(not frame.is_corrupt for frame in decoded)
@@ -148,11 +148,11 @@ class Video:
             if packet.size:
                 count += 1
                 sent = max(sent, -1 if packet.pts is None or packet.is_discard else packet.pts)
-                self._corrupt = bool(packet.is_corrupt)  # of the last one: whether the file is whole
+                self._corrupt = bool(packet.is_corrupt)  # for the last packet: whether the file is complete
                 self._damaged += begun and self._corrupt and not self._counted
             for frame in decoded:
                 yield from self._progressive(frame)
-        # With several threads the decoder keeps errors of the last frames to itself.
+        # With several threads, the decoder does not report errors of the last frames.
         self._damaged += begun and (sent - got) * self._stream.time_base > Fraction(3, 4) / Fraction(self.rate)
         if self._indexed and not self._start and count < self._stream.frames:
             self._damaged += max(0, self._stream.frames - _listed(self._file))
@@ -161,7 +161,7 @@ class Video:
             yield from self._pulled()
 
     def _progressive(self, frame: Any) -> Iterator[Any]:
-        """A frame without combs: interlaced ones pass a filter, which holds one of them back."""
+        """Deinterlaced frames. The filter for interlaced frames delays them by one frame."""
         if self._deinterlace is None:
             if not frame.interlaced_frame:
                 yield frame
@@ -195,7 +195,7 @@ class Video:
 
 
 def _listed(path: str) -> int:
-    """Frames of an MP4 or MOV file that are there, also those that a trimmed clip does not show."""
+    """Number of frames in an MP4 or MOV file, including those that a trimmed clip does not show."""
     with av.open(path, options={"ignore_editlist": "1"}) as container:
         return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
 

@@ -19,12 +19,12 @@ Segment = tuple[str, str]  # from a joint to a joint
 
 @dataclass(frozen=True)
 class Angle:
-    """How far the direction of ``to`` is turned against that of ``base``, counter-clockwise on the screen.
+    """The angle from the direction of ``base`` to that of ``to``, counter-clockwise on the screen.
 
     Attributes:
         name: for example ``left_knee``.
-        base: segment that is turned against; :data:`HORIZONTAL` of the image for angles of segments.
-        to: segment that is turned.
+        base: reference segment; :data:`HORIZONTAL` of the image for angles of segments.
+        to: segment that is measured.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Angle:
 
     @property
     def joints(self) -> tuple[str, ...]:
-        """Joints that it needs."""
+        """Joints that the angle needs."""
         return tuple(dict.fromkeys(joint for joint in (*self.base, *self.to) if joint))
 
 
@@ -77,11 +77,11 @@ def available(skeleton: Skeleton) -> tuple[Angle, ...]:
 
 
 def choose(names: str, skeleton: Skeleton) -> tuple[Angle, ...]:
-    """The angles that a list of names means.
+    """The angles of a list of names.
 
     Args:
         names: ``all``, ``joints``, ``segments``, or names with commas between them; a name without a side means both.
-        skeleton: that must have them.
+        skeleton: skeleton that must have them.
 
     Raises:
         ConfigError: an unknown name, or an angle that the skeleton has no joints for.
@@ -113,10 +113,10 @@ def joint_values(values: np.ndarray, skeleton: Skeleton, joint: str, least: bool
     """Values of one joint, which may be the middle of two others.
 
     Args:
-        values: (T, K, ...) by joint.
+        values: (T, K, ...) values by joint.
         skeleton: names of the K joints.
         joint: its name.
-        least: the smaller of two joints, as for scores, in place of their mean.
+        least: use the smaller value of two joints instead of their mean, as for scores.
 
     Returns:
         (T, ...).
@@ -133,7 +133,7 @@ def joint_values(values: np.ndarray, skeleton: Skeleton, joint: str, least: bool
 
 
 def measure(angle: Angle, xy: Float[np.ndarray, "t k 2"], skeleton: Skeleton) -> Float[np.ndarray, " t"]:
-    """An angle over time: of a joint above -180 and up to 180 degrees; of a segment without jumps between the two.
+    """An angle over time. Angles of joints are above -180 and up to 180 degrees; angles of segments have no jumps.
 
     Args:
         angle: its definition.
@@ -141,8 +141,8 @@ def measure(angle: Angle, xy: Float[np.ndarray, "t k 2"], skeleton: Skeleton) ->
         skeleton: names of the K joints.
 
     Returns:
-        (T,) degrees, NaN where a joint is missing. Behind such a gap a segment's angle begins anew, from above -180 to
-        180 degrees.
+        (T,) degrees, NaN where a joint is missing. After such a gap, a segment's angle starts again above -180 and up
+        to 180 degrees.
     """
     to = joint_values(xy, skeleton, angle.to[1]) - joint_values(xy, skeleton, angle.to[0])
     base = np.broadcast_to((1.0, 0.0), to.shape)
@@ -161,7 +161,7 @@ def measure(angle: Angle, xy: Float[np.ndarray, "t k 2"], skeleton: Skeleton) ->
 
 
 def body_length(xy: Float[np.ndarray, "t k 2"], skeleton: Skeleton) -> float:
-    """Shoulder to hip, hip to knee and knee to ankle, in pixels: the median of each over the clip, added.
+    """Sum of shoulder to hip, hip to knee and knee to ankle, in pixels, each as the median over the clip.
 
     Args:
         xy: (T, K, 2) joints of one person, NaN where not found.
@@ -183,10 +183,10 @@ def body_length(xy: Float[np.ndarray, "t k 2"], skeleton: Skeleton) -> float:
 
 
 def pairs(names: str, skeleton: Skeleton) -> tuple[Segment, ...]:
-    """Pairs of joints of a list like ``left_ankle-right_ankle,nose-mid_hip``; ``ankles`` means both of a kind.
+    """Pairs of joints from a list like ``left_ankle-right_ankle,nose-mid_hip``; ``ankles`` means those of both sides.
 
     Raises:
-        ConfigError: what is no pair, or a joint that the skeleton lacks.
+        ConfigError: a name that is not a pair, or a joint that the skeleton lacks.
     """
     chosen = list[Segment]()
     for name in (part.strip() for part in names.split(",")):

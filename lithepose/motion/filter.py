@@ -1,4 +1,4 @@
-"""Gaps of tracks filled, and their jitter taken away by a Butterworth low pass."""
+"""Fills gaps of tracks, and removes their jitter with a Butterworth low pass."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 from ..arrays import Bool, Float
 from ..errors import ConfigError, MissingExtraError
 
-ORDER = 2  # of one pass; there and back it is 4
-SHORTEST = 16  # frames of a piece that is filtered: what the filter needs beyond its ends
-PAUSE = 0.5  # seconds between two frames, as where a camera's were dropped, over which nothing is filtered
-IRREGULAR = 0.1  # of a step, by which steps may differ from each other
+ORDER = 2  # of one pass; forwards and backwards it is 4
+SHORTEST = 16  # least frames of a piece that is filtered: the filter extends its ends
+PAUSE = 0.5  # seconds between two frames that split a piece, for example after frames of a camera were dropped
+IRREGULAR = 0.1  # of a step: largest difference of a regular step from the median
 
 
 def fill_gaps(
@@ -24,10 +24,10 @@ def fill_gaps(
     Args:
         xy: (T, K, 2), NaN where not found.
         times: (T,) seconds, rising.
-        longest: seconds from the value before a gap to the one after it; longer gaps stay.
+        longest: longest gap in seconds, from the value before it to the one after it; longer gaps stay.
 
     Returns:
-        (T, K, 2), and (T, K) bool: which were filled.
+        (T, K, 2) joints, and (T, K) bool: which were filled.
     """
     xy, filled = xy.copy(), np.zeros(xy.shape[:2], bool)
     for k in range(xy.shape[1]):
@@ -43,7 +43,7 @@ def fill_gaps(
 
 
 def is_regular(times: Float[np.ndarray, " t"]) -> bool:
-    """Whether all steps are alike."""
+    """Whether all time steps are about equal."""
     steps = np.diff(times)
     return len(steps) == 0 or bool(np.abs(steps - np.median(steps)).max() <= IRREGULAR * np.median(steps))
 
@@ -64,16 +64,16 @@ def import_scipy() -> tuple[Any, Any]:
 def low_pass(
     xy: Float[np.ndarray, "t k 2"], times: Float[np.ndarray, " t"], cutoff: float
 ) -> Float[np.ndarray, "t k 2"]:
-    """Take away what changes faster than a frequency, without delay.
+    """Remove changes that are faster than a frequency, without delay.
 
-    A second-order Butterworth filter runs forwards and backwards (fourth order in all, no phase); its own cut-off is
-    set so that both passes together halve the power at ``cutoff``. Where times are irregular, a piece is resampled to
-    even steps by straight lines, filtered, and read off at its own times.
+    A second-order Butterworth filter runs forwards and backwards (fourth order in total, zero phase). Its own cut-off
+    is set so that both passes together halve the power at ``cutoff``. If times are irregular, a piece is resampled to
+    even steps by linear interpolation, filtered, and interpolated at its own times.
 
     Args:
         xy: (T, K, 2), NaN where not found.
         times: (T,) seconds, rising.
-        cutoff: Hz.
+        cutoff: cut-off in Hz.
 
     Returns:
         (T, K, 2); pieces of fewer than :data:`SHORTEST` frames without a gap become NaN.
@@ -87,7 +87,7 @@ def low_pass(
     if len(times) < SHORTEST:
         return smooth
     step = float(np.median(np.diff(times)))
-    # Both passes halve the power together; the bilinear transform bends frequencies by the tangent.
+    # Both passes together halve the power; the bilinear transform warps frequencies by the tangent.
     single = np.arctan(np.tan(np.pi * cutoff * step) / (np.sqrt(2) - 1) ** (1 / (2 * ORDER))) / np.pi
     if not 0 < cutoff * step < 0.5 or not 0 < single < 0.5:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""Curves of angles over time as an image, by matplotlib."""
+"""Plots angles over time with matplotlib."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ..errors import ConfigError, MissingExtraError
 from ..writers.overwrite import make_folder, named
 from .table import Curves
 
-MOST = 6  # people of a plot, those with the most frames
+MOST = 6  # most people in a plot; those with the most frames are drawn
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def check_plot(path: Path) -> None:
-    """Refuse what is no name of a plot, and a plot without matplotlib, before the work.
+    """Refuse a path that is not a plot's, and a plot without matplotlib, before the work starts.
 
     Raises:
         ConfigError: another suffix.
@@ -31,17 +31,17 @@ def check_plot(path: Path) -> None:
 
 
 def plot_angles(path: Path, curves: list[Curves]) -> int:
-    """Draw the angles of videos over time, a panel a person; the left side solid, the right side dashed.
+    """Draw the angles of videos over time, one panel per person; the left side is solid, the right side dashed.
 
     Args:
-        path: of the image; its suffix decides the format.
-        curves: of all people; the :data:`MOST` with the most frames are drawn.
+        path: path of the image; its suffix sets the format.
+        curves: curves of all people; the :data:`MOST` with the most frames are drawn.
 
     Returns:
         number of people that were left out.
 
     Raises:
-        ConfigError: no video is among them.
+        ConfigError: none of them is from a video.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyright: ignore[reportMissingImports]
     from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]

@@ -24,13 +24,13 @@ DISTANCE_COLUMNS = (*PLACE, "body_lengths", "pixels", "score", "filled")
 
 @dataclass(frozen=True)
 class MotionConfig:
-    """What is measured, and of which joints.
+    """What is measured, and how the joints are filtered first.
 
     Attributes:
-        angles: names, as of :func:`lithepose.motion.angles.choose`; empty for none.
-        distances: as of :func:`lithepose.motion.angles.pairs`; empty for none.
-        fill: seconds of the longest gap of a joint that is filled by a straight line; 0 fills none.
-        lowpass: Hz, cut-off of the low pass on the joints' places; 0 for none.
+        angles: names, as in :func:`lithepose.motion.angles.choose`; empty for none.
+        distances: pairs, as in :func:`lithepose.motion.angles.pairs`; empty for none.
+        fill: longest gap of a joint, in seconds, that is filled by a straight line; 0 fills none.
+        lowpass: cut-off in Hz of the low pass on the joints' positions; 0 for none.
     """
 
     angles: str = "all"
@@ -45,14 +45,14 @@ class MotionConfig:
 
 @dataclass(eq=False)
 class Curves:
-    """What was measured of one track.
+    """The measurements of one track.
 
     Attributes:
         track: the person, with the joints as they were measured.
         filled: (T, K) bool: joints that were filled in.
         angles: definition -> (T,) degrees.
         distances: pair of joints -> (T,) pixels.
-        length: of the body, in pixels; NaN if it is not known.
+        length: length of the body in pixels; NaN if unknown.
     """
 
     track: Track
@@ -71,7 +71,7 @@ def curves_of(tracks: Tracks, config: MotionConfig) -> tuple[list[Curves], list[
     """Fill, filter and measure every track.
 
     Args:
-        tracks: of all frames.
+        tracks: tracks of all frames.
         config: what to measure.
 
     Returns:
@@ -102,7 +102,7 @@ def curves_of(tracks: Tracks, config: MotionConfig) -> tuple[list[Curves], list[
 
 
 def _treated(track: Track, config: MotionConfig) -> tuple[Track, np.ndarray, list[str]]:
-    """A track filled and filtered, which joints were filled, and what is to be said of it."""
+    """A filled and filtered track, which of its joints were filled, and notes for the user."""
     xy, filled, notes = track.xy, np.zeros(track.score.shape, bool), []
     if config.fill:
         xy, filled = fill_gaps(xy, track.times, config.fill)
@@ -122,7 +122,7 @@ def _treated(track: Track, config: MotionConfig) -> tuple[Track, np.ndarray, lis
 
 
 def angle_rows(curves: Iterable[Curves]) -> Iterator[list[Any]]:
-    """Rows under :data:`ANGLE_COLUMNS`; an angle without all of its joints has none."""
+    """Rows under :data:`ANGLE_COLUMNS`; an angle without all of its joints has no row."""
     for one in curves:
         for angle, degrees in one.angles.items():
             yield from _rows(one, angle.name, angle.joints, [np.round(degrees, 2)])

@@ -16,14 +16,14 @@ from ..writers.results import Place
 
 @dataclass(frozen=True)
 class Track:
-    """One person over the frames of a video, from the first to the last one that has it; or in one image.
+    """One person over the frames of a video, from the first to the last frame with that person; or in one image.
 
     Attributes:
         source: path, address or camera number.
-        id: of the person; None in an image.
-        frames: (T,) numbers of the frames; None of an image.
+        id: id of the person; None in an image.
+        frames: (T,) numbers of the frames; None for an image.
         times: (T,) seconds, rising.
-        places: (T,) place of the person in its frame, from 0; -1 in frames without it.
+        places: (T,) index of the person in its frame, from 0; -1 in frames without the person.
         xy: (T, K, 2) pixels, NaN where not found.
         score: (T, K), 0 where not found.
         skeleton: names of the K joints.
@@ -39,11 +39,11 @@ class Track:
     skeleton: Skeleton
 
 
-Row = tuple[int, int, np.ndarray]  # place of the frame in its video, of the person in its frame; (K, 3)
+Row = tuple[int, int, np.ndarray]  # index of the frame in its video, index of the person in its frame, (K, 3)
 
 
 class Tracks:
-    """Collects results, frame after frame."""
+    """Collects results, frame by frame."""
 
     def __init__(self) -> None:
         self.skeleton: Skeleton | None = None
@@ -56,7 +56,7 @@ class Tracks:
         """Keep the result of one frame.
 
         Raises:
-            ConfigError: another skeleton than that of the frames before, or times that do not rise.
+            ConfigError: another skeleton than that of earlier frames, or times that do not increase.
         """
         self.skeleton = self.skeleton or poses.skeleton
         if poses.skeleton != self.skeleton:
@@ -88,7 +88,7 @@ class Tracks:
                 self._rows.setdefault((source, number), []).append((at, place, person))
 
     def _follow(self) -> None:
-        """Give ids to the people of videos that have none: 1 to a single person, else as ``--track`` does."""
+        """Give ids to people in videos without ids: 1 to a single person, else as ``--track`` does."""
         for source, frames in self._nameless.items():
             tracker = Tracker() if any(len(poses) > 1 for _, poses in frames) else None
             for at, poses in frames:
@@ -98,7 +98,7 @@ class Tracks:
         self._nameless.clear()
 
     def __iter__(self) -> Iterator[Track]:
-        """Those of videos, by source and id, and then those of images."""
+        """The tracks of videos, by source and id, then those of images."""
         self._follow()
         order = {source: i for i, source in enumerate(self._frames)}
         for (source, number), rows in sorted(self._rows.items(), key=lambda item: (order[item[0][0]], item[0][1])):

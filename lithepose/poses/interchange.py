@@ -11,11 +11,11 @@ from ..errors import DatasetError
 from ..skeleton import BODY_25, COCO_17, OPENPOSE_18, SKELETONS, Skeleton
 from .tables import rounded
 
-OPENPOSE_PARTS = ("face", "hand_left", "hand_right")  # of OpenPose's json that lithepose does not find
+OPENPOSE_PARTS = ("face", "hand_left", "hand_right")  # parts of OpenPose's json that lithepose does not find
 
 
 class AsJson:
-    """What :class:`~lithepose.poses.Poses` are written to and read from."""
+    """The json formats that :class:`~lithepose.poses.Poses` are written to and read from."""
 
     if TYPE_CHECKING:
         xy: np.ndarray
@@ -76,7 +76,7 @@ class AsJson:
             raise DatasetError(f"not a lithepose json ({error!r})") from error
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
-        """COCO keypoint results, one dict a person: x, y, score triples in COCO-17 order, zeros where not found."""
+        """COCO keypoint results, one dict per person: x, y, score triples in COCO-17 order, zeros where not found."""
         flat = np.nan_to_num(self.to_skeleton(COCO_17).to_numpy()).reshape(len(self), 3 * len(COCO_17))
         return [
             {
@@ -95,7 +95,7 @@ class AsJson:
         """Read the COCO keypoint results of one image; (0, 0, 0) means not found.
 
         Raises:
-            DatasetError: a result without keypoints or score, or with other than 17 joints.
+            DatasetError: a result without keypoints or score, or with a number of joints other than 17.
         """
         try:
             flat = np.array([r["keypoints"] for r in results], np.float32).reshape(len(results), 17, 3)
@@ -110,7 +110,7 @@ class AsJson:
     def to_openpose(self, skeleton: Skeleton = OPENPOSE_18, source: str = "") -> dict[str, Any]:
         """OpenPose's json of one image, zeros where not found.
 
-        Beside OpenPose's own keys it has ``joints``, the names of the joints, and ``source`` where that is given.
+        Besides OpenPose's own keys it has ``joints``, the names of the joints, and ``source``, if given.
 
         Args:
             skeleton: :data:`OPENPOSE_18` or :data:`BODY_25`. Models without feet get zeros for them.
@@ -132,7 +132,7 @@ class AsJson:
         """Read an OpenPose json of 18 joints (COCO) or 25 (BODY_25).
 
         Raises:
-            DatasetError: it has another form, or people of another number of joints.
+            DatasetError: it has another form, or people with another number of joints.
         """
         try:
             rows = [person["pose_keypoints_2d"] for person in data["people"]]
@@ -152,5 +152,5 @@ class AsJson:
         return cls(xy, flat[..., 2], mean.astype(np.float32), skeleton, size, ids if (ids >= 0).any() else None)
 
     def to_json(self, **options: Any) -> str:
-        """:meth:`to_dict` as text; options as of ``json.dumps``."""
+        """:meth:`to_dict` as text; options as in ``json.dumps``."""
         return json.dumps(self.to_dict(), **options)

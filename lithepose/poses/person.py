@@ -22,15 +22,15 @@ class Joint(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """One of the people of :class:`Poses`.
+    """One person of :class:`Poses`.
 
     Attributes:
         xy: (K, 2) float32 joints in pixels of the image, NaN where not found.
-        score: (K,) float32 of the joints, 0 where not found.
-        person_score: in [0, 1].
+        score: (K,) float32 scores of the joints, 0 where not found.
+        person_score: score of the person in [0, 1].
         box: (4,) float32 x, y, width, height.
         skeleton: names of the joints.
-        id: its number in a video, -1 where that is not known; None without tracking.
+        id: number of the person in a video, -1 if unknown; None without tracking.
     """
 
     xy: Float[np.ndarray, "k 2"]
@@ -40,7 +40,7 @@ class Person:
     skeleton: Skeleton
     id: int | None = None
 
-    if not TYPE_CHECKING:  # it would take every name
+    if not TYPE_CHECKING:  # type checkers would accept every name
 
         def __getattr__(self, name: str) -> Any:
             if "skeleton" in self.__dict__ and name in self.skeleton.joints:
@@ -56,7 +56,7 @@ class Person:
         """A joint by name.
 
         Raises:
-            KeyError: there is none of that name; names those that there are.
+            KeyError: unknown joint; the message names the known ones.
         """
         if joint not in self.skeleton.joints:
             raise KeyError(f"no joint {joint!r}; there are {', '.join(self.skeleton.joints)}")

@@ -35,13 +35,13 @@ class Poses(AsJson, AsTables):
             NaN where a joint was not found.
         score: (N, K) float32 in [0, 1]; 0 where a joint was not found.
         person_score: (N,) float32 in [0, 1].
-        skeleton: names and order of the K joints, and how they are joined.
+        skeleton: names and order of the K joints, and their connections.
         size: (width, height) of the image.
-        id: (N,) int64, the same number for the same person in all frames of a video, -1 where that is not known; None
-            without tracking.
-        box: (N, 4) float32 x, y, width, height that each person was found in, by a person detector, by following, or as
-            the caller gave it; None for models on whole images.
-        image: (H, W, 3) uint8 RGB that they were found in, for :meth:`plot`; a call with one image keeps it.
+        id: (N,) int64, the same number for the same person in all frames of a video, -1 if unknown; None without
+            tracking.
+        box: (N, 4) float32 x, y, width, height of the box in which each person was found, from a person detector, from
+            following people in a video, or from the caller; None for models on whole images.
+        image: (H, W, 3) uint8 RGB in which they were found, for :meth:`plot`; kept by a call with one image.
     """
 
     xy: Float[np.ndarray, "n k 2"]
@@ -64,7 +64,7 @@ class Poses(AsJson, AsTables):
         if self.box is not None and self.box.shape != (n, 4):
             raise DatasetError(f"boxes of shape {self.box.shape} for {n} people; must be {(n, 4)}")
 
-    if not TYPE_CHECKING:  # it would take every name
+    if not TYPE_CHECKING:  # type checkers would accept every name
 
         def __getattr__(self, name: str) -> Any:
             raise no_attribute("Poses", name, POSES, dir(type(self)))
@@ -86,7 +86,7 @@ class Poses(AsJson, AsTables):
         return len(self.person_score)
 
     def __getitem__(self, which: int | slice | np.ndarray | Sequence[int]) -> Poses:
-        """Some of the people; a number gives the one person, still as Poses."""
+        """Some of the people; an integer gives one person, still as Poses."""
         if isinstance(which, str):
             raise TypeError(
                 f"{which!r} is of one person: for person in poses: person[{which!r}]; or poses.xy, by poses.joints"
@@ -132,7 +132,7 @@ class Poses(AsJson, AsTables):
 
     @property
     def boxes(self) -> Float[np.ndarray, "n 4"]:
-        """(N, 4) float32 x, y, width, height of each person: the detector's, or around the found joints."""
+        """(N, 4) float32 x, y, width, height of each person: the detector's box, or the box around the found joints."""
         if self.box is not None:
             return self.box
         if not len(self):
@@ -150,12 +150,12 @@ class Poses(AsJson, AsTables):
 
     @property
     def xywh(self) -> Float[np.ndarray, "n 4"]:
-        """(N, 4) float32: :attr:`boxes`, x and y being those of the upper left corner."""
+        """(N, 4) float32: :attr:`boxes`; x and y are those of the upper left corner."""
         return self.boxes
 
     @property
     def xyn(self) -> Float[np.ndarray, "n k 2"]:
-        """(N, K, 2) float32 joints in shares of the image's width and height."""
+        """(N, K, 2) float32 joints as fractions of the image's width and height."""
         return ((self.xy + 0.5) / np.array(self.size, np.float32)).astype(np.float32)
 
     @with_hints
@@ -165,9 +165,9 @@ class Poses(AsJson, AsTables):
         """The people drawn on a copy of the image, (H, W, 3) uint8 RGB.
 
         Args:
-            image: to draw on; by default the one that they were found in, or grey.
-            threshold: joints of a lower score are left out.
-            style: colours and what else is drawn.
+            image: image to draw on; by default the one in which they were found, or grey.
+            threshold: joints with a lower score are left out.
+            style: colours and other options.
         """
         image = self.image if image is None else image
         if image is None:
@@ -179,13 +179,13 @@ class Poses(AsJson, AsTables):
         """Write :meth:`plot` as an image, by the suffix of the path.
 
         Raises:
-            ConfigError: the suffix is no image's.
+            ConfigError: the suffix is not that of an image.
             OutputError: it cannot be written.
         """
         write_image(Path(path), self.plot(image, style=style))
 
     def show(self, image: np.ndarray | None = None) -> None:
-        """Show :meth:`plot`, in the notebook or by the system's viewer of images."""
+        """Show :meth:`plot`, in the notebook or in the system's image viewer."""
         notebook = sys.modules.get("IPython")
         if notebook and hasattr(notebook.get_ipython(), "kernel"):  # a terminal has none
             notebook.display.display(notebook.display.Image(data=encode_image(".png", self.plot(image))))
@@ -196,11 +196,11 @@ class Poses(AsJson, AsTables):
         webbrowser.open(path.as_uri())
 
     def _repr_png_(self) -> bytes:
-        """How a notebook shows them."""
+        """The PNG that a notebook shows."""
         return encode_image(".png", self.plot())
 
     def to_skeleton(self, skeleton: Skeleton) -> Poses:
-        """The same people in another skeleton: joints by name; a neck or the middle of the hips is a midpoint."""
+        """The same people in another skeleton: joints are matched by name; a neck or mid-hip may be a midpoint."""
         if skeleton == self.skeleton:
             return self
         xy = np.full((len(self), len(skeleton), 2), np.nan, np.float32)

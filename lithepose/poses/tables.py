@@ -18,7 +18,7 @@ WIDE_COLUMNS = (*CSV_COLUMNS[:4], "id", "person_score", "box_x", "box_y", "box_w
 
 
 class AsTables:
-    """What :class:`~lithepose.poses.Poses` give as tables."""
+    """The tables that :class:`~lithepose.poses.Poses` give."""
 
     if TYPE_CHECKING:
         xy: np.ndarray
@@ -46,7 +46,7 @@ class AsTables:
         """A table of the people.
 
         Args:
-            wide: one row a person, with columns like ``nose_x``; by default one row a person and found joint.
+            wide: one row per person, with columns like ``nose_x``; by default one row per person and found joint.
 
         Raises:
             MissingExtraError: pandas is not installed.
@@ -58,7 +58,7 @@ class AsTables:
         return pandas.DataFrame(self._table(wide))
 
     def to_polars(self, wide: bool = False) -> polars.DataFrame:
-        """As :meth:`to_pandas`, for polars.
+        """Like :meth:`to_pandas`, for polars.
 
         Raises:
             MissingExtraError: polars is not installed.
@@ -83,7 +83,7 @@ class AsTables:
 
     @staticmethod
     def frame_row(source: str, frame: int | None, time: float | None, length: int) -> list[Any]:
-        """The row of a frame, empty behind source, frame and time."""
+        """The row of a frame, empty after source, frame and time."""
         start = [source, "" if frame is None else frame, "" if time is None else round(time, 4)]
         return start + [""] * (length - len(start))
 
@@ -94,7 +94,7 @@ class AsTables:
         return (*WIDE_COLUMNS, *joints)
 
     def to_wide_rows(self, source: str, frame: int | None = None, time: float | None = None) -> list[list[Any]]:
-        """Rows under :meth:`wide_columns`, one a person; one without a person where there is none."""
+        """Rows under :meth:`wide_columns`, one per person; if there is none, one row without a person."""
         start = self.frame_row(source, frame, time, len(CSV_COLUMNS[:3]))
         if not len(self):
             return [self.frame_row(source, frame, time, len(self.wide_columns(self.skeleton)))]
@@ -106,7 +106,7 @@ class AsTables:
         return rows
 
     def to_rows(self, source: str, frame: int | None = None, time: float | None = None) -> list[list[Any]]:
-        """Rows under :data:`CSV_COLUMNS`, one a person and found joint."""
+        """Rows under :data:`CSV_COLUMNS`, one per person and found joint."""
         start = self.frame_row(source, frame, time, 3)
         return [
             [
@@ -123,5 +123,5 @@ class AsTables:
 
 
 def rounded(value: Any, digits: int = 2) -> float:
-    """A plain number of so many digits behind the point."""
+    """A plain number with ``digits`` decimal places."""
     return round(float(value), digits)

@@ -1,4 +1,4 @@
-"""People of images as the bodies of answers."""
+"""Results as response bodies."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TYPES = {
 
 
 def chosen_format(asked: str | None, accept: str) -> str:
-    """The format of an answer: as the query asks, else by the header ``Accept``, else lithepose's own.
+    """The format of a response: from the query, else from the header ``Accept``, else lithepose's own.
 
     Raises:
-        RequestError: no such format.
+        RequestError: unknown format.
     """
     if asked:
         if asked not in get_args(Format):
@@ -44,12 +44,12 @@ def chosen_format(asked: str | None, accept: str) -> str:
 
 
 def as_json(format: str, number: int, name: str) -> Callable[[np.ndarray, Poses], Any]:
-    """What makes plain values of the people of an image.
+    """A function that turns the people of an image into plain values.
 
     Args:
-        format: of :data:`Format`.
-        number: of the image in its request, from 1: COCO's ``image_id``.
-        name: of the image, in COCO's results.
+        format: one of :data:`Format`.
+        number: number of the image in its request, from 1; COCO's ``image_id``.
+        name: name of the image, in COCO's results.
     """
 
     def finish(image: np.ndarray, poses: Poses) -> Any:
@@ -66,15 +66,15 @@ def as_json(format: str, number: int, name: str) -> Callable[[np.ndarray, Poses]
 
 
 def as_drawing(kind: str) -> Callable[[np.ndarray, Poses], bytes]:
-    """What draws the people on their image: ``.jpg`` or ``.png``."""
+    """A function that draws the people on their image and encodes it as ``.jpg`` or ``.png``."""
     return lambda image, poses: encode_image(kind, draw(image, poses, copy=False))
 
 
 def joined(format: str, answers: list[tuple[str, Any]]) -> Any:
-    """The answer to a form: of several images, each with its people or its error.
+    """The response to a form: several images, each with its people or its error.
 
     Args:
-        format: of :data:`Format`.
+        format: one of :data:`Format`.
         answers: (name of the image, people or RequestError) of each.
     """
     errors = [
@@ -94,5 +94,5 @@ def joined(format: str, answers: list[tuple[str, Any]]) -> Any:
 
 
 def encoded(value: Any) -> bytes:
-    """As json."""
+    """A value as json."""
     return json.dumps(value, separators=(",", ":")).encode()

@@ -30,7 +30,7 @@ from .stream import Stream
 from .workers import ClosedError, Job, QueueFullError, Workers
 
 STATIC = Path(__file__).parent / "static"
-BODIES = 16  # of the largest kind that are in the memory at once
+BODIES = 16  # bodies of the largest size that may be in memory at once
 Threshold = Annotated[
     float | None, Query(gt=0, lt=1, description="Lowest score of a joint; by default the model's own.")
 ]
@@ -67,7 +67,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
         app.add_middleware(CORSMiddleware, allow_origins=list(config.origins), allow_methods=["*"], allow_headers=["*"])
 
     async def run(job: Job) -> Any:
-        """The answer of a job, in time."""
+        """The answer of a job, within the time limit."""
         try:
             workers.put(job)
         except QueueFullError as error:
@@ -91,7 +91,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
         format: Annotated[str | None, Query(description="lithepose, coco or openpose; or by Accept.")] = None,
         threshold: Threshold = None,
     ) -> Response:
-        """People of an image, or of several in a form."""
+        """People of an image, or of several images in a form."""
         kind = chosen_format(format, request.headers.get("accept", ""))
         with budget.hold() as take:
             images, form = await read_images(request, config, take)
@@ -124,7 +124,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
 
     @app.get("/v1/models", responses=examples.MODELS_ANSWERS)
     async def known_models() -> JSONResponse:
-        """The model that runs here, and the others that could."""
+        """The model that runs here, and the names of all embedded models."""
         model = workers.models[0]
         loaded: dict[str, Any] = {"name": config.model, "skeleton": model.skeleton.name}
         loaded |= {"joints": list(model.joints), "edges": [list(edge) for edge in model.skeleton.edges]}
@@ -133,7 +133,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
 
     @app.get("/v1/models/{name}.onnx", responses=examples.FILE_ANSWERS)
     async def model_file(name: str) -> FileResponse:
-        """A network of the model that runs, for browsers."""
+        """A network of the running model, for browsers."""
         if name not in files.paths:
             raise RequestError(404, f"{name}.onnx: there are {', '.join(files.paths) or 'none for this model'}")
         return FileResponse(files.paths[name], media_type="application/octet-stream")
@@ -145,7 +145,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
 
     @app.get("/readyz", responses=examples.HEALTH_ANSWERS)
     async def is_ready() -> JSONResponse:
-        """Whether requests are taken."""
+        """Whether requests are accepted."""
         if ready.is_set():
             return JSONResponse({"status": "ok"})
         return JSONResponse(body(503, "the server is starting or shutting down"), 503, RETRY)

@@ -1,4 +1,4 @@
-"""Bodies of requests: read within limits, kept in memory alone."""
+"""Request bodies: read within limits, and kept only in memory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .images import image_size
 
 
 class Budget:
-    """Bytes of bodies that are in the memory at once.
+    """Limits the bytes of request bodies that are in memory at once.
 
     Args:
-        limit: of all requests together.
+        limit: limit for all requests together.
     """
 
     def __init__(self, limit: int) -> None:
@@ -28,10 +28,10 @@ class Budget:
 
     @contextmanager
     def hold(self) -> Iterator[Callable[[int], None]]:
-        """What counts the bytes of one request, until it is answered.
+        """A function that counts the bytes of one request, until it is answered.
 
         Raises:
-            RequestError: there are too many.
+            RequestError: there are too many bytes.
         """
         own = 0
 
@@ -56,7 +56,7 @@ async def read_images(
         (name, encoded image) of each; and whether the body is a form, which may hold several.
 
     Raises:
-        RequestError: too large, too slow, empty, or no form that can be read.
+        RequestError: too large, too slow, empty, or not a readable form.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     try:
@@ -91,10 +91,10 @@ async def _read(request: Request, limit: int, take: Callable[[int], None]) -> by
 
 
 def form_files(data: bytes, boundary: bytes, most: int) -> list[tuple[str, bytes]]:
-    """The files of a ``multipart/form-data`` body: (name, content) of each, ``most`` at most.
+    """The files of a ``multipart/form-data`` body: (name, content) of each, at most ``most``.
 
     Raises:
-        RequestError: no form.
+        RequestError: not a form, or too many parts or files.
     """
     files, header, field = list[tuple[str, bytearray]](), bytearray(), bytearray()
     disposition, parts = b"", 0
@@ -149,7 +149,7 @@ def form_files(data: bytes, boundary: bytes, most: int) -> list[tuple[str, bytes
         parser.finalize()
     except RequestError:
         raise
-    except Exception as error:  # the parser has errors of its own, and lets others through
+    except Exception as error:  # the parser has its own errors, and also lets others through
         raise RequestError(400, f"not a form that can be read ({error}); send multipart/form-data") from error
     if not ended:
         raise RequestError(400, "the form ends early; send it again")
@@ -157,7 +157,7 @@ def form_files(data: bytes, boundary: bytes, most: int) -> list[tuple[str, bytes
 
 
 def checked_pixels(data: bytes, config: ServeConfig) -> int:
-    """Pixels of an encoded image, by its header.
+    """Number of pixels of an encoded image, from its header.
 
     Raises:
         RequestError: not an image of a known kind, or too large.

@@ -1,4 +1,4 @@
-"""What the server is told."""
+"""Configuration of the server."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ class ServeConfig:
 
     Attributes:
         host: address to listen on.
-        port: likewise; 0 takes a free one.
-        model: name or file.
+        port: port to listen on; 0 picks a free one.
+        model: name or file of the model.
         workers: threads that run the model, each with a model of its own.
-        token: that requests must carry; empty asks for none.
-        browser_runtime: folder ``dist`` of npm's onnxruntime-web, for the model in the browser; None for none.
-        origins: web pages of other servers that may use this one (CORS), as https://example.org.
-        waiting: requests that may wait for a worker.
-        streams: that may be open at once.
-        max_bytes: of a request's body, or of a frame of a stream.
-        max_pixels: of an image.
-        max_images: of a request.
-        seconds: that a request may take to arrive, and as long again to be answered.
+        token: token that requests must send; empty if none is needed.
+        browser_runtime: folder ``dist`` of npm's onnxruntime-web, to run the model in the browser; None if it is not
+            offered.
+        origins: web pages of other servers that may use this one (CORS), such as https://example.org.
+        waiting: number of requests that may wait for a worker.
+        streams: number of streams that may be open at once.
+        max_bytes: largest size of a request's body, or of a frame of a stream.
+        max_pixels: largest number of pixels of an image.
+        max_images: largest number of images in a request.
+        seconds: time limit for a request to arrive, and again for its answer.
     """
 
     host: str = "127.0.0.1"
@@ -61,9 +62,9 @@ class ServeConfig:
 
     @property
     def hosts(self) -> frozenset[str]:
-        """Names that requests may call the server by; empty for any.
+        """Host names that requests may use for the server; empty for any.
 
-        On a loopback address others are refused, so that a web page cannot reach the server by a name of its own.
+        On a loopback address, other names are refused, so that a web page cannot reach the server by its own host name.
         """
         return frozenset(LOOPBACK) if self.host in LOOPBACK else frozenset()
 
@@ -73,7 +74,7 @@ def read_token(path: Path) -> str:
 
     Raises:
         MissingFileError: no such file.
-        ConfigError: a token of fewer than 16 characters, or with other ones than letters, digits and ``-._~``.
+        ConfigError: a token of fewer than 16 characters, or with characters other than letters, digits and ``-._~``.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Answers to requests that cannot be carried out: a status, and json that says why and what to do."""
+"""Error responses: a status, and json that says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class RequestError(Exception):
     """A request that is answered with an error.
 
     Attributes:
-        status: of HTTP.
+        status: HTTP status.
         message: what is wrong and what to do.
-        headers: of the answer.
+        headers: headers of the response.
     """
 
     def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
@@ -30,7 +30,7 @@ class RequestError(Exception):
 
 
 def as_refused(error: BaseException) -> RequestError:
-    """What a client is told of an error."""
+    """The error as it is sent to a client."""
     if isinstance(error, RequestError):
         return error
     if isinstance(error, (ImageError, OutputError)):
@@ -51,7 +51,7 @@ async def refused(_: Request, error: Exception) -> Response:
 
 
 async def not_served(request: Request, error: Exception) -> Response:
-    """Handler of what is no endpoint, or no method of one."""
+    """Handler of unknown endpoints and methods."""
     assert isinstance(error, HTTPException)
     known = "GET / is a page; POST /v1/poses, POST /v1/draw, GET /v1/models and others are in /openapi.json"
     reason = {404: f"{request.url.path}: nothing here; {known}", 405: f"{request.method} is not for this address"}

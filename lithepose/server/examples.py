@@ -1,4 +1,4 @@
-"""What the OpenAPI description says of bodies and answers."""
+"""Request bodies and responses for the OpenAPI description."""
 
 from __future__ import annotations
 

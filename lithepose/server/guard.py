@@ -1,4 +1,4 @@
-"""Who may ask, and what every answer carries; slow clients are cut off."""
+"""Checks who may send requests, sets headers of all responses, and closes slow connections."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",  # with the line before, threads for the model in the browser
+    "Cross-Origin-Embedder-Policy": "require-corp",  # with the line before, allows threads in the browser
     "Cache-Control": "no-store",
 }
 OPEN = ("/healthz", "/readyz", "/openapi.json", "/", "/static/", "/ort/")  # without a token
@@ -32,7 +32,7 @@ HEADER_SECONDS = 10.0  # for all headers of a request
 
 
 class Guard:
-    """ASGI middleware: host names, tokens, origins of streams, and the headers of :data:`HEADERS`."""
+    """ASGI middleware that checks host names, tokens and origins of streams, and sets :data:`HEADERS`."""
 
     def __init__(self, app: ASGIApp, config: ServeConfig) -> None:
         self.app, self.config = app, config
@@ -72,7 +72,7 @@ class Guard:
             return 403, "pages of this origin may not open streams; name it with --origin"
         path = scope["path"]
         free = any(path == known or (known.endswith("/") and known != "/" and path.startswith(known)) for known in OPEN)
-        # A browser asks beforehand, without the token; that answer holds nothing.
+        # A browser's preflight request has no token; its response holds no data.
         asks = scope.get("method") == "OPTIONS"
         if (
             self.config.token
@@ -84,19 +84,19 @@ class Guard:
         return 0, ""
 
     def _is_own(self, headers: Headers) -> bool:
-        """Whether the page that opens a stream is this server's own, one of those allowed, or no page."""
+        """Whether a stream is opened by this server's own page, by an allowed page, or by no page."""
         origin = headers.get("origin")
         return origin is None or origin in self.config.origins or origin.split("://", 1)[-1] == headers.get("host")
 
 
 def _host(header: str) -> str:
-    """The name in a header ``Host``, without the port."""
+    """The name in a ``Host`` header, without the port."""
     name = header.partition("]")[0] + "]" if header.startswith("[") else header.partition(":")[0]
     return name.strip("[]").lower()
 
 
 def _token(headers: Headers) -> str:
-    """The token of a request: its Authorization, or for streams of browsers the protocol ``bearer.TOKEN``."""
+    """The token of a request: from Authorization or, for streams of browsers, from the protocol ``bearer.TOKEN``."""
     kind, _, token = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return token.strip().encode("ascii", "replace").decode()
@@ -106,7 +106,7 @@ def _token(headers: Headers) -> str:
 
 
 class TimedProtocol(H11Protocol):
-    """HTTP/1.1 of which the headers of a request must be there in :data:`HEADER_SECONDS`."""
+    """HTTP/1.1 with a time limit of :data:`HEADER_SECONDS` for the headers of a request."""
 
     _late: Any = None
 
@@ -123,7 +123,7 @@ class TimedProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         before = self.cycle
         super().on_response_complete()
-        if self.cycle is before:  # or the next request was there already
+        if self.cycle is before:  # else the next request has already begun
             self._wait()
 
     def handle_websocket_upgrade(self, event: Any) -> None:

@@ -1,12 +1,12 @@
-"""Sizes of encoded images by their headers: what is too large is refused before it is decoded."""
+"""Sizes of encoded images from their headers, to refuse too large images before they are decoded."""
 
 from __future__ import annotations
 
 from ..errors import ImageError
 
-# Markers of a JPEG that carry its size; C4, C8 and CC among them are tables.
+# Markers of a JPEG that hold its size; C4, C8 and CC in this range do not.
 SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-SEGMENTS = 1000  # of a header, after which it is refused: a crafted one could be walked through for seconds
+SEGMENTS = 1000  # most segments of a header: a crafted one could take seconds to read
 KINDS = "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"
 
 
@@ -60,7 +60,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
     for _ in range(SEGMENTS):
         if _number(data, at, 1) != 0xFF:
             raise ValueError("no marker")
-        at = len(data) - len(data[at:].lstrip(b"\xff")) - 1  # behind what pads it
+        at = len(data) - len(data[at:].lstrip(b"\xff")) - 1  # after the padding
         marker = _number(data, at + 1, 1)
         if marker in SIZES:
             return _number(data, at + 7, 2, "big"), _number(data, at + 5, 2, "big")
@@ -72,7 +72,7 @@ def _jpeg(data: bytes) -> tuple[int, int]:
 
 
 def _gif(data: bytes) -> tuple[int, int]:
-    """The screen; a first frame that is larger counts, as decoders make room for it."""
+    """The size of the screen, or of a larger first frame, since decoders allocate memory for it."""
     width, height = _number(data, 6, 2), _number(data, 8, 2)
     flags = _number(data, 10, 1)
     at = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)

@@ -1,4 +1,4 @@
-"""Counters for Prometheus, of one server."""
+"""Prometheus counters of one server."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ KNOWN = ("/", "/v1/poses", "/v1/draw", "/v1/stream", "/v1/models", "/healthz", "
 
 
 class Metrics:
-    """What is counted.
+    """The counters.
 
     Args:
-        waiting: number of requests that wait for a worker.
+        waiting: returns the number of requests that wait for a worker.
     """
 
     def __init__(self, waiting: Callable[[], int]) -> None:
@@ -30,12 +30,12 @@ class Metrics:
         Gauge("lithepose_waiting", "Requests that wait", registry=self._all).set_function(waiting)
 
     def text(self) -> bytes:
-        """In Prometheus' format."""
+        """The counters in Prometheus' format."""
         return generate_latest(self._all)
 
 
 class Counted:
-    """ASGI middleware that counts requests by path and status, and their times."""
+    """ASGI middleware that counts requests by path and status, and measures their times."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics

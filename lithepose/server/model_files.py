@@ -1,4 +1,4 @@
-"""The files of the model that runs, for the page's mode without a server."""
+"""The files of the running model, for the page's mode without a server."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class ModelFiles:
     """ONNX files of a person detector and a pose network; none for other models.
 
     Args:
-        name: of the model that runs, or its file.
-        model: that runs.
+        name: name or file of the running model.
+        model: the running model.
 
     Attributes:
-        paths: files by the names under which they are served.
-        description: what ``/v1/models`` says of them.
+        paths: files, by the names under which they are served.
+        description: their description in ``/v1/models``.
     """
 
     def __init__(self, name: str, model: Estimator) -> None:

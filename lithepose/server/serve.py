@@ -1,4 +1,4 @@
-"""Running the server."""
+"""Runs the server."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CONNECTIONS = 512
 
 
 def serve(config: ServeConfig, ready: Callable[[str], None]) -> None:
-    """Serve until SIGINT or SIGTERM; requests under way are answered.
+    """Serve until SIGINT or SIGTERM; requests in progress are answered.
 
     Args:
         config: limits and permissions.
-        ready: told the address once requests are taken.
+        ready: called with the address once requests are accepted.
 
     Raises:
         ConfigError: the address cannot be used, or there is no such model.
@@ -59,10 +59,10 @@ def _server(app: FastAPI, config: ServeConfig, ready: Callable[[str], None]) -> 
 
 
 def _listen(config: ServeConfig) -> socket.socket:
-    """A socket at the address.
+    """A socket that listens at the address.
 
     Raises:
-        ConfigError: it is in use, or not this machine's.
+        ConfigError: the address is in use, or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
     try:
@@ -74,7 +74,7 @@ def _listen(config: ServeConfig) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens."""
+    """Reports the address that it listens on."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[str], None]) -> None:
         super().__init__(config)

@@ -20,21 +20,21 @@ from .metrics import Metrics
 from .workers import ClosedError, Job, QueueFullError, Workers
 
 QUIET = 60.0  # seconds without a frame after which a stream is closed
-RATE = 30.0  # frames a second that a client is taken to send
+RATE = 30.0  # assumed frames per second of a client
 
 _numbers = itertools.count()
 
 
 class Stream:
-    """One WebSocket. Binary messages are encoded frames; for each that is run, json comes back.
+    """One WebSocket. Binary messages are encoded frames; each frame that is run is answered with json.
 
-    While a frame is run the newest that arrives waits; older ones are dropped, and counted in the answer.
+    While a frame is run, only the newest one waits. Older ones are dropped, and the answer says how many.
 
     Args:
-        socket: not accepted yet. Its query may set ``threshold`` and ``smooth``.
+        socket: a socket that is not accepted yet. Its query may set ``threshold`` and ``smooth``.
         config: limits.
-        workers: that run the frames.
-        metrics: to count in.
+        workers: workers that run the frames.
+        metrics: counters to update.
     """
 
     def __init__(self, socket: WebSocket, config: ServeConfig, workers: Workers, metrics: Metrics) -> None:
@@ -72,7 +72,7 @@ class Stream:
             await asyncio.gather(reader, return_exceptions=True)
 
     def _follower(self) -> Any:
-        """What finds the people of a frame, with what is known from the frames before."""
+        """A function that finds the people in a frame, using the frames before it."""
         query = self.socket.query_params
         smooth = query.get("smooth", "0") in ("1", "true")
         model = self.workers.models[next(_numbers) % len(self.workers.models)]
@@ -136,7 +136,7 @@ class Stream:
     async def _people(self, data: bytes | str, follow: Any, number: int, seconds: float) -> dict[str, Any]:
         if isinstance(data, str):
             raise RequestError(400, "a text message; send every frame as a binary one, an encoded image")
-        if self._late is not None:  # what is known of the frames before is one frame's at a time
+        if self._late is not None:  # only one frame at a time may use the state of earlier frames
             await asyncio.wait([self._late])
         pixels, began = await asyncio.to_thread(checked_pixels, data, self.config), time.perf_counter()
         job = Job(data, pixels, lambda _, poses: poses.to_dict(), None, lambda image: follow(image, number, seconds))

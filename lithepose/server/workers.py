@@ -1,4 +1,4 @@
-"""Threads that run the model on requests: images that wait in a bounded queue are run together."""
+"""Threads that run the model on requests. Images that wait in a bounded queue are run together."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..media.image import decode_image
 from ..poses import Poses
 
 BATCH = 8  # images that are run together
-PIXELS = 40_000_000  # of all images that one worker has decoded at once
+PIXELS = 40_000_000  # largest number that one worker has decoded at once
 
 
 class QueueFullError(Exception):
-    """As many requests wait as may."""
+    """The queue of waiting requests is full."""
 
 
 class ClosedError(Exception):
@@ -34,11 +34,11 @@ class Job:
 
     Attributes:
         data: the encoded image.
-        pixels: of the image, as its header states.
+        pixels: number of pixels, as the header states.
         finish: (H, W, 3) uint8 RGB image and its people -> the answer, made in the worker's thread.
         threshold: lowest score of a joint; None for the model's own.
-        estimate: finds the people instead of the model, for videos; such a job runs alone.
-        answer: of :attr:`finish`.
+        estimate: function that finds the people instead of the model, for videos; such a job runs alone.
+        answer: result of :attr:`finish`.
     """
 
     data: bytes
@@ -50,15 +50,15 @@ class Job:
 
 
 class Workers:
-    """Runs jobs in threads, each with a model of its own; those of a stream bring theirs along.
+    """Runs jobs in threads, each with its own model; jobs of a stream bring their own function.
 
     Args:
         models: one for each thread.
-        waiting: jobs that may wait.
-        on_batch: told the number of images of every batch.
+        waiting: number of jobs that may wait.
+        on_batch: called with the number of images of every batch.
 
     Attributes:
-        streams: that are open.
+        streams: number of open streams.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Workers:
         self.streams = 0
 
     def start(self) -> None:
-        """Take jobs, from now to :meth:`close`."""
+        """Accept jobs until :meth:`close`."""
         self._closed = False
         self._threads = [
             threading.Thread(target=self._work, args=(model,), name=f"lithepose-worker-{i}", daemon=True)
@@ -101,7 +101,7 @@ class Workers:
             self._changed.notify()
 
     def close(self) -> None:
-        """Run what waits, then end the threads."""
+        """Run the waiting jobs, then end the threads."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -109,7 +109,7 @@ class Workers:
             thread.join()
 
     def _take(self) -> list[Job]:
-        """The next jobs that are run together; none after the last one."""
+        """The next jobs to run together; empty after the last one."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._closed)
             batch, pixels = list[Job](), 0
@@ -125,7 +125,7 @@ class Workers:
 
     def _work(self, model: Estimator) -> None:
         while batch := self._take():
-            # Those that were waited for too long are left out.
+            # Jobs that were cancelled after their time limit are left out.
             batch = [job for job in batch if job.answer.set_running_or_notify_cancel()]
             images = {}
             for job in batch:

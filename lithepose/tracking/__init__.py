@@ -1,1 +1,1 @@
-"""People in videos: ids that stay, joints that do not jitter."""
+"""Tracking of people in videos, and smoothing of their joints."""

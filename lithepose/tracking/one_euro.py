@@ -1,4 +1,4 @@
-"""Steadier joints: the one-euro filter, which smooths what stands still and follows what moves."""
+"""Smoothing of joints: the one-euro filter smooths joints at rest and follows joints that move."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ class _State:
 
 
 class Smoother:
-    """One-euro filter (Casiez, Roussel and Vogel 2012) of the joints of people who have ids.
+    """One-euro filter (Casiez, Roussel and Vogel 2012) for the joints of people with ids.
 
-    A joint's cutoff grows with its speed, here in lengths of the person a second, so that people near and far are
-    treated alike. Times are those of the frames: missing and uneven ones do no harm.
+    A joint's cutoff grows with its speed, here in lengths of the person per second, so that near and far people are
+    treated alike. The filter uses the times of the frames, so missing frames and uneven times do no harm.
 
     Args:
-        cutoff: in hertz, for a joint at rest; lower is steadier.
-        slope: hertz for every length of the person a second; higher lags less.
-        window: seconds after which a joint, or a person, that was not seen begins anew; at least two frames and a half.
+        cutoff: cutoff in hertz for a joint at rest; a lower one smooths more.
+        slope: growth of the cutoff, in hertz per length of the person per second; a higher one lags less.
+        window: seconds after which the filter restarts for a joint or person that was not seen; at least two and a half
+            frames.
     """
 
     def __init__(self, cutoff: float = 1.0, slope: float = 7.0, window: float = 0.3) -> None:
@@ -37,11 +38,11 @@ class Smoother:
         self._time, self._gap, self._least = -math.inf, 0.0, window  # the usual gap between frames
 
     def __call__(self, poses: Poses, time: float) -> Poses:
-        """Smooth on by one frame; people without an id stay as they are.
+        """Smooth the joints of the next frame; people without an id are unchanged.
 
         Args:
-            poses: with ids, as of :class:`lithepose.tracking.tracker.Tracker`.
-            time: of the frame, in seconds, later than that of the last one.
+            poses: people with ids, as from :class:`lithepose.tracking.tracker.Tracker`.
+            time: time of the frame in seconds, later than that of the last one.
 
         Raises:
             ConfigError: the people have no ids.

@@ -1,4 +1,4 @@
-"""What is remembered from frame to frame, for each source."""
+"""State that is kept from frame to frame, for each source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ State = TypeVar("State")
 
 
 class PerSource(Generic[State]):
-    """One state for every camera and stream that is read at the same time, and one for the video at hand.
+    """One state for every camera and stream that is read at the same time, and one for the current video.
 
     Args:
         begin: makes a new state.

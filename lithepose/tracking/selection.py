@@ -1,4 +1,4 @@
-"""Which of the people of a frame are kept."""
+"""Selects which people of a frame are kept."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ AWAY = 2.0  # seconds after which another person may become the main one
 
 @dataclass(frozen=True)
 class SelectConfig:
-    """Who is kept.
+    """Which people are kept.
 
     Attributes:
         min_score: lowest score of a person.
-        most: as many people, the best; 0 keeps all.
-        person: ``main`` keeps the largest person, in a video the same one as long as it is there; a number keeps the
-            person of this id; empty keeps all.
-        region: (x, y, width, height) in pixels that the middle of a person's box must lie in; None keeps all.
+        most: largest number of people, the best ones; 0 keeps all.
+        person: ``main`` keeps the largest person; in a video, the same one while it is visible. A number keeps the
+            person with this id; empty keeps all.
+        region: (x, y, width, height) in pixels, which must contain the centre of a person's box; None keeps all.
     """
 
     min_score: float = 0.0
@@ -56,10 +56,10 @@ class _Main:
 
 
 class Selection:
-    """Keeps some of the people, frame after frame.
+    """Keeps some of the people, frame by frame.
 
     Args:
-        config: who is kept.
+        config: which people are kept.
     """
 
     def __init__(self, config: SelectConfig) -> None:

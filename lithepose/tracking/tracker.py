@@ -1,4 +1,4 @@
-"""Who is who over the frames of a video: ids for people, by where their joints should be by now."""
+"""Ids for people over the frames of a video, from the predicted positions of their joints."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..poses import Poses
 from .one_euro import Smoother
 from .per_source import PerSource
 
-SIGMA = 0.08  # of skeletons without published constants: between those of a shoulder and a knee
+SIGMA = 0.08  # OKS constant of skeletons without published ones: between shoulder and knee
 
 
 @dataclass
 class _Track:
-    """One person followed.
+    """One person that is tracked.
 
     Attributes:
         id: number.
         xy: (K, 2) joints as last seen, NaN for those never seen.
-        velocity: (2,) pixels a second, of all joints together.
-        seen: when last seen, in seconds.
-        frames: how many times.
+        velocity: (2,) pixels per second, of all joints together.
+        seen: time at which the person was last seen, in seconds.
+        frames: number of frames in which the person was seen.
     """
 
     id: int
@@ -33,24 +33,25 @@ class _Track:
     frames: int = 1
 
     def at(self, time: float) -> np.ndarray:
-        """(K, 2) joints where they should be by now."""
+        """(K, 2) predicted joints at a time."""
         return self.xy + self.velocity * (time - self.seen)
 
 
 class Tracker:
-    """Gives the people of one video ids that stay with them.
+    """Gives each person in one video an id that stays the same.
 
-    In two rounds, after ByteTrack (Zhang et al. 2022, section 3): first the people that the network is sure of are
-    matched with those followed so far, then the doubtful ones with the people left over. Only the sure begin a new
-    id. Likeness is the mean of OKS and of the overlap of boxes, over the joints that are seen, with where a person's
-    should be by now; the most alike are matched first. Who is not seen for longer than ``window`` is forgotten.
+    Matching has two rounds, as in ByteTrack (Zhang et al. 2022, section 3). First, people with high scores are matched
+    with the tracks; then people with low scores are matched with the remaining tracks. Only people with high scores
+    begin a new id. The likeness of a person and a track is the mean of OKS and box overlap, over the joints that are
+    seen, with the predicted joints of the track. The most alike pairs are matched first. A person who is not seen for
+    longer than ``window`` is forgotten.
 
     Args:
         window: seconds that a person may be hidden.
-        sure: lowest person score that begins an id; it grows with the number of joints found.
-        certain: lowest root mean square of the scores of its found joints that does.
-        alike: lowest likeness of a match; doubtful people need twice as much.
-        guessed: joints that score less are guesses, and do not count for certainty.
+        sure: lowest person score that begins an id; a person score grows with the number of joints found.
+        certain: lowest root mean square of a person's joint scores that begins an id.
+        alike: lowest likeness of a match; people with low scores need twice as much.
+        guessed: joints with a lower score are guesses, and do not count for ``certain``.
     """
 
     def __init__(
@@ -61,21 +62,21 @@ class Tracker:
         self._next = 1
 
     def __call__(self, poses: Poses, time: float) -> Poses:
-        """Follow on by one frame.
+        """Track the people of the next frame.
 
         Args:
             poses: people of the frame.
-            time: of the frame, in seconds, later than that of the last one.
+            time: time of the frame in seconds, later than that of the last one.
 
         Returns:
-            the same with ``id``, numbers from 1; -1 for doubtful people without a match.
+            the same people with ``id``, numbers from 1; -1 for people with low scores and without a match.
         """
         self._tracks = [track for track in self._tracks if time - track.seen <= self.window]
         ids = np.full(len(poses), -1, np.int64)
         likeness = self._likeness(poses, time)
         score = np.where(poses.score >= self.guessed, poses.score, 0)
         found = np.sqrt((score**2).sum(1) / np.maximum((score > 0).sum(1), 1))
-        certain = self.certain if poses.box is None else 0.8 * self.certain  # joints of a crop are scored otherwise
+        certain = self.certain if poses.box is None else 0.8 * self.certain  # joints of a crop are scored differently
         sure = (poses.person_score >= self.sure) & (found >= certain)
         free = np.ones(len(self._tracks), bool)
         for people, least in ((sure, self.alike), (~sure, 2 * self.alike)):
@@ -92,7 +93,7 @@ class Tracker:
         return replace(poses, id=ids)
 
     def _likeness(self, poses: Poses, time: float) -> np.ndarray:
-        """(N, T) of people with tracks, in [0, 1]."""
+        """(N, T) likeness of people and tracks, in [0, 1]."""
         if not len(poses) or not self._tracks:
             return np.zeros((len(poses), len(self._tracks)))
         expected = np.stack([track.at(time) for track in self._tracks])
@@ -101,10 +102,10 @@ class Tracker:
         common = np.maximum(np.minimum(own[1], tracked[1]) - np.maximum(own[0], tracked[0]), 0).prod(2)
         area, area_tracked = ((high - low).prod(2) for low, high in (own, tracked))
         overlap = common / np.maximum(area + area_tracked - common, 1e-6)
-        # A hidden person may have gone another way: the longer, the larger the distance that is allowed.
+        # A hidden person may have changed direction: the allowed distance grows with time.
         hidden = 1 + 4 * np.array([time - track.seen for track in self._tracks])
         low, high = _boxes(expected, np.isfinite(expected))
-        # As the area of a standing person; of one half seen the box may be a strip.
+        # Estimated as the area of a standing person, since the box of a half-seen person may be a strip.
         scale = np.maximum((high - low).max(1) ** 2 / 2, 1.0) * hidden**2
         sigma = np.array(poses.skeleton.sigmas or [SIGMA] * len(poses.skeleton))
         distance = np.where(both, poses.xy[:, None] - expected[None], 0)
@@ -118,22 +119,22 @@ class Tracker:
         gap = max(time - track.seen, 1e-3)
         if both.any():
             moved = np.median(xy[both] - track.xy[both], 0) / gap
-            # The first frames settle it; a few joints at a person's edge say little.
+            # The first frames count most; a few joints at a person's edge count little.
             track.velocity += (moved - track.velocity) * (both.mean() / min(track.frames, 8))
-        # A joint that is hidden goes along with the others.
+        # A hidden joint moves with the others.
         track.xy = np.where(np.isfinite(xy), xy, track.at(time))
         track.seen, track.frames = time, track.frames + 1
 
 
 def _boxes(xy: np.ndarray, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(..., K, 2) joints, some not there -> (..., 2) their least and largest x and y; 0 where there is none."""
+    """(..., K, 2) joints, some missing -> (..., 2) their least and largest x and y; 0 where there is none."""
     low, high = np.where(there, xy, np.inf).min(-2), np.where(there, xy, -np.inf).max(-2)
     return np.where(np.isfinite(low), low, 0), np.where(np.isfinite(high), high, 0)
 
 
 @dataclass
 class _Followed:
-    """What is known of one source."""
+    """The state of one source."""
 
     tracker: Tracker
     smoother: Smoother | None
@@ -141,25 +142,25 @@ class _Followed:
 
 
 class Following:
-    """Ids, and smoothing if wanted, over all frames of a call; every video begins anew, images are left alone.
+    """Tracks, and optionally smooths, people over all frames of a call. Every video starts anew; images are unchanged.
 
     Args:
         smooth: whether joints are smoothed too.
-        guessed: of :class:`Tracker`.
+        guessed: as in :class:`Tracker`.
     """
 
     def __init__(self, smooth: bool = False, guessed: float = 0.0) -> None:
         self._states = PerSource(lambda: _Followed(Tracker(guessed=guessed), Smoother() if smooth else None))
 
     def __call__(self, frame: Frame, poses: Poses) -> Poses:
-        """Follow on by one frame.
+        """Track the people of the next frame.
 
         Args:
-            frame: its source, number and time count.
-            poses: its people.
+            frame: the frame, of which source, number and time are used.
+            poses: people of the frame.
 
         Returns:
-            the same with ids, and smoothed if wanted.
+            the same people with ids, and smoothed if requested.
         """
         if frame.index is None:
             return poses

@@ -1,1 +1,1 @@
-"""Results to images, videos and files."""
+"""Writes results to images, videos and files."""

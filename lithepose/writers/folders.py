@@ -1,4 +1,4 @@
-"""Results -> a folder of files, one a frame, as OpenPose writes them."""
+"""Results -> a folder of files, one per frame, as OpenPose writes them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def folder_for(path: str | Path, format: str) -> Path:
-    """A folder for the files of a format, made if it is not there.
+    """A folder for the files of a format, made if it does not exist.
 
     Raises:
         ConfigError: the path is that of standard output.
@@ -30,10 +30,10 @@ def folder_for(path: str | Path, format: str) -> Path:
 
 
 class OpenPoseFolder:
-    """``NAME_keypoints.json`` an image, ``NAME_000000000012_keypoints.json`` a video frame.
+    """Writes ``NAME_keypoints.json`` per image, ``NAME_000000000012_keypoints.json`` per video frame.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
         skeleton: OPENPOSE_18 or BODY_25.
     """
 
@@ -49,7 +49,7 @@ class OpenPoseFolder:
             path.write_text(json.dumps(poses.to_openpose(self.skeleton, frame.name)), encoding="utf-8")
 
     def _name(self, frame: Place) -> str:
-        """The files of an earlier run on a video of this name make way."""
+        """Name of a frame's file; files of an earlier run on a video of this name are removed."""
         if frame.index and frame.source in self._videos:
             return f"{self._videos[frame.source]}_{frame.index:012d}"
         own = next(name for name in numbered(stem(frame.source)) if name.casefold() not in self._names)
@@ -62,4 +62,4 @@ class OpenPoseFolder:
         return f"{own}_{frame.index:012d}"
 
     def close(self) -> None:
-        """Nothing is left to do: every file is whole."""
+        """Do nothing: every file is complete."""

@@ -1,4 +1,4 @@
-"""Drawn frames into a folder of images and videos."""
+"""Writes drawn frames into a folder of images and videos."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .video import VideoWriter
 
 
 class ImageSink:
-    """Drawn frames into a folder: images under their own names, videos as ``.mp4`` (without sound).
+    """Writes drawn frames into a folder: images under their own names, videos as ``.mp4`` (without sound).
 
     Files of the same name from different folders are numbered.
 
     Args:
-        folder: where to, made if need be.
-        keep: the sources. They are never written over, nor through a link, and where one lies in ``folder`` nothing is
-            that is there already.
+        folder: folder to write to, made if needed.
+        keep: sources, which are never overwritten, not even through a link. If one of them lies in ``folder``, no file
+            that exists there is overwritten.
         overwrite: replace the files of earlier calls; otherwise new ones are numbered.
 
     Attributes:
@@ -46,10 +46,10 @@ class ImageSink:
         """Write one drawn frame.
 
         Returns:
-            the file that it went to.
+            the file that it was written to.
 
         Raises:
-            OutputError: it cannot be written: the disk is full, or the image larger than its format allows.
+            OutputError: it cannot be written: the disk is full, or the image is larger than its format allows.
         """
         try:
             return self._write_image(frame, drawn) if frame.index is None else self._write_frame(frame, drawn)
@@ -59,7 +59,7 @@ class ImageSink:
             raise OutputError(f"{frame.source}: drawn, but cannot be written to {self.folder} ({error})") from error
 
     def reserve(self, source: str, suffix: str = "") -> None:
-        """Leave the name of a file to another call, which has written it or will; by default that of an image."""
+        """Reserve the name of a file for another call, which has written it or will; by default that of an image."""
         names = (f"{name}{suffix or _suffix(source)}".casefold() for name in numbered(stem(source)))
         self._used.add(next(name for name in names if name not in self._used))
 
@@ -72,7 +72,7 @@ class ImageSink:
         if drawn.shape[2] == 4:
             raise OutputError("an MP4 cannot be transparent; draw videos on black")
         if frame.source not in self._videos or frame.index == 0:
-            if not frame.live:  # a file's last frame was the one before
+            if not frame.live:  # the frame before was the last one of its file
                 self.close()
             self._videos[frame.source] = VideoWriter(self._free(frame.source, ".mp4"), frame.rate or 30.0)
         video = self._videos[frame.source]
@@ -83,14 +83,14 @@ class ImageSink:
         for name in numbered(stem(source)):
             path = self.folder / f"{name}{suffix}"
             there = path.exists() and (self._keep_all or identity(path) in self._kept)
-            # Names that differ in case alone are one file on macOS and Windows.
+            # Names that differ only in case are one file on macOS and Windows.
             if path.name.casefold() not in self._used and not there and not path.is_symlink():
                 self._used.add(path.name.casefold())
                 return path
         raise AssertionError("numbers do not end")
 
     def close(self) -> None:
-        """Finish the videos at hand; what goes wrong is kept in ``failures``, so that nothing else is lost by it."""
+        """Finish the open videos. Errors are kept in ``failures``, so that nothing else is lost."""
         while self._videos:
             source, video = self._videos.popitem()
             try:
@@ -100,6 +100,6 @@ class ImageSink:
 
 
 def _suffix(source: str) -> str:
-    """Of the drawn image: the source's, if that is .png, .webp or .bmp; else .jpg."""
+    """Suffix of the drawn image: the source's, if that is .png, .webp or .bmp; else .jpg."""
     suffix = Path(source).suffix.lower()
     return suffix if suffix in (".png", ".webp", ".bmp") else ".jpg"

@@ -1,4 +1,4 @@
-"""Names of the files that results go to, and the guard over files that must not be replaced."""
+"""Names of result files, and checks for files that must not be replaced."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ def numbered(name: str) -> Iterator[str]:
 
 
 def is_one_of(path: Path, others: Iterable[str | Path]) -> bool:
-    """Whether a file is one of others, under whatever name; False if it does not exist."""
+    """Whether a file is one of others, under any name; False if it does not exist."""
     return path.is_file() and any(Path(other).exists() and path.samefile(other) for other in others)
 
 
 def identity(path: Path) -> tuple[int, int]:
-    """The same for all names of a file."""
+    """A value that is the same for all names of a file."""
     status = path.stat()
     return status.st_dev, status.st_ino
 
 
 def stem(source: str) -> str:
-    """Name of a source's files: that of the file, ``camera-0``, or the address in words."""
+    """Base name of a source's output files: the name of its file, ``camera-0``, or the address in words."""
     if "://" in source:
         return re.sub(r"\W+", "-", source.split("://", 1)[1]).strip("-") or "stream"
     return f"camera-{source}" if source.isdigit() else Path(source).stem or "stream"
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder for results, if it is not there.
+    """Make a folder for results, if it does not exist.
 
     Raises:
         OutputError: it cannot be made.
@@ -49,7 +49,7 @@ def make_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Turn what the system says of a file into :class:`OutputError`, but for a pipe without a reader."""
+    """Turn system errors of a file into :class:`OutputError`, except for a pipe without a reader."""
     try:
         yield
     except BrokenPipeError:

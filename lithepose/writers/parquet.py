@@ -1,4 +1,4 @@
-"""Results -> a Parquet file, by pyarrow."""
+"""Results -> a Parquet file, with pyarrow."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from ..skeleton import Skeleton
 if TYPE_CHECKING:
     from .results import Place
 
-GROUP = 5000  # rows of a group: what is kept in the memory
-SIZE = ("width", "height")  # of the image, behind the columns of the wide CSV
+GROUP = 5000  # rows per group, which are kept in memory
+SIZE = ("width", "height")  # of the image, after the columns of the wide CSV
 TEXT, WHOLE = ("source",), ("frame", "person", "id", *SIZE)
 KEY = b"lithepose"  # of the schema's metadata: a json with the name of the skeleton and its joints
 
 
 class ParquetFile:
-    """One row a person, with the columns of the wide CSV and the size of the image.
+    """One row per person, with the columns of the wide CSV and the size of the image.
 
-    A frame without people has one row without them. The metadata of the schema name the skeleton. It is written beside
-    its place and moved there when it is whole.
+    A frame without people has one row without a person. The metadata of the schema names the skeleton. The file is
+    written beside its final path and moved there when it is complete.
 
     Args:
-        path: to write.
-        skeleton: of the model.
+        path: file to write.
+        skeleton: skeleton of the model.
 
     Raises:
         MissingExtraError: pyarrow is not installed.
-        ConfigError: it is standard output.
+        ConfigError: the path is standard output.
     """
 
     def __init__(self, path: str | Path, skeleton: Skeleton) -> None:

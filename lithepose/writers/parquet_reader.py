@@ -15,11 +15,11 @@ from ..skeleton import SKELETONS, Skeleton, mirror_pairs
 from .parquet import KEY, SIZE
 
 Place = tuple[str, int | None, float | None]  # source, frame, time
-ROWS = 4096  # in the memory at once
+ROWS = 4096  # in memory at once
 
 
 def is_parquet(path: Path) -> bool:
-    """Whether a path is that of a Parquet file, or of a folder."""
+    """Whether a path is a Parquet file or a folder."""
     return path.suffix.lower() == ".parquet" or path.is_dir()
 
 
@@ -27,8 +27,9 @@ def parquet_frames(path: Path, skeleton: Skeleton | None = None) -> Iterator[tup
     """The frames of a file, or of all files under ``poses/`` of a folder in the order of their names.
 
     Args:
-        path: of the file, or of the folder that ``lithepose cluster`` was given as OUT.
-        skeleton: of the model; by default that which the files name, without edges if it is not one of lithepose's own.
+        path: path of the file, or of the folder OUT of ``lithepose cluster``.
+        skeleton: skeleton of the model; by default the one that the files name, without edges if it is not one of
+            lithepose's own.
 
     Yields:
         (source, frame, time) and people; coordinates in pixels.
@@ -36,7 +37,7 @@ def parquet_frames(path: Path, skeleton: Skeleton | None = None) -> Iterator[tup
     Raises:
         MissingFileError: no such file, or a folder without results.
         MissingExtraError: pyarrow is not installed.
-        DatasetError: a file of something else.
+        DatasetError: a file of another kind.
     """
     files = [path]
     if path.is_dir():
@@ -64,7 +65,7 @@ def _of_file(path: Path, skeleton: Skeleton | None) -> Iterator[tuple[Place, Pos
             rows: list[dict[str, Any]] = []
             for batch in file.iter_batches(batch_size=ROWS):
                 for row in batch.to_pylist():
-                    if rows and not row["person"]:  # the first person, or none: another frame
+                    if rows and not row["person"]:  # the first person, or none: a new frame
                         yield _place(rows[0]), _poses(rows, known)
                         rows = []
                     rows.append(row)

@@ -1,4 +1,4 @@
-"""Results of many frames -> one file, written as they come, so that neither memory nor a kill loses them."""
+"""Results of many frames -> one file, written as they come, to save memory and to keep them after a crash."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SUFFIXES = {".jsonl": "lithepose", ".ndjson": "lithepose", ".json": "lithepose",
 
 
 class Place(Protocol):
-    """Where poses were found, as :class:`lithepose.media.sources.Frame` says it."""
+    """Where poses were found, as in :class:`lithepose.media.sources.Frame`."""
 
     @property
     def source(self) -> str:
@@ -61,7 +61,7 @@ class Results(Protocol):
         ...
 
     def close(self) -> None:
-        """Finish it."""
+        """Finish the file or folder."""
         ...
 
 
@@ -71,9 +71,9 @@ class ResultConfig:
 
     Attributes:
         output: standard output, for the path ``-``.
-        append: go on with the file that is there.
-        ids: COCO's ``image_id`` by file name; empty: numbers are given.
-        skeleton: of the model, for formats that name all joints before the first person is found.
+        append: append to the file if it exists.
+        ids: COCO's ``image_id`` by file name; if empty, numbers are assigned.
+        skeleton: skeleton of the model, for formats that name all joints before the first person is found.
     """
 
     output: IO[str] | None = None
@@ -86,12 +86,12 @@ def open_results(path: str | Path, format: str = "", config: ResultConfig | None
     """Open a file, or a folder, for results.
 
     Args:
-        path: to write, or ``-`` for standard output.
+        path: path to write to, or ``-`` for standard output.
         format: a key of :data:`FORMATS`; by default by the suffix of the path.
-        config: more on how.
+        config: how results are written.
 
     Raises:
-        ConfigError: no such format, or one that the path does not fit.
+        ConfigError: unknown format, or one that does not fit the path.
         OutputError: nothing can be written there.
     """
     format = format or format_of(path)
@@ -101,15 +101,15 @@ def open_results(path: str | Path, format: str = "", config: ResultConfig | None
 
 
 def abandon(file: Results) -> None:
-    """Leave off after a failure: what is only written at the end is not, and leaves an earlier file as it is."""
+    """Stop after a failure. A file that is only written at the end is not written, and an earlier one stays."""
     getattr(file, "abandon", file.close)()
 
 
 def format_of(path: str | Path) -> str:
-    """The format that a path is written in, by its suffix; lithepose's own for ``-``, devices and names without one.
+    """The format of a path, by its suffix; lithepose's own for ``-``, devices and names without a suffix.
 
     Raises:
-        ConfigError: a suffix of something else.
+        ConfigError: unknown suffix.
     """
     suffix = Path(path).suffix.lower()
     if suffix and suffix not in SUFFIXES:
@@ -121,7 +121,7 @@ def check_format(path: str | Path, format: str) -> None:
     """Refuse a path that has the suffix of another format.
 
     Raises:
-        ConfigError: names the suffixes that fit.
+        ConfigError: it has; the message names the suffixes that fit.
     """
     suffix, fitting = Path(path).suffix.lower(), FITTING.get(format, ())
     if fitting and suffix and suffix not in fitting:
@@ -129,7 +129,7 @@ def check_format(path: str | Path, format: str) -> None:
 
 
 def read_ids(path: Path) -> dict[str, int]:
-    """Image ids by file name, of a COCO json.
+    """Image ids by file name, from a COCO json.
 
     Raises:
         MissingFileError: no such file.
@@ -153,7 +153,7 @@ class TextFile(ABC):
     """A file of lines, or standard output; opened at its first frame.
 
     Raises:
-        OutputError: its folder cannot be made, or it is one itself.
+        OutputError: its folder cannot be made, or the path is a folder.
     """
 
     is_list = False  # one json list
@@ -169,15 +169,15 @@ class TextFile(ABC):
                 raise OutputError(f"{self.path}: is a folder; name a file for the results")
 
     def header(self) -> str:
-        """What the file begins with."""
+        """The first line of the file."""
         return ""
 
     @abstractmethod
     def text(self, frame: Place, poses: Poses) -> str | list[str]:
-        """What is written of a frame: lines, or items of the list."""
+        """The text for a frame: lines, or items of the list."""
 
     def _open(self) -> None:
-        """At the first frame and not before: a call that gets none leaves an earlier file as it is."""
+        """Open the file at its first frame, so that a call without frames leaves an earlier file as it is."""
         if self._file is not None:
             return
         append = self.config.append and self._owned and self.path.exists() and self.path.stat().st_size > 0
@@ -189,7 +189,7 @@ class TextFile(ABC):
                 )
         else:
             self._file = self.config.output
-            if isinstance(self._file, io.TextIOWrapper):  # a pipe on Windows is not utf-8 by itself
+            if isinstance(self._file, io.TextIOWrapper):  # a pipe on Windows is not utf-8 by default
                 self._file.reconfigure(encoding="utf-8", errors="surrogateescape")
         if not append and self.header():
             self._put(self.header())
@@ -225,7 +225,7 @@ class TextFile(ABC):
 
 
 class LithePoseFile(TextFile):
-    """One json line a frame: source, frame, time and :meth:`Poses.to_dict`; one list of them if called ``.json``."""
+    """One json line per frame: source, frame, time and :meth:`Poses.to_dict`; one list of them in a ``.json`` file."""
 
     def __init__(self, path: str | Path, config: ResultConfig) -> None:
         super().__init__(path, config)
@@ -243,8 +243,8 @@ class LithePoseFile(TextFile):
 class CocoFile(TextFile):
     """One json list of COCO keypoint results.
 
-    ``image_id`` is that of ``config.ids``, or the file's name where that is a number (as COCO's are), otherwise the
-    running number of the frame, moved on if taken; ``file_name`` says which it was, ``keypoint_names`` the order of the
+    ``image_id`` is that of ``config.ids``, or the file's name if that is a number (as in COCO), otherwise a running
+    number that skips used ids. ``file_name`` gives the name of the frame, and ``keypoint_names`` the order of the
     joints.
     """
 
@@ -262,7 +262,7 @@ class CocoFile(TextFile):
         return [json.dumps(result | more) for result in poses.to_coco(image_id)]
 
     def _stated_id(self, frame: Place) -> int:
-        """The id of the longest end of the path that has one."""
+        """The id of the longest path ending that has one."""
         parts = frame.source.replace("\\", "/").split("/")
         ends = ("/".join(parts[i:]) for i in range(len(parts)))
         found = next((self.config.ids[end] for end in ends if end in self.config.ids), None)
@@ -279,14 +279,14 @@ class CocoFile(TextFile):
             image_id += 1
         if frame.index is None:
             self._ids.add(image_id)
-        else:  # a camera's would fill the memory; they only rise
+        else:  # ids of a camera would fill the memory; they only increase
             self._last_frame = image_id
         self._counted = self._counted if own else image_id
         return image_id
 
 
 class CsvFile(TextFile):
-    """One row a person and joint; a frame without people has one row without them."""
+    """One row per person and joint; a frame without people has one row without a person."""
 
     def header(self) -> str:
         return ",".join(CSV_COLUMNS) + "\n"
@@ -297,7 +297,7 @@ class CsvFile(TextFile):
 
 
 class WideCsvFile(TextFile):
-    """One row a person with all joints; a frame without people has one row without them."""
+    """One row per person with all joints; a frame without people has one row without a person."""
 
     def header(self) -> str:
         return ",".join(Poses.wide_columns(self.config.skeleton)) + "\n"

@@ -1,4 +1,4 @@
-"""Result files of runs that were interrupted, or split in parts: what they hold, and how they become one."""
+"""Result files of interrupted or split runs: how they are read, continued and merged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .parquet_reader import is_parquet, parquet_frames
 
 @dataclass(frozen=True)
 class SavedFrame:
-    """Where a saved result was found; a :class:`lithepose.writers.results.Place`."""
+    """Where a saved result was found, as a :class:`lithepose.writers.results.Place`."""
 
     source: str
     index: int | None
@@ -27,23 +27,23 @@ class SavedFrame:
 
     @property
     def name(self) -> str:
-        """The source, with the number of the frame where there is one."""
+        """The source, with the number of the frame if there is one."""
         return self.source if self.index is None else f"{self.source} frame {self.index}"
 
 
 def read_results(
     path: str | Path, skeleton: Skeleton | dict[str, Skeleton] | None = None
 ) -> Iterator[tuple[SavedFrame, Poses]]:
-    """The frames of a ``.jsonl`` or ``.json`` file of lithepose's own format, or of a ``.parquet``, in its order.
+    """The frames of a ``.jsonl`` or ``.json`` file of lithepose's own format, or of a ``.parquet``, in file order.
 
     Args:
-        path: of the file, or of a folder that ``lithepose cluster`` wrote.
-        skeleton: of the model, or several by name. By default those of lithepose, and others without edges, as the
-            file has them.
+        path: path of the file, or of a folder that ``lithepose cluster`` wrote.
+        skeleton: skeleton of the model, or several by name. By default lithepose's own; others are read from the file,
+            without edges.
 
     Raises:
         MissingFileError: no such file.
-        DatasetError: a line that is no result; the last one may be cut off.
+        DatasetError: a line that is not a result; the last line may be cut off.
     """
     path = Path(path)
     if is_parquet(path):
@@ -65,13 +65,13 @@ def read_results(
 
 
 def own_skeletons(paths: Iterable[Path]) -> dict[str, Skeleton]:
-    """Skeletons that are not lithepose's own, by name: their joints as the first person of the files has them.
+    """Skeletons that are not lithepose's own, by name, with the joints of the first person in the files.
 
-    They have no edges. A skeleton without any person has no joints here.
+    They have no edges. A skeleton without any person has no joints.
     """
     found: dict[str, Skeleton] = {}
     for path in paths:
-        for _, data in () if is_parquet(path) else _items(path):  # that one names its joints itself
+        for _, data in () if is_parquet(path) else _items(path):  # a Parquet file names its joints
             name = data.get("skeleton") if isinstance(data, dict) else None
             if not isinstance(name, str) or name in SKELETONS or (name in found and len(found[name])):
                 continue
@@ -100,18 +100,18 @@ def _items(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def finished_sources(path: Path, again: Set[str] = frozenset()) -> list[str]:
-    """Sources that a ``.jsonl`` file has all results of, in its order; what follows them in the file is cut off.
+    """Sources with complete results in a ``.jsonl`` file, in its order; the file is cut off after them.
 
-    A video that the file ends with may be cut short, so its lines go if it can be done again; a last line without an
-    end goes always.
+    A video at the end of the file may be incomplete, so its lines are removed if it can be done again. A last line
+    without a line end is always removed.
 
     Args:
-        path: of the file.
+        path: path of the file.
         again: videos that can be done again.
 
     Raises:
         ConfigError: the file is not a ``.jsonl``.
-        DatasetError: a line that is no result.
+        DatasetError: a line that is not a result.
     """
     if path.suffix.lower() not in (".jsonl", ".ndjson"):
         raise ConfigError(f"--resume: goes on with a .jsonl file alone, not with {path}")
@@ -140,14 +140,14 @@ def finished_sources(path: Path, again: Set[str] = frozenset()) -> list[str]:
 
 
 def merged(paths: Iterable[Path], skeleton: Skeleton | None = None) -> Iterator[tuple[SavedFrame, Poses]]:
-    """The frames of several result files, one file after the other; of a frame that two files have, the first.
+    """The frames of several result files, one file after the other; if two files have a frame, the first counts.
 
-    Addresses are written without their queries, so that two of them may have one name: of those only frames with the
-    same people count as one.
+    Addresses are written without their queries, so two of them may have the same name. Their frames count as the same
+    only if they have the same people.
 
     Args:
-        paths: of the files.
-        skeleton: of the model; found in the files where its joints are not one of lithepose's own.
+        paths: paths of the files.
+        skeleton: skeleton of the model; by default read from the files if it is not one of lithepose's own.
     """
     paths = list(paths)
     own_ones = {} if skeleton else own_skeletons(paths)

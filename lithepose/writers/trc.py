@@ -19,14 +19,14 @@ Row = tuple[int, float, np.ndarray]  # frame, seconds, (K, 2) pixels with y upwa
 
 
 class TrcFolder:
-    """``NAME_person1.trc`` for every person with an id of every video; written at the end.
+    """Writes ``NAME_person1.trc`` for every person with an id in every video, at the end.
 
     Markers lie in the image plane: X is to the right and Y upwards from the lower left corner, in pixels, Z is 0. A
-    joint that was not found is left empty. Frames that a person is missing from are left out between its first and
-    last one, and keep their numbers. Images, and people without an id, have no place in such a file.
+    joint that was not found is left empty. Frames without the person are left out, and the others keep their numbers.
+    Images, and people without an id, are not written.
 
     Args:
-        path: of the folder.
+        path: path of the folder.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -69,9 +69,9 @@ def trc_text(name: str, joints: tuple[str, ...], rows: list[Row]) -> str:
     """The text of a TRC file.
 
     Args:
-        name: of the file.
+        name: name of the file.
         joints: names of the markers.
-        rows: of one person, in the order of time.
+        rows: rows of one person, in the order of time.
     """
     span = rows[-1][1] - rows[0][1]
     rate = f"{(rows[-1][0] - rows[0][0]) / span:.4f}" if span > 0 else "30"

@@ -1,4 +1,4 @@
-"""Drawn frames into videos."""
+"""Writes drawn frames into videos."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 
 
 class VideoWriter:
-    """H.264 in MP4 as browsers and phones play it.
+    """Writes H.264 in MP4, as browsers and phones play it.
 
-    Frames keep their own times where they come with them, so a video of uneven rate stays as long as it was. Odd sizes
-    are cropped by one pixel: H.264's 4:2:0 colour needs even ones.
+    Frames keep their own times if they have them, so a video with an uneven rate keeps its length. Odd sizes are
+    cropped by one pixel: H.264's 4:2:0 colour needs even sizes.
     """
 
     CLOCK = 90000  # ticks a second
@@ -25,13 +25,13 @@ class VideoWriter:
     def __init__(self, path: str | Path, rate: float) -> None:
         self.path = Path(path)
         self.rate = rate
-        # FFmpeg takes what stands before a colon for a protocol, unless it is in a folder's name.
+        # FFmpeg takes the text before a colon as a protocol, unless it is in a folder's name.
         self._container = av.open(os.path.abspath(path), "w", options={"movflags": "+faststart"})
         self._stream: Any = None
         self._last = -1
 
     def write(self, image: np.ndarray, time: float | None = None) -> None:
-        """Append (H, W, 3) uint8 RGB; all of one video have the size of the first, others are resized to it."""
+        """Append an (H, W, 3) uint8 RGB frame; later frames are resized to the size of the first one."""
         if self._stream is None:
             rate = Fraction(self.rate).limit_denominator(1001)
             self._stream = self._container.add_stream("libx264", rate=rate, options={"crf": "20", "preset": "veryfast"})
@@ -43,7 +43,7 @@ class VideoWriter:
             image = np.ascontiguousarray(image[: size[1], : size[0]])
         else:
             image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        # OpenCV's conversion takes a fraction of the time of PyAV's; it picks colours where that averages four pixels.
+        # OpenCV converts in a fraction of PyAV's time; it picks the colour of one pixel where PyAV averages four.
         frame = av.VideoFrame.from_ndarray(
             np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8), format="yuv420p"
         )

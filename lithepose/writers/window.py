@@ -14,10 +14,10 @@ SCREEN = 0.9  # share of the screen that a window takes at most
 
 
 class Window:
-    """Shows the newest of the images that it was given.
+    """Shows the newest of the images that it is given.
 
-    :meth:`put` may be called in any thread; the others are called in the thread that made the window, the main one,
-    since window systems ask for that.
+    :meth:`put` may be called in any thread. The other methods must be called in the thread that made the window, the
+    main thread, since window systems require it.
 
     Raises:
         ConfigError: there is no display, or this Python has no tkinter.
@@ -49,7 +49,7 @@ class Window:
             self._newest = image
 
     def refresh(self) -> bool:
-        """Show the newest image and answer the window system; False once the window was closed."""
+        """Show the newest image and process window events; False once the window is closed."""
         with self._lock:
             image, self._newest = self._newest, None
         if not self.closed and image is not None:
@@ -62,7 +62,7 @@ class Window:
 
     def wait(self) -> None:
         """Keep the last image until the window is closed, by its button, Escape or q."""
-        while self.refresh():  # not mainloop, which does not hear Ctrl-C
+        while self.refresh():  # not mainloop, which does not react to Ctrl-C
             time.sleep(0.05)
 
     def close(self) -> None:
@@ -72,7 +72,7 @@ class Window:
             self._root.destroy()
 
     def _encoded(self, image: np.ndarray) -> bytes:
-        """As a PPM file, reduced to fit the screen."""
+        """An image as a PPM file, reduced to fit the screen."""
         height, width = image.shape[:2]
         limits = self._root.winfo_screenwidth() / width, self._root.winfo_screenheight() / height
         scale = min(1.0, SCREEN * min(limits))

@@ -1,1 +1,1 @@
-"""What commands share: how a call is read (help, options, config file, wrong guesses), progress, and writing."""
+"""Code that commands share: reading of a call (help, options, config file, wrong guesses), progress, and writing."""

@@ -1,4 +1,4 @@
-"""Options from a TOML file: a table a command, its keys as the flags."""
+"""Options from a TOML file: one table per command, with flags as keys."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .help import Command, parameters_of
 
 
 def arguments_of(path: Path, command: str, commands: Mapping[str, Command], given: list[str]) -> list[str]:
-    """What a config file adds to a call.
+    """The arguments that a config file adds to a call.
 
     Args:
-        path: of the file.
-        command: that is called, as ``predict`` or ``analyze complexity``.
-        commands: all of them, by name; their tables in the file are checked too.
-        given: arguments of the call, which go before those of the file.
+        path: path of the file.
+        command: command that is called, such as ``predict`` or ``analyze complexity``.
+        commands: all commands, by name; their tables in the file are checked too.
+        given: arguments of the call, which override those of the file.
 
     Returns:
         arguments to add.

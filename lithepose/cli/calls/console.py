@@ -1,4 +1,4 @@
-"""Consoles, exit codes, and the line that says what to install."""
+"""Consoles, exit codes, and the error for a missing package."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def set_level(level: int) -> None:
 
 
 def tells(level: int = USUAL) -> bool:
-    """Whether what belongs to a level is printed."""
+    """Whether messages of a level are printed."""
     return _level >= level
 
 
 def note(text: str, level: int = USUAL) -> None:
-    """A line on standard error that is no error."""
+    """Print a line to standard error that is not an error."""
     if tells(level):
         err_console.print(text, markup=False, highlight=False)
 
@@ -44,6 +44,6 @@ def counted(number: int, one: str, several: str) -> str:
 
 
 def missing(command: str, extra: str, error: ImportError) -> MissingExtraError:
-    """One line that says what to install."""
+    """An error that says in one line what to install."""
     name = (error.name or "a package").split(".")[0]
     return MissingExtraError(f"{command} needs {name}: pip install 'lithepose[{extra}]' ({error})")

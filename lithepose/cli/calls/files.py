@@ -13,11 +13,11 @@ from ...writers.overwrite import is_one_of
 
 
 def check_output(path: Path, option: str) -> None:
-    """Refuse a file that cannot be written, before the work and not after.
+    """Refuse a file that cannot be written, before the work starts.
 
     Raises:
         ConfigError: it is a folder.
-        OSError: its folder is not there, or nothing may be written there.
+        OSError: its folder does not exist, or cannot be written to.
     """
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; name a file")
@@ -27,7 +27,7 @@ def check_output(path: Path, option: str) -> None:
         try:
             path.open("xb").close()
         except FileExistsError:
-            if path.is_file():  # not a device, nor a pipe, which would wait for its reader
+            if path.is_file():  # neither a device nor a pipe, which would wait for its reader
                 path.open("ab").close()
         else:
             path.unlink()
@@ -40,11 +40,11 @@ def refuse_existing(path: Path, overwrite: bool, resume: str = "") -> None:
 
     Args:
         path: file, or folder of files.
-        overwrite: allow it.
-        resume: what else to do, for the message.
+        overwrite: allow replacing them.
+        resume: text on another way to go on, for the message.
 
     Raises:
-        ConfigError: it is there, and not empty.
+        ConfigError: it exists and is not empty.
     """
     if overwrite or str(path) == "-":
         return
@@ -54,13 +54,13 @@ def refuse_existing(path: Path, overwrite: bool, resume: str = "") -> None:
 
 
 def keep_inputs(path: Path, option: str, read: tuple[Path, ...], names: Set[str] = frozenset()) -> None:
-    """Refuse to write over what is read.
+    """Refuse to overwrite a file that is read.
 
     Args:
-        path: to write.
-        option: that names it.
-        read: files, and folders in which annotations (a json object; results are a list) and images are read.
-        names: of these images.
+        path: file to write.
+        option: option that names it.
+        read: files, and folders from which annotations (a json object; results are a list) and images are read.
+        names: names of these images.
 
     Raises:
         ConfigError: it is one of them.
@@ -77,10 +77,10 @@ def keep_inputs(path: Path, option: str, read: tuple[Path, ...], names: Set[str]
 
 
 def keep_sources(json: Path, sources: list[str]) -> None:
-    """Refuse to write results over an image, or over a file that is read.
+    """Refuse to overwrite an image or a file that is read.
 
     Raises:
-        ConfigError: names the file.
+        ConfigError: it is such a file.
     """
     from ...media.inputs import IMAGES, VIDEOS
 
@@ -91,7 +91,7 @@ def keep_sources(json: Path, sources: list[str]) -> None:
 
 
 def parse_options(text: str) -> dict[str, Any]:
-    """Options of a network from json; lists become the tuples that its config holds."""
+    """Options of a network from json; lists become tuples, as in its config."""
     try:
         return {k: tuple(v) if isinstance(v, list) else v for k, v in dict(json.loads(text)).items()}
     except (ValueError, TypeError) as error:
@@ -102,7 +102,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """Height and width from ``HEIGHTxWIDTH``.
 
     Raises:
-        ConfigError: it is written otherwise.
+        ConfigError: it has another form.
     """
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:

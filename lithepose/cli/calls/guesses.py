@@ -1,4 +1,4 @@
-"""What is said of a command or flag that there is not."""
+"""Hints for commands and flags that do not exist."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...errors import ConfigError
 
-COMMANDS = {  # of other tools, or other words -> what to write
+COMMANDS = {  # commands of other tools, or other words -> what to write
     "track": "lithepose predict clip.mp4 --track",
     "detect": "lithepose predict image.jpg",
     "pose": "lithepose predict image.jpg",
@@ -30,7 +30,7 @@ COMMANDS = {  # of other tools, or other words -> what to write
 }
 INPUTS, FOLDER = "inputs have no flag, as in `lithepose predict image.jpg`", "write --out FOLDER"
 DEVICE = "--device cuda for a GPU, or --precision int8; --threads N sets the threads of the CPU"
-FLAGS = {  # of `predict`, and of others as far as they have what is named
+FLAGS = {  # for `predict`, and for other commands that have the flags of the hint
     **dict.fromkeys(("--input", "--source", "--image", "--images", "--video", "-i", "-s"), INPUTS),
     **dict.fromkeys(("--output", "--project", "--save-dir", "--out-dir", "-o"), FOLDER),
     **dict.fromkeys(("--gpu", "--cuda", "--half"), DEVICE),
@@ -50,14 +50,14 @@ FLAGS = {  # of `predict`, and of others as far as they have what is named
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``; did you mean X?`` where something is close, else empty."""
+    """``; did you mean X?`` if a known word is close, else empty."""
     plain = {name.strip("-"): name for name in known}
     close = difflib.get_close_matches(word.strip("-"), list(plain), 1, 0.6)
     return f"; did you mean {plain[close[0]]}?" if close else ""
 
 
 def no_command(word: str, known: Iterable[str], program: str = "lithepose") -> ConfigError:
-    """What is said of a word in the place of a command."""
+    """The error for a word that is not a command."""
     known = list(known)
     if word in COMMANDS and program == "lithepose":
         return ConfigError(f"no command {word!r}; write `{COMMANDS[word]}`")
@@ -71,12 +71,12 @@ def check_flags(program: str, known: Iterable[str], arguments: Iterable[str]) ->
     """Refuse flags that a command does not have.
 
     Args:
-        program: as it is called, for messages.
-        known: its flags.
-        arguments: of the call, behind the command.
+        program: name of the program, for messages.
+        known: flags of the command.
+        arguments: arguments of the call, after the command.
 
     Raises:
-        ConfigError: says what to write instead.
+        ConfigError: an unknown flag; the message says what to write instead.
     """
     known = list(known)
     for argument in arguments:
@@ -98,7 +98,7 @@ def check_flags(program: str, known: Iterable[str], arguments: Iterable[str]) ->
 def _instead(flag: str, known: list[str]) -> str:
     guess = FLAGS.get(flag, "")
     named = [word for word in guess.split() if word.startswith("--")]
-    # What is said of predict may name a flag that this command lacks.
+    # A hint for predict may name a flag that this command lacks.
     if guess and all(word.rstrip(",;") in known for word in named) and (named or "--threshold" in known):
         return guess
     return did_you_mean(flag, known).removeprefix("; ") or "--help lists its options"

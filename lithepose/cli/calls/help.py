@@ -21,7 +21,7 @@ HERE = "{description}"
 SILENT = tyro.conf.arg(help_behavior_hint="")
 """Of an option that is off unless it is given, or that describes its default itself."""
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
-COMMON = {  # of every command; main takes them out of the call before its command sees it
+COMMON = {  # options of every command; main removes them from a call before its command runs
     "config": Annotated[Path | None, tyro.conf.arg(help="TOML file with options.", metavar="PATH"), SILENT],
     "quiet": Annotated[bool, tyro.conf.arg(aliases=["-q"], help="print errors and results alone."), SILENT],
     "verbose": Annotated[bool, tyro.conf.arg(aliases=["-v"], help="print a line for every input."), SILENT],
@@ -31,7 +31,7 @@ COMMON = {  # of every command; main takes them out of the call before its comma
 
 
 def plain_help(command: Command) -> Command:
-    """The command with a shorter help: inputs have a plain name, empty defaults are left out, common options shown."""
+    """The command with a shorter help: plain names for inputs, no empty defaults, and the common options."""
     hints, parameters = get_type_hints(command, include_extras=True), inspect.signature(command).parameters
     described: dict[str, Any] = {}
     texts = _arguments(command)
@@ -66,7 +66,7 @@ def plain_help(command: Command) -> Command:
 
 
 def _arguments(command: Command) -> dict[str, str]:
-    """What the docstring says of each argument, in one line."""
+    """The docstring's text for each argument, in one line."""
     lines, found, name = (inspect.getdoc(command) or "").partition("\nArgs:\n")[2].splitlines(), {}, ""
     for line in lines:
         match = re.match(r"    (\w+): (.*)", line)
@@ -80,7 +80,7 @@ def _arguments(command: Command) -> dict[str, str]:
 
 
 def _fixed(kind: Any) -> list[Any]:
-    """For an optional tuple: so many values and no more, where tyro would take the inputs behind them as well."""
+    """For an optional tuple, take a fixed number of values; tyro would also take the inputs after them."""
     kinds = [k for k in get_args(kind) if k is not NoneType]
     if NoneType not in get_args(kind) or len(kinds) != 1 or get_origin(kinds[0]) is not tuple:
         return []
@@ -96,7 +96,7 @@ def _fixed(kind: Any) -> list[Any]:
 
 
 def _metavar(kind: Any) -> str:
-    """Of an optional value, which tyro would name together with None, and of several values; empty for others."""
+    """Metavar of an optional value (to which tyro would add None) or of several values; empty for others."""
     kinds = [k for k in get_args(kind) if k is not NoneType]
     if get_origin(kind) is tuple and Ellipsis in kinds:
         return f"{kinds[0].__name__.upper()} [...]"
@@ -113,9 +113,9 @@ def call(command: Command, program: str, arguments: list[str]) -> int:
     """Read a command's arguments and run it.
 
     Args:
-        command: to run.
-        program: as it is called, for its help.
-        arguments: of the call.
+        command: command to run.
+        program: name of the program, for its help.
+        arguments: arguments of the call.
 
     Returns:
         exit code.
@@ -140,12 +140,12 @@ def overview(program: str, about: str, commands: Mapping[str, Command]) -> str:
 
 
 def summary(command: Command) -> str:
-    """What a list of commands says of it."""
+    """The text of a command in a list of commands."""
     return (inspect.getdoc(command) or "").partition("\n")[0]
 
 
 def description(command: Command) -> str:
-    """What the docstring says before its arguments, in lines of 80 columns; its examples as they are."""
+    """The docstring's text before its arguments, wrapped at 80 columns; examples are unchanged."""
     text = (inspect.getdoc(command) or "").partition("\nArgs:")[0].strip()
     prose, _, examples = text.partition("\nExamples:\n")
     paragraphs = [textwrap.fill(" ".join(part.split()), WIDTH) for part in prose.strip().split("\n\n")]
@@ -155,7 +155,7 @@ def description(command: Command) -> str:
 
 
 def parameters_of(command: Command) -> dict[str, Any]:
-    """Names and defaults of a command's options, as in Python; those of grouped options by themselves."""
+    """Names and defaults of a command's options, as in Python; grouped options are listed one by one."""
     found: dict[str, Any] = {}
     for name, parameter in inspect.signature(command).parameters.items():
         if dataclasses.is_dataclass(parameter.default):
@@ -166,13 +166,13 @@ def parameters_of(command: Command) -> dict[str, Any]:
 
 
 def flags_of(command: Command) -> list[str]:
-    """The flags that a command takes, as ``--detect-every``."""
+    """The flags that a command takes, such as ``--detect-every``."""
     own = [f"--no-{_dashed(n)}" if v is True else f"--{_dashed(n)}" for n, v in parameters_of(command).items()]
     return [*own, *(f"--{name}" for name in COMMON), "--help", "-h", "-q", "-v", "-V"]
 
 
 def takes_inputs(command: Command) -> bool:
-    """Whether it is called with words without a flag."""
+    """Whether a command takes arguments without a flag."""
     return any(p.kind == p.POSITIONAL_ONLY for p in inspect.signature(command).parameters.values())
 
 

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def check_motion(options: MotionOptions, table: Path, overwrite: bool, skeleton: Skeleton | None) -> None:
-    """Refuse what cannot be measured or written, before the work.
+    """Refuse what cannot be measured or written, before the work starts.
 
     Args:
-        options: of the call.
-        table: file of the angles; that of the distances is beside it.
+        options: options of the call.
+        table: file for the angles; the file for the distances is beside it.
         overwrite: whether files of an earlier call are replaced.
-        skeleton: of the model, if it is known.
+        skeleton: skeleton of the model, if known.
 
     Raises:
-        ConfigError: an angle, distance, value or file that cannot be.
+        ConfigError: an angle, distance, value or file that is not possible.
         MissingExtraError: a package for the filter or plot is not installed.
     """
     from ...motion.angles import choose, pairs
@@ -55,14 +55,14 @@ def check_motion(options: MotionOptions, table: Path, overwrite: bool, skeleton:
 
 
 def files(options: MotionOptions, table: Path) -> list[Path]:
-    """What is written."""
+    """The files that are written."""
     tables = [table] if options.angles else []
     tables += [table.with_name("distances.csv")] if options.distances else []
     return tables + ([options.plot] if options.plot else [])
 
 
 def write_motion(tracks: Tracks, options: MotionOptions, table: Path) -> None:
-    """Measure all tracks, write the tables and the plot, and say so."""
+    """Measure all tracks, write the tables and the plot, and report it."""
     from ...motion.plot import MOST, plot_angles
     from ...motion.table import ANGLE_COLUMNS, DISTANCE_COLUMNS, angle_rows, curves_of, distance_rows, write_table
 
@@ -84,7 +84,7 @@ def write_motion(tracks: Tracks, options: MotionOptions, table: Path) -> None:
 
 
 class Kept:
-    """A file of results that keeps them for :func:`write_motion` as well."""
+    """A results file that also keeps the results for :func:`write_motion`."""
 
     def __init__(self, file: Results, tracks: Tracks) -> None:
         self._file, self._tracks = file, tracks
@@ -99,7 +99,7 @@ class Kept:
         self._file.close()
 
     def abandon(self) -> None:
-        """Leave off after a failure."""
+        """Stop after a failure."""
         from ...writers.results import abandon
 
         abandon(self._file)

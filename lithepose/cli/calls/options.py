@@ -20,14 +20,14 @@ class DrawOptions:
     """How people are drawn.
 
     Attributes:
-        colour: of people: side (left warm, right cool), person, id, or one as #rrggbb.
+        colour: colour of people: side (left warm, right cool), person, id, or one colour as #rrggbb.
         draw_boxes: draw the people's boxes.
         draw_scores: write the people's scores.
-        line_width: of lines, relative to the default.
-        fade: draw joints and limbs the fainter the lower their scores.
+        line_width: line width, relative to the default.
+        fade: draw joints and limbs with low scores fainter.
         hide_faces: pixelate the faces of the people found; people who are not found are not pixelated.
-        background: draw on the image, on black, or transparent (images alone, as PNG).
-        trails: seconds for which the ways of wrists and ankles stay visible in a video, with --track.
+        background: draw on the image, on black, or transparent (images only, as PNG).
+        trails: seconds for which the paths of wrists and ankles stay visible in a video, with --track.
     """
 
     colour: str = "side"
@@ -40,7 +40,7 @@ class DrawOptions:
     trails: Annotated[float, SILENT] = 0.0
 
     def style(self) -> DrawStyle:
-        """The same for :func:`lithepose.draw`."""
+        """The same options for :func:`lithepose.draw`."""
         from ...drawing import DrawStyle
 
         boxes, scores, width = self.draw_boxes, self.draw_scores, self.line_width
@@ -51,14 +51,16 @@ class DrawOptions:
 
 @dataclass(frozen=True)
 class MotionOptions:
-    """Angles over time, of the joints in the image plane (docs/motion.md defines them).
+    """Angles of joints in the image plane over time (docs/motion.md defines them).
 
     Attributes:
-        angles: knee, elbow, left_hip and so on, with commas; or all, joints, segments: written to angles.csv.
-        distances: pairs as left_wrist-nose, or ankles, with commas, in pixels and body lengths: distances.csv.
-        fill: seconds of gaps of a joint that are closed by a straight line.
-        lowpass: Hz, cut-off of a Butterworth low pass without delay on the joints.
-        plot: .png, .svg or .pdf for the angles over time.
+        angles: names with commas between them, such as knee,elbow,left_hip; or all, joints or segments. Written to
+            angles.csv.
+        distances: pairs with commas between them, such as left_wrist-nose or ankles. Written to distances.csv, in
+            pixels and body lengths.
+        fill: longest gap of a joint, in seconds, to fill by a straight line.
+        lowpass: cut-off in Hz of a Butterworth low pass on the joints, without delay.
+        plot: .png, .svg or .pdf file for the angles over time.
     """
 
     angles: Annotated[str, SILENT] = ""
@@ -68,7 +70,7 @@ class MotionOptions:
     plot: Annotated[Path | None, tyro.conf.arg(metavar="PATH"), SILENT] = None
 
     def config(self) -> MotionConfig:
-        """The same for :func:`lithepose.motion.table.curves_of`."""
+        """The same options for :func:`lithepose.motion.table.curves_of`."""
         from ...motion.table import MotionConfig
 
         return MotionConfig(self.angles, self.distances, self.fill, self.lowpass)

@@ -1,4 +1,4 @@
-"""Progress over all inputs of a call: how many frames there are, how many are done, how long the rest takes."""
+"""Progress over all inputs of a call: the number of frames, the number done, and the time left."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from ...media.inputs import Input
     from ...media.sources import Frame, ReadConfig
 
-EVERY = 5.0  # seconds between two lines of progress where there is no terminal
+EVERY = 5.0  # seconds between two lines of progress without a terminal
 
 
 class Reporter:
     """Progress over all inputs: a bar on a terminal, otherwise a line every few seconds.
 
     Args:
-        inputs: in the order in which they are read.
+        inputs: inputs in the order in which they are read.
         read: the part of videos that is read.
     """
 
     def __init__(self, inputs: list[Input], read: ReadConfig | None = None) -> None:
         self._inputs, self._read = inputs, read
         self._number = {item.name: i for i, item in enumerate(inputs, 1)}
-        self._before: list[float] | None = None  # frames before each input, and of all
+        self._before: list[float] | None = None  # frames before each input; the last is the total
         self._frames, self._began = 0, time.monotonic()
         self._next = self._began + (0.0 if err_console.is_terminal else EVERY)
         columns = (
@@ -53,7 +53,7 @@ class Reporter:
         self._bar.stop()
 
     def advance(self, frame: Frame) -> None:
-        """One more frame is through the network."""
+        """Count a frame that the network has processed."""
         self._frames += 1
         at, name = self._number[frame.source], os.path.basename(frame.source)
         now = time.monotonic()
@@ -75,10 +75,10 @@ class Reporter:
         note(f"{self._frames}{of} frames, {rate:.1f} a second, {place}{left}")
 
     def _done(self, at: int, frame: Frame) -> tuple[float, float]:
-        """Frames that are over, those of failed inputs too, and all of them; 0 and 0 where that is not known."""
+        """Frames that are done, including those of failed inputs, and the total; (0, 0) if unknown."""
         from ...media.sources import frame_total
 
-        if self._before is None:  # files are opened for it: not in a call that is over at once
+        if self._before is None:  # this opens files, so a call that ends at once does not do it
             self._before = [0.0]
             for item in self._inputs:
                 self._before.append(self._before[-1] + (frame_total(item, self._read) or float("nan")))

@@ -1,4 +1,4 @@
-"""Stopping a training by a signal: at any moment, within seconds, with a word on how to go on."""
+"""Stops a training on a signal, at any moment and within seconds, and prints how to continue."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any, ClassVar, Protocol
 
 from .console import STOPPED
 
-GRACE = 5.0  # seconds in which a step may end and be saved
-AGAIN = 1.0  # seconds after which another signal means at once; some senders repeat themselves
+GRACE = 5.0  # seconds for a step to end and be saved
+AGAIN = 1.0  # seconds after which another signal ends it at once; some senders repeat a signal
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows lacks the last
 
 
 class Position(Protocol):
-    """Where a training is; :class:`lithepose.training.trainer.Position`."""
+    """The progress of a training; see :class:`lithepose.training.trainer.Position`."""
 
     step: int
     saved: int
@@ -30,17 +30,17 @@ class Position(Protocol):
 class Stopping:
     """Ends this process after a signal, whatever its main thread does meanwhile.
 
-    The training is asked to save and end after its step. Where it does not within :data:`GRACE` seconds, as in a
-    validation, or has not begun, the process ends as it is: a checkpoint is replaced by a whole one or not at all. A
-    second signal ends it at once. A context manager; it does nothing outside the main thread.
+    The training is asked to save and end after its step. If it does not end within :data:`GRACE` seconds, as during
+    validation, or has not begun, the process ends without saving. A checkpoint is either replaced completely or not
+    changed. A second signal ends the process at once. This context manager does nothing outside the main thread.
 
     Args:
-        again: command that goes on.
-        steps: of the whole training.
-        run: its folder.
+        again: command that continues the training.
+        steps: steps of the whole training.
+        run: folder of the training.
 
     Attributes:
-        position: of the training, once it has begun.
+        position: progress of the training, once it has begun.
     """
 
     _running: ClassVar[Stopping | None] = None
@@ -57,7 +57,7 @@ class Stopping:
 
     @staticmethod
     def _in_child() -> None:
-        """Give a forked process the system's own handling of signals: a signal to it is not one to the training."""
+        """Restore the default signal handlers in a forked process: its signals are not for the training."""
         running = Stopping._running
         if running is not None:
             Stopping._running = None
@@ -69,13 +69,13 @@ class Stopping:
 
     def __enter__(self) -> Stopping:
         if threading.current_thread() is not threading.main_thread() or sys.platform == "win32":
-            return self  # Windows has Ctrl-C alone
+            return self  # Windows has only Ctrl-C
         read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
-                # Python's own part waits for the main thread; the pipe has the number at once.
+            if signal.getsignal(number) != signal.SIG_IGN:  # an ignored signal stays ignored, as with nohup
+                # Python's handlers wait for the main thread; the pipe gets the number at once.
                 self._handlers[number] = signal.signal(number, lambda *_: None)
         threading.Thread(target=self._watch, args=(read,), daemon=True).start()
         Stopping._running = self
@@ -89,11 +89,11 @@ class Stopping:
                 print(self._said(), file=sys.stderr)
             return
         if kind is not None:
-            time.sleep(0.2)  # the signal that ended a process of ours may be on its way to this one
+            time.sleep(0.2)  # a signal that ended a child process may reach this process soon
             if self._signal or issubclass(kind, KeyboardInterrupt):
                 self._end()
-        # The training has ended in time. The process may go on, as one that called main; and a signal that ended one of
-        # the loader's processes, which share the pipe, must not end it.
+        # The training has ended in time, but the process may continue, for example if it called main. A signal that
+        # ended a process of the loader, which shares the pipe, must not end it.
         self._done = True
         Stopping._running = None
         if self._timer is not None:
@@ -111,7 +111,7 @@ class Stopping:
             if not number:
                 os.close(read)
                 return
-            if self._done or number not in self._handlers:  # of a process of ours that ended
+            if self._done or number not in self._handlers:  # from a child process that ended
                 continue
             now = time.monotonic()
             if self._signal and now - self._since > AGAIN:
@@ -128,10 +128,10 @@ class Stopping:
                 self._timer.start()
 
     def _end(self) -> None:
-        """Say where it stopped, and end."""
+        """Print where the training stopped, and end the process."""
         if self._done:
             return
-        self._over.acquire()  # the other one waits for the end
+        self._over.acquire()  # a second thread waits here for the end
         if os.environ.get("RANK", "0") == "0":
             terminal = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a progress bar hides the cursor
             os.write(2, f"{terminal}{self._said()}\n".encode())

@@ -1,4 +1,4 @@
-"""What `lithepose predict` does after the network: draws and writes every frame, reports progress and failures."""
+"""The output of `lithepose predict`: draws and writes every frame, reports progress and failures."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def write_all(
     read: ReadConfig | None = None,
     window: Window | None = None,
 ) -> int:
-    """Draw and write every frame in a thread behind the network, then say what was done and what failed.
+    """Draw and write every frame in a thread after the network, then report what was done and what failed.
 
     Args:
-        results: of the estimator.
-        inputs: that they are of.
+        results: results of the estimator.
+        inputs: inputs of the results.
         images: where drawn images go; None draws nothing.
         open_file: opens the file of results.
         json: its path, for messages.
         failures: sources that failed before, and why; those that fail now are added.
-        style: of the drawn images.
-        read: the part of videos that is read, to say how long the rest takes.
-        window: that shows them; closing it ends the call as an interrupt does.
+        style: style of the drawn images.
+        read: the part of videos that is read, to estimate the time left.
+        window: window that shows the drawn images; closing it ends the call like an interrupt.
 
     Returns:
         exit code.
@@ -75,7 +75,7 @@ def write_all(
                     images.write(frame, drawn)
         except OSError as error:
             unwritten.setdefault(frame.source, str(error))
-        try:  # after the image: a call that goes on with an interrupted one takes what is in the file for done
+        try:  # after the image: a call with --resume takes what is in the file as done
             file.write(frame, poses)
         except BrokenPipeError:
             if not stopped:  # an interrupt ends the reader of a pipe too
@@ -113,7 +113,7 @@ def write_all(
                 reporter.advance(item.frame)
                 writer.put(item)
             interrupts.finishing = True
-        except KeyboardInterrupt:  # how a camera is ended; what was written is whole
+        except KeyboardInterrupt:  # the usual way to end a camera; what was written is complete
             stopped = True
     if window and not stopped:
         window.wait()
@@ -133,13 +133,13 @@ def write_all(
 
 
 class _Interrupts:
-    """Raises KeyboardInterrupt once for SIGINT and SIGTERM; one more is ignored, since closing a video takes a moment.
+    """Raises KeyboardInterrupt for the first SIGINT or SIGTERM, and ignores the next one while videos are closed.
 
-    Without that moment the video does not play. A context manager, which restores the handlers at its end; it does
-    nothing outside the main thread.
+    A video that is not closed does not play. This context manager restores the handlers at its end, and does nothing
+    outside the main thread.
 
     Attributes:
-        finishing: all frames are dealt with: ignore the first interrupt too.
+        finishing: all frames are done, so the first interrupt is ignored too.
     """
 
     def __init__(self) -> None:
