@@ -1,4 +1,4 @@
-"""``lithepose cluster`` on two nodes that run on this machine, against ``lithepose predict``.
+"""Benchmarks and checks of ``lithepose cluster`` on two local nodes, against ``lithepose predict``.
 
     python benchmarks/cluster.py speed --out TABLE.csv --images 20000
     python benchmarks/cluster.py kills --out TABLE.csv --kills 10
@@ -6,9 +6,9 @@
     python benchmarks/cluster.py video --out TABLE.csv --seconds 180
     python benchmarks/cluster.py memory --out TABLE.csv --images 100000
 
-Images are made on the fly: the embedded one, moved, mirrored and shrunk. Every command compares the rows with those of
-``predict`` and fails where they differ. Linux: processes are read from /proc. Nodes are processes of this one, each
-with ``--cpus``; only they are killed.
+Images are generated from the embedded one: moved, mirrored and shrunk. Every command compares the rows with those of
+``predict`` and fails if they differ. Linux only, because processes are read from /proc. The nodes are child processes,
+each with ``--cpus``; only these are killed.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ STORE = 80_000_000  # bytes of a node's object store
 
 
 def image(number: int, side: int) -> np.ndarray:
-    """(side, side, 3) RGB: a window on the embedded image, other for every number."""
+    """Return (side, side, 3) RGB: a crop of the embedded image, different for every number."""
     rng, sample = np.random.default_rng(number), read_image(SAMPLE)
     size = int(rng.integers(300, 512))
     x, y = rng.integers(0, 513 - size, 2)
@@ -53,7 +53,7 @@ def image(number: int, side: int) -> np.ndarray:
 
 
 def make_images(folder: Path, count: int, side: int, broken: int = 0) -> set[str]:
-    """Write JPEG files; of ``broken`` of them half is missing, or all, or they are text. Returns their names."""
+    """Write JPEG files and return their names. ``broken`` of them are cut in half, empty or text."""
     folder.mkdir()
     chosen = set(random.Random(0).sample(range(count), broken))
     for i in range(count):
@@ -66,7 +66,7 @@ def make_images(folder: Path, count: int, side: int, broken: int = 0) -> set[str
 
 @contextmanager
 def two_nodes(cpus: int) -> Iterator:
-    """A cluster of two nodes; its address is ``.address``."""
+    """Start a cluster of two nodes with the address ``.address``."""
     from ray.cluster_utils import Cluster
 
     arguments = {"num_cpus": cpus, "object_store_memory": STORE, "include_dashboard": False}
@@ -79,12 +79,12 @@ def two_nodes(cpus: int) -> Iterator:
 
 
 def command(*arguments: object) -> list[str]:
-    """Of the command line."""
+    """Return the command line of lithepose with these arguments."""
     return [sys.executable, "-m", "lithepose", *map(str, arguments)]
 
 
 def run(folder: Path, *arguments: object, codes: tuple[int, ...] = (0,)) -> float:
-    """Call the command line; seconds."""
+    """Run the command line; returns seconds."""
     began = time.monotonic()
     done = subprocess.run(command(*arguments), cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode in codes, f"{done.returncode}: {done.stderr}"
@@ -92,16 +92,16 @@ def run(folder: Path, *arguments: object, codes: tuple[int, ...] = (0,)) -> floa
 
 
 def rows(path: Path) -> list[str]:
-    """A json a frame, sorted."""
+    """Return the sorted JSON lines, one per frame."""
     found = [json.dumps([p.source, p.index, p.time and round(p.time, 4), s.to_dict()]) for p, s in read_results(path)]
     return sorted(found)
 
 
 def same_rows(out: Path, reference: Path) -> int:
-    """Their number.
+    """Compare the rows of two files; returns their number.
 
     Raises:
-        AssertionError: some are lost, or there twice, or others.
+        AssertionError: rows are missing, duplicated or different.
     """
     found, wanted = rows(out), rows(reference)
     twice = [row for row, count in Counter(found).items() if count > 1]
@@ -119,16 +119,16 @@ def speed(
     rounds: int = 1,
     small: bool = False,
 ) -> None:
-    """Wall time of two nodes against one process with as many threads, in turns.
+    """Compare the wall time of two nodes with one process of as many threads, in turns.
 
     Args:
-        out: csv to write.
-        images: of a round.
-        side: of an image, in pixels.
-        cpus: of each node.
+        out: CSV file to write.
+        images: images of a round.
+        side: side of an image, in pixels.
+        cpus: CPUs of each node.
         block: images of a task.
-        rounds: each a row of the table.
-        small: take an untrained network that finds no person, for the cost of all else.
+        rounds: number of rounds, each a row of the table.
+        small: use an untrained network that finds no person, to measure the cost of everything else.
     """
     table = []
     with tempfile.TemporaryDirectory() as name, two_nodes(cpus) as nodes:
@@ -163,14 +163,14 @@ def speed(
 
 
 def kills(out: Path, kills: int = 10, images: int = 300, side: int = 96, cpus: int = 1, block: int = 20) -> None:
-    """Kill a worker, a node and the driver in turns, each at a random moment; then call again and compare.
+    """Kill a worker, a node and the driver in turns at random moments; then call again and compare.
 
     Args:
-        out: csv to write.
-        kills: in all.
-        images: of a call.
-        side: of an image, in pixels.
-        cpus: of each node.
+        out: CSV file to write.
+        kills: total number of kills.
+        images: images of a call.
+        side: side of an image, in pixels.
+        cpus: CPUs of each node.
         block: images of a task.
     """
     table, chance = [], random.Random(0)
@@ -210,7 +210,7 @@ def kills(out: Path, kills: int = 10, images: int = 300, side: int = 96, cpus: i
 
 
 def kill_node(nodes, cpus: int) -> None:
-    """Kill all processes of the second node, and add one in its place."""
+    """Kill all processes of the second node, and start a new one."""
     node = next(iter(nodes.worker_nodes))
     raylets = [p.process.pid for p in node.all_processes["raylet"]]
     below = [process for raylet in raylets for process in descendants(raylet)]
@@ -222,14 +222,14 @@ def kill_node(nodes, cpus: int) -> None:
 
 
 def broken(out: Path, images: int = 2000, broken: int = 100, side: int = 96, cpus: int = 1, block: int = 100) -> None:
-    """Broken files among others: all in the table of failures, all others done.
+    """Process broken files among others: all must be in the table of failures, and all others done.
 
     Args:
-        out: csv to write.
-        images: in all.
-        broken: of these.
-        side: of an image, in pixels.
-        cpus: of each node.
+        out: CSV file to write.
+        images: total number of images.
+        broken: number of broken ones.
+        side: side of an image, in pixels.
+        cpus: CPUs of each node.
         block: images of a task.
     """
     with tempfile.TemporaryDirectory() as name, two_nodes(cpus) as nodes:
@@ -250,7 +250,7 @@ def broken(out: Path, images: int = 2000, broken: int = 100, side: int = 96, cpu
 
 
 def make_video(path: Path, seconds: float, rate: int, size: tuple[int, int] = (640, 360)) -> None:
-    """Two people who slide past each other, and out of the image and in again, over noise that is the same always."""
+    """Make a video of two people who pass each other, leave the image and come back, over constant noise."""
     person = cv2.resize(read_image(SAMPLE)[:, 90:400], (190, 310))
     ground = np.random.default_rng(0).integers(60, 120, (size[1] // 20, size[0] // 20, 3)).astype(np.uint8)
     ground = cv2.resize(ground, size)
@@ -266,7 +266,7 @@ def make_video(path: Path, seconds: float, rate: int, size: tuple[int, int] = (6
 
 
 def similarity(a: np.ndarray, b: np.ndarray, area: float, sigmas: tuple[float, ...]) -> float:
-    """Object keypoint similarity of two people, (K, 2), over the joints that either has; one alone counts 0."""
+    """Object keypoint similarity of two people, (K, 2), over the joints of either; a joint of only one counts as 0."""
     either = np.isfinite(a).all(1) | np.isfinite(b).all(1)
     distance = ((a - b) ** 2).sum(1) / (2 * max(area, 1.0) * (2 * np.array(sigmas)) ** 2)
     each = np.where(np.isfinite(distance), np.exp(-np.nan_to_num(distance)), 0)
@@ -274,14 +274,14 @@ def similarity(a: np.ndarray, b: np.ndarray, area: float, sigmas: tuple[float, .
 
 
 def video(out: Path, seconds: float = 180, rate: int = 10, segment: float = 20, cpus: int = 1) -> None:
-    """A video in segments against the same in one piece: ids, joints.
+    """Compare ids and joints of a video in segments with the same video in one piece.
 
     Args:
-        out: csv to write.
-        seconds: of the video.
-        rate: frames a second.
-        segment: seconds of a segment, at least.
-        cpus: of each node.
+        out: CSV file to write.
+        seconds: length of the video.
+        rate: frames per second.
+        segment: shortest length of a segment, in seconds.
+        cpus: CPUs of each node.
     """
     with tempfile.TemporaryDirectory() as name, two_nodes(cpus) as nodes:
         folder = Path(name)
@@ -338,15 +338,15 @@ class Segments:
 
 
 def memory(out: Path, images: int = 100_000, side: int = 32, cpus: int = 1, block: int = 2000, model: str = "") -> None:
-    """Memory of the driver and of the workers over many rows.
+    """Measure the memory of the driver and of the workers over many rows.
 
     Args:
-        out: csv to write.
-        images: rows.
-        side: of an image, in pixels.
-        cpus: of each node.
+        out: CSV file to write.
+        images: number of rows.
+        side: side of an image, in pixels.
+        cpus: CPUs of each node.
         block: images of a shard.
-        model: of the call; by default one is made that takes images of 64 pixels and finds no person.
+        model: model to run; by default an untrained one for images of 64 pixels, which finds no person.
     """
     import io
     import tarfile
@@ -374,7 +374,7 @@ def memory(out: Path, images: int = 100_000, side: int = 32, cpus: int = 1, bloc
 
 
 def small_network(path: Path) -> Path:
-    """An untrained network on images of 64 pixels."""
+    """Write an untrained network for images of 64 pixels."""
     import torch
 
     from lithepose.exporters.onnx import export_onnx

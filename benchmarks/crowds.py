@@ -1,4 +1,4 @@
-"""People that are not photographed but drawn as a network's maps."""
+"""People drawn as a network's maps, instead of photographs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["CELLS", "FIGURE", "decode", "encoded", "maps_of", "people_of", "pose
 def decode(
     output: Maps | Found, head: Head[Any], config: DecodeConfig | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """By default thresholds."""
+    """Decode with default thresholds, unless a config is given."""
     return head.decode(output, config or DecodeConfig())
 
 
 def walkers(seed: int, frames: int = 150, rate: float = 30.0) -> list[tuple[float, np.ndarray, Poses]]:
-    """Two to five people who walk past each other through an image of 640x480, as a network might find them.
+    """Make poses of two to five people who walk past each other in an image of 640x480, as a network might find them.
 
-    Near people hide those behind; joints are off by a hundredth of the height and one in twelve is missed; who shows
-    fewer than four joints is not found.
+    Near people hide those behind. Joints are off by a hundredth of the height, and one in twelve is missed. People with
+    fewer than four visible joints are not found.
 
     Returns:
-        by frame: time, number of every person found, what was found.
+        per frame: time, the true number of every person found, the poses.
     """
     rng = np.random.default_rng(seed)
     n = int(rng.integers(2, 6))
@@ -61,6 +61,6 @@ def walkers(seed: int, frames: int = 150, rate: float = 30.0) -> list[tuple[floa
 
 
 def poses_of(xy: np.ndarray, score: np.ndarray, id: np.ndarray | None = None) -> Poses:
-    """COCO-17 people in an image of 640x480."""
+    """Make COCO-17 people in an image of 640x480."""
     person = np.sqrt((score**2).mean(1)).astype(np.float32)
     return Poses(xy.astype(np.float32), score.astype(np.float32), person, COCO_17, (640, 480), id)

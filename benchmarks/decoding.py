@@ -1,10 +1,10 @@
-"""Time from a network's outputs to Poses, one thread: maps of 46x54 cells with 1 to 20 people drawn on them.
+"""Time from a network's outputs to Poses on one thread, for maps of 46x54 cells with 1 to 20 drawn people.
 
     python benchmarks/decoding.py --out results/decoding-CPU.csv
 
-Beside it the same by the papers' text, one number at a time (``benchmarks/parsing.py``), which the tests compare the
-results with. Both groupings: the best limb of the image first (huang2019mln, which states 0.2 ms for 2 people, 0.6 for
-10) and OpenPose's. All parts take turns in every round; medians. Writes the table to ``--out``.
+It also measures the papers' algorithm with one number at a time (``benchmarks/parsing.py``), which the tests use as a
+reference. Both groupings are measured: the image's best limb first (huang2019mln, which states 0.2 ms for 2 people and
+0.6 for 10), and OpenPose's. All parts take turns in every round. Writes a table of medians to ``--out``.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ ROUNDS = 300
 
 
 def main(out: Path) -> None:
-    """Measure and write the table.
+    """Measure, and write the table.
 
     Args:
-        out: csv to write.
+        out: CSV file to write.
     """
     model = lithepose.Predictor("lithe_paf", size=8 * WIDTH, threads=1)
     head = model.head

@@ -1,12 +1,12 @@
-"""What ``--incremental`` gains and costs: time, and how much of what a full run finds it finds at the same places.
+"""Speed and accuracy of ``--incremental``: time, and similarity of its poses to those of a full run.
 
     python benchmarks/incremental.py --out results/incremental-CPU.csv [VIDEO...]
 
-Made-up videos of 960x720 with noise (three levels): an image that stands still, one of which a part of the face
-trembles, one that slides over a still background, one that pans; and all videos named. Two threads; full and
-incremental runs take turns frame by frame. Likeness is the mean over the people of both runs of OKS with the most alike
-of the other; so noise alone, which shakes the full run too, costs some: ``noise`` is the likeness of full runs on two
-draws of it. Writes the table to ``--out``.
+Runs on generated videos of 960x720 with three levels of noise, and on all given videos. The generated ones show a still
+image, an image with a trembling part of the face, one that moves over a still background, and one that pans. Full and
+incremental runs use two threads and take turns frame by frame. Similarity is OKS with the most similar person of the
+other run, averaged over the people of both runs. Noise alone changes the full run too: ``noise`` is the similarity of
+full runs on two draws of it. Writes the table to ``--out``.
 """
 
 from __future__ import annotations
@@ -101,11 +101,11 @@ def measure(model: lithepose.Predictor, name: str, images: Iterator[np.ndarray],
 
 
 def main(videos: tuple[str, ...], /, out: Path) -> None:
-    """Measure and write the table.
+    """Measure, and write the table.
 
     Args:
-        videos: to run on, beside those that are made up.
-        out: csv to write.
+        videos: videos to run on, in addition to the generated ones.
+        out: CSV file to write.
     """
     rows = []
     for name in ("lithe_paf", "binary_paf"):

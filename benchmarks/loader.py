@@ -1,9 +1,9 @@
-"""How many images a second the loader gives, the network takes, and training does with both.
+"""Images per second of the loader, of the network, and of training with both.
 
     python benchmarks/loader.py --data DATA --out results/loader-CPU.csv [--recipe recipes/lithe-paf.toml]
 
-The three are measured in turn, several times over, and their medians printed and written to ``--out``. The loader has
-one process and the network all cores, as in training; alone each has the machine to itself.
+The three are measured in turn, several times, and their medians are printed and written to ``--out``. The loader has
+one process and the network all cores, as in training. When measured alone, each has the whole machine.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ ROOT = Path(__file__).parent.parent
 def main(
     data: Path, out: Path, recipe: Path = ROOT / "recipes" / "lithe-paf.toml", rounds: int = 5, steps: int = 6
 ) -> None:
-    """Measure.
+    """Measure, and write the table.
 
     Args:
-        out: csv to write.
-        data: folder that the recipe's data sets are in.
-        recipe: whose loader and network.
-        rounds: of all three.
-        steps: a measurement.
+        out: CSV file to write.
+        data: folder of the recipe's data sets.
+        recipe: recipe of the loader and the network.
+        rounds: rounds of all three measurements.
+        steps: steps of a measurement.
     """
     plan = Recipe.read(recipe)
     rates: dict[str, list[float]] = {"loader": [], "network": [], "both": []}
@@ -55,7 +55,7 @@ def main(
         for _ in range(rounds):
             for kind in rates:
                 source = iter(batches(steps + 1)) if kind != "network" else iter([held] * (steps + 1))
-                batch = next(source)  # the process has started
+                batch = next(source)  # so that the process has started
                 if kind != "loader":
                     trainer.step(called, batch, 0)
                 began = time.perf_counter()

@@ -1,10 +1,10 @@
-"""Memory of ``lithepose predict`` over a long video: it must not grow.
+"""Memory of ``lithepose predict`` over a long video, which must not grow.
 
     python benchmarks/memory.py [FRAMES]
 
 Makes a video of 640x480 by panning over an embedded image, runs the command on it (``--smooth --out``, size 256) and
-reads its resident memory twice a second (Linux). Writes to ``--out``: memory when frame 500 was done, and
-at every tenth of the run.
+reads its resident memory twice a second (Linux). Writes to ``--out``: memory after frame 500, and after every tenth of
+the run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lithepose.writers.video import VideoWriter
 
 
 def pan(path: Path, frames: int) -> None:
-    """A window of 640x480 that wanders over the image, twice as large."""
+    """Write a video of a 640x480 window that moves over the image, which is twice as large."""
     sample = cv2.resize(read_image(Path(lithepose.__file__).parent / "samples" / "astronaut.jpg"), (1024, 1024))
     with VideoWriter(path, 30) as video:
         for i in range(frames):
@@ -37,7 +37,7 @@ def pan(path: Path, frames: int) -> None:
 
 
 def resident(pid: int) -> float:
-    """MB."""
+    """Return the resident memory in MB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS"):
             return int(line.split()[1]) / 1024
@@ -45,11 +45,11 @@ def resident(pid: int) -> float:
 
 
 def main(out: Path, frames: int = 10_000) -> None:
-    """Measure and write the table.
+    """Measure, and write the table.
 
     Args:
-        out: csv to write.
-        frames: of the video.
+        out: CSV file to write.
+        frames: frames of the video.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

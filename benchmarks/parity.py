@@ -1,9 +1,9 @@
-"""Keypoints of every runtime and precision against those of fp32 in ONNX Runtime, in pixels of the image.
+"""Differences of keypoints between every runtime and precision and fp32 in ONNX Runtime, in pixels of the image.
 
     python benchmarks/parity.py coco-val.tar --out results/parity-CPU.csv
 
-Runs on the first 50 images of a data set. Every person that the reference finds is compared with the nearest one of
-the other, joint by joint where both have it.
+Runs on the first 50 images of a data set. Every person that the reference finds is compared with the nearest person of
+the other runtime, for the joints that both have.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ KINDS = (
     ("openvino", "int8"),
     ("torch", "fp32"),
 )
-FAR = 0.1  # of a person's box: joints that lie further apart, in the median, are another person's
+FAR = 0.1  # limit relative to a person's box: with a larger median distance of joints it is another person
 
 
 def opened(runtime: str, precision: str, int8: tuple[str, str], threads: int) -> lithepose.TopDown:
-    """The default model in one runtime and precision."""
+    """Open the default model in one runtime and precision."""
     names = int8 if precision == "int8" else ("lithe", "person_detector")
     model = lithepose.load(names[0], detector=names[1], threads=threads, runtime=runtime, precision=precision)
     assert isinstance(model, lithepose.TopDown)
@@ -39,7 +39,7 @@ def opened(runtime: str, precision: str, int8: tuple[str, str], threads: int) ->
 
 
 def distances(reference: lithepose.Poses, found: lithepose.Poses) -> tuple[list[float], int]:
-    """Distances of the joints that both have, of all people that both find; and how many people were not found."""
+    """Return distances of the joints found in both, over people found in both; and the number of people not found."""
     every, missed = list[float](), 0
     for xy, box in zip(reference.xy, reference.boxes, strict=True):
         apart = np.hypot(*np.moveaxis(found.xy - xy, -1, 0)).reshape(-1, len(xy))
@@ -61,15 +61,15 @@ def main(
     threads: int = 1,
     int8: tuple[str, str] = ("lithe", "person_detector"),
 ) -> None:
-    """Compare and write the table.
+    """Compare, and write the table.
 
     Args:
         data: data set.
-        out: csv to write.
-        split: of the data set.
-        count: of its images.
-        threads: of the networks.
-        int8: pose model and person detector that run in int8, names or files.
+        out: CSV file to write.
+        split: split of the data set.
+        count: number of images.
+        threads: threads of the networks.
+        int8: pose model and person detector in int8, as names or files.
     """
     dataset = open_dataset(data, split)
     images = [dataset.files.image(record.file_name) for record in dataset.records[:count]]

@@ -1,4 +1,4 @@
-"""Peaks, limbs and grouping as the papers state them, one number at a time.
+"""Reference implementation of peaks, limbs and grouping as in the papers, one number at a time.
 
 The tests compare heads/heatmaps.py and heads/grouping.py with it.
 """
@@ -15,7 +15,7 @@ Candidate = tuple[int, float, float, float]  # joint, x, y in cells, score
 
 
 def candidates(maps: Maps, head: PafHead, threshold: float) -> list[Candidate]:
-    """Cells that no neighbour exceeds (of equal ones the first), each axis by a parabola through logarithms."""
+    """Find cells that no neighbour exceeds (the first of equal ones); each axis by a parabola through logarithms."""
     k, h, w = maps.heatmaps.shape
     found = []
     for joint in range(k):
@@ -50,7 +50,7 @@ def top(values: list[float], at: int, sigma: float) -> float:
 def connections(
     maps: Maps, head: PafHead, found: list[Candidate], config: DecodeConfig
 ) -> list[tuple[int, int, int, float]]:
-    """Limb, the candidates at its ends, score: the mean over samples of the field along the pair, less a penalty."""
+    """Return limb, the candidates at its ends, score: the mean of the field along the pair, minus a penalty."""
     _, h, w = maps.pafs.shape
     pafs = maps.pafs.tolist()
     pairs = []
@@ -74,7 +74,7 @@ def connections(
 
 
 def best_first(found: list[Candidate], pairs: list[tuple[int, int, int, float]]) -> list[dict[int, int]]:
-    """huang2019mln: the best connection of all, again and again; those that share a joint are one person."""
+    """huang2019mln: take the best remaining connection; connections that share a joint form one person."""
     people: list[dict[int, int]] = []
     used: set[tuple[int, int]] = set()
     for limb, a, b, _ in sorted(pairs, key=lambda pair: (-pair[3], pair[:3])):
@@ -105,7 +105,7 @@ def best_first(found: list[Candidate], pairs: list[tuple[int, int, int, float]])
 def limb_by_limb(
     found: list[Candidate], pairs: list[tuple[int, int, int, float]], head: PafHead
 ) -> list[dict[int, int]]:
-    """OpenPose: each kind of limb in turn; ears from the shoulders last, where they are missing."""
+    """OpenPose: take each kind of limb in turn; limbs from shoulders to ears come last and only add missing ears."""
     ends = [b for _, b in head.limbs]
     spare = [limb for limb in range(len(ends)) if ends[limb] in ends[limb + 1 :]]
     people: list[dict[int, int]] = []
@@ -140,7 +140,7 @@ def limb_by_limb(
 
 
 def parse(maps: Maps, head: PafHead, config: DecodeConfig) -> list[dict[int, Candidate]]:
-    """People of at least ``config.joints`` joints, each joint -> candidate."""
+    """Return people with at least ``config.joints`` joints, as dicts from joint to candidate."""
     found = candidates(maps, head, config.peak)
     pairs = connections(maps, head, found, config)
     people = limb_by_limb(found, pairs, head) if config.by_limb else best_first(found, pairs)

@@ -1,6 +1,6 @@
-"""Networks of other projects behind one call: an image to people of COCO's 17 joints.
+"""Networks of other projects with one interface: from an image to people with COCO's 17 joints.
 
-Each is read from a file of its users' own; nothing is fetched. What is told apart is the form of the outputs.
+Each is read from a file of the user; nothing is downloaded. The form of the outputs determines the network.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from lithepose.skeleton import COCO_17
 Find = Callable[[np.ndarray], lithepose.Poses]
 
 JOINTS = 17
-UNSURE = 0.05  # lowest score of a person, which average precision counts
-OVERLAP = 0.65  # of two boxes that are one person's
+UNSURE = 0.05  # lowest score of a person for average precision
+OVERLAP = 0.65  # overlap above which two boxes are one person
 GREY = 114
 MEAN, STD = np.array([[123.675, 116.28, 103.53], [58.395, 57.12, 57.375]], np.float32)
-CROP = 256, 192  # where the file says none
-DOUBLED = 2.0  # cells a pixel of coordinate classification (SimCC)
+CROP = 256, 192  # default if the file does not state it
+DOUBLED = 2.0  # cells per pixel of coordinate classification (SimCC)
 
 
 def poses_of(xy: np.ndarray, score: np.ndarray, person: np.ndarray, image: np.ndarray) -> lithepose.Poses:
-    """(N, 17, 2) pixels, (N, 17) and (N,) scores as poses."""
+    """Convert (N, 17, 2) pixels, (N, 17) scores and (N,) scores to poses."""
     shape = (-1, JOINTS)
     xy, score = xy.reshape(*shape, 2).astype(np.float32), score.reshape(shape).astype(np.float32).clip(0, 1)
     size = image.shape[1], image.shape[0]
@@ -37,7 +37,7 @@ def poses_of(xy: np.ndarray, score: np.ndarray, person: np.ndarray, image: np.nd
 
 
 def letterboxed(image: np.ndarray, height: int, width: int) -> tuple[np.ndarray, float, float, float]:
-    """The image in the middle of a grey one; and scale, left and top."""
+    """Place the image in the centre of a grey one; also returns scale, left and top."""
     scale = min(height / image.shape[0], width / image.shape[1])
     size = round(image.shape[1] * scale), round(image.shape[0] * scale)
     left, top = (width - size[0]) // 2, (height - size[1]) // 2
@@ -47,9 +47,9 @@ def letterboxed(image: np.ndarray, height: int, width: int) -> tuple[np.ndarray,
 
 
 def yolo(path: Path, threads: int, side: int) -> Find:
-    """YOLO-pose of any version: rows of box, score and joints, before the removal of doubles or after it.
+    """YOLO-pose of any version: rows of box, score and joints, before or after removal of duplicates.
 
-    Before it the output is (1, 56, N) with centres and sizes; after it (1, N, 57) with corners and a class.
+    Before it, the output is (1, 56, N) with centres and sizes; after it, (1, N, 57) with corners and a class.
     """
     session = open_session(path, threads)
     asked = session.get_inputs()[0]
@@ -76,11 +76,11 @@ def yolo(path: Path, threads: int, side: int) -> Find:
 
 
 def simcc(path: Path, threads: int, boxes: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]) -> Find:
-    """RTMPose and others that classify coordinates: a crop of each person to scores along x and along y.
+    """RTMPose and other classifiers of coordinates: a crop of each person to scores along x and along y.
 
     Args:
-        path: of the network.
-        threads: of it.
+        path: file of the network.
+        threads: threads of the network.
         boxes: finds people: (N, 4) x, y, width, height and their scores (N,).
     """
     session = open_session(path, threads)
@@ -104,7 +104,7 @@ def simcc(path: Path, threads: int, boxes: Callable[[np.ndarray], tuple[np.ndarr
 
 
 def movenet(path: Path, threads: int) -> Find:
-    """MoveNet for one person, by LiteRT: (1, 1, 17, 3) of y, x and score as shares of a square.
+    """MoveNet for one person, with LiteRT: (1, 1, 17, 3) of y, x and score, relative to a square.
 
     Raises:
         ModelError: LiteRT is not installed.
@@ -130,16 +130,16 @@ def movenet(path: Path, threads: int) -> Find:
 
 
 def open_peer(path: Path, threads: int, side: int = 640, detector: str = "person_detector") -> Find:
-    """A network by its file: ``.tflite`` is MoveNet, ``.onnx`` YOLO-pose with one output, RTMPose with two.
+    """Open a network by its file: ``.tflite`` is MoveNet, ``.onnx`` is YOLO-pose with one output or RTMPose with two.
 
     Args:
-        path: of the file.
-        threads: of the network.
-        side: of the input of a YOLO that takes any.
-        detector: finds people for RTMPose.
+        path: file of the network.
+        threads: threads of the network.
+        side: input size of a YOLO with dynamic size.
+        detector: person detector for RTMPose.
 
     Raises:
-        ModelError: outputs of another form.
+        ModelError: the outputs have another form.
     """
     if path.suffix.lower() == ".tflite":
         return movenet(path, threads)

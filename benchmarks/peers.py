@@ -1,12 +1,12 @@
-"""Speed against accuracy: our models, and networks of other projects in files of your own, in one run.
+"""Speed and accuracy of lithepose's models and of other projects' networks in your own files, in one run.
 
     python benchmarks/peers.py coco-val.tar --out results/peers-CPU.csv --plot docs/images/speed.png
     python benchmarks/peers.py coco-val.tar --peers yolo11n-pose.onnx rtmpose-t.onnx --out TABLE.csv
 
-OKS-AP on a data set of COCO's 17 joints, and the time of a whole call on one image of 640x480 pixels with two people,
-from pixels in memory to people. All take turns in every round; the table holds medians and medians of the rounds'
-ratios to the first row. Nothing is fetched: peers are .onnx files of YOLO-pose (any version) or RTMPose (which gets
-the boxes of our person detector), or a .tflite of MoveNet where LiteRT is installed.
+Measures OKS-AP on a data set of COCO's 17 joints, and the time of a whole call, from pixels in memory to people, on one
+image of 640x480 pixels with two people. All models take turns in every round. The table holds medians, and medians of
+the rounds' ratios to the first row. Nothing is downloaded: peers are .onnx files of YOLO-pose (any version) or RTMPose
+(with boxes of lithepose's person detector), or a .tflite file of MoveNet if LiteRT is installed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lithepose.timing import about, cpu, median, ratio, take_turns, write_table
 
 Row = dict[str, Any]
 
-# name, model, size of the input (0: its own), runtime and precision
+# name, model, size of the input (0: the model's default), runtime and precision
 OURS = (
     ("lithe", "lithe", 0, "onnx", "fp32"),
     ("lithe int8", "lithe", 0, "onnx", "int8"),
@@ -44,7 +44,7 @@ OURS = (
 
 
 def found_by(find: Find, dataset: KeypointSet) -> list[dict[str, Any]]:
-    """COCO results of a peer."""
+    """Return COCO results of a peer."""
     results = []
     for record in dataset.records:
         results += find(dataset.files.image(record.file_name)).to_coco(record.id)
@@ -52,7 +52,7 @@ def found_by(find: Find, dataset: KeypointSet) -> list[dict[str, Any]]:
 
 
 def measure(data: Path, peers: list[Path], threads: int, rounds: int, limit: int, names: tuple[str, ...]) -> list[Row]:
-    """Rows of the table, ours first."""
+    """Return the rows of the table, lithepose's models first."""
     dataset = open_dataset(data)
     dataset = replace(dataset, records=dataset.records[:limit])
     if unknown := set(names) - {name for name, *_ in OURS}:
@@ -95,7 +95,7 @@ def measure(data: Path, peers: list[Path], threads: int, rounds: int, limit: int
 
 
 def draw(rows: list[Row], out: Path) -> None:
-    """AP over milliseconds, a point a model."""
+    """Plot AP over milliseconds, one point per model."""
     import matplotlib as mpl
 
     mpl.use("agg")
@@ -105,7 +105,7 @@ def draw(rows: list[Row], out: Path) -> None:
     for i, row in enumerate(sorted(rows, key=lambda row: row["median_ms"])):
         ours = row["model"].startswith("lithe")
         axes.plot(row["median_ms"], row["AP"], "o", color="#0b6e99" if ours else "#b0562b")
-        # At four heights in turn, below and above: neighbours on the axis of time are often equal in accuracy.
+        # Four heights in turn, below and above, because neighbours in time often have similar accuracy.
         offset = (4, (-16, 8, -28, 20)[i % 4])
         axes.annotate(row["model"], (row["median_ms"], row["AP"]), offset, textcoords="offset points", fontsize=9)
     axes.set_xlabel(f"milliseconds a call, 640x480 pixels, an image of two people, {rows[0]['threads']} threads")
@@ -129,17 +129,17 @@ def main(
     rounds: int = 20,
     limit: int = 10**9,
 ) -> None:
-    """Measure, write the table and draw it.
+    """Measure, write the table and plot it.
 
     Args:
-        data: annotated images of COCO's joints.
-        out: csv to write.
-        plot: image to draw.
+        data: annotated images with COCO's joints.
+        out: CSV file to write.
+        plot: image to write.
         peers: .onnx and .tflite files of other projects.
-        ours: rows of ours to measure. Default: all.
-        threads: of each network.
-        rounds: of which medians are taken.
-        limit: images that all are scored on.
+        ours: rows of lithepose's models to measure; all by default.
+        threads: threads of each network.
+        rounds: number of rounds, for medians.
+        limit: largest number of images for the scores.
     """
     rows = measure(data, list(peers), threads, rounds, limit, ours)
     write_table(out, rows)

@@ -1,4 +1,4 @@
-"""Processes below one, as /proc has them: their times and memory while something runs (Linux)."""
+"""CPU time and memory of a process's descendants while something runs, from /proc (Linux)."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def alive(process: int) -> bool:
-    """Whether a process is there."""
+    """Whether a process exists."""
     return Path(f"/proc/{process}").exists()
 
 
 def descendants(process: int) -> dict[int, str]:
-    """Processes below one, with their command lines."""
+    """Return the descendants of a process, with their command lines."""
     parents = dict[int, int]()
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError):  # it has ended
+        except (OSError, ValueError):  # the process has ended
             continue
     below, found = {process}, dict[int, str]()
     while more := {child for child, parent in parents.items() if parent in below} - below:
@@ -31,17 +31,17 @@ def descendants(process: int) -> dict[int, str]:
             name = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
         except OSError:
             continue
-        if name:  # one that has ended has none
+        if name:  # empty for a process that has ended
             found[child] = name
     return found
 
 
 class Watched:
-    """Reads the processes below one every so many seconds, while the block runs.
+    """Samples the descendants of a process at regular intervals while the block runs.
 
     Args:
-        process: above them.
-        every: seconds.
+        process: the ancestor.
+        every: interval in seconds.
     """
 
     def __init__(self, process: int, every: float = 0.5) -> None:
@@ -75,11 +75,11 @@ class Watched:
             self._stop.wait(self._every)
 
     def seconds(self, name: str) -> float:
-        """Of CPU, of all processes with a word in their command line."""
+        """CPU seconds of all processes with this word in their command line."""
         return sum(self._last[p] - self._first[p] for p, n in self._names.items() if name in n)
 
     def tenths(self, names: tuple[str, ...]) -> list[float]:
-        """Largest memory of one such process, in MB, in every tenth of the time that it was there."""
+        """Largest memory of one of these processes, in MB, in every tenth of its lifetime."""
         seen = [(at, mb) for at, process, mb in self._memory if any(n in self._names[process] for n in names)]
         begin, end = seen[0][0], seen[-1][0]
         parts: list[list[float]] = [[] for _ in range(10)]

@@ -1,10 +1,10 @@
-"""Time and memory of reading a video against OpenCV's reader.
+"""Time and memory of reading a video, compared with OpenCV's reader.
 
     python benchmarks/reading.py --out results/reading-CPU.csv
 
-A video of 1280x720 and 1,800 frames, H.264, made by panning over an embedded image. Both read all of it, in turns,
-each in a process of its own; frames are RGB in memory. Medians of the rounds; memory is the largest resident one, after
-100 frames and at the end.
+The video has 1280x720 pixels and 1,800 frames in H.264, made by panning over an embedded image. Both readers read it
+completely, in turns, each in its own process; frames are RGB in memory. Results are medians of the rounds. Memory is
+the largest resident memory, after 100 frames and at the end.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WIDTH, HEIGHT, FRAMES = 1280, 720, 1800
 
 
 def make_video(path: Path) -> None:
-    """A window that wanders over the image."""
+    """Write a video of a window that moves over the image."""
     sample = cv2.resize(read_image(Path(lithepose.__file__).parent / "samples" / "astronaut.jpg"), (2048, 2048))
     with VideoWriter(path, 30) as video:
         for i in range(FRAMES):
@@ -41,13 +41,13 @@ def make_video(path: Path) -> None:
 
 
 def resident() -> float:
-    """Largest memory of this process so far, MB (Linux); getrusage would count its parent's too."""
+    """Largest memory of this process so far, in MB (Linux); getrusage would include its parent's."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def read(path: str, reader: str) -> None:
-    """Read everything by one reader and print what it took, as json."""
+    """Read all frames with one reader, and print time and memory as JSON."""
     count, early, began = 0, 0.0, time.perf_counter()
     if reader == "lithepose":
         for frame in frames(expand([path])):
@@ -69,11 +69,11 @@ def read(path: str, reader: str) -> None:
 
 
 def main(out: Path, rounds: int = 5) -> None:
-    """Measure and write the table.
+    """Measure, and write the table.
 
     Args:
-        out: csv to write.
-        rounds: of both readers.
+        out: CSV file to write.
+        rounds: rounds of both readers.
     """
     taken: dict[str, list[dict[str, float]]] = {"opencv": [], "lithepose": []}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,14 +1,14 @@
-"""Time of a whole call with two people in every runtime and precision, beside a yardstick; and two models at once.
+"""Time of a whole call with two people in every runtime and precision, with a reference; and of two models at once.
 
     python benchmarks/runtimes.py --out results/runtimes-CPU.csv
 
-One image of 640x480 pixels with two people: the person detector, crops, the pose network on two boxes, decoding. The
-yardstick is that of benchmarks/stages.py: an fp32 network of one billion multiply-adds of plain 3x3 convolutions in
-ONNX Runtime. All rows of one number of threads take turns in every round; the table holds medians, and medians of the
-rounds' ratios. In its turn a row is called once uncounted and then for 20 ms, as with one image after another: a single
-call after other networks' would have to fetch its weights from memory again. Two at once: two models, each with its
-own threads, in two threads of Python; 2 times as long as one is what turns would take. int8 are the embedded files, or
-those named by --int8.
+A call on one image of 640x480 pixels with two people runs the person detector, crops, the pose network on two boxes,
+and decoding. The reference is that of benchmarks/stages.py: an fp32 network with one billion multiply-adds of 3x3
+convolutions in ONNX Runtime. All rows of one number of threads take turns in every round. The table holds medians, and
+medians of the rounds' ratios. In its turn a row is first called once without timing, and then for 20 ms, as for a
+series of images; otherwise a call would have to load its weights from memory again. Two at once: two models, each with
+its own threads, in two Python threads; 2 times the time of one would be the same as one after the other. int8 uses the
+embedded files, or those of --int8.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from lithepose.runtime.base import about as runs_in
 from lithepose.runtime.onnx import cores, open_session
 from lithepose.timing import about, cpu, median, ratio, take_turns, write_table
 
-LEAST = 20.0  # milliseconds of a turn
+LEAST = 20.0  # shortest time of a turn, in milliseconds
 KINDS = ("onnx", "fp32"), ("onnx", "int8"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8")
 
 
 def opened(runtime: str, precision: str, threads: int, int8: tuple[str, str]) -> lithepose.TopDown:
-    """The default model in one runtime and precision."""
+    """Open the default model in one runtime and precision."""
     names = int8 if precision == "int8" else ("lithe", "person_detector")
     model = lithepose.load(names[0], detector=names[1], threads=threads, runtime=runtime, precision=precision)
     assert isinstance(model, lithepose.TopDown)
@@ -43,7 +43,7 @@ def opened(runtime: str, precision: str, threads: int, int8: tuple[str, str]) ->
 
 
 def call_of(model: lithepose.TopDown, image: np.ndarray) -> Callable[[], object]:
-    """A whole call with two people, whatever the detector finds; settled."""
+    """Return a whole call with two people, whatever the detector finds, after a warm-up."""
     boxes, scores = boxes_of(2), np.ones(2, np.float32)
 
     def call() -> object:
@@ -55,7 +55,7 @@ def call_of(model: lithepose.TopDown, image: np.ndarray) -> Callable[[], object]
 
 
 def at_once(calls: list[Callable[[], object]]) -> Callable[[], object]:
-    """Calls in a thread each, until the last has ended."""
+    """Run calls in one thread each, until the last has ended."""
 
     def together() -> None:
         workers = [threading.Thread(target=call) for call in calls]
@@ -68,7 +68,7 @@ def at_once(calls: list[Callable[[], object]]) -> Callable[[], object]:
 
 
 def measure(threads: int, rounds: int, int8: tuple[str, str], folder: Path) -> list[dict[str, object]]:
-    """Rows of the table for one number of threads."""
+    """Return the rows of the table for one number of threads."""
     image = cv2.copyMakeBorder(two_people(), 0, 53, 0, 0, cv2.BORDER_CONSTANT, value=(127, 127, 127))
     macs = yardstick(folder / "yardstick.onnx")
     plain = open_session(folder / "yardstick.onnx", threads)
@@ -79,7 +79,7 @@ def measure(threads: int, rounds: int, int8: tuple[str, str], folder: Path) -> l
         name = f"{runtime} {precision}"
         try:
             one, two = (opened(runtime, precision, threads, int8) for _ in range(2))
-        except LitheposeError as error:  # not on this machine
+        except LitheposeError as error:  # not available on this machine
             print(f"left out: {name}: {error}")
             continue
         first, second = call_of(one, image), call_of(two, image)
@@ -106,12 +106,12 @@ def measure(threads: int, rounds: int, int8: tuple[str, str], folder: Path) -> l
 
 
 def main(out: Path, rounds: int = 40, int8: tuple[str, str] = ("lithe", "person_detector")) -> None:
-    """Measure and write the table.
+    """Measure, and write the table.
 
     Args:
-        out: csv to write.
-        rounds: of which medians are taken.
-        int8: pose model and person detector that run in int8, names or files.
+        out: CSV file to write.
+        rounds: number of rounds, for medians.
+        int8: pose model and person detector in int8, as names or files.
     """
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for threads in (2, 1) for row in measure(threads, rounds, int8, Path(folder))]

@@ -1,9 +1,9 @@
-"""Throughput and latency of `lithepose serve` under load, beside the model alone.
+"""Throughput and latency of `lithepose serve` under load, compared with the model alone.
 
     python benchmarks/serving.py --out results/serving-NAME.csv
 
-Clients send one image again and again, from a process of their own, and wait after a 429. The server's memory is noted
-after the first minute and at the end. Before and after, the same images go through ``model(list)`` here.
+Clients run in a separate process, send the same image repeatedly, and wait after a 429. The server's memory is recorded
+after the first minute and at the end. Before and after, the same images run through ``model(list)`` in this process.
 """
 
 import argparse
@@ -32,7 +32,7 @@ SAMPLE = Path(lithepose.__file__).parent / "samples" / "astronaut.jpg"
 
 
 def alone(image: bytes, images: int) -> float:
-    """Images a second of ``model(list)``."""
+    """Images per second of ``model(list)``."""
     model, batch = lithepose.load(), list[Any]([image]) * images
     model(batch[:8])
     began = time.perf_counter()
@@ -41,7 +41,7 @@ def alone(image: bytes, images: int) -> float:
 
 
 def clients(address: str, image: bytes, count: int, seconds: float, answers) -> None:
-    """Send from threads; put (statuses, milliseconds) on the queue."""
+    """Send requests from threads; put (statuses, milliseconds) on the queue."""
     statuses, times, end = Counter(), [], time.perf_counter() + seconds
 
     def send() -> None:

@@ -1,11 +1,11 @@
-"""Time of one whole call, image in memory to poses, stage by stage, beside a yardstick on the same machine.
+"""Time of one whole call, from an image in memory to poses, by stage, with a reference on the same machine.
 
     python benchmarks/stages.py --out results/stages-CPU.csv
 
-The yardstick is an fp32 ONNX network of one billion multiply-adds made of plain 3x3 convolutions, run by the same
-ONNX Runtime with the same settings. All parts take turns in every round, so that whatever slows the machine slows all
-of them; the table holds medians, and the ratio is the median of the rounds' ratios. The image has 640x480 pixels; the
-detector runs on it, and the pose network on 1, 2, 5 and 20 boxes. Writes the table to ``--out``.
+The reference is an fp32 ONNX network with one billion multiply-adds of 3x3 convolutions, run by the same ONNX Runtime
+with the same settings. All parts take turns in every round, so that a slow machine affects all of them. The table holds
+medians; a ratio is the median of the rounds' ratios. The image has 640x480 pixels. The detector runs on it, and the
+pose network on 1, 2, 5 and 20 boxes. Writes the table to ``--out``.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ HEIGHT, WIDTH = 256, 384
 
 
 def yardstick(path: Path) -> int:
-    """Write the network of plain 3x3 convolutions.
+    """Write the network of 3x3 convolutions.
 
     Returns:
-        its multiply-adds.
+        its number of multiply-adds.
     """
     rng, nodes, weights, macs = np.random.default_rng(0), [], [], 0
     height, width, name = HEIGHT, WIDTH, "image"
@@ -65,7 +65,7 @@ def yardstick(path: Path) -> int:
 
 
 def two_people() -> np.ndarray:
-    """640x480 pixels with two people."""
+    """Return an image of 640x480 pixels with two people."""
     samples = Path(lithepose.__file__).parent / "samples"
     astronaut, camera = (read_image(samples / f"{n}.jpg") for n in ("astronaut", "camera"))
     both = np.hstack([astronaut, camera[:, 128:384]])  # 768x512
@@ -73,14 +73,14 @@ def two_people() -> np.ndarray:
 
 
 def boxes_of(count: int) -> np.ndarray:
-    """(count, 4) boxes of the size of people, at fixed places."""
+    """Return (count, 4) person-sized boxes at fixed positions."""
     rng = np.random.default_rng(0)
     corner, size = rng.uniform((0, 0), (480, 260), (count, 2)), rng.uniform((60, 120), (160, 220), (count, 2))
     return np.concatenate([corner, size], 1).astype(np.float32)
 
 
 def measure(threads: int, folder: Path) -> list[dict[str, object]]:
-    """Rows of the table for one number of threads."""
+    """Return the rows of the table for one number of threads."""
     image = cv2.copyMakeBorder(two_people(), 0, 53, 0, 0, cv2.BORDER_CONSTANT, value=(127, 127, 127))
     assert image.shape == (480, 640, 3)
     model, paf = lithepose.load(threads=threads), lithepose.Predictor("lithe_paf", threads=threads)
@@ -137,10 +137,10 @@ def measure(threads: int, folder: Path) -> list[dict[str, object]]:
 
 
 def main(out: Path) -> None:
-    """Measure and write the table.
+    """Measure, and write the table.
 
     Args:
-        out: csv to write.
+        out: CSV file to write.
     """
     with tempfile.TemporaryDirectory() as folder:
         rows = [row for threads in (1, 2) for row in measure(threads, Path(folder))]

@@ -1,9 +1,9 @@
-"""Frames a second of ``lithepose predict`` on a video, beside its network alone on frames that lie in memory.
+"""Frames per second of ``lithepose predict`` on a video, compared with its network alone on frames in memory.
 
     python benchmarks/throughput.py
 
-A video of 640x480, with and without writing a drawn one, at two input sizes, on one and on two threads of the network;
-network and command take turns three times, medians. Writes the table to ``--out``.
+Uses a video of 640x480, with and without writing a drawn video, at two input sizes, with one and two threads of the
+network. Network and command take turns three times. Writes a table of medians to ``--out``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROUNDS = 3
 
 
 def alone(model: lithepose.Predictor, inputs: list[np.ndarray], count: int) -> float:
-    """Frames a second of the network."""
+    """Frames per second of the network."""
     began = time.perf_counter()
     for i in range(count):
         model.runtime(inputs[i % len(inputs)])
@@ -37,7 +37,7 @@ def alone(model: lithepose.Predictor, inputs: list[np.ndarray], count: int) -> f
 
 
 def command(folder: Path, count: int, *options: str) -> float:
-    """Frames a second as the command prints them, which begins to count when the model is loaded."""
+    """Frames per second as printed by the command, without the time to load the model."""
     line = [sys.executable, "-m", "lithepose", "predict", "pan.mp4", *options]
     said = subprocess.run(line, cwd=folder, capture_output=True, text=True, check=True).stderr
     found = re.search(r"(\d+) frames,.*failed, ([0-9.]+) s", said.replace("\n", " "))
@@ -47,10 +47,10 @@ def command(folder: Path, count: int, *options: str) -> float:
 
 
 def main(out: Path) -> None:
-    """Measure and write the table.
+    """Measure, and write the table.
 
     Args:
-        out: csv to write.
+        out: CSV file to write.
     """
     rows = []
     with tempfile.TemporaryDirectory() as name:

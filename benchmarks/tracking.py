@@ -1,10 +1,10 @@
-"""How well people keep their ids, and how steady and how late smoothed joints are; on made-up walks, nothing is timed.
+"""Stability of ids, and jitter and lag of smoothed joints, on generated walks; times are not measured.
 
     python benchmarks/tracking.py
 
-Twenty videos of two to five people who walk past each other (``benchmarks/crowds.py``): joints off by a hundredth of a
-person's height, one in twelve missed, those behind others hidden. Then a still person, and one who moves steadily.
-Writes the figures to ``--out``.
+Twenty videos show two to five people who walk past each other (``benchmarks/crowds.py``). Joints are off by a hundredth
+of a person's height, one in twelve is missed, and those behind other people are hidden. Then there is a still person,
+and one who moves steadily. Writes the results to ``--out``.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def smoothing() -> dict[str, float]:
     before, after = np.array(raw[60:]), np.array(smooth[60:])
     figures["jitter left, about the mean"] = after.std(0).mean() / before.std(0).mean()
     figures["jitter left, from frame to frame"] = np.diff(after, axis=0).std() / np.diff(before, axis=0).std()
-    for lengths in (0.1, 0.3, 1.0):  # a second
+    for lengths in (0.1, 0.3, 1.0):  # per second
         smoother, step, behind = Smoother(), lengths * LENGTH / RATE, np.zeros((17, 2))
         for frame in range(150):
             xy = FIGURE * (LENGTH / 2, LENGTH) + (step * frame, 0)
@@ -70,10 +70,10 @@ def smoothing() -> dict[str, float]:
 
 
 def main(out: Path) -> None:
-    """Measure and write the table.
+    """Measure, and write the table.
 
     Args:
-        out: csv to write.
+        out: CSV file to write.
     """
     rows = [(name, f"{value:.3g}" if value % 1 else int(value)) for name, value in (ids() | smoothing()).items()]
     with out.open("w", newline="", encoding="utf-8") as file:

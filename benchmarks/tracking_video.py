@@ -1,13 +1,14 @@
-"""How well people keep their ids in videos of pixels: photographed people cut out and moved past each other.
+"""Stability of ids in generated videos: people are cut out of photographs and moved past each other.
 
     python benchmarks/tracking_video.py --data DATA
 
-Ten videos of 640x480 with two to four people each, from the validation images of Leeds Sports Pose Extended in which
-the model finds the person (where it does not there is nothing to follow): their boxes slide to and fro over a plain
-ground, the nearer ones before the others. The model looks at every frame; a pose belongs to the person whose box it
-overlaps most. Once with the tracker as it is, once with one that begins a number for everybody.
+Each of ten videos of 640x480 shows two to four people from validation images of Leeds Sports Pose Extended in which
+the model finds the person (otherwise there is nothing to follow). Their boxes move to and fro over a plain background,
+near people in front of others. The model runs on every frame. A pose belongs to the person with the largest overlap of
+boxes. This runs once with the tracker as it is, and once with a tracker that starts an id for every person found.
 
-Then everybody alone: standing still in noise, for the jitter that smoothing leaves, and sliding steadily, for its lag
+Then each person is shown alone: still, in noise, to measure the jitter after smoothing, and moving steadily, to measure
+its lag behind the detections. Writes the table to ``--out``.
 behind what the model found. Writes the table to ``--out``.
 """
 
@@ -31,24 +32,24 @@ from lithepose.tracking.tracker import Following, Tracker
 ROOT = Path(__file__).parent.parent
 WIDTH, HEIGHT, RATE, FRAMES, VIDEOS = 640, 480, 30, 150, 10
 HIDDEN = 10  # frames
-STILL, START, NOISE = 60, 15, 8.0  # frames of somebody alone, of which the first do not count, and the noise of pixels
+STILL, START, NOISE = 60, 15, 8.0  # frames of a single person, first frames that do not count, and pixel noise
 FIGURES = (
     *("people", "people in frames", "of these found", "of these with a number", "switches"),
     *("without a number for 10 frames or more", "of these with the same number after", "numbers"),
 )
-LIKE = 0.3  # least overlap, intersection over union, of a pose's box with a person's
+LIKE = 0.3  # lowest IoU of a pose's box with a person's
 
 
 @dataclass
 class Walker:
-    """Somebody cut out of an image, who slides to and fro.
+    """A person cut out of an image, who moves to and fro.
 
     Attributes:
         image: (h, w, 3).
-        box: (4,) x, y, width, height of the joints in it.
-        start: left edge at first.
+        box: (4,) x, y, width, height of the joints in the image.
+        start: initial left edge.
         top: upper edge.
-        speed: pixels a frame.
+        speed: pixels per frame.
     """
 
     image: np.ndarray
@@ -58,17 +59,17 @@ class Walker:
     speed: float
 
     def left(self, frame: int) -> int:
-        """Left edge; it turns back at the sides."""
+        """Left edge; the direction reverses at the sides."""
         room = WIDTH - self.image.shape[1]
         return round(room - abs((self.start + self.speed * frame) % (2 * room) - room))
 
     def place(self, frame: int) -> np.ndarray:
-        """Its box in the video."""
+        """The person's box in the video."""
         return self.box + np.array([self.left(frame), self.top, 0, 0])
 
 
 def overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of (N, 4) with (M, 4): (N, M)."""
+    """IoU of (N, 4) with (M, 4) boxes: (N, M)."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum((boxes[:, :2] + boxes[:, 2:])[:, None], (others[:, :2] + others[:, 2:])[None])
     shared = np.prod((high - low).clip(0), 2)
@@ -76,7 +77,7 @@ def overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def scene_of(walkers: list[Walker], frame: int) -> np.ndarray:
-    """A frame; the last is the nearest."""
+    """Draw a frame; the last person is the nearest."""
     scene = np.full((HEIGHT, WIDTH, 3), 114, np.uint8)
     for walker in walkers:
         h, w = walker.image.shape[:2]
@@ -88,12 +89,12 @@ def scene_of(walkers: list[Walker], frame: int) -> np.ndarray:
 def cut_outs(
     model: lithepose.Predictor | lithepose.TopDown, data: Path, wanted: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Images of people whom the model finds, and the boxes of their joints; all 200 to 300 pixels high."""
+    """Return images of people found by the model, and the boxes of their joints; all 200 to 300 pixels high."""
     dataset = open_dataset(data / "lspet-1.tar", "val", (data / "lspet-2.tar",))
     rng, found = np.random.default_rng(0), []
     for record in dataset.records:
         box = np.array(record.people[0]["bbox"])
-        if box[3] < 1.5 * box[2]:  # standing, more or less
+        if box[3] < 1.5 * box[2]:  # roughly standing
             continue
         image = dataset.files.image(record.file_name)
         margin = 0.12 * box[3]
@@ -142,7 +143,7 @@ def follow(tracker: Tracker, video: list[Poses], walkers: list[Walker], count: d
 
 
 def alone(model: lithepose.Predictor, walker: Walker, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    """The joints of somebody alone, found in every frame and smoothed: (T, K, 2) each, NaN where not found."""
+    """Return joints of a single person, found in every frame and smoothed: (T, K, 2) each, NaN where not found."""
     rng, following, found, smooth = np.random.default_rng(0), Following(smooth=True), [], []
     for index in range(STILL):
         scene = scene_of([walker], index).astype(float)
@@ -156,18 +157,18 @@ def alone(model: lithepose.Predictor, walker: Walker, noise: float) -> tuple[np.
 
 
 def smoothing(model: lithepose.Predictor, people: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """Medians over people: what is left of the jitter, and lags."""
+    """Return medians over people of the remaining jitter and of lags."""
     left, step_left, lags = [], [], []
     for image, box in track(people):
         found, smooth = alone(model, Walker(image, box, 300, 100, 0), NOISE)
-        steady = np.isfinite(found).all((0, 2))  # joints that are found in every frame
+        steady = np.isfinite(found).all((0, 2))  # joints found in every frame
         if steady.any():
             left.append(smooth[:, steady].std(0).mean() / found[:, steady].std(0).mean())
             step_left.append(np.diff(smooth[:, steady], axis=0).std() / np.diff(found[:, steady], axis=0).std())
         speed = 0.3 * box[3] / RATE
         found, smooth = alone(model, Walker(image, box, 640, 100, speed), NOISE)
         steady = np.isfinite(found).all((0, 2))
-        if steady.any():  # it slides to the left
+        if steady.any():  # the person moves to the left
             lags.append((smooth - found)[:, steady, 0].mean() / speed)
     names = "jitter left, about the mean", "jitter left, from frame to frame", "lag in frames at 0.3 lengths a second"
     return {k: round(float(np.median(v)), 2) for k, v in zip(names, (left, step_left, lags), strict=True)}
@@ -177,8 +178,8 @@ def main(data: Path, out: Path, model: str = "lithe_paf", size: int = 384) -> No
     """Make the videos, follow the people and write the table.
 
     Args:
-        data: folder that holds ``lspet-1.tar`` and ``lspet-2.tar``.
-        model: that finds the people.
+        data: folder with ``lspet-1.tar`` and ``lspet-2.tar``.
+        model: model that finds the people.
         size: longer side of its input.
     """
     finder = lithepose.Predictor(model, size=size, threads=2)

@@ -1,9 +1,9 @@
-"""What a training step of the pose network takes, part by part, and its share of the processor's bf16 peak.
+"""Time of a training step of the pose network, by part, and its share of the processor's bf16 peak.
 
     python benchmarks/training_step.py
 
-Random crops and targets, no loader. The peak is the best rate of a bf16 matrix product of 4096 x 4096 in the same run.
-A step's work is three times the multiply-adds of the network's convolutions: forward, and both gradients.
+Uses random crops and targets, without a loader. The peak is the best rate of a bf16 matrix product of 4096 x 4096 in
+the same run. A step's work is three times the multiply-adds of the network's convolutions: forward, and both gradients.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lithepose.training.optim import Average, make_optimizer
 
 
 def peak(size: int = 4096, rounds: int = 5) -> float:
-    """bf16 multiply-adds a second of a matrix product."""
+    """bf16 multiply-adds per second of a matrix product."""
     a, b = torch.randn(2, size, size).bfloat16()
     best = float("inf")
     for _ in range(rounds):
@@ -35,14 +35,14 @@ def peak(size: int = 4096, rounds: int = 5) -> float:
 
 
 def main(batch: int = 64, height: int = 256, width: int = 192, steps: int = 10, streams: bool = True) -> None:
-    """Measure.
+    """Measure, and print the results.
 
     Args:
-        batch: crops of a step.
-        height: of a crop.
-        width: of a crop.
-        steps: of which medians are taken, after three.
-        streams: as of the network.
+        batch: crops per step.
+        height: height of a crop.
+        width: width of a crop.
+        steps: number of steps for medians, after three others.
+        streams: option of the network.
     """
     torch.set_flush_denormal(True)
     net = Lithe(LitheConfig(streams=streams)).to(memory_format=torch.channels_last).train()

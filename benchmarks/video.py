@@ -1,11 +1,11 @@
-"""Time of a video frame when boxes follow people, against detection on every frame, and how much the poses differ.
+"""Time per video frame when boxes follow people, compared with detection on every frame; and similarity of poses.
 
     python benchmarks/video.py --data DATA --out results/video-CPU.csv
 
-A video of 640x480 and 300 frames: three people cut out of validation images of Leeds Sports Pose Extended slide to and
-fro over a plain ground; a fourth enters at frame 150. Both ways take turns frame by frame, so that whatever slows the
-machine slows both. The object keypoint similarity is between the poses of both ways, each person with the most alike.
-Writes the row to ``--out``.
+The video has 640x480 pixels and 300 frames. Three people cut out of validation images of Leeds Sports Pose Extended
+move to and fro over a plain background; a fourth enters at frame 150. Both methods take turns frame by frame, so that a
+slow machine affects both. Similarity is the object keypoint similarity of each person with the most similar person of
+the other method. Writes the row to ``--out``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FRAMES, ENTERS, PEOPLE = 300, 150, 3
 
 
 def agreement(one: Poses, other: Poses) -> list[float]:
-    """Similarity of each person with the most alike of the other way; 0 where that has nobody."""
+    """Similarity of each person with the most similar one of the other method; 0 if it found none."""
     if not len(one) or not len(other):
         return [0.0] * len(one)
     xy, score = np.concatenate([one.xy, other.xy]), np.concatenate([one.score, other.score])
@@ -37,13 +37,13 @@ def agreement(one: Poses, other: Poses) -> list[float]:
 
 
 def main(data: Path, out: Path, threads: int = 2, detect_every: int = 0) -> None:
-    """Measure and write the table.
+    """Measure, and write the table.
 
     Args:
-        data: folder that holds ``lspet-1.tar`` and ``lspet-2.tar``.
-        out: csv to write.
-        threads: of the networks.
-        detect_every: least frames between two detections; 0 takes the default.
+        data: folder with ``lspet-1.tar`` and ``lspet-2.tar``.
+        out: CSV file to write.
+        threads: threads of the networks.
+        detect_every: fewest frames between two detections; 0 uses the default.
     """
     model = lithepose.load(threads=threads)
     assert isinstance(model, lithepose.TopDown)

@@ -1,4 +1,4 @@
-"""Bends of the knees in a video, counted: the angle of docs/motion.md, filled and filtered.
+"""Counts knee bends in a video: the angle of docs/motion.md, with gaps filled, and filtered.
 
 python examples/angles.py clip.mp4     (pip install 'lithepose[motion]')
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def find_people(address: str, image: bytes, token: str = "") -> list[dict]:
-    """The people of an encoded image; waits where the server is busy."""
+    """Return the people of an encoded image; waits while the server is busy."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     while True:
         request = urllib.request.Request(f"{address}/v1/poses", image, headers)

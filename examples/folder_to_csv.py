@@ -1,4 +1,4 @@
-"""All images and videos of a folder to one CSV file, a row a person and joint; files that cannot be read are left out.
+"""Writes people of a folder's images and videos to a CSV file, one row per person and joint; skips unreadable files.
 
 python examples/folder_to_csv.py folder poses.csv
 """

@@ -1,4 +1,4 @@
-"""People in one image: their joints printed, and drawn.
+"""Finds people in an image, prints their joints and draws them.
 
 python examples/image.py image.jpg drawn.jpg
 """

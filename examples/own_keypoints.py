@@ -1,4 +1,4 @@
-"""A network for joints of your own: trained, exported and run. docs/own-data.md says what the folder holds.
+"""Trains, exports and runs a network for your own joints. docs/own-data.md describes the folder.
 
 python examples/own_keypoints.py mine.toml folder image.png     (pip install 'lithepose[train]')
 """

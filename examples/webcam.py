@@ -1,4 +1,4 @@
-"""Who raises a hand in front of a camera (0, 1, ...), a video or a stream, until Ctrl-C.
+"""Prints who raises a hand in front of a camera (0, 1, ...), in a video or in a stream, until Ctrl-C.
 
 python examples/webcam.py 0
 """
@@ -14,5 +14,5 @@ with contextlib.suppress(KeyboardInterrupt):
         for person in frame.poses:
             for side in ("left", "right"):
                 wrist, shoulder = person[f"{side}_wrist"], person[f"{side}_shoulder"]
-                if wrist.y < shoulder.y:  # False where one of them was not found: both are NaN then
+                if wrist.y < shoulder.y:  # False if one of them was not found, because its y is NaN
                     print(f"{frame.time:.2f} s: person {person.id} raises the {side} hand")

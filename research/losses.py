@@ -1,9 +1,9 @@
-"""Losses of training runs over their samples, one behind the other, as one image (after choi2018binarized's figure 5).
+"""Plot the losses of consecutive training runs over their samples, as in choi2018binarized's figure 5.
 
     python research/losses.py runs/lithe-paf-384 runs/lithe-paf-more runs/lithe-paf-long runs/lithe-paf-fifth \\
         --out docs/images/lithe-losses.png
 
-Each point is the mean over a window of steps: single batches differ more than a run improves.
+Each point is the mean over a window of steps, because single batches differ more than a run improves.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ WINDOW = 10  # lines of the log, each of twenty steps
 
 
 def main(runs: tuple[Path, ...], /, out: Path) -> None:
-    """Draw.
+    """Plot the losses.
 
     Args:
-        runs: folders of runs, each of which went on with the weights of the one before.
+        runs: folders of runs, each of which continued with the weights of the one before.
         out: image to write.
     """
     x, curves, before = {}, {}, 0

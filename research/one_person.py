@@ -1,18 +1,17 @@
-"""The forms of context_cpm and split_stream (osokin2019context, debnath2018split), trained alike.
+"""Comparison of variants of context_cpm and split_stream (osokin2019context, debnath2018split), trained alike.
 
     for NAME in context-cpm-none context-cpm-pyramid context-cpm-aspp context-cpm; do
         lithepose train research/osokin2019context/recipes/$NAME-mini.toml --data DATA
     done
     python research/one_person.py context-cpm --data DATA --out research/osokin2019context/results/context-cpm.csv
 
-and likewise ``split-stream`` and ``context-cpm-stage`` (second stages alone, all behind one first stage);
-``COMPARISONS`` below names all runs, and those that are missing are left out. A row a form: PCK@0.2 of the torso, as
-``lithepose evaluate`` measures it; the mean squared error of the joints' places in shares of the side of the input, on
-the first images of the training set and on all of validation (debnath2018split's table 3 has such a pair; it states no
-unit); and the network's time on one and on two threads, in turn. Where stages are compared, the
-loss is that of the last one. Only people with as many labelled joints as the recipe asks for count. Writes the
-table to ``--out`` and images of the losses and of the share of correct joints over the threshold (as in
-debnath2018split, figure 5).
+and likewise ``split-stream`` and ``context-cpm-stage`` (only second stages, all after the same first stage).
+``COMPARISONS`` below names all runs; missing ones are left out. Each variant has a row with: PCK@0.2 of the torso, as
+measured by ``lithepose evaluate``; the mean squared error of joint positions, relative to the side of the input, on
+the first images of the training set and on all validation images (debnath2018split's table 3 has such a pair; it states
+no unit); and the network's time with one and two threads, in turn. If stages are compared, the loss is that of the last
+one. Only people with as many labelled joints as the recipe requires count. Writes the table to ``--out``, and plots of
+the losses and of the share of correct joints over the threshold (as in debnath2018split, figure 5).
 """
 
 from __future__ import annotations
@@ -47,22 +46,22 @@ ROOT = Path(__file__).parent.parent
 WEIGHTS = ROOT / "lithepose" / "weights"
 FIGURES = ROOT / "docs" / "images"
 IMAGES = "lspet-1.tar", "lspet-2.tar"
-FIRST = 495  # images of the training set, as many as validation has
+FIRST = 495  # number of training images, the same as of validation
 COLUMNS = "PCK@0.2", "AUC", "head", "shoulders", "elbows", "wrists", "hips", "knees", "ankles"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Forms of a network, and what they are measured on.
+    """Variants of a network, and the data for their evaluation.
 
     Attributes:
-        runs: folder of a run by form, the paper's own form last.
-        train: annotations and split, in the folder of the data; none where training images are not looked at.
+        runs: folder of a run by variant, the paper's own variant last.
+        train: annotations and split, in the data folder; none if training images are not measured.
         validation: likewise.
-        crop: of :func:`lithepose.evaluation.evaluate.evaluate`.
+        crop: argument of :func:`lithepose.evaluation.evaluate.evaluate`.
         min_joints: likewise.
-        cuts: forms that are another network's first stages: its weights (embedded ones, or those of a run), and how
-            many stages.
+        cuts: variants that are another network's first stages: its weights (embedded, or of a run), and the number of
+            stages.
     """
 
     runs: dict[str, str]
@@ -129,13 +128,13 @@ def main(
     runs: Path = ROOT / "runs",
     images: Path = FIGURES,
 ) -> None:
-    """Measure all forms that have been trained.
+    """Measure all trained variants.
 
     Args:
-        name: of the comparison.
-        data: folder that holds ``data/lspet-1.tar`` and its like.
+        name: name of the comparison.
+        data: folder with ``data/lspet-1.tar`` and the other data sets.
         runs: folder of the runs.
-        out: table.
+        out: table to write.
         images: folder of the images.
     """
     logging.getLogger("torch").setLevel(logging.ERROR)
@@ -160,7 +159,7 @@ def main(
     table = [row | {"cpu": cpu()} for row in rows.values()]
     write_table(out, table)
     logs = {form: log for form, path in models.items() if (log := _log(path))}
-    if compared.cuts:  # sums over different stages cannot be compared
+    if compared.cuts:  # sums over different numbers of stages cannot be compared
         logs = {form: [{"step": row["step"], "total": row["heatmaps"]} for row in log] for form, log in logs.items()}
     plot_losses(logs, images / f"{name}-losses.png")
     lines(images / f"{name}-pck.png", *_shares(curves), "threshold, of the torso", "PCK: share of correct joints")
@@ -182,7 +181,7 @@ def _log(path: Path) -> list[dict[str, Any]]:
 
 
 def _cut(weights: Path, stages: int, run: Path) -> Path:
-    """The first stages of a context_cpm, as a run of their own; returns the path for its ONNX file."""
+    """Write the first stages of a context_cpm as a run; returns the path for its ONNX file."""
     whole, info = open_weights(weights)
     options = asdict(whole.config) | {"stages": stages}
     net = build(info.name, info.joints_head, **options)

@@ -1,10 +1,10 @@
-"""Our counts beside the papers', for every network and variant of which a paper prints one, and the baselines.
+"""Counts of every network and variant for which a paper gives a count, and of the baselines, beside the papers' counts.
 
     python scripts/count_tables.py
 
-Writes ``research/results/complexity.csv``, and what ``lithepose models`` prints without torch: the networks as their
-papers have them, into ``lithepose/weights/networks.csv``. Counts do not depend on the machine. ``paper_parameters`` and
-``paper_gmacs`` are as printed; ``paper_counts`` tells which of our columns the paper's convention is.
+Writes ``research/results/complexity.csv``, and ``lithepose/weights/networks.csv`` with the networks as in their papers,
+which ``lithepose models`` prints without torch. Counts do not depend on the machine. ``paper_parameters`` and
+``paper_gmacs`` are as printed; ``paper_counts`` names the column with the paper's convention.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COLUMNS = (
     " mb_packed paper_parameters paper_gmacs paper_counts parameters_off gmacs_off note"
 ).split()
 WEIGHTS, ALL = "conv_weights", "parameters"
-# paper, network, options, height x width, printed parameters, printed GMACs, column that it counts, note
+# paper, network, options, height x width, printed parameters, printed GMACs, column of the paper's convention, note
 NETWORKS = [
     ("huang2019mln", "openpose", {}, (368, 432), 52298816, 159.6, WEIGHTS, "exact"),
     ("choi2018binarized", "openpose", {}, (368, 656), None, None, "", "654 wide in the paper, which 8 does not divide"),
@@ -153,7 +153,7 @@ def _seven_by_seven(c_in: int) -> nn.Module:
 
 
 def modules() -> list[tuple[str, str, nn.Module, tuple[int, ...], float | None, float | None, str, str]]:
-    """Parts that a paper counts alone: paper, name, module, input, printed parameters and GMACs, column, note."""
+    """Parts that a paper counts separately: paper, name, module, input, printed parameters and GMACs, column, note."""
     heads = [("vanilla", 1), ("depthwise", 1), ("expanded", 2), ("expanded", 3), ("expanded", 4)]
     return [
         (

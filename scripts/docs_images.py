@@ -1,4 +1,4 @@
-"""Images of the documentation that are drawn by code: `python scripts/docs_images.py` writes them to docs/images."""
+"""Generated images of the documentation: `python scripts/docs_images.py` writes them to docs/images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 SAMPLES = ROOT / "lithepose" / "samples"
 WIDTH, HEIGHT = 250, 250  # of a tile
-STYLES = {  # the flags -> the style that they give
+STYLES = {  # flags -> the resulting style
     "(default)": {},
     "--colour person": {"colour": "person"},
     "--colour #ff4fa0": {"colour": "#ff4fa0"},
@@ -29,7 +29,7 @@ STYLES = {  # the flags -> the style that they give
 
 
 def styles() -> np.ndarray:
-    """(H, W, 3) RGB: the sample image in every style, four a row."""
+    """Return (H, W, 3) RGB: the sample image in every style, four per row."""
     image = lithepose.read_image(SAMPLES / "astronaut.jpg")
     poses = lithepose.load(threads=1)(image)
     tiles = []
@@ -44,7 +44,7 @@ def styles() -> np.ndarray:
 
 
 def runner() -> dict[str, tuple[float, float]]:
-    """A made-up person who runs to the right of the image, in a unit square, y downwards."""
+    """Return the joints of a person who runs to the right, in a unit square, with y downwards."""
     return {
         "left_shoulder": (0.50, 0.22), "left_elbow": (0.28, 0.33), "left_wrist": (0.30, 0.50),
         "left_hip": (0.45, 0.52), "left_knee": (0.62, 0.66), "left_ankle": (0.55, 0.86),
@@ -55,7 +55,7 @@ def runner() -> dict[str, tuple[float, float]]:
 
 
 def angles_panel(axes: Any, skeleton: Skeleton, names: tuple[str, ...], title: str) -> None:
-    """The runner with an arc for each angle, from the direction it is measured against to that of its segment."""
+    """Draw the runner with an arc for each angle, from its reference direction to its segment."""
     joints = {name: np.array(place) for name, place in runner().items()}
     joints["neck"], joints["mid_hip"] = joints["left_shoulder"], joints["left_hip"]
     xy = np.array([[joints.get(name, (np.nan, np.nan)) for name in skeleton.joints]], float)
@@ -72,7 +72,7 @@ def angles_panel(axes: Any, skeleton: Skeleton, names: tuple[str, ...], title: s
 
 
 def real_panel(axes: Any, names: tuple[str, ...]) -> None:
-    """The same on a person who was found in an image."""
+    """Draw the same for a person found in an image."""
     image = lithepose.read_image(SAMPLES / "camera.jpg")
     poses = lithepose.load(threads=1)(image)[0]
     axes.imshow(lithepose.draw(image, poses), extent=(0, 1, 1, 0))
@@ -94,7 +94,7 @@ def _circle(middle: np.ndarray, radius: float) -> Any:
 
 
 def draw_angle(axes: Any, angle: Angle, joints: dict[str, np.ndarray], degrees: float, colour: str = "black") -> None:
-    """A dashed line for the base, an arc with an arrow to the segment, and the number."""
+    """Draw a dashed line for the base, an arc with an arrow to the segment, and the number."""
     at = joints[angle.to[0]]
     way = np.array([1.0, 0.0])
     if angle.base != HORIZONTAL:
@@ -113,7 +113,7 @@ def draw_angle(axes: Any, angle: Angle, joints: dict[str, np.ndarray], degrees: 
 
 
 def angles() -> Any:
-    """A figure of the definitions: joints, segments, and joints of a person in an image."""
+    """Make a figure of the definitions: joints, segments, and joints of a person in an image."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11.4, 4.2), dpi=100, layout="constrained")

@@ -1,8 +1,8 @@
-"""The drawings of the documentation: concepts, the flow of data, and the order of joints of every skeleton.
+"""Drawings of the documentation: concepts, the flow of data, and the joint order of every skeleton.
 
     python scripts/draw_docs.py
 
-Writes SVG files into ``docs/images``; they depend on the package alone, so a test draws them anew and compares.
+Writes SVG files to ``docs/images``. They depend only on the package, so a test draws them again and compares.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ IMAGES = Path(__file__).parents[1] / "docs" / "images"
 TEXT, LINE, FILL, ACCENT = "#1c2b36", "#5b7083", "#eef3f7", "#d9eaf7"
 STYLE = f"<style>text{{font-family:system-ui,sans-serif;fill:{TEXT}}}</style>"
 
-# Where joints are drawn, of a figure that faces the reader, in a box of 1 x 1; its left is on the right.
+# Positions of joints of a person who faces the reader, in a box of 1 x 1; the person's left is on the right.
 PLACES = {
     "nose": (0.50, 0.16), "eye": (0.55, 0.11), "ear": (0.62, 0.15), "neck": (0.50, 0.30), "upper_neck": (0.50, 0.27),
     "head_top": (0.50, 0.04), "thorax": (0.50, 0.36), "shoulder": (0.66, 0.33), "elbow": (0.77, 0.46),
@@ -28,10 +28,10 @@ PLACES = {
 
 
 def main(out: Path = IMAGES) -> None:
-    """Draw all.
+    """Draw all files.
 
     Args:
-        out: folder.
+        out: output folder.
     """
     (out / "skeletons").mkdir(parents=True, exist_ok=True)
     for skeleton in SKELETONS.values():
@@ -46,10 +46,10 @@ def write(path: Path, svg: str) -> None:
 
 
 def place(joint: str) -> tuple[float, float]:
-    """Where a joint is drawn.
+    """Return the position of a joint.
 
     Raises:
-        KeyError: the table above lacks it.
+        KeyError: the table above lacks the joint.
     """
     side, _, part = joint.partition("_")
     if side not in ("left", "right"):
@@ -59,7 +59,7 @@ def place(joint: str) -> tuple[float, float]:
 
 
 def skeleton_svg(skeleton: Skeleton) -> str:
-    """The skeleton with the numbers of its joints, and a list of their names."""
+    """Draw the skeleton with the numbers of its joints, and a list of their names."""
     width, height, top = 360, 440, 20
     rows = len(skeleton)
     total = max(height, 34 + 17 * rows)
@@ -84,7 +84,7 @@ def skeleton_svg(skeleton: Skeleton) -> str:
 
 
 def document(width: int, height: int, parts: list[str], title: str) -> str:
-    """An SVG with a white ground, so that it can be read on dark pages."""
+    """Return an SVG with a white background, which is readable on dark pages."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" role="img" width="{width}">'
     ground = f'<rect width="{width}" height="{height}" rx="8" fill="white"/>'
     marker = (
@@ -95,7 +95,7 @@ def document(width: int, height: int, parts: list[str], title: str) -> str:
 
 
 def box(x: int, y: int, width: int, height: int, lines: tuple[str, ...], fill: str = FILL) -> str:
-    """A box with centred lines, the first of them bold."""
+    """Draw a box with centred lines, the first of them bold."""
     parts = [f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="7" fill="{fill}" stroke="{LINE}"/>']
     first = y + height / 2 + 5 - 9 * (len(lines) - 1)
     for i, line in enumerate(lines):
@@ -109,7 +109,7 @@ def box(x: int, y: int, width: int, height: int, lines: tuple[str, ...], fill: s
 
 
 def arrow(*points: tuple[int, int], label: str = "") -> str:
-    """A line through points with a tip at its end; the label stands above its middle."""
+    """Draw a line through points with an arrow head at its end; the label stands above its middle."""
     path = " ".join(f"{x},{y}" for x, y in points)
     line = f'<polyline points="{path}" fill="none" stroke="{LINE}" stroke-width="1.6" marker-end="url(#tip)"/>'
     if not label:
@@ -119,7 +119,7 @@ def arrow(*points: tuple[int, int], label: str = "") -> str:
 
 
 def concepts() -> str:
-    """Encode -> network -> decode: what a head does in training and in prediction."""
+    """Draw encode -> network -> decode: the role of a head in training and in prediction."""
     parts = [
         STYLE,
         '<text x="24" y="32" font-size="14" font-weight="600">Training</text>',
@@ -148,7 +148,7 @@ def concepts() -> str:
 
 
 def flow() -> str:
-    """What passes through the rooms of the package, from media to writers, and in training."""
+    """Draw the data between the parts of the package, from media to writers, and in training."""
     parts = [
         STYLE,
         box(20, 20, 150, 58, ("media", "images, videos, cameras")),

@@ -1,9 +1,9 @@
-"""Quantize embedded models to int8 and enter the files in the manifest, in one command.
+"""Quantize embedded models to int8 and add the files to the manifest, in one command.
 
     python scripts/int8.py CALIBRATION_IMAGES --evaluate coco-val.tar
 
-Calibrate with training images, never with those that the models are measured on. Writes NAME-int8.onnx beside the
-weights, and their line in the manifest; with ``--evaluate`` also the scores, which take a minute or two.
+Calibrate with training images, never with images of the evaluation. Writes NAME-int8.onnx beside the weights, and their
+line in the manifest; with ``--evaluate`` also the scores, which take a minute or two.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def main(
 
     Args:
         calibrate: folder of training images.
-        evaluate: data set to measure on; by default nothing is measured.
-        split: of it.
-        out: folder of the files and of the manifest.toml in which they are entered, if there is one.
-        threads: of the networks while they are measured.
+        evaluate: data set for the scores; by default nothing is measured.
+        split: split of this data set.
+        out: folder of the files, and of manifest.toml if there is one.
+        threads: threads of the networks during the evaluation.
     """
     files = {name: out / f"{Path(manifest()[name]['file']).stem}-int8.onnx" for name in MODELS}
     for name, file in files.items():
@@ -62,7 +62,7 @@ def main(
 
 
 def entered(text: str, name: str, line: str) -> str:
-    """A manifest with a line in a model's table, in place of the one that begins alike."""
+    """Return a manifest with a line in a model's table; it replaces a line with the same beginning."""
     head = f"[{name}]\n"
     before, table = text.split(head, 1)
     table, *rest = re.split(r"(?m)^(?=\[)", table, maxsplit=1)

@@ -1,9 +1,9 @@
-"""Fit the Gaussian over poses by which joints are guessed that a network did not find.
+"""Fit the Gaussian over poses that estimates joints that a network did not find.
 
     python scripts/pose_prior.py --data DATA
 
-Expectation-maximization over annotated people of the training sets, each moved and scaled onto the mean pose; joints
-without a label are filled in by what the Gaussian expects. Writes ``lithepose/weights/coco17-prior.npz``.
+Runs expectation-maximization over annotated people of the training sets, each moved and scaled to the mean pose. Joints
+without a label are filled in with the Gaussian's expectation. Writes ``lithepose/weights/coco17-prior.npz``.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from lithepose.data.formats import open_dataset
 from lithepose.heads.pose_prior import FILE, PosePrior
 from lithepose.skeleton import COCO_17, Skeleton
 
-LABELLED = 6  # joints that a person must have at least
+LABELLED = 6  # fewest labelled joints of a person
 SPORTS = 3000  # people of the sports images; all of them would outweigh everyday poses
-RIDGE = 1e-3  # added to variances before they are divided by
-ASPECT = 0.75, 1.35  # of images that were squashed to squares
+RIDGE = 1e-3  # added to variances before dividing by them
+ASPECT = 0.75, 1.35  # aspect of images that were squashed to squares
 
 
 def main(data: Path, out: Path = FILE, rounds: int = 10) -> None:
-    """Fit and write.
+    """Fit, and write the file.
 
     Args:
         data: folder of the recipes' data sets.
         out: file to write.
-        rounds: of expectation-maximization.
+        rounds: rounds of expectation-maximization.
     """
     rng = np.random.default_rng(0)
     folder = data / "data"
@@ -45,12 +45,12 @@ def main(data: Path, out: Path = FILE, rounds: int = 10) -> None:
 
 
 def ids(path: Path) -> set[int]:
-    """Images of a data set, which others hold too."""
+    """Return image ids of a data set, which other sets contain too."""
     return {record.id for split in ("train", "val") for record in open_dataset(path, split).records}
 
 
 def people(path: Path, images: tuple[Path, ...] = (), without: Collection[int] = ()) -> np.ndarray:
-    """(N, K, 2) joints of everybody who is labelled well enough, NaN where not labelled."""
+    """Return (N, K, 2) joints of people with enough labels, NaN where not labelled."""
     records = [record for record in open_dataset(path, "train", images).records if record.id not in without]
     everybody = (person for record in records for person in record.people)
     joints = np.array([p["keypoints"] for p in everybody if not p.get("iscrowd")], float).reshape(-1, len(COCO_17), 3)
@@ -60,16 +60,16 @@ def people(path: Path, images: tuple[Path, ...] = (), without: Collection[int] =
 
 
 def mirrored(xy: np.ndarray, skeleton: Skeleton) -> np.ndarray:
-    """The same people, left and right in each other's place."""
+    """Return the same people with left and right swapped."""
     return xy[:, list(skeleton.flip_order)] * [-1, 1]
 
 
 def fit(xy: np.ndarray, rounds: int) -> PosePrior:
-    """Gaussian over poses, each on the mean pose.
+    """Fit a Gaussian over poses, each moved to the mean pose.
 
     Args:
         xy: (N, K, 2), NaN where not labelled.
-        rounds: of expectation-maximization.
+        rounds: rounds of expectation-maximization.
     """
     centre, size = np.nanmean(xy, 1, keepdims=True), np.nanstd(xy, 1).mean(1)[:, None, None]
     mean, covariance = np.nanmean((xy - centre) / size, 0), np.eye(2 * xy.shape[1]) / 10
@@ -79,7 +79,7 @@ def fit(xy: np.ndarray, rounds: int) -> PosePrior:
             known = ~np.isnan(person[:, 0])
             found, model = person[known], mean[known]
             offset, origin = found - found.mean(0), model.mean(0)
-            # A least-squares fit, which tends to small scales, but not to a point however unlike the pose is.
+            # A least-squares fit. It tends to small scales, but not to 0, however different the pose is.
             spread = (offset**2).sum()
             scale = max((offset * (model - origin)).sum() / spread, np.sqrt(len(found) / spread) / 3)
             placed = offset * scale + origin

@@ -1,8 +1,8 @@
-"""What MkDocs is told beside mkdocs.yml: pages from files outside docs/, and links to them.
+"""Hooks of MkDocs, in addition to mkdocs.yml: pages from files outside docs/, and links to them.
 
-Documents link to files of the repository by their paths, so that they can be read without a site. Here every such
-file comes into the site: cards under ``models/``, other pages under ``source/``, tables and code as they are; links are
-turned to them, and MkDocs checks them all.
+Documents link to files of the repository by path, so that they can be read without a site. The hooks add each of these
+files to the site: cards under ``models/``, other pages under ``source/``, tables and code unchanged. Links are changed
+to match, and MkDocs checks them all.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ _of: dict[str, str] = {}  # page of the site -> file of the repository
 
 
 def uri_of(path: str) -> str:
-    """Where a file of the repository is in the site; both as posix paths."""
+    """Return the path of a repository file in the site; both are posix paths."""
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
     if path.startswith(CARDS):
         return "models/" + path.removeprefix(CARDS)
     if path == "CHANGELOG.md":
         return "changelog.md"
-    # A README is the page of its folder, which it would share with an index.
+    # A README would be the same page of its folder as an index.
     return f"source/{path}".replace("README.md", "about.md")
 
 
 def targets(path: str) -> list[str]:
-    """Files of the repository that one of its pages links to."""
+    """Return files of the repository that one of its pages links to."""
     found = []
     for link, _ in LINK.findall((ROOT / path).read_text(encoding="utf-8")):
         target = posixpath.normpath(posixpath.join(posixpath.dirname(path), link))
@@ -44,7 +44,7 @@ def targets(path: str) -> list[str]:
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add what pages link to, and what pages of those link to, and the pages that are made."""
+    """Add the pages that documents link to, directly or through other pages, and generated pages."""
     pages = [f"docs/{file.src_uri}" for file in files.documentation_pages()]
     pages += ["CHANGELOG.md", *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / CARDS).glob("*.md")))]
     seen = set[str]()
@@ -68,7 +68,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Turn links to files of the repository into links of the site; those to folders become plain text."""
+    """Change links to files of the repository to links of the site; links to folders become plain text."""
     uri = page.file.src_uri
     path = _of.get(uri)
     if path is None:
@@ -85,13 +85,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def _plain(match: re.Match[str], path: str) -> str:
-    """A link to a folder without it."""
+    """Return the text of a link to a folder without the link."""
     target = ROOT / posixpath.normpath(posixpath.join(posixpath.dirname(path), match[2]))
     return match[1] if target.is_dir() else match[0]
 
 
 def models() -> str:
-    """The list of cards."""
+    """Return the list of cards."""
     lines = ["# Models", "", "What the package brings, with training data, scores, and where each one fails.", ""]
     for path in sorted((ROOT / CARDS).glob("*.md")):
         title, _, rest = path.read_text(encoding="utf-8").partition("\n")
@@ -102,7 +102,7 @@ def models() -> str:
 
 
 def reproduced() -> str:
-    """All committed tables of mini runs, one after the other."""
+    """Return all committed tables of mini runs."""
     lines = [
         "# Reproduced tables",
         "",
@@ -119,7 +119,7 @@ def reproduced() -> str:
 
 
 def skeletons() -> str:
-    """Every order of joints with its drawing."""
+    """Return the joint order of every skeleton with its drawing."""
     from lithepose.skeleton import SKELETONS
 
     lines = [

@@ -1,1 +1,1 @@
-"""What a network is like: complexity, receptive field, curves. Needs torch."""
+"""Analysis of networks: complexity, receptive field, curves. Needs torch."""

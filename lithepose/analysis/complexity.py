@@ -1,9 +1,9 @@
 """Parameters, multiply-adds and sizes of a network, counted by torch on tensors without memory.
 
-One multiply-add is one multiplication and one addition of a convolution or a matrix product; biases, BatchNorm,
-activations, pooling and resizing are not counted. huang2019mln and osokin2019context print multiply-adds under the
-name FLOPs, and huang2019mln counts convolution weights without biases as parameters. choi2018binarized and
-hoang2020rcnn print no counts.
+A multiply-add is one multiplication and one addition of a convolution or a matrix product. Biases, BatchNorm,
+activations, pooling and resizing are not counted. huang2019mln and osokin2019context call multiply-adds FLOPs, and
+huang2019mln counts only convolution weights, without biases, as parameters. choi2018binarized and hoang2020rcnn give no
+counts.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..networks import KeypointRcnn, Network
 from ..networks.binary_paf import BinaryConv2d
 from ..networks.blocks import check_size
 
-PAPERS = {  # height x width that each paper counts or times at, and what it prints
+PAPERS = {  # height x width at which each paper counts or times, and its numbers
     "lithe": ("256x192", "none; this network is the project's own"),
     "lithe_paf": ("256x384", "none; this network is the project's own"),
     "person_detector": ("256x320", "none; this network is the project's own"),
@@ -41,22 +41,22 @@ PAPERS = {  # height x width that each paper counts or times at, and what it pri
 }
 
 
-# Matrix products that are no layer, as pooling written as one, do not count.
+# Matrix products that are not layers do not count, such as pooling by matrices.
 COUNTED = (torch.ops.aten.convolution, torch.ops.aten.addmm)
 
 
 @dataclass(frozen=True)
 class Complexity:
-    """Counts of one network, or of one part of it.
+    """Counts of a network, or of a part of it.
 
     Attributes:
         parameters: weights, biases and BatchNorm's scales and shifts.
-        conv_weights: weights of convolutions alone.
+        conv_weights: weights of convolutions only.
         bn_statistics: BatchNorm's running means and variances.
-        binary_weights: those of ``conv_weights`` that one bit holds.
-        binary_filters: filters of these, each with a scale of its own.
-        macs: multiply-adds at the size that was asked for.
-        binary_macs: those of ``macs`` between bits.
+        binary_weights: part of ``conv_weights`` that needs one bit each.
+        binary_filters: number of binary filters, each with its own scale.
+        macs: multiply-adds at the given size.
+        binary_macs: part of ``macs`` between bits.
     """
 
     parameters: int
@@ -69,9 +69,9 @@ class Complexity:
 
     @property
     def megabytes(self) -> dict[str, float]:
-        """Size of the parameters in 1e6 bytes: all in fp32, all in fp16, and fp32 but binary weights in one bit.
+        """Size of the parameters in 1e6 bytes: all in fp32, all in fp16, and fp32 with binary weights in one bit.
 
-        Of binary weights the scale of every filter is stored beside the bits.
+        With binary weights, the scale of every filter is stored as well.
         """
         packed = 4 * (self.parameters - self.binary_weights + self.binary_filters) + self.binary_weights / 8
         return {"fp32": 4 * self.parameters / 1e6, "fp16": 2 * self.parameters / 1e6, "packed": packed / 1e6}
@@ -81,8 +81,8 @@ def measure(net: nn.Module, *shape: int) -> Complexity:
     """Count one forward pass.
 
     Args:
-        net: moved to torch's meta device by this call; of no use afterwards.
-        shape: of the input without the batch, as 3, H, W.
+        net: network; it is moved to torch's meta device and cannot be used afterwards.
+        shape: shape of the input without the batch: 3, H, W.
     """
     net = net.eval().to("meta")
     convolutions = [m for m in net.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
@@ -114,11 +114,11 @@ def measure_parts(net: Network, height: int, width: int) -> dict[str, Complexity
     """Count a network, or the parts of keypoint_rcnn; its heads run once per box.
 
     Returns:
-        Complexity by part; ``whole`` alone for the other networks. The heads of keypoint_rcnn run once per person: its
-        ``whole`` has the parameters of all parts and the multiply-adds of those that run once per image.
+        Complexity by part; only ``whole`` for other networks. The heads of keypoint_rcnn run once per person: its
+        ``whole`` has the parameters of all parts, and the multiply-adds of those that run once per image.
 
     Raises:
-        ConfigError: a size that the network does not take.
+        ConfigError: the network does not support the size.
     """
     if not isinstance(net, KeypointRcnn):
         return {"whole": measure(net, 3, height, width)}
@@ -143,7 +143,7 @@ def measure_parts(net: Network, height: int, width: int) -> dict[str, Complexity
 
 
 class _Levels(nn.Module):
-    """A proposal head over a dict of maps, as a backbone gives it."""
+    """A proposal head for a dict of maps, as returned by a backbone."""
 
     def __init__(self, head: nn.Module) -> None:
         super().__init__()

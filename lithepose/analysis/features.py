@@ -1,4 +1,4 @@
-"""What layers of a network answer to an image: one small map a channel (huang2019mln, figure 1)."""
+"""Outputs of a network's layers for an image: one small map per channel (huang2019mln, figure 1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor
 from ..errors import ConfigError
 from ..networks import Network, Scaled
 
-# Of two branches, as huang2019mln's figure 1 shows them: Conv-1, and Conv-4 with what the other branch transferred.
+# Of both branches, as in huang2019mln's figure 1: Conv-1, and Conv-4 with the features of the other branch.
 MULTILEVEL_LAYERS = ("detect_joints.convs.0", "merge_joints.merge", "detect_limbs.convs.0", "merge_limbs.merge")
 
 
@@ -35,26 +35,26 @@ class Features:
         return float((self.maps > 0).mean())
 
     def strongest(self, count: int) -> list[int]:
-        """Channels with the largest deviation over the image, the largest first."""
+        """Return the channels with the largest deviation over the image, the largest first."""
         return np.argsort(-self.maps.std((1, 2)), kind="stable")[:count].tolist()
 
 
 def layers_with_maps(net: Network) -> list[str]:
-    """Names of the convolutions of a network."""
+    """Return the names of the convolutions of a network."""
     return [name for name, module in net.named_modules() if isinstance(module, torch.nn.Conv2d)]
 
 
 @torch.no_grad()
 def features(net: Network, image: np.ndarray, layers: Sequence[str]) -> list[Features]:
-    """Run a network on one image, and keep what some of its layers answer.
+    """Run a network on one image, and return the outputs of some of its layers.
 
     Args:
-        net: put into evaluation mode.
+        net: network, put into evaluation mode.
         image: (H, W, 3) uint8 RGB network input, sides multiples of ``net.multiple``.
         layers: names of modules that return one tensor (N, C, h, w).
 
     Raises:
-        ConfigError: no such module, or one that returns no maps, or that is not run.
+        ConfigError: a module does not exist, does not return maps, or does not run.
     """
     modules = dict(net.named_modules())
     found: dict[str, Tensor] = {}
@@ -80,13 +80,13 @@ def features(net: Network, image: np.ndarray, layers: Sequence[str]) -> list[Fea
 
 
 def sheet(maps: np.ndarray, channels: Sequence[int], across: int = 4, side: int = 96) -> np.ndarray:
-    """Maps of some channels side by side, each scaled to its own range.
+    """Arrange maps of some channels in a grid, each scaled to its own range.
 
     Args:
         maps: (C, h, w).
-        channels: to show.
-        across: of them in a row.
-        side: of each, in pixels.
+        channels: channels to show.
+        across: number of maps in a row.
+        side: side of each map, in pixels.
 
     Returns:
         (rows * side, across * side) float32 of 0 to 1.

@@ -1,4 +1,4 @@
-"""Curves as images, by matplotlib."""
+"""Plots with matplotlib."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def lines(
     y_label: str,
     log: bool = False,
 ) -> None:
-    """Write named curves as one image.
+    """Plot named curves.
 
     Args:
-        path: of the image; its suffix decides the format (png, svg, pdf).
-        x: shared by all curves, or by name.
+        path: output image; its suffix sets the format (png, svg, pdf).
+        x: x values, shared by all curves or by name.
         curves: values by name.
-        x_label: of the axis.
-        y_label: likewise.
+        x_label: label of the x axis.
+        y_label: label of the y axis.
         log: logarithmic y axis.
 
     Raises:
-        MissingExtraError: matplotlib is missing.
-        ConfigError: a suffix that is no image's.
+        MissingExtraError: matplotlib is not installed.
+        ConfigError: the suffix is not an image format.
     """
     figure = _figure((6.4, 4.2))
     axes: Any = figure.add_subplot()
@@ -44,16 +44,16 @@ def lines(
 
 
 def bars(path: str | Path, values: Mapping[str, Mapping[str, float]], y_label: str, log: bool = False) -> None:
-    """Write groups of bars as one image.
+    """Plot groups of bars.
 
     Args:
-        path: of the image; its suffix decides the format (png, svg, pdf).
+        path: output image; its suffix sets the format (png, svg, pdf).
         values: for every series, values by group; a group without a value has no bar.
-        y_label: of the axis.
+        y_label: label of the y axis.
         log: logarithmic y axis.
 
     Raises:
-        MissingExtraError: matplotlib is missing.
+        MissingExtraError: matplotlib is not installed.
     """
     figure = _figure((max(6.4, 1.0 * max(map(len, values.values()))), 4.2))
     axes: Any = figure.add_subplot()
@@ -70,14 +70,14 @@ def bars(path: str | Path, values: Mapping[str, Mapping[str, float]], y_label: s
 
 
 def grid(path: str | Path, images: Sequence[Sequence[tuple[str, np.ndarray]]]) -> None:
-    """Write images in rows, each with a title, as one image.
+    """Write rows of images, each with a title, as one image.
 
     Args:
-        path: of the image; its suffix decides the format (png, svg, pdf).
+        path: output image; its suffix sets the format (png, svg, pdf).
         images: rows of (title, (H, W, 3) uint8 or (H, W) float of 0 to 1).
 
     Raises:
-        MissingExtraError: matplotlib is missing.
+        MissingExtraError: matplotlib is not installed.
     """
     across = max(map(len, images))
     heights = [2.4 * max(image.shape[0] / image.shape[1] for _, image in row) + 0.3 for row in images]
@@ -93,7 +93,7 @@ def grid(path: str | Path, images: Sequence[Sequence[tuple[str, np.ndarray]]]) -
 
 
 def _figure(size: tuple[float, float]) -> Any:
-    """An empty figure of so many inches, with a canvas that needs no display."""
+    """Make an empty figure of this size in inches, with a canvas that needs no display."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyright: ignore[reportMissingImports]
         from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]

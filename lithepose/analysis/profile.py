@@ -1,7 +1,7 @@
-"""Time of every layer of a network, beside its multiply-adds, in torch on the CPU.
+"""Time and multiply-adds of every layer of a network, in torch on the CPU.
 
-osokin2019context says that 1x1 convolutions are the bottleneck of its small network on a CPU; the sum by kind of layer
-shows it.
+osokin2019context calls 1x1 convolutions the bottleneck of its small network on a CPU. The sum by kind of layer shows
+this.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class LayerTime:
     """One layer.
 
     Attributes:
-        name: of the module.
-        kind: what it computes, as "3x3 convolution".
+        name: name of the module.
+        kind: description, such as "3x3 convolution".
         out: height and width of its output.
-        macs: multiply-adds; 0 of all but convolutions and linear layers.
+        macs: multiply-adds; 0 except for convolutions and linear layers.
         ms: milliseconds, median over the rounds.
     """
 
@@ -41,7 +41,7 @@ class LayerTime:
 
 
 def kind_of(layer: nn.Module) -> str:
-    """What a layer computes, in words."""
+    """Describe a layer in words."""
     if isinstance(layer, nn.ConvTranspose2d):
         return f"{'x'.join(map(str, layer.kernel_size))} transposed convolution"
     if isinstance(layer, nn.Conv2d):
@@ -64,16 +64,16 @@ def _macs(layer: nn.Module, given: Tensor, out: Tensor) -> int:
 
 @torch.no_grad()
 def profile(net: Network, height: int, width: int, rounds: int = ROUNDS) -> list[LayerTime]:
-    """Measure every layer on one image of noise; the time between layers is not counted.
+    """Measure every layer on one image of noise. The time between layers does not count.
 
     Args:
-        net: put into evaluation mode.
-        height: of the input, in pixels.
+        net: network, put into evaluation mode.
+        height: height of the input, in pixels.
         width: likewise.
-        rounds: of which medians are taken.
+        rounds: number of rounds, for medians.
 
     Raises:
-        ConfigError: a size that the network does not take, or no rounds.
+        ConfigError: the network does not support the size, or there are no rounds.
     """
     if rounds < 1:
         raise ConfigError(f"{rounds} rounds; give 1 or more")
@@ -91,7 +91,7 @@ def profile(net: Network, height: int, width: int, rounds: int = ROUNDS) -> list
 
     def after(name: str, layer: nn.Module, given: tuple[Tensor, ...], out: object) -> None:
         first[name] = first.get(name, 0.0) + (time.perf_counter() - began[name]) * 1000
-        if isinstance(out, Tensor) and not counted:  # in the first round; a layer may run several times in it
+        if isinstance(out, Tensor) and not counted:  # in the first round; a layer may run several times
             shape = tuple(out.shape[-2:]) if out.ndim == 4 else tuple(out.shape[1:])
             before = layers[name].macs if name in layers else 0
             layers[name] = LayerTime(name, kind_of(layer), shape, before + _macs(layer, given[0], out), 0.0)
@@ -118,7 +118,7 @@ def profile(net: Network, height: int, width: int, rounds: int = ROUNDS) -> list
 
 
 def by_kind(layers: list[LayerTime]) -> list[Row]:
-    """Sums by kind of layer, the longest first: number, time, shares of time and multiply-adds, GMACs a second."""
+    """Sums by kind of layer, the longest first: number, time, shares of time and multiply-adds, GMACs per second."""
     ms, macs = sum(layer.ms for layer in layers), sum(layer.macs for layer in layers)
     rows: list[Row] = []
     for kind in dict.fromkeys(layer.kind for layer in layers):

@@ -1,6 +1,6 @@
 """Empirical receptive field of one joint (osokin2019context, figures 6 to 8).
 
-A window of noise slides over the image; where it changes the joint's heatmap is the receptive field.
+A window of noise slides over the image. Its positions that change the joint's heatmap are the receptive field.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ..networks import Network, Scaled
 
 @torch.no_grad()
 def calibrate(net: Network, image: np.ndarray) -> None:
-    """Give the BatchNorm of an untrained network the averages of one image.
+    """Set the BatchNorm statistics of an untrained network from one image.
 
-    Without them every layer shrinks its input a little, and what the last one says is its bias and rounding.
+    Otherwise every layer shrinks its input a little, and the last output consists of its bias and rounding errors.
 
     Args:
-        net: its BatchNorm is changed.
+        net: network; its BatchNorm is changed.
         image: (H, W, 3) uint8 RGB network input.
     """
     layers = [m for m in net.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.momentum = 1.0
-    both = torch.from_numpy(np.stack([image, image[:, ::-1]]))  # one image alone may leave one value a channel
+    both = torch.from_numpy(np.stack([image, image[:, ::-1]]))  # a single image may leave one value per channel
     net.train()(Scaled(net)(both.permute(0, 3, 1, 2)))
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
@@ -52,20 +52,20 @@ def receptive_field(
     seed: int = 0,
     progress: Callable[[range], Iterable[int]] | None = None,
 ) -> np.ndarray:
-    """How much the heatmap of a joint changes when a part of the image is replaced by noise.
+    """Measure how much the heatmap of a joint changes when a part of the image is replaced by noise.
 
     Args:
-        net: with heatmaps; put into evaluation mode.
+        net: network with heatmaps, put into evaluation mode.
         image: (H, W, 3) uint8 RGB network input, sides multiples of ``net.multiple``.
         joint: index of the heatmap.
-        window: side of the square of noise, in pixels, odd; the same noise everywhere.
-        step: pixels between two places of the window.
-        stage: of the heatmap; the last by default.
-        at: what change is measured: of the whole "map", as in the paper; or of one cell, that of the highest value
-            ("peak") or the "centre". The map's covers every image, because each place changes the cells above it:
-            compare how far networks see at one cell.
-        batch: images at once.
-        seed: of the noise.
+        window: side of the square of noise, in pixels, odd; all windows have the same noise.
+        step: pixels between two positions of the window.
+        stage: stage of the heatmap; the last by default.
+        at: where the change is measured: on the whole "map", as in the paper; or at one cell, the highest ("peak") or
+            the "centre". The field of a whole map always covers the image, because each position changes the cells near
+            it. Use one cell to compare how far networks see.
+        batch: images per batch.
+        seed: seed of the noise.
         progress: wraps the range of batches, for example ``rich.progress.track``.
 
     Returns:
@@ -73,8 +73,8 @@ def receptive_field(
         centred at pixels (row * step, column * step).
 
     Raises:
-        ConfigError: the joint, stage or window do not exist, or the image has a wrong size; or the heatmap changes by
-            no more than rounding, as in an untrained network without :func:`calibrate`.
+        ConfigError: the joint, stage or window does not exist, the image has a wrong size, or the heatmap only changes
+            by rounding, as in an untrained network without :func:`calibrate`.
     """
     joints = len(net.head.skeleton) if isinstance(net.head, HeatmapHead) else 0
     if not 0 <= joint < joints:
@@ -125,7 +125,7 @@ def receptive_field(
 
 @torch.no_grad()
 def find_joint(net: Network, image: np.ndarray, joint: int, stage: int = -1) -> tuple[float, float]:
-    """Centre of the highest cell of a joint's heatmap, x and y in pixels of ``image``; arguments as above."""
+    """Return the centre of the highest cell of a joint's heatmap, x and y in pixels of ``image``."""
     net.eval()
     device = next(net.parameters()).device
     x = Scaled(net).to(device)(torch.from_numpy(image[None]).to(device).permute(0, 3, 1, 2))
@@ -136,7 +136,7 @@ def find_joint(net: Network, image: np.ndarray, joint: int, stage: int = -1) -> 
 
 
 def covered(change: np.ndarray, share: float = 0.01) -> float:
-    """Share of the image with a change of at least ``share`` of the largest; 0 where nothing changes."""
+    """Share of the image with a change of at least ``share`` of the largest; 0 if nothing changes."""
     largest = float(change.max())
     return float((change >= share * largest).mean()) if largest > 0 else 0.0
 
@@ -148,20 +148,20 @@ def draw_field(
     found: tuple[float, float] | None = None,
     colour: tuple[int, int, int] = (255, 0, 0),
 ) -> np.ndarray:
-    """The image in grey with the receptive field in green over it, the stronger the more it matters.
+    """Draw the receptive field in green on the grey image, stronger for larger changes.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        change: as of :func:`receptive_field`.
-        truth: where the joint is, x and y in pixels: a white ring.
-        found: where the network sees it: a ring of ``colour``.
-        colour: RGB; the paper has red for left joints and blue for right ones.
+        change: result of :func:`receptive_field`.
+        truth: labelled position of the joint, x and y in pixels: a white ring.
+        found: predicted position: a ring of ``colour``.
+        colour: RGB; the paper uses red for left joints and blue for right ones.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
     height, width = image.shape[:2]
-    # The square root shows what changes little beside what changes much.
+    # The square root makes small changes visible beside large ones.
     strength: Any = np.sqrt(change / max(float(change.max()), 1e-12)).astype(np.float32)
     rows, columns = change.shape
     step = np.array(

@@ -1,1 +1,1 @@
-"""The 1-bit engine: binary convolution by bit operations, and the files that hold binary networks."""
+"""The 1-bit engine: binary convolution by bit operations, and files of binary networks."""

@@ -1,4 +1,4 @@
-"""Binary convolution against everything it could be instead: a layer, a module, whole networks."""
+"""Benchmarks of binary convolution and its alternatives: single layers, modules and whole networks."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from .stages import Branch, Stage, Workers, refine
 SIZES = (46, 46), (46, 54), (46, 82)
 NETWORK_SIZES = (368, 368), (368, 656)
 BURSTS = 20_000
-LEAST = 3.0  # milliseconds of a turn
+LEAST = 3.0  # shortest time of a turn, in milliseconds
 
 
 def about() -> str:
-    """What the figures depend on: instructions that torch and the kernels use, and versions."""
+    """Describe what the results depend on: the instructions that torch and the kernels use, and versions."""
     import numba
     import onnxruntime
 
@@ -50,7 +50,7 @@ def about() -> str:
 
 @contextmanager
 def torch_threads(threads: int):  # noqa: ANN201
-    """For what is within."""
+    """Set the number of threads and inference mode inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -61,19 +61,19 @@ def torch_threads(threads: int):  # noqa: ANN201
 
 
 def burst(counting: bool) -> Callable[[], object]:
-    """The processor's most, in registers alone: sums of three vectors; or xor, count and add."""
+    """Peak rate of the processor, in registers only: sums of three vectors; or xor, count and add."""
     data = np.random.default_rng(0).integers(0, 2**64, (peak.BURST + 1) * vectors.STEP, np.uint64)
     out = np.empty(vectors.STEP, np.uint64)
     return lambda: peak.burst(counting, BURSTS, data, out)
 
 
 def channels_last(module: nn.Module | Tensor) -> Any:
-    """As oneDNN reads maps without moving them."""
+    """Use the memory format that oneDNN reads without copying."""
     return module.to(memory_format=torch.channels_last)
 
 
 def int8(x: Tensor, c_out: int) -> dict[str, Callable[[], object]]:
-    """oneDNN's 3x3 convolution of unsigned by signed 8-bit integers, with its output in 8 bits; where it has one."""
+    """oneDNN's 3x3 convolution of unsigned and signed 8-bit integers, with 8-bit output, if available."""
     weight = torch.randint(-127, 128, (c_out, x.shape[1], 3, 3), dtype=torch.int8)
     scale, zero = torch.full((c_out,), 0.01), torch.zeros(c_out, dtype=torch.int32)
     pixels = channels_last(torch.randint(0, 256, x.shape, dtype=torch.uint8))
@@ -82,13 +82,13 @@ def int8(x: Tensor, c_out: int) -> dict[str, Callable[[], object]]:
         packed = torch.ops.onednn.qconv_prepack(weight, scale, 0.02, 0, pair, pair, pair, 1, list(x.shape))
         rest = (packed, scale, zero, None, pair, pair, pair, 1, 0.5, 0, torch.uint8, "none", [], "")
         torch.ops.onednn.qconv2d_pointwise(pixels, 0.02, 0, *rest)
-    except (AttributeError, RuntimeError, NotImplementedError):  # torch built without oneDNN
+    except (AttributeError, RuntimeError, NotImplementedError):  # torch was built without oneDNN
         return {}
     return {"int8 3x3": lambda: torch.ops.onednn.qconv2d_pointwise(pixels, 0.02, 0, *rest)}
 
 
 def layers(channels: int, height: int, width: int, rounds: int) -> list[Row]:
-    """One binary 3x3 layer on one thread."""
+    """Measure one binary 3x3 layer on one thread."""
     with torch_threads(1):
         x = channels_last(torch.randn(1, channels, height, width))
         maps = x.contiguous().numpy()
@@ -111,7 +111,7 @@ def layers(channels: int, height: int, width: int, rounds: int) -> list[Row]:
         }
         times = take_turns(parts, rounds, LEAST)
     operations, vector = 2 * 9 * channels**2 * height * width, vectors.WIDTH * peak.BURST * BURSTS
-    # Three vectors' sum adds two taps a cell, of two operations each; to count takes one.
+    # A sum of three vectors adds two taps per cell, of two operations each; counting adds one.
     most = {"peak": 4 * vector, "counting peak": 2 * vector}
     spent = {name: times[name] for name in parts if name not in most}
     rows = rows_of("layer", f"{channels}x{height}x{width}", 1, spent)
@@ -125,10 +125,10 @@ def layers(channels: int, height: int, width: int, rounds: int) -> list[Row]:
 
 
 def modules(height: int, width: int, rounds: int) -> list[Row]:
-    """The multi-scale module of 128 channels on one thread, fused, with the signs that the next one reads."""
+    """Measure a fused multi-scale module of 128 channels on one thread, including the signs for the next module."""
     with torch_threads(1):
         x = channels_last(torch.randn(1, 128, height, width))
-        maps = empty_map(tuple(x.shape))  # it is added to
+        maps = empty_map(tuple(x.shape))  # the module adds to it
         x_maps = x.contiguous().numpy()
         maps[:] = x_maps
         chain = pack_module(MultiScaleModule(128, 128, binarized).eval())
@@ -145,7 +145,7 @@ def modules(height: int, width: int, rounds: int) -> list[Row]:
 
 
 def without_bits(stage: Stage) -> Stage:
-    """The stage's float work alone, for Amdahl's bound."""
+    """Return only the stage's float work, for Amdahl's bound."""
 
     def empty(branch: Branch) -> Branch:
         return _Bare(branch.chains, branch.pointwise)
@@ -154,10 +154,10 @@ def without_bits(stage: Stage) -> Stage:
 
 
 class _Bare(Branch):
-    """A branch in which binary layers and signs take no time."""
+    """A branch without binary layers and signs."""
 
     def __call__(self, x: np.ndarray, team: Team = ALONE) -> np.ndarray:
-        """The shortcut and the 1x1 layers."""
+        """Run the shortcut and the 1x1 layers."""
         chain = self.chains[0]
         out, skip = empty_map((len(x), chain.width, *x.shape[2:])), chain.skip
         if skip:
@@ -167,7 +167,7 @@ class _Bare(Branch):
 
 
 def networks(backbone: str, threads: int, rounds: int, sizes: Sequence[tuple[int, int]] = NETWORK_SIZES) -> list[Row]:
-    """OpenPose with 7x7 layers, with float modules and in bits; random weights, all floats by ONNX Runtime."""
+    """Measure OpenPose with 7x7 layers, float modules and bits; random weights; ONNX Runtime for all float parts."""
     rows, workers = list[Row](), Workers(threads)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -206,7 +206,7 @@ def networks(backbone: str, threads: int, rounds: int, sizes: Sequence[tuple[int
 
 
 def rows_of(table: str, shape: str, threads: int, times: Times) -> list[Row]:
-    """A row a form; ``ratio`` is how many times as long as the binary form it takes."""
+    """Return one row per variant; ``ratio`` is its time relative to the binary one."""
     return [
         {
             "table": table,
@@ -234,13 +234,13 @@ print(time.perf_counter() - began)
 
 
 def start(rounds: int) -> list[Row]:
-    """The first packing and layer in a process of its own, which finds the kernels compiled."""
+    """Measure the first packing and layer in a new process, with kernels that are already compiled."""
 
     def once() -> float:
         done = subprocess.run([sys.executable, "-c", FIRST_CALL], capture_output=True, text=True, check=True)
         return float(done.stdout) * 1000
 
-    once()  # compiles, if it has not been done
+    once()  # compiles the kernels if necessary
     return rows_of("start", "128x46x46", 1, {"binary": [once() for _ in range(rounds)]})
 
 
@@ -251,11 +251,11 @@ COLUMNS = (
 
 
 def tables(threads: int, rounds: int, what: str = "all"):  # noqa: ANN201
-    """Rows of all tables, one after the other.
+    """Yield the rows of all tables.
 
     Args:
-        threads: of whole networks; layers and modules have one.
-        rounds: of which medians are taken; whole networks get a quarter of them.
+        threads: threads of whole networks; layers and modules run on one.
+        rounds: number of rounds, for medians; whole networks run a quarter of them.
         what: layers, networks or all.
     """
     if what in ("all", "layers"):

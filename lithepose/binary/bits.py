@@ -1,27 +1,27 @@
 """Binary convolution with real bit operations, by numba, without torch.
 
-A bit is 1 where a sign is +, so the product of two signs is +1 where their bits agree, and over K taps
+A bit is 1 for the sign +, so the product of two signs is +1 if their bits agree. Over K taps
 
     dot = 2 agreements - K.
 
-Agreements are counted for hundreds of cells at once: activations are planes, one bit a cell, and a sum is held as its
-own bits, each a plane again. Three bits a, b, c add up to a xor b xor c, and a carry where two of them are set. Of the
-inputs of a filter three at a time are taken from a queue; what they add to the sum depends on the filter in two ways
-only: their carry is that of the inputs, turned as three weights say, one of eight, and their lower bit is turned as
-these weights' own lower bit. So the eight carries are made once for all filters; the lower bit joins the queue, as an
-input with a weight like any other, and in the end one bit is left. That leaves a filter with half as many carries to
-add as it has inputs, each three bits' sum again: one operation of 512 cells for an input of a filter, where to xor,
-count and add, sixteen counts at a time, takes three. (Sharing work that few bits decide is the method of four
-Russians, Arlazarov et al. 1970; sums as bits are Harley's and Seal's.)
+Agreements are counted for hundreds of cells at once. Activations are planes with one bit per cell, and every bit of a
+sum is a plane, too. Three bits a, b, c add up to a xor b xor c, and a carry if at least two of them are set. The
+inputs of a filter are taken from a queue in groups of three. A filter affects the sum of a group in only two ways. The
+carry is one of eight, because each input may be flipped by its weight. The lower bit is flipped if the lower bit of
+the three weights' sum is set. So the eight carries are computed once for all filters. The lower bit joins the queue as
+another input with a weight, and in the end one bit is left. A filter then only adds the carries, half as many as it
+has inputs, again as sums of three bits: one operation on 512 cells per input of a filter. Xor, count and add, for
+sixteen counts at a time, would take three. (Sharing work that few bits decide is the method of four Russians,
+Arlazarov et al. 1970; sums as bits are Harley's and Seal's.)
 
-A tap outside the map is 0 in the planes, so it agrees with weights of -; and it must count nothing. What is too much
-depends on where the cell lies, in one of a few classes along the borders, so a sum begins with that instead of 0, each
-of its bits an or of some classes' cells.
+A tap outside the map is 0 in the planes, so it agrees with weights of -, but must not count. The correction depends on
+the position of the cell, which belongs to one of a few classes along the borders. A sum begins with this correction
+instead of 0. Each of its bits is an or of some classes' cells.
 
-Planes are ``(N, C, M)`` 64-bit words: cell y W + x of a map is bit % 64 of word // 64, behind a few words that taps
-before the first cell read; whole blocks of 512 cells and a few words more follow. Weights are stored as
-``(OC, kernel, kernel, ceil(C / 32))`` 32-bit words, channel c being bit c % 32 of word c // 32, on little-endian
-machines, which all are that numba compiles for.
+Planes are ``(N, C, M)`` 64-bit words. Cell y W + x of a map is bit % 64 of word // 64, after a few words for taps
+before the first cell. Whole blocks of 512 cells and a few more words follow. Weights are stored as
+``(OC, kernel, kernel, ceil(C / 32))`` 32-bit words. Channel c is bit c % 32 of word c // 32. This requires a
+little-endian machine, as all of numba's targets are.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ from .planes import ALONE, Interval, Planes, Signs, Team, aligned, empty_map, fl
 from .vectors import STEP
 
 Call = tuple[Any, ...]
-WORTH = 9 * 32 * 32  # taps of a layer, from which on it is worth measuring
+WORTH = 9 * 32 * 32  # smallest number of taps of a layer for which a measurement is worthwhile
 THREE = 3  # layers of a multi-scale module
 
 
 def words(channels: int) -> int:
-    """32-bit words that hold one bit a channel."""
+    """Return the number of 32-bit words for one bit per channel."""
     return -(-channels // 32)
 
 
 def pack_bits(positive: np.ndarray) -> np.ndarray:
-    """(..., C) bool -> (..., ceil(C / 32)) uint32; the bits beyond C are 0."""
+    """Pack (..., C) bool to (..., ceil(C / 32)) uint32; the bits beyond C are 0."""
     *shape, channels = positive.shape
     whole = np.zeros((*shape, 32 * words(channels)), bool)
     whole[..., :channels] = positive
@@ -60,7 +60,7 @@ def pack_bits(positive: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class BinaryLayer:
-    """A binary convolution that keeps the size, packed.
+    """A packed binary convolution that keeps the size.
 
     Attributes:
         bits: (OC, kernel, kernel, ceil(C / 32)) uint32, signs of the weights.
@@ -68,7 +68,7 @@ class BinaryLayer:
         channels: C.
 
     Raises:
-        ModelError: shapes that do not belong together, which the kernels would not notice.
+        ModelError: the shapes do not match; the kernels would not detect this.
     """
 
     bits: np.ndarray
@@ -84,9 +84,9 @@ class BinaryLayer:
 
     @classmethod
     def from_weights(cls, weight: np.ndarray, scale: np.ndarray) -> BinaryLayer:
-        """Pack latent float weights (OC, C, kernel, kernel) and the scales (OC,) that training took from them.
+        """Pack latent float weights (OC, C, kernel, kernel) with the scales (OC,) computed in training.
 
-        The scales are given, because a mean that is summed in another order differs in its last bit.
+        The scales are arguments, because a mean in another order of summation differs in its last bit.
         """
         with np.errstate(invalid="ignore"):
             bits = pack_bits(weight.transpose(0, 2, 3, 1) >= 0)
@@ -99,40 +99,40 @@ class BinaryLayer:
 
     @property
     def width(self) -> int:
-        """Channels out."""
+        """Number of output channels."""
         return len(self.bits)
 
     @property
     def taps(self) -> int:
-        """Of a filter, over all channels."""
+        """Number of taps of a filter, over all channels."""
         return self.kernel**2 * self.channels
 
     @property
     def planes(self) -> int:
-        """Bits of a sum, its sign among them; as many as the kernel adds to at once, if that is more."""
+        """Bits of a sum, including its sign; at least as many as the kernel adds to at once."""
         return max(self.taps.bit_length() + 1, 8)
 
     @cached_property
     def _signs(self) -> np.ndarray:
-        """(OC, C, kernel, kernel) bool: weights of +."""
+        """(OC, C, kernel, kernel) bool: which weights are +."""
         bits = np.unpackbits(self.bits.astype("<u4").view(np.uint8), axis=-1, count=self.channels, bitorder="little")
         return bits.transpose(0, 3, 1, 2) > 0
 
     @cached_property
     def block(self) -> int:
-        """Groups of three that the kernel adds up at one time; the fastest here, see ``tiling``."""
+        """Number of groups that the kernel adds at once; the fastest on this processor, see ``tiling``."""
         if self.taps * self.width < WORTH:
             return tiling.USUAL
         return tiling.block_of(f"{self.channels} to {self.width} channels, {self.kernel}x{self.kernel}", self._trial)
 
     def tiled(self, block: int) -> BinaryLayer:
-        """The same layer in a tiling of one's own, one of :data:`kernel.BLOCKS`."""
+        """Return the same layer with a given tiling, one of :data:`kernel.BLOCKS`."""
         layer = replace(self)
         layer.__dict__["block"] = block
         return layer
 
     def _trial(self, block: int) -> Callable[[], object]:
-        """A call of this layer in a tiling."""
+        """Return a call of this layer with a tiling."""
         layer = self.tiled(block)
         signs = np.random.default_rng(0).normal(size=(1, self.channels, 46, 46)).astype(np.float32)
         packed = pack_activations(signs, kernel=self.kernel)
@@ -140,11 +140,11 @@ class BinaryLayer:
 
     @cached_property
     def choices(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of every group of three in the queue which of the eight carries counts agreements, as the kernel reads it,
-        and where the last lower bit is turned, (OC,) int64 of all ones or 0.
+        """For every filter and group of three, the index of the carry that counts agreements, in the kernel's layout;
+        and whether the last lower bit is flipped, (OC,) int64 of all ones or 0.
         """
-        queue = ~self._signs.reshape(self.width, -1)  # an input agrees with a +, and turned with a -
-        if not queue.shape[1] % 2:  # three become one, so an odd number becomes one in the end
+        queue = ~self._signs.reshape(self.width, -1)  # an input agrees with a +; a flipped one agrees with a -
+        if not queue.shape[1] % 2:  # three become one, so an odd number ends with one
             queue = np.pad(queue, ((0, 0), (0, 1)))
         made = []
         while (groups := queue.shape[1] // 3) > 0:
@@ -158,14 +158,14 @@ class BinaryLayer:
         return np.concatenate([index[:, :0].ravel(), *blocks]), -queue[:, 0].astype(np.int64)
 
     def initial(self, outside: np.ndarray) -> np.ndarray:
-        """What sums begin with: less the taps, and less what those outside agree too often.
+        """Initial values of the sums: minus the number of taps, corrected for taps outside the map.
 
         Args:
             outside: (classes, kernel * kernel) bool, taps outside the map; classes is a multiple of eight.
 
         Returns:
-            (OC, planes, classes / 8 + 1) uint8: for every bit of the sum, eight classes a byte, in which it is another
-            than in the middle of the map, where no tap is outside; and what it is there.
+            (OC, planes, classes / 8 + 1) uint8: for every bit of a sum, the classes in which it differs from the middle
+            of the map, eight classes per byte; then its value in the middle, where no tap is outside.
         """
         minus = (~self._signs).sum(1).reshape(self.width, -1)  # (OC, taps)
 
@@ -178,23 +178,23 @@ class BinaryLayer:
 
     @cached_property
     def _kept(self) -> dict[Any, Any]:
-        """What was worked out for maps of a size and for intervals, for the next of the same."""
+        """Cache for maps of a size and for intervals."""
         return {}
 
     def _keep(self, key: Any, make: Callable[[], Any]) -> Any:
         kept = self._kept
         made = kept.get(key)
-        if made is None:  # two threads may make it, which does no harm
+        if made is None:  # two threads may compute it, which is harmless
             if len(kept) > 64:
                 kept.clear()
             made = kept[key] = make()
         return made
 
     def limits(self, interval: Interval) -> tuple[np.ndarray, np.ndarray]:
-        """An interval of sums as the kernel takes it: bits of minus the limits, all ones or 0; and what is turned.
+        """Convert an interval of sums for the kernel: bits of the negative limits, all ones or 0; and what is flipped.
 
         Raises:
-            ModelError: an interval with two ends.
+            ModelError: an interval has two finite ends.
         """
         most = self.taps
         low, high = interval.low.astype(np.int64), interval.high.astype(np.int64)
@@ -210,15 +210,15 @@ class BinaryLayer:
         """Convolve.
 
         Args:
-            activations: of C channels.
+            activations: signs of C channels.
             team: threads.
-            tight: give a contiguous array; otherwise there may be a gap before the next channel, see ``empty_map``.
+            tight: return a contiguous array; otherwise there may be a gap before the next channel, see ``empty_map``.
 
         Returns:
             (N, OC, H, W) float32.
 
         Raises:
-            ModelError: activations of another number of channels.
+            ModelError: the activations have another number of channels.
         """
         shape = len(activations.words), self.width, activations.height, activations.width
         out = np.empty(shape, np.float32) if tight else empty_map(shape)
@@ -234,18 +234,18 @@ class BinaryLayer:
         outer: Signs | None = None,
         joined: bool = True,
     ) -> Call:
-        """What :func:`run` needs to convolve, add to what is there and write the signs that the next layers read.
+        """Prepare a call for :func:`run`: convolve, add to the output and write the signs for the next layers.
 
         Args:
-            activations: of C channels.
-            out: (N, T, H, W) float32, written from channel ``slot`` on; or what ``flat`` makes of it.
-            slot: channel.
+            activations: signs of C channels.
+            out: (N, T, H, W) float32, written from channel ``slot`` on; or its ``flat`` form.
+            slot: first output channel.
             inner: signs of this layer's integer sums, by an interval of integers (OC,).
-            outer: signs of what is written to out, by an interval of floats (T,).
-            joined: without it nothing is added, and there are no outer signs.
+            outer: signs of the values written to out, by an interval of floats (T,).
+            joined: add to out; if False, there are no outer signs.
 
         Raises:
-            ModelError: arrays that do not fit the layer or one another; the kernels would not notice.
+            ModelError: arrays do not fit the layer or each other; the kernels would not detect this.
         """
         cells = activations.height * activations.width
         sums = out if out.ndim == 3 else flat(out)
@@ -279,7 +279,7 @@ class BinaryLayer:
         )
 
     def _fixed(self, height: int, width: int) -> tuple[Any, ...]:
-        """What the kernel takes of the layer itself, for maps of a size."""
+        """Return the layer's arguments of the kernel, for maps of a size."""
         shifts, masks, classes, outside = _geometry(height, width, self.kernel)
         index, turns = self.choices
         return shifts, masks, index, turns, self.initial(outside), classes, self.scale
@@ -287,20 +287,20 @@ class BinaryLayer:
     def _inner(self, signs: Signs) -> tuple[Any, ...]:
         interval = signs.interval
         known, limits = self._keep(id(interval), lambda: (interval, self.limits(interval)))
-        if known is not interval:  # in a copy of the layer, with other intervals
+        if known is not interval:  # in a copy of the layer with other intervals
             limits = self.limits(interval)
         return *limits, *_sink(signs, np.uint64)
 
 
 def run(calls: Sequence[Call], team: Team = ALONE) -> None:
-    """Carry out calls of :meth:`BinaryLayer.call`, one after the other."""
+    """Run calls of :meth:`BinaryLayer.call` in order."""
     at, alone = 0, team.threads == 1
     while at < len(calls):
-        # A module's three at a time: every number of them would be compiled anew.
+        # Always a module's three layers at once, because every other number of them would be compiled separately.
         some = calls[at : at + THREE] if alone and at + THREE <= len(calls) else calls[at : at + 1]
         if len(some) == THREE:
             machine.run(tuple(some), _scratch(some))
-        else:  # each reads all channels of the one before
+        else:  # each layer reads all channels of the one before
             call = some[0]
             team.share(len(call[5]), lambda a, b, call=call: machine.convolve(_scratch([call]), a, b, *call))
         at += len(some)
@@ -310,7 +310,7 @@ _own = threading.local()
 
 
 def _scratch(calls: Sequence[Call]) -> np.ndarray:
-    """Room for the kernel, this thread's own, kept."""
+    """Return this thread's scratch memory for the kernel, which is kept."""
     words = max(_room(c[0].shape[1] * len(c[2]), c[6].shape, c[1]) for c in calls)
     kept: np.ndarray | None = getattr(_own, "scratch", None)
     if kept is None or len(kept) < words:
@@ -320,17 +320,17 @@ def _scratch(calls: Sequence[Call]) -> np.ndarray:
 
 @lru_cache(64)
 def _room(inputs: int, initial: tuple[int, int, int], block: int) -> int:
-    """64-bit words of it for a layer of so many inputs, by the shape of what its sums begin with."""
+    """Return its size in 64-bit words for a number of inputs, given the shape of the initial sums."""
     return machine.places(inputs, initial[0], initial[1], initial[2] - 1, block)[-1]
 
 
 @lru_cache(64)
 def _geometry(height: int, width: int, kernel: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """What a map's size and borders mean for filters of a size.
+    """Precompute taps and border classes for a map's size and a filter's size.
 
     Returns:
-        shifts (taps,) int64, the bit of a plane that a tap of cell 0 reads; masks (taps, words) uint64 where that is in
-        the map; classes (8 n, words) uint64 of cells that miss the same taps; outside (8 n, taps) bool, which.
+        shifts (taps,) int64, the bit of a plane that each tap reads for cell 0; masks (taps, words) uint64, where the
+        tap is in the map; classes (8 n, words) uint64, cells that miss the same taps; outside (8 n, taps) bool, these.
     """
     half, cells = kernel // 2, height * width
     steps = [(y, x) for y in range(-half, half + 1) for x in range(-half, half + 1)]
@@ -354,19 +354,19 @@ def _geometry(height: int, width: int, kernel: int) -> tuple[np.ndarray, np.ndar
 
 
 def _planes(bits: np.ndarray) -> np.ndarray:
-    """(rows, cells) bool -> (rows, words of whole blocks) uint64."""
+    """Pack (rows, cells) bool to (rows, words of whole blocks) uint64."""
     out = np.zeros((len(bits), 64 * padded(bits.shape[1])), bool)
     out[:, : bits.shape[1]] = bits
     return np.packbits(out, axis=1, bitorder="little").view("<u8").astype(np.uint64)
 
 
 def _sink(signs: Signs, kind: type) -> tuple[np.ndarray, int, bool]:
-    """Where signs are to be written, in words of a kind."""
+    """Return where signs are written, in words of a type."""
     words = signs.planes.words.view(kind)
     return words, signs.planes.lead * 8 // words.itemsize, True
 
 
-# In the place of signs that are not read, of integers and of floats.
+# Placeholders for signs that are not needed, of integers and of floats.
 @lru_cache(64)
 def _no_inner(channels: int) -> tuple[Any, ...]:
     return np.zeros((1, 1), np.int64), np.zeros(channels, np.int64), np.zeros((1, 1, 1), np.uint64), 0, False

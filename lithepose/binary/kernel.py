@@ -1,6 +1,6 @@
-"""The machine code of binary convolution: sums of bits and the loops around them, compiled by numba.
+"""The compiled code of binary convolution: sums of bits and their loops, compiled by numba.
 
-``bits`` tells what is computed; ``vectors`` has the words that this is written in, ``cells`` how bits become floats.
+``bits`` explains the algorithm, ``vectors`` has the basic operations, and ``cells`` converts bits to floats.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from .vectors import (
     types,
 )
 
-BLOCKS = 16, 32, 64  # groups with choices in the nearest cache at one time, as ``tiling`` chooses
+BLOCKS = 16, 32, 64  # groups with choices in the nearest cache at once; selected by ``tiling``
 CHOICES = 8  # of a group of three
 
 
 @intrinsic
 def taps(_typing: Any, plane: Any, shifts: Any, masks: Any, stride: Any, count: Any, queue: Any) -> Any:
-    """What ``count`` taps read of a plane, from the bit ``shifts`` on, and their masks, to the queue."""
+    """Read the bits of ``count`` taps of a plane, from the bits ``shifts`` on, and write them, masked, to the queue."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         plane, shifts, masks, stride, count, queue = arguments
@@ -55,11 +55,11 @@ def taps(_typing: Any, plane: Any, shifts: Any, masks: Any, stride: Any, count: 
 
 @intrinsic(prefer_literal=True)
 def choose(_typing: Any, several: Any, queue: Any, count: Any, parities: Any, choices: Any) -> Any:
-    """Sums of ``count`` threes, for every choice of signs: carries to ``choices``, lower bits to ``parities``.
+    """Sums of ``count`` groups of three, for every choice of signs: carries to ``choices``, lower bits to ``parities``.
 
-    Choice p has vector i turned where bit i of p is set. The lower bit is turned with every one of them, so one is
-    enough. ``several``, which divides the count, are read before any is written: a processor holds a read back while
-    a write to the same place of another page is under way.
+    In choice p, vector i is flipped if bit i of p is set. Each flip also flips the lower bit, so one of them is enough.
+    ``several`` groups (a divisor of count) are read before any is written, because a processor delays a read while a
+    write to the same offset in another page is pending.
     """
     literal = several.literal_value
 
@@ -84,7 +84,7 @@ def choose(_typing: Any, several: Any, queue: Any, count: Any, parities: Any, ch
 
 
 def _carry(builder: Any, three: list[Any], choice: int) -> Any:
-    """Of three vectors, turned as a choice says."""
+    """The carry of three vectors, flipped according to a choice."""
     a, b, c = three
     if WIDTH == 512:
         bits = [[(place >> 2 - i & 1) ^ (choice >> i & 1) for i in range(3)] for place in range(8)]
@@ -95,7 +95,7 @@ def _carry(builder: Any, three: list[Any], choice: int) -> Any:
 
 @intrinsic
 def unions(_typing: Any, classes: Any, stride: Any, sets: Any) -> Any:
-    """Cells of every subset of eight classes, ``stride`` words from one class to the next."""
+    """Cells of every subset of eight classes; ``stride`` is the number of words between classes."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         classes, stride, sets = arguments
@@ -113,7 +113,7 @@ def unions(_typing: Any, classes: Any, stride: Any, sets: Any) -> Any:
 
 @intrinsic
 def begin(_typing: Any, initial: Any, tables: Any, sets: Any, planes: Any, count: Any) -> Any:
-    """What a sum begins with: for each of its bits a union a table, and whether all is turned."""
+    """Initial value of a sum: for each of its bits, a union per table, and whether all cells are flipped."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         initial, tables, sets, planes, count = arguments
@@ -147,10 +147,10 @@ def begin(_typing: Any, initial: Any, tables: Any, sets: Any, planes: Any, count
 
 
 def _sum(builder: Any, vectors: list[Any], planes: Any) -> Any:
-    """Add vectors, as many as a power of two, to a number's lowest bits; returns the carry beyond those.
+    """Add vectors to a number's lowest bits; returns the carry. The number of vectors must be a power of two.
 
-    A sum is kept as its bits, so a vector more costs two operations: one of three vectors' sum, half the time one more
-    for its carry, and so on. ``vectors`` are functions that load them when they are needed.
+    A sum is stored as its bits, so each vector costs two operations on average: one for its sum, half of one for the
+    carry, and so on. ``vectors`` are functions that load the vectors when they are needed.
     """
     levels, ready = len(vectors).bit_length() - 1, iter(vectors)
     low = [load(builder, planes, STEP * i, align=WIDTH // 8) for i in range(levels)]
@@ -169,9 +169,9 @@ def _sum(builder: Any, vectors: list[Any], planes: Any) -> Any:
 
 @intrinsic(prefer_literal=True)
 def absorb(_typing: Any, words: Any, index: Any, choices: Any, planes: Any, carry: Any) -> Any:
-    """Add ``words`` choices, a power of two, to the lowest bits of a number; what is beyond them goes to ``carry``.
+    """Add ``words`` choices, a power of two, to the lowest bits of a number; the carry beyond them goes to ``carry``.
 
-    index: which of the choices of a group each is, by the words before it.
+    index: selected choice of each group, as a word offset in the group.
     """
     literal = words.literal_value
 
@@ -192,7 +192,7 @@ def absorb(_typing: Any, words: Any, index: Any, choices: Any, planes: Any, carr
 
 @intrinsic(prefer_literal=True)
 def settle(_typing: Any, many: Any, carries: Any, planes: Any, count: Any) -> Any:
-    """Add ``many`` carries in a row, a power of two, to a number of ``count`` bits."""
+    """Add ``many`` consecutive carries, a power of two, to a number of ``count`` bits."""
     literal = many.literal_value
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
@@ -212,16 +212,16 @@ def settle(_typing: Any, many: Any, carries: Any, planes: Any, count: Any) -> An
 kept = compiled(0x2614EED9, "vectors.py", "cells.py")
 
 
-# Not in a closure: numba compiles what is made in one anew at every start.
+# Not in a closure, because numba compiles functions of closures at every start.
 @kept
 def places(inputs: int, width: int, planes: int, tables: int, block: int) -> tuple[int, ...]:
-    """Where what lies in the scratch of a layer of so many inputs a filter and filters, by 64-bit words.
+    """Layout of the scratch memory of a layer by inputs per filter and number of filters, in 64-bit words.
 
     Returns:
-        Behind the queue of inputs and lower bits, which comes first: the choices of a block, subsets of border cells, a
-        sum's cells (or a carry), carries of blocks, sums of filters; and how many words there are.
+        Offsets after the queue of inputs and lower bits: choices of a block, subsets of border cells, a sum's cells (or
+        a carry), carries of blocks, and sums of filters; and the total number of words.
     """
-    odd, groups = inputs | 1, inputs // 2  # three become one, so an odd number becomes one in the end
+    odd, groups = inputs | 1, inputs // 2  # three become one, so an odd number ends with one
     blocks = -(-groups // 16) * 16 // block
     choices = (odd + groups) * STEP
     subsets = choices + block * CHOICES * STEP
@@ -233,11 +233,11 @@ def places(inputs: int, width: int, planes: int, tables: int, block: int) -> tup
 
 @kept
 def choose_block(scratch: Any, inputs: int, choices: int, start: int, stop: int) -> None:
-    """Choices of groups ``start`` to ``stop``, 0 where there are none, and their lower bits to the queue's end."""
+    """Compute choices of groups ``start`` to ``stop`` (0 beyond the last group), and append their lower bits."""
     odd, groups = inputs | 1, inputs // 2
     real = min(stop, groups) - start
-    # Group g reads up to input 3 g + 2 and writes behind input odd + g - 1, so fours do not read what they write while
-    # five groups more follow.
+    # Group g reads up to input 3 g + 2 and writes after input odd + g - 1. So four groups at once do not read what they
+    # write if at least five groups follow.
     fours = max(0, min(real, groups - 6 - start)) // 4 * 4
     lower = odd + start
     choose(4, at(scratch, 3 * start * STEP), fours, at(scratch, lower * STEP), at(scratch, choices))
@@ -248,7 +248,7 @@ def choose_block(scratch: Any, inputs: int, choices: int, start: int, stop: int)
 
 @kept
 def put(planes: int, source: Any, cells: Any, out: Any, scale: Any, joined: bool, sink: Any) -> None:
-    """``write`` for sums of so many bits."""
+    """Call ``write`` for sums of ``planes`` bits."""
     if planes <= 16:
         write(1, source, cells, out, scale, joined, sink)
     else:
@@ -259,7 +259,7 @@ def put(planes: int, source: Any, cells: Any, out: Any, scale: Any, joined: bool
 def absorb_block(
     block: int, scratch: Any, channels: tuple[int, int], index: Any, choices: int, first: Any, to: Any
 ) -> None:
-    """``absorb`` a whole block into some channels; for sum and carry: channel 0's word, words to the next channel's."""
+    """Call ``absorb`` for a whole block and some channels; sum and carry: channel 0's word, words per channel."""
     (start, stop), (low, by), (carry, step), there = channels, first, to, at(scratch, choices)
     if block == 64:
         for c in range(start, stop):
@@ -293,44 +293,44 @@ def convolve(
     inner: Any,
     outer: Any,
 ) -> None:
-    """Channels ``first`` to ``last`` of a binary convolution; ``bits`` tells how.
+    """Compute channels ``first`` to ``last`` of a binary convolution; see ``bits`` for the algorithm.
 
     Args:
-        scratch: uint64 words, as many as :func:`places` says; begins at a multiple of 64 bytes.
-        first: channel.
+        scratch: uint64 words, see :func:`places` for their number; aligned to 64 bytes.
+        first: first channel.
         last: channel after the last.
         act: (N, C, M) uint64, planes of signs.
         block: one of :data:`BLOCKS`.
-        shifts: (taps,) int64, the bit of a plane that a tap of cell 0 reads.
-        masks: (taps, M') uint64, where a tap is inside the map, M' words of whole vectors.
-        index: (OC * words,) uint8, a block of groups after another, in it a filter after another: the word that its
-            choice begins at; words is the number of groups, filled up to a multiple of 16.
-        turns: (OC,) int64, all ones where the last lower bit is turned.
-        initial: (OC, bits, tables + 1) uint8, what the sums begin with: for each of their bits eight classes of cells a
-            table in which it is turned, and what it is elsewhere.
-        classes: (8 tables, M') uint64, where a cell is of a class.
+        shifts: (taps,) int64, the bit of a plane that each tap reads for cell 0.
+        masks: (taps, M') uint64, cells for which a tap is inside the map, M' words of whole vectors.
+        index: (OC * words,) uint8, ordered by block of groups, then by filter: the word offset of the selected choice;
+            words is the number of groups, rounded up to a multiple of 16.
+        turns: (OC,) int64, all ones if the last lower bit is flipped.
+        initial: (OC, bits, tables + 1) uint8, initial sums: for each bit, eight classes of cells per table in which it
+            is flipped, and its value elsewhere.
+        classes: (8 tables, M') uint64, cells of each class.
         scale: (OC,) float32.
         out: (N, T, cells or more) float32, written from channel ``slot`` on.
-        cells: of the map.
-        slot: channel.
-        joined: add to what out holds, and write the signs of the sum.
-        inner: (bits of minus the limits (OC, bits) int64, all ones where turned (OC,) int64, planes (N, OC, M) uint64
-            for the signs of the integer sums, word that they begin at, whether anybody wants them).
-        outer: (two encoded limits (T,), planes (N, T, M) uint16 for the signs of what is written to out, half word that
-            they begin at, whether anybody wants them).
+        cells: number of cells of the map.
+        slot: first output channel.
+        joined: add to out, and write the signs of the result.
+        inner: (bits of the negative limits (OC, bits) int64, all ones if flipped (OC,) int64, planes (N, OC, M) uint64
+            for the signs of the integer sums, first word, whether they are needed).
+        outer: (two encoded limits (T,), planes (N, T, M) uint16 for the signs of the values in out, first half word,
+            whether they are needed).
     """
     seen, planes, tables, stride = shifts.shape[0], initial.shape[1], initial.shape[2] - 1, masks.shape[1]
     width, inputs = initial.shape[0], act.shape[1] * seen
     words = index.shape[0] // width
     blocks, end = words // block, (inputs | 1) + inputs // 2 - 1  # end of the queue
     choices, subsets, spare, carries, sums, _ = places(inputs, width, planes, tables, block)
-    beyond = 6 if block == 16 else 7 if block == 32 else 8  # bit of a sum that a block's carry adds to
+    beyond = 6 if block == 16 else 7 if block == 32 else 8  # index of the bit that a block's carry adds to
     limits, flips, inner_bits, inner_lead, inner_wanted = inner
     flip, threshold, outer_bits, outer_lead, outer_wanted = outer
     tail, tail_bits = np.empty(16, np.float32), np.zeros(1, np.uint16)
     for n in range(act.shape[0]):
         for v in range(0, -(-cells // WIDTH) * STEP, STEP):
-            # What the filters read, in the order of their weights.
+            # The inputs of the filters, in the order of their weights.
             for c in range(act.shape[1]):
                 plane = at(act, (n * act.shape[1] + c) * act.shape[2] + v)
                 taps(plane, at(shifts, 0), at(masks, v), stride, seen, at(scratch, c * seen * STEP))
@@ -378,7 +378,7 @@ def convolve(
                 bits = (n * outer_bits.shape[1] + target) * outer_bits.shape[2] + outer_lead + cell // 16
                 sink = (flip[target], threshold[target], at(outer_bits, bits), outer_wanted)
                 put(planes, at(scratch, spare), (0, full), at(out, place), scale[channel], joined, sink)
-                if more:  # a whole sixteen aside, of which some are taken
+                if more:  # the last sixteen cells, of which only some are used
                     for i in range(more):
                         tail[i] = out[n, target, cell + 16 * full + i]
                     sink = (flip[target], threshold[target], at(tail_bits, 0), outer_wanted)
@@ -391,9 +391,9 @@ def convolve(
 
 @kept
 def run(layers: Any, scratch: Any) -> None:
-    """Several convolutions, one after the other: a tuple of what ``convolve`` takes after ``last``.
+    """Run several convolutions in order; ``layers`` is a tuple of the arguments of ``convolve`` after ``last``.
 
-    One call for all of them, because threads wait for one another whenever they come back to the interpreter.
+    All run in one call, because threads wait for each other whenever they return to the interpreter.
     """
     for i in range(len(layers)):
         convolve(scratch, 0, layers[i][5].shape[0], *layers[i])

@@ -1,7 +1,7 @@
-"""A trained binary_paf -> one file of bits that needs no torch, and the ONNX of its real-valued part.
+"""Packing of a trained binary_paf: a file of bits that does not need torch, and the ONNX of its real-valued part.
 
-BatchNorm and sign become intervals, found by asking torch's own BatchNorm: for every integer that a sum can be, and by
-bisection over all floats where the input is real. So the packed signs are torch's to the last one.
+BatchNorm and sign become intervals. They are found by running torch's own BatchNorm: on every integer that a sum can
+be, and by bisection over all floats if the input is real. So the packed signs are identical to torch's.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from .planes import Interval
 from .runtime import PackedRuntime, metadata, tensors_of
 from .stages import Branch, Chain, Skip, Stage
 
-WORST = 0.05  # mean difference from torch, of the mean value; see parity
+WORST = 0.05  # limit of the mean difference from torch, relative to the mean value; see parity
 
 
 class FloatPart(nn.Module):
-    """What the paper leaves real-valued: pixels to [pafs, heatmaps, features] (N, C, H/8, W/8) of the first stage."""
+    """The real-valued part in the paper: pixels to [pafs, heatmaps, features] (N, C, H/8, W/8) of the first stage."""
 
     def __init__(self, net: BinaryPaf) -> None:
         super().__init__()
         self.net, self.scale = net, Scaled(net)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 RGB."""
+        """Run (N, H, W, 3) uint8 RGB."""
         backbone: Any = self.net.backbone
         features = self.net.cpm(backbone(self.scale(image.permute(0, 3, 1, 2)))[-1])
         heatmaps, pafs = self.net.stages[0](features)
@@ -46,10 +46,10 @@ class FloatPart(nn.Module):
 
 
 def binary_layer(layer: BinaryConv2d) -> BinaryLayer:
-    """Signs and scales as :class:`~lithepose.networks.binary_paf.BinaryConv2d` takes them from its latent weights.
+    """Pack a layer; :class:`~lithepose.networks.binary_paf.BinaryConv2d` computes its signs and scales.
 
     Raises:
-        ModelError: a layer that scales by its input, which bits do not hold.
+        ModelError: the layer also scales by its input, which cannot be packed.
     """
     weight, scale = layer.fixed()
     return BinaryLayer.from_weights(weight.numpy(), scale.numpy())
@@ -57,7 +57,7 @@ def binary_layer(layer: BinaryConv2d) -> BinaryLayer:
 
 @torch.no_grad()
 def float_interval(norm: Any) -> Interval:
-    """Where BatchNorm's output is at least 0, as an interval of its float input, exact to the last bit."""
+    """Find where BatchNorm's output is at least 0, as an interval of its float input, exact to the last bit."""
     channels: int = norm.num_features
 
     def positive(key: np.ndarray) -> np.ndarray:
@@ -66,7 +66,7 @@ def float_interval(norm: Any) -> Interval:
 
     lowest, highest = (np.full(channels, _key(v), np.int64) for v in (-3.4028235e38, 3.4028235e38))
     below, above = positive(lowest), positive(highest)
-    left, right = lowest.copy(), highest.copy()  # the sign at left is that at the lowest, at right that at the highest
+    left, right = lowest.copy(), highest.copy()  # left always has the sign of the lowest, right that of the highest
     while (right - left > 1).any():
         middle = (left + right) // 2
         same = positive(middle) == below
@@ -77,7 +77,7 @@ def float_interval(norm: Any) -> Interval:
 
 
 def _key(value: float) -> int:
-    """Number of a float in their order; 0 and -0 are one."""
+    """Return the rank of a float; 0 and -0 have the same."""
     bits = int(np.float32(value).view(np.int32))
     return bits if bits >= 0 else -(bits & 0x7FFFFFFF)
 
@@ -89,7 +89,7 @@ def _float(key: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def integer_interval(norm: Any, layer: BinaryLayer) -> Interval:
-    """Where BatchNorm's output is at least 0, as an interval of the sums of the binary layer before it."""
+    """Find where BatchNorm's output is at least 0, as an interval of the sums of the binary layer before it."""
     most = layer.kernel**2 * layer.channels
     sums = torch.arange(-most, most + 1, dtype=torch.float32)
     positive = (norm((sums * torch.from_numpy(layer.scale)[:, None])[None, :, None]) >= 0)[0, :, 0].numpy()
@@ -102,7 +102,7 @@ def integer_interval(norm: Any, layer: BinaryLayer) -> Interval:
 
 
 def pack_chain(layers: list[nn.Sequential], joined: bool, skip: Any = None) -> Chain:
-    """Layers of BatchNorm and binary convolution in a row; skip is a module's shortcut."""
+    """Pack consecutive pairs of BatchNorm and binary convolution; ``skip`` is a module's shortcut."""
     packed = [binary_layer(layer[1]) for layer in layers]  # pyright: ignore[reportArgumentType]
     between = [integer_interval(layer[0], before) for layer, before in zip(layers[1:], packed, strict=False)]
     around = None
@@ -119,12 +119,12 @@ def pack_chain(layers: list[nn.Sequential], joined: bool, skip: Any = None) -> C
 
 
 def pack_module(module: MultiScaleModule) -> Chain:
-    """A multi-scale module of binary layers."""
+    """Pack a multi-scale module of binary layers."""
     return pack_chain([module.three, module.five, module.seven], True, module.skip)  # pyright: ignore[reportArgumentType]
 
 
 def pack_branch(branch: nn.Sequential) -> Branch:
-    """One branch of a refinement stage: five large layers, two of 1x1."""
+    """Pack one branch of a refinement stage: five large layers and two 1x1 layers."""
     layers: list[Any] = list(branch)
     *large, hidden, last = layers
     chains = (
@@ -140,10 +140,10 @@ def pack_branch(branch: nn.Sequential) -> Branch:
 
 
 def pack_stages(net: BinaryPaf) -> list[Stage]:
-    """The refinement stages of a network in evaluation mode.
+    """Pack the refinement stages of a network in evaluation mode.
 
     Raises:
-        ModelError: a network without binary layers, or with such as cannot be packed.
+        ModelError: the network has no binary layers, or some that cannot be packed.
     """
     if not isinstance(net, BinaryPaf) or net.config.layers == "float":
         raise ModelError("no binary layers to pack; `lithepose export` writes an .onnx of any network")
@@ -153,23 +153,23 @@ def pack_stages(net: BinaryPaf) -> list[Stage]:
 
 
 def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | None = None) -> float:
-    """Write the bits of trained weights and, beside them, the ONNX of the real-valued part; compare with torch.
+    """Write the bits of trained weights and the ONNX of the real-valued part, and compare them with torch.
 
     Args:
         weights: ``.safetensors`` of a training run.
-        path: of the ``.safetensors`` to write; the real-valued part is called the same with ``-float.onnx`` at its end.
-        half: round the real-valued part's weights to fp16, for half its bytes; after the comparison, since that turns
-            signs.
-        size: default longer side of the input; without one that which the network was trained at.
+        path: ``.safetensors`` to write; the real-valued part has the same name and ``-float.onnx`` at its end.
+        half: round the real-valued part's weights to fp16, for half its bytes. This comes after the comparison, because
+            rounding flips signs.
+        size: default longer side of the input; defaults to the size in training.
 
     Returns:
-        The difference from torch: the median over images of noise of the mean difference over the mean value. A sign
-        that is turned by rounding in the real-valued part turns others behind it.
+        The difference from torch: the median over images of noise of the mean difference relative to the mean value. A
+        sign flipped by rounding in the real-valued part flips later signs.
 
     Raises:
-        MissingFileError: no such weights.
-        ModelError: weights that cannot be packed, a size out of range, or names that would overwrite them; nothing is
-            written.
+        MissingFileError: the weights do not exist.
+        ModelError: the weights cannot be packed, the size is out of range, or the output would overwrite the weights;
+            nothing is written.
     """
     path = Path(path)
     net, info = open_weights(weights, size=size)
@@ -200,7 +200,7 @@ def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | 
             )
         if half:
             write(half)
-            PackedRuntime(bits)  # raises unless it loads
+            PackedRuntime(bits)  # raises if it cannot be loaded
         for made in (float_part, bits):
             os.replace(made, path.with_name(made.name))
     return difference

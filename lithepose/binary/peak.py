@@ -1,4 +1,4 @@
-"""The most that a processor can do of what binary convolutions are made of, in registers alone; a yardstick."""
+"""Peak rates of the operations of binary convolutions, in registers only, as a reference."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .vectors import (
     types,
 )
 
-BURST = 8  # sums at one time, each on its own
-# Ones are counted by 32-bit lanes where the processor does (AVX-512 with VPOPCNTDQ), elsewhere by bytes.
+BURST = 8  # number of independent sums at once
+# Bits are counted in 32-bit lanes if the processor supports it (AVX-512 with VPOPCNTDQ), otherwise in bytes.
 COUNTING = ir.VectorType(INT32, WIDTH // 32) if COUNTS_WORDS else ir.VectorType(INT8, WIDTH // 8)
 
 
 @intrinsic
 def adders(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
-    """Sums of three vectors: their lower bits stay, their carries go into the next sum."""
+    """Sums of three vectors: lower bits are kept, carries go into the next sum."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         rounds, data, out = arguments
@@ -53,7 +53,7 @@ def adders(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
 
 @intrinsic
 def counters(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
-    """Xor with a word that changes, count, add."""
+    """Xor with a changing word, count, add."""
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         rounds, data, out = arguments
@@ -75,7 +75,7 @@ def counters(_typing: Any, rounds: Any, data: Any, out: Any) -> Any:
 
 
 def _all(builder: Any, places: list[Any], out: Any) -> None:
-    """Something that depends on all of them, lest they be left out."""
+    """Combine all results, so that the compiler does not remove any."""
     total = ir.Constant(VECTOR, None)
     for place in places:
         total = builder.xor(total, builder.load(place))
@@ -87,13 +87,13 @@ kept = compiled(0x5FD269D5, "vectors.py")
 
 @kept
 def burst(counting: bool, rounds: int, data: Any, out: Any) -> None:
-    """``rounds * BURST`` times three vectors' sum; or xor, count and add of one.
+    """Run ``rounds * BURST`` sums of three vectors, or as many times xor, count and add.
 
     Args:
-        counting: the latter.
-        rounds: of the loop.
-        data: (BURST + 1 vectors,) uint64, anything.
-        out: (a vector,) uint64, what came of it.
+        counting: run xor, count and add.
+        rounds: rounds of the loop.
+        data: (BURST + 1 vectors,) uint64, any values.
+        out: (a vector,) uint64, the combined result.
     """
     if counting:
         counters(rounds, at(data, 0), at(out, 0))

@@ -1,4 +1,4 @@
-"""Signs of maps as planes of bits, and what they are made with: threads, intervals, aligned memory."""
+"""Signs of maps as planes of bits, and helpers: threads, intervals, aligned memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from .vectors import CELLS
 
 
 class Team:
-    """Threads that share out channels or cells; the kernels let go of the interpreter.
+    """Threads that share channels or cells; the kernels release the GIL.
 
     Args:
-        threads: 1 or more.
+        threads: number of threads, at least 1.
     """
 
     def __init__(self, threads: int = 1) -> None:
@@ -29,13 +29,13 @@ class Team:
         self._pool: tuple[int, ThreadPoolExecutor] | None = None
 
     def submit(self, work: Callable[..., Any], *arguments: object) -> Future[Any]:
-        """Let another thread do it."""
-        if self._pool is None or self._pool[0] != os.getpid():  # threads do not outlive a fork
+        """Run the work in another thread."""
+        if self._pool is None or self._pool[0] != os.getpid():  # threads do not survive a fork
             self._pool = os.getpid(), ThreadPoolExecutor(max(1, self.threads - 1))
         return self._pool[1].submit(work, *arguments)
 
     def share(self, count: int, work: Callable[[int, int], object]) -> None:
-        """Call ``work(first, last)`` for bands that together are all of them, and wait."""
+        """Call ``work(first, last)`` for bands that cover all of ``count``, and wait."""
         if self.threads == 1 or count < 2:
             work(0, count)
             return
@@ -52,11 +52,11 @@ ALONE = Team()
 
 @dataclass(frozen=True)
 class Interval:
-    """Where the sign of a channel is +: at values from ``low`` to ``high``, both (C,) of one type.
+    """Range in which the sign of a channel is +: values from ``low`` to ``high``, both (C,) of one type.
 
-    BatchNorm before a sign is nothing else: from a threshold on where gamma > 0, up to one where gamma < 0, everywhere
-    or nowhere where gamma = 0. So one end at least is infinite, where the values are floats. What is no number lies in
-    no interval and gives -. (BatchNorm makes of an infinite value and gamma = 0 no number; here it counts as finite.)
+    BatchNorm followed by a sign is such a range: from a threshold on if gamma > 0, up to a threshold if gamma < 0,
+    everywhere or nowhere if gamma = 0. So for floats at least one end is infinite. NaN lies in no interval and gives -.
+    (BatchNorm of an infinite value with gamma = 0 is NaN; here the value counts as finite.)
     """
 
     low: np.ndarray
@@ -64,14 +64,14 @@ class Interval:
 
     @classmethod
     def sign(cls, channels: int) -> Interval:
-        """+ where a float is 0, -0 or larger."""
+        """The interval in which a float is 0, -0 or larger."""
         return cls(np.zeros(channels, np.float32), np.full(channels, np.inf, np.float32))
 
     def channels(self, kind: type) -> int:
-        """How many, of values of a kind.
+        """Return the number of channels, after checking the type of the ends.
 
         Raises:
-            ModelError: ends of other shapes or types.
+            ModelError: the ends have different shapes or other types.
         """
         if not self.low.ndim == self.high.ndim == 1 or len(self.low) != len(self.high):
             raise ModelError(f"intervals from {self.low.shape} to {self.high.shape}")
@@ -81,9 +81,9 @@ class Interval:
 
     @cached_property
     def encoded(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of floats what one comparison needs: (flip, threshold), each (C,).
+        """Return (flip, threshold), each (C,), for a single comparison of floats.
 
-        + is where the value, its sign bit turned by flip, is at least the threshold; no number is at least NaN.
+        A value is + if, after its sign bit is flipped by flip, it is at least the threshold; no number is at least NaN.
         """
         falling = ~np.isinf(self.high)
         if np.any(falling & np.isfinite(self.low)):
@@ -95,13 +95,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Planes:
-    """Signs of a map, one bit a cell.
+    """Signs of a map, one bit per cell.
 
     Attributes:
         words: (N, C, M) uint64.
-        height: of the map,
-        width: and its width.
-        kernel: side of the filters that will read them.
+        height: height of the map.
+        width: width of the map.
+        kernel: side of the filters that read them.
     """
 
     words: np.ndarray
@@ -111,7 +111,7 @@ class Planes:
 
     @classmethod
     def empty(cls, shape: tuple[int, ...], channels: int, kernel: int = 3) -> Planes:
-        """Room for those of a map (N, C, H, W), all -."""
+        """Make planes for a map (N, C, H, W), with all signs -."""
         images, _, height, width = shape
         lead = cls.leading(width, kernel)
         words = np.zeros((images, channels, 2 * lead + padded(height * width) + 1), np.uint64)
@@ -119,16 +119,16 @@ class Planes:
 
     @cached_property
     def lead(self) -> int:
-        """Words before the first cell's."""
+        """Number of words before the first cell."""
         return self.leading(self.width, self.kernel)
 
     @staticmethod
     def leading(width: int, kernel: int) -> int:
-        """As many as the taps of filters of a size read before the first cell of a map of a width."""
+        """Number of words that the taps of a filter read before the first cell, for a map's width."""
         return -(-(kernel // 2) * (width + 1) // 64)
 
     def positive(self) -> np.ndarray:
-        """(N, C, H, W) bool: where they are +."""
+        """Return (N, C, H, W) bool: which signs are +."""
         cells = self.height * self.width
         octets = self.words[..., self.lead : self.lead + padded(cells)].astype("<u8").view(np.uint8)
         bits = np.unpackbits(octets, axis=-1, count=cells, bitorder="little")
@@ -136,10 +136,10 @@ class Planes:
 
     @cached_property
     def shape(self) -> tuple[int, int, int, int]:
-        """(N, C, H, W) of the map, once the words were found to be such as the kernels may read and write.
+        """(N, C, H, W) of the map, after a check that the kernels can read and write the words.
 
         Raises:
-            ModelError: they are not.
+            ModelError: they cannot.
         """
         words, length = self.words, 2 * self.lead + padded(self.height * self.width) + 1
         if words.dtype != np.uint64 or not words.flags.c_contiguous or words.shape[2] != length:
@@ -147,10 +147,10 @@ class Planes:
         return len(words), words.shape[1], self.height, self.width
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Refuse what the kernels would read or write beside.
+        """Check that the planes are those of a map (N, C, H, W), because the kernels do not check bounds.
 
         Raises:
-            ModelError: planes of another map than (N, C, H, W).
+            ModelError: they are planes of another map.
         """
         if self.shape != shape:
             images, channels, height, width = self.shape
@@ -161,19 +161,19 @@ class Planes:
 
 
 def padded(cells: int) -> int:
-    """64-bit words of a plane's whole blocks."""
+    """Return the 64-bit words of a plane's whole blocks."""
     return -(-cells // CELLS) * (CELLS // 64)
 
 
 def aligned(count: int, kind: type) -> np.ndarray:
-    """(count,) that begins where a cache line does."""
+    """Make an array (count,) aligned to a cache line."""
     room = np.empty(count + 64 // np.dtype(kind).itemsize, kind)
     first = -room.ctypes.data % 64 // room.itemsize
     return room[first : first + count]
 
 
 def empty_map(shape: tuple[int, ...]) -> np.ndarray:
-    """(N, C, H, W) float32, every channel of which begins where a cache line does: what the kernels write fastest."""
+    """Make (N, C, H, W) float32 with every channel aligned to a cache line, which is fastest for the kernels."""
     images, channels, height, width = shape
     stride = -(-height * width // 16) * 16
     room = aligned(images * channels * stride, np.float32).reshape(images, channels, stride)
@@ -181,10 +181,10 @@ def empty_map(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def flat(x: np.ndarray) -> np.ndarray:
-    """The same (N, C, H, W) map as (N, C, cells and what lies before the next channel), contiguous.
+    """View an (N, C, H, W) map as contiguous (N, C, cells and the gap before the next channel).
 
     Raises:
-        ModelError: other dimensions or another type, or cells that do not lie in a row.
+        ModelError: the map has other dimensions or another type, or its cells are not contiguous.
     """
     if x.ndim != 4 or x.dtype != np.float32:
         raise ModelError(f"a map as {x.dtype} {x.shape}: must be float32 (N, C, H, W)")
@@ -206,19 +206,19 @@ def flat(x: np.ndarray) -> np.ndarray:
 
 
 def pack_activations(x: np.ndarray, interval: Interval | None = None, kernel: int = 3, team: Team = ALONE) -> Planes:
-    """Signs of a feature map, with the room before and behind that the kernels read.
+    """Pack the signs of a feature map, with the padding that the kernels read.
 
     Args:
         x: (N, C, H, W) floats.
-        interval: of C or fewer channels; the others are left out. By default what is at least 0 gives 1.
-        kernel: side of the filters that will read them.
+        interval: interval of C or fewer channels; other channels are left out. By default, values of at least 0 give 1.
+        kernel: side of the filters that read the signs.
         team: threads.
 
     Returns:
         Planes of the interval's channels.
 
     Raises:
-        ModelError: x of other dimensions, or an interval of more channels than it has.
+        ModelError: x has other dimensions, or the interval has more channels than x.
     """
     if x.ndim != 4 or (interval and interval.channels(np.float32) > x.shape[1]):
         raise ModelError(f"a map of shape {x.shape}: give (N, C, H, W) with a channel for every sign")
@@ -233,11 +233,11 @@ def pack_activations(x: np.ndarray, interval: Interval | None = None, kernel: in
 
 @dataclass(frozen=True)
 class Signs:
-    """Signs that a layer writes for the one that reads them.
+    """Signs that a layer writes for the next one.
 
     Attributes:
-        interval: of the channels that are read.
-        planes: room for them.
+        interval: interval of the channels that are read.
+        planes: memory for the signs.
     """
 
     interval: Interval
@@ -245,5 +245,5 @@ class Signs:
 
     @classmethod
     def of(cls, interval: Interval, shape: tuple[int, ...], kernel: int = 3) -> Signs:
-        """With room for signs of a map (N, C, H, W) that filters of this size will read."""
+        """Make memory for the signs of a map (N, C, H, W), for filters of this size."""
         return cls(interval, Planes.empty(shape, len(interval.low), kernel))

@@ -1,8 +1,8 @@
-"""A binary_paf in bits: the real-valued part by ONNX Runtime, the refinement by the kernels of ``bits``; no torch.
+"""Runtime of a packed binary_paf: ONNX Runtime for the real-valued part, ``bits`` for the refinement; without torch.
 
-The file that ``lithepose export --to bits`` writes is safetensors: the signs of the weights, their scales, where the
-signs of the activations turn, and the float 1x1 layers. What the paper leaves real-valued, backbone and first stage, is
-an ONNX file beside it, named in its metadata.
+``lithepose export --to bits`` writes a safetensors file. It has the signs of the weights, their scales, the intervals
+of the activations' signs, and the float 1x1 layers. The part that is real-valued in the paper, backbone and first
+stage, is an ONNX file beside it, named in its metadata.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from ..runtime.base import ModelInfo
 from ..runtime.onnx import cores, open_session, threads_of
 from .stages import Branch, Stage, Tensors, Workers, below, refine
 
-FORMAT = 2  # of the file
+FORMAT = 2  # version of the file format
 
 
 class _OneThread:
-    """Within it numpy's matrix products have one thread each: the branches are threads already.
+    """Limits numpy's matrix products to one thread inside the block, because the branches already run in threads.
 
-    The limit is the process's own, so the first that comes in sets it and the last that leaves takes it back.
+    The limit applies to the whole process, so the first to enter sets it and the last to leave restores it.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ one_thread = _OneThread()
 
 
 def metadata(info: ModelInfo, stages: list[Stage], float_part: Path) -> dict[str, str]:
-    """What a packed file says about itself."""
+    """Make the metadata of a packed file."""
     metadata = {
         "format": FORMAT,
         "info": json.loads(info.to_json()),
@@ -77,16 +77,16 @@ def metadata(info: ModelInfo, stages: list[Stage], float_part: Path) -> dict[str
 
 
 def tensors_of(stages: list[Stage]) -> Tensors:
-    """By name, for the file."""
+    """Return the tensors by name, for the file."""
     return {f"{i}.{name}": tensor for i, stage in enumerate(stages) for name, tensor in stage.tensors().items()}
 
 
 def _read(path: Path) -> tuple[ModelInfo, list[Stage], Path, str]:
-    """What the file holds, the file of the real-valued part that it names and the sum of its bytes.
+    """Read the content of a file, the path of its real-valued part and that file's digest.
 
     Raises:
-        KeyError: no packed network, or a part is missing.
-        TypeError, ValueError: damaged.
+        KeyError: the file is not a packed network, or a part is missing.
+        TypeError, ValueError: the file is damaged.
     """
     with safe_open(path, "np") as file:
         metadata = json.loads((file.metadata() or {})["lithepose-packed"])
@@ -115,18 +115,18 @@ def _head(info: ModelInfo) -> PafHead:
 
 
 class PackedRuntime:
-    """A network that ``lithepose export --to bits`` wrote; takes and gives what every runtime does.
+    """Runs a network written by ``lithepose export --to bits``, with the interface of all runtimes.
 
     Args:
-        path: of the ``.safetensors`` file; the file of the real-valued part lies beside it.
-        threads: 0 takes one a core.
+        path: the ``.safetensors`` file; the file of the real-valued part lies beside it.
+        threads: number of threads; 0 uses one per core.
 
     Raises:
-        MissingFileError: no such file, or no real-valued part beside it.
-        ModelError: no packed network, or another's real-valued part.
+        MissingFileError: the file or its real-valued part does not exist.
+        ModelError: the file is not a packed network, or the real-valued part belongs to another one.
 
     Attributes:
-        about: what runs, for people.
+        about: description of what runs.
     """
 
     def __init__(self, path: str | Path, threads: int = 0) -> None:
@@ -152,7 +152,7 @@ class PackedRuntime:
             )
         try:
             self.session = open_session(float_part, threads)
-        except Exception as error:  # ONNX Runtime raises a dozen types of its own
+        except Exception as error:  # ONNX Runtime raises many types of its own
             raise ModelError(f"{float_part}: ONNX Runtime cannot load it ({str(error).splitlines()[0]})") from error
         self._workers = Workers(threads or cores())
         self.about = f"bits, the real-valued part by ONNX Runtime, {threads_of(threads)}"
@@ -164,11 +164,11 @@ class PackedRuntime:
             images: (N, H, W, 3) uint8 RGB, H and W multiples of ``info.multiple``.
 
         Raises:
-            ModelError: a size that the network does not take.
+            ModelError: the network does not support the size.
         """
         try:
             (x,) = self.session.run(["stage"], {"image": images})
-        except Exception as error:  # ONNX Runtime raises a dozen types of its own
+        except Exception as error:  # ONNX Runtime raises many types of its own
             line = str(error).splitlines()[0]
             raise ModelError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error
         with one_thread:

@@ -1,4 +1,4 @@
-"""Refinement stages of binary layers: chains that stay bits inside, float 1x1 layers between them; numpy and numba."""
+"""Refinement stages: chains of binary layers that stay bits inside, and float 1x1 layers; numpy and numba."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Skip:
     """The shortcut of a module that changes the width: BatchNorm, ReLU and a float 1x1 convolution.
 
     Attributes:
-        gain: (C,) float32, BatchNorm as one multiplication
-        shift: (C,) float32, and one addition.
+        gain: (C,) float32, factor of BatchNorm.
+        shift: (C,) float32, offset of BatchNorm.
         weight: (T, C) float32.
     """
 
@@ -34,7 +34,7 @@ class Skip:
         floats(self.gain, self.shift, self.weight)
 
     def __call__(self, x: np.ndarray, out: np.ndarray, first: int, last: int) -> None:
-        """Cells ``first`` to ``last`` of x (N, C or more, cells) to out (N, T, cells)."""
+        """Convert cells ``first`` to ``last`` of x (N, C or more, cells) to out (N, T, cells)."""
         hidden = np.empty((len(x), len(self.gain), last - first), np.float32)
         machine.rectify(x, self.gain, self.shift, hidden, first)
         np.matmul(self.weight, hidden, out=out[:, :, first:last])
@@ -42,20 +42,20 @@ class Skip:
 
 @dataclass(frozen=True)
 class Chain:
-    """Binary layers in a row; their signs never leave the bits.
+    """Consecutive binary layers; signs between them stay bits.
 
-    Either a multi-scale module, with all layers concatenated and added to the input, or 7x7 layers of one
-    width of which the last alone is kept.
+    A chain is either a multi-scale module, with all layers concatenated and added to the input, or 7x7 layers of one
+    width, of which only the last is kept.
 
     Attributes:
-        enter: where the signs of the input are +; floats.
-        layers: one after the other.
-        between: where the signs of their sums are +, for all but the last; integers.
-        joined: whether it is a module.
-        skip: the module's shortcut; without one the input itself.
+        enter: interval of floats in which the signs of the input are +.
+        layers: layers in order.
+        between: intervals of integers in which the signs of their sums are +, for all but the last layer.
+        joined: whether the chain is a module.
+        skip: the module's shortcut; if None, the input itself.
 
     Raises:
-        ModelError: layers that do not fit one another, which the kernels would not notice.
+        ModelError: the layers do not fit each other; the kernels would not detect this.
     """
 
     enter: Interval
@@ -70,7 +70,7 @@ class Chain:
             raise ModelError(f"signs of {channels} channels before layers that read others")
         if channels[1:] != [layer.width for layer in self.layers[:-1]]:
             raise ModelError(f"signs of {channels[1:]} channels behind layers that write others")
-        _ = self.enter.encoded  # refuses ends that BatchNorm does not give
+        _ = self.enter.encoded  # raises for ends that BatchNorm does not give
         for layer, interval in zip(self.layers, self.between, strict=False):
             layer.limits(interval)
         if not self.joined and len({layer.width for layer in self.layers}) > 1:
@@ -81,7 +81,7 @@ class Chain:
 
     @property
     def width(self) -> int:
-        """Channels out."""
+        """Number of output channels."""
         return sum(layer.width for layer in self.layers) if self.joined else self.layers[-1].width
 
     @property
@@ -92,16 +92,16 @@ class Chain:
     def calls(
         self, x: np.ndarray, signs: Planes, after: Signs | None = None, team: Team = ALONE
     ) -> tuple[list[Call], np.ndarray]:
-        """What is to be run for x; the shortcut is taken at once.
+        """Prepare the calls for x; the shortcut is computed immediately.
 
         Args:
             x: (N, C or more, H, W) float32. A module without a shortcut adds to it in place.
-            signs: its signs.
+            signs: signs of x.
             after: signs of the result, for the next module.
             team: threads of the shortcut.
 
         Returns:
-            the calls, and (N, width, H, W) float32 for the result; x itself, if that is added to.
+            the calls, and (N, width, H, W) float32 for the result, which is x itself if the chain adds to it.
         """
         shape, out = (len(x), self.width, *x.shape[2:]), x
         if not self.joined or self.skip:
@@ -123,13 +123,13 @@ class Chain:
         return calls, out
 
     def __call__(self, x: np.ndarray, signs: Planes, after: Signs | None = None, team: Team = ALONE) -> np.ndarray:
-        """Run; arguments and result as of :meth:`calls`."""
+        """Run the chain; arguments and result as for :meth:`calls`."""
         calls, out = self.calls(x, signs, after, team)
         run(calls, team)
         return out
 
     def tensors(self) -> Tensors:
-        """By name, for the file."""
+        """Return the tensors by name, for the file."""
         out = {"enter.low": self.enter.low, "enter.high": self.enter.high}
         for i, layer in enumerate(self.layers):
             out |= {f"{i}.bits": layer.bits.astype("<u4"), f"{i}.scale": layer.scale}
@@ -141,7 +141,7 @@ class Chain:
 
     @classmethod
     def from_tensors(cls, tensors: Tensors, joined: bool) -> Chain:
-        """The way back; a KeyError names what is missing."""
+        """Build a chain from its tensors; a KeyError names a missing one."""
         count = sum(name.endswith(".bits") for name in tensors)
         channels, layers = len(tensors["enter.low"]), list[BinaryLayer]()
         for i in range(count):
@@ -159,10 +159,10 @@ class Chain:
 
 @dataclass(frozen=True)
 class Branch:
-    """One branch of a refinement stage: chains of binary layers, then two float 1x1 convolutions with a ReLU between.
+    """A branch of a refinement stage: chains of binary layers, then two float 1x1 convolutions with a ReLU between.
 
     Attributes:
-        chains: one after the other.
+        chains: chains in order.
         pointwise: two of (weight (T, C), bias (T,)) float32.
     """
 
@@ -172,7 +172,7 @@ class Branch:
     def __post_init__(self) -> None:
         if not self.chains or len(self.pointwise) != 2 or any(weight.ndim != 2 for weight, _ in self.pointwise):
             raise ModelError("a branch without layers")
-        if self.chains[0].joined and not self.chains[0].skip:  # it would add to what the other branch reads
+        if self.chains[0].joined and not self.chains[0].skip:  # it would add to the input of the other branch
             raise ModelError("a first module without a shortcut")
         following = [len(chain.enter.low) for chain in self.chains[1:]]
         for chain, channels in zip(self.chains, [*following, self.pointwise[0][0].shape[1]], strict=True):
@@ -185,11 +185,11 @@ class Branch:
 
     @property
     def width(self) -> int:
-        """Channels out."""
+        """Number of output channels."""
         return len(self.pointwise[1][1])
 
     def __call__(self, x: np.ndarray, team: Team = ALONE) -> np.ndarray:
-        """(N, C, H, W) float32 -> (N, T, H, W) float32; C may be larger than the first chain's."""
+        """Run (N, C, H, W) float32; returns (N, T, H, W) float32. C may be larger than the first chain's."""
         signs = pack_activations(x, self.chains[0].enter, self.chains[0].kernel, team)
         waiting: list[Call] = []
         for i, chain in enumerate(self.chains):
@@ -197,7 +197,7 @@ class Branch:
             if i + 1 < len(self.chains):
                 following = self.chains[i + 1]
                 after = Signs.of(following.enter, x.shape, following.kernel)
-            if chain.skip:  # reads what is yet to be computed
+            if chain.skip:  # it reads the result of the waiting calls
                 run(waiting, team)
                 waiting = []
             calls, x = chain.calls(x, signs, after, team)
@@ -207,7 +207,7 @@ class Branch:
         return self.finish(x, team)
 
     def finish(self, x: np.ndarray, team: Team = ALONE) -> np.ndarray:
-        """The two 1x1 convolutions alone."""
+        """Run only the two 1x1 convolutions."""
         (weight, bias), (weight2, bias2) = self.pointwise
         out = np.empty((len(x), self.width, *x.shape[2:]), np.float32)
         given, made = flat(x), flat(out)
@@ -224,7 +224,7 @@ class Branch:
         return out
 
     def tensors(self) -> Tensors:
-        """By name, for the file."""
+        """Return the tensors by name, for the file."""
         out = {f"{i}.{name}": t for i, chain in enumerate(self.chains) for name, t in chain.tensors().items()}
         for i, (weight, bias) in enumerate(self.pointwise):
             out |= {f"pointwise.{i}.weight": weight, f"pointwise.{i}.bias": bias}
@@ -232,7 +232,7 @@ class Branch:
 
     @classmethod
     def from_tensors(cls, tensors: Tensors, joined: bool) -> Branch:
-        """The way back; a KeyError names what is missing."""
+        """Build a branch from its tensors; a KeyError names a missing one."""
         chains = []
         while mine := below(tensors, f"{len(chains)}."):
             chains.append(Chain.from_tensors(mine, joined))
@@ -241,10 +241,10 @@ class Branch:
 
 
 def floats(*arrays: np.ndarray) -> None:
-    """Refuse what is no float32, which would slow everything behind it down to float64.
+    """Check that arrays are float32. Another type would make all later computations float64.
 
     Raises:
-        ModelError: names the type.
+        ModelError: they are not; names the type.
     """
     for array in arrays:
         if array.dtype != np.float32:
@@ -252,32 +252,32 @@ def floats(*arrays: np.ndarray) -> None:
 
 
 def below(tensors: Tensors, prefix: str) -> Tensors:
-    """Those with names that begin so, without that beginning."""
+    """Return the tensors with names that begin with a prefix, under names without it."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A refinement stage: [pafs, heatmaps, features] to pafs and heatmaps."""
+    """A refinement stage, from [pafs, heatmaps, features] to pafs and heatmaps."""
 
     limbs: Branch
     joints: Branch
 
     def tensors(self) -> Tensors:
-        """By name, for the file."""
+        """Return the tensors by name, for the file."""
         branches = {"limbs": self.limbs, "joints": self.joints}
         return {f"{side}.{name}": t for side, branch in branches.items() for name, t in branch.tensors().items()}
 
 
 class Workers:
-    """Threads of one network: the two branches of a stage side by side, and channels or cells of each shared out."""
+    """Threads of one network: both branches of a stage run in parallel and share out their channels or cells."""
 
     def __init__(self, threads: int) -> None:
         self._aside = Team(2) if threads > 1 else None
         self._teams = Team(max(1, (threads + 1) // 2)), Team(max(1, threads // 2))
 
     def run(self, stage: Stage, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Fields and heatmaps (N, C, H, W) of a stage."""
+        """Return pafs and heatmaps (N, C, H, W) of a stage."""
         if self._aside is None:
             return stage.limbs(x), stage.joints(x)
         joints = self._aside.submit(stage.joints, x, self._teams[1])
@@ -285,11 +285,11 @@ class Workers:
 
 
 def refine(x: np.ndarray, stages: list[Stage], workers: Workers) -> np.ndarray:
-    """What the first stage leaves -> the maps of the last.
+    """Run the refinement stages on the output of the first stage.
 
     Args:
         x: (N, pafs + heatmaps + features, H, W) float32.
-        stages: those after the first.
+        stages: stages after the first.
         workers: threads.
 
     Returns:

@@ -1,7 +1,7 @@
-"""Which of the kernel's tilings is the fastest on this processor, by a measurement that is kept with the kernel.
+"""Choice of the kernel's fastest tiling on this processor, by a measurement that is cached with the kernel.
 
-The tilings give the same bits. They differ in how much of the nearest cache the choices take, and in how often sums
-are loaded and stored; which is faster depends on the processor and on the layer.
+All tilings give the same bits. They differ in the cache that the choices need, and in how often sums are loaded and
+stored. Which is fastest depends on the processor and on the layer.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ..timing import median, ratio, take_turns
 from . import kernel as machine
 from . import vectors
 
-USUAL = 32  # on which the kernel was tuned
-GAIN = 0.98  # share of the usual one's time that another must not exceed
-ROUNDS, LEAST = 11, 0.5  # turns, and milliseconds of one
+USUAL = 32  # the tiling that the kernel is tuned for
+GAIN = 0.98  # largest time of another tiling, relative to the usual one
+ROUNDS, LEAST = 11, 0.5  # number of turns, and shortest time of one in milliseconds
 FILE = "tiling.json"
 
 _lock = threading.Lock()
@@ -29,14 +29,14 @@ _known: dict[str, int] = {}
 
 
 def block_of(layer: str, trial: Callable[[int], Callable[[], object]]) -> int:
-    """The fastest of :data:`kernel.BLOCKS` for a layer.
+    """Return the fastest of :data:`kernel.BLOCKS` for a layer.
 
-    It is measured once for a kind of layer and a processor, which takes less than a second, and kept in the folder
-    of the compiled kernel. Where that cannot be written, each process measures.
+    It is measured once per kind of layer and processor, in less than a second, and saved in the folder of the compiled
+    kernel. If this folder is not writable, each process measures again.
 
     Args:
-        layer: what kind it is, channels and filters.
-        trial: makes a call of the layer in a tiling.
+        layer: kind of layer, by channels and filters.
+        trial: makes a call of the layer with a tiling.
     """
     key = f"{layer}, {_processor()}"
     with _lock:
@@ -49,10 +49,10 @@ def block_of(layer: str, trial: Callable[[int], Callable[[], object]]) -> int:
 
 
 def measure(trial: Callable[[int], Callable[[], object]]) -> int:
-    """The usual tiling, or another that is clearly faster.
+    """Return the usual tiling, or another one that is clearly faster.
 
     Args:
-        trial: makes a call of the layer in a tiling.
+        trial: makes a call of the layer with a tiling.
     """
     times = take_turns({str(block): trial(block) for block in machine.BLOCKS}, ROUNDS, LEAST)
     best = min(machine.BLOCKS, key=lambda block: median(times, str(block)))
@@ -65,7 +65,7 @@ def _processor() -> str:
 
 
 def _file() -> Path | None:
-    folder = getattr(machine.convolve.stats, "cache_path", None)  # None where numba cannot keep the kernel
+    folder = getattr(machine.convolve.stats, "cache_path", None)  # None if numba cannot cache the kernel
     return Path(folder) / FILE if folder else None
 
 

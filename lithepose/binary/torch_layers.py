@@ -1,4 +1,4 @@
-"""Binary convolution by bit operations inside torch, with two fallbacks that give the same bits without numba."""
+"""Binary convolution by bit operations in torch, with two fallbacks without numba that give the same bits."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ _layers = WeakTensorKeyDictionary()
 
 @torch.library.custom_op("lithepose::binary_conv2d", mutates_args=(), device_types="cpu")
 def binary_conv2d(x: Tensor, bits: Tensor, scale: Tensor, channels: int) -> Tensor:
-    """Convolution of the signs of x by packed signs, by the kernels of :mod:`lithepose.binary.bits`.
+    """Convolve the signs of x with packed signs, using the kernels of :mod:`lithepose.binary.bits`.
 
     Args:
-        x: (N, C, H, W) float32; contiguous is read as it lies.
+        x: (N, C, H, W) float32; contiguous input is not copied.
         bits: (OC, kernel, kernel, ceil(C / 32)) int32.
         scale: (OC,) floats.
-        channels: C, which the bits do not tell.
+        channels: C, which cannot be derived from the bits.
 
     Returns:
-        (N, OC, H, W) float32; without a gradient.
+        (N, OC, H, W) float32, without a gradient.
 
     Raises:
-        ModelError: x of another number of channels.
+        ModelError: x has another number of channels.
     """
     from .planes import pack_activations
 
@@ -52,10 +52,10 @@ def _(x: Tensor, bits: Tensor, scale: Tensor, channels: int) -> Tensor:
 
 
 def _layer(bits: Tensor, scale: Tensor, channels: int) -> BinaryLayer:
-    """As the kernels read it, made once while neither tensor changes; writes through ``.data`` are not seen."""
+    """Convert to the kernels' form, once while neither tensor changes; writes through ``.data`` are not detected."""
     from .bits import BinaryLayer
 
-    # Tensors of inference mode do not count their changes.
+    # Tensors of inference mode have no version counter.
     stamp = None
     if not (bits.is_inference() or scale.is_inference()):
         stamp = bits._version, bits.data_ptr(), scale._version, scale.data_ptr(), channels
@@ -77,19 +77,19 @@ def _team(threads: int):  # noqa: ANN202
 
 
 def by_integers(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    """The same by a matrix product of 8-bit integers: (N, C, H, W) float and (OC, C, k, k) int8 of +-1."""
+    """As :func:`binary_conv2d`, by a matrix product of 8-bit integers, (OC, C, k, k) int8 of +-1."""
     size = weight.shape[2]
     signs = F.pad(sign(x).to(torch.int8).permute(0, 2, 3, 1), (0, 0, *[size // 2] * 4))
     windows = signs.unfold(1, size, 1).unfold(2, size, 1)  # (N, H, W, C, k, k)
     rows = windows.reshape(
         windows.shape[:3].numel(), weight[0].numel()
-    ).contiguous()  # of one channel it may be a view that overlaps itself
+    ).contiguous()  # with one channel it may be a view that overlaps itself
     sums = torch._int_mm(rows, weight.flatten(1).t().contiguous())  # pyright: ignore[reportPrivateImportUsage]
     return (sums.float() * scale).view(*windows.shape[:3], len(weight)).permute(0, 3, 1, 2)
 
 
 def by_floats(x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
-    """The same by a float convolution, exact because sums of ones are whole: (OC, C, k, k) int8 of +-1."""
+    """As :func:`binary_conv2d`, by a float convolution with (OC, C, k, k) int8 of +-1; exact, as sums are integers."""
     with torch.autocast(x.device.type, enabled=False):
         return F.conv2d(sign(x.float()), weight.float(), padding=weight.shape[2] // 2) * scale[:, None, None]
 
@@ -98,7 +98,7 @@ BACKENDS = "bits", "integers", "floats"
 
 
 def default_backend(device: str = "cpu") -> str:
-    """The fastest that there is: bits need numba and a CPU."""
+    """Return the fastest available backend; bits needs numba and a CPU."""
     if device != "cpu":
         return "floats"
     return "bits" if _numba_works() else "integers"
@@ -108,20 +108,20 @@ def default_backend(device: str = "cpu") -> str:
 def _numba_works() -> bool:
     try:
         from . import kernel  # noqa: F401
-    except ImportError:  # missing, or at odds with this numpy
+    except ImportError:  # missing, or incompatible with the installed numpy
         return False
     return True
 
 
 class PackedConv2d(nn.Module):
-    """A :class:`~lithepose.networks.binary_paf.BinaryConv2d` with one bit a weight, for inference alone.
+    """A :class:`~lithepose.networks.binary_paf.BinaryConv2d` with one bit per weight, only for inference.
 
     Args:
-        layer: to pack; must not scale by its input.
-        backend: one of :data:`BACKENDS`; by default the fastest that there is. All give the same bits.
+        layer: layer to pack; it must not scale by its input.
+        backend: one of :data:`BACKENDS`; defaults to the fastest. All give the same bits.
 
     Raises:
-        ModelError: no such backend, or a layer with input_scale.
+        ModelError: the backend does not exist, or the layer has input_scale.
     """
 
     bits: Tensor
@@ -146,7 +146,7 @@ class PackedConv2d(nn.Module):
 
 
 def _pack(latent: Tensor) -> Tensor:
-    """(OC, C, k, k) floats -> (OC, k, k, ceil(C / 32)) int32 signs, as :mod:`lithepose.binary.bits` has them."""
+    """Pack (OC, C, k, k) floats to (OC, k, k, ceil(C / 32)) int32 signs, as in :mod:`lithepose.binary.bits`."""
     positive = F.pad((latent >= 0).permute(0, 2, 3, 1), (0, -latent.shape[1] % 32))
     place = torch.arange(32, dtype=torch.int64)
     words = (positive.unflatten(3, (-1, 32)).to(torch.int64) << place).sum(4)
@@ -154,20 +154,20 @@ def _pack(latent: Tensor) -> Tensor:
 
 
 def _unpack(bits: Tensor, channels: int) -> Tensor:
-    """The way back: (OC, C, k, k) int8 of +-1."""
+    """Unpack to (OC, C, k, k) int8 of +-1."""
     place = torch.arange(32, dtype=torch.int32, device=bits.device)
     ones = (bits[..., None] >> place & 1).flatten(3)[..., :channels]
     return (2 * ones - 1).to(torch.int8).permute(0, 3, 1, 2)
 
 
 def pack_layers(net: nn.Module, backend: str = "") -> nn.Module:
-    """A copy of a network with packed binary layers; for inference alone."""
+    """Copy a network with packed binary layers, for inference only."""
     net = copy.deepcopy(net).eval()
     made: dict[nn.Module, nn.Module] = {
         m: PackedConv2d(m, backend) for m in net.modules() if isinstance(m, BinaryConv2d)
     }
     for module in list(net.modules()):
-        for name, child in module._modules.items():  # named_children leaves out what is there twice
+        for name, child in module._modules.items():  # named_children skips duplicates
             if child in made:
                 module._modules[name] = made[child]
     return made.get(net, net)

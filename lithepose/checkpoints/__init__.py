@@ -1,1 +1,1 @@
-"""Public checkpoints of the same networks, read and converted."""
+"""Reading and conversion of public checkpoints of the same networks."""

@@ -1,4 +1,4 @@
-"""Public checkpoints as weights of ours, each layer compared with what the checkpoint's own tensors compute."""
+"""Conversion of public checkpoints, with a comparison of every layer to the checkpoint's own tensors."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from .names import SOURCES, Names, Source
 BACKBONES: dict[str, Callable[[], Any]] = {"vgg19": VGG19, "mobilenet_v3": KeypointRcnn}
 """ImageNet weights of torchvision's networks, by the name that ``lithepose convert --to`` takes."""
 
-INPUT = 64  # height and width of the image that layers are compared on
-FEW = 4  # boxes
-LIMIT = 1e-4  # of the difference, as a share of a layer's largest output
+INPUT = 64  # height and width of the image for comparing layers
+FEW = 4  # number of boxes
+LIMIT = 1e-4  # largest difference, relative to a layer's largest output
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What came of a checkpoint.
+    """A converted checkpoint.
 
     Attributes:
-        net: with the weights.
-        options: of it.
-        layers: compared.
-        difference: the largest of them, as a share of a layer's largest output.
+        net: network with the weights.
+        options: options of the network.
+        layers: number of compared layers.
+        difference: largest difference, relative to a layer's largest output.
     """
 
     net: Network
@@ -48,16 +48,16 @@ class Converted:
 
 
 def convert(state: Mapping[str, Tensor], to: str, path: str | Path) -> Converted:
-    """Put the tensors of a checkpoint into a network of ours.
+    """Load the tensors of a checkpoint into one of lithepose's networks.
 
     Args:
         state: tensors by their public names.
         to: key of :data:`names.SOURCES`.
-        path: where they come from, for errors.
+        path: their source, for error messages.
 
     Raises:
-        ModelError: a layer is missing, has another shape, or computes something else; names the first. Or the file has
-            tensors that no layer takes.
+        ModelError: a layer is missing, has another shape, or computes something else; names the first one. Or the file
+            has tensors that no layer uses.
     """
     source = SOURCES[to]
     state = {re.sub(r"^model\d(_\d)?\.(?=M?conv)", "", name): tensor for name, tensor in state.items()}
@@ -91,16 +91,16 @@ def convert(state: Mapping[str, Tensor], to: str, path: str | Path) -> Converted
 
 
 def _find(state: Mapping[str, Tensor], layer: str, kind: str) -> str | None:
-    """Name of a tensor; newer versions of torchvision put some layers into lists."""
+    """Find the name of a tensor; newer versions of torchvision put some layers into lists."""
     names = (f"{layer}{nested}.{kind}" for nested in ("", ".0", ".0.0"))
     return next((name for name in names if name in state), None)
 
 
 def compare(net: nn.Module, state: Mapping[str, Tensor], names: Names, source: Source) -> dict[str, float]:
-    """Difference of every layer's output from that of the checkpoint's tensors for the same input.
+    """Compare every layer's output with that of the checkpoint's tensors for the same input.
 
     Returns:
-        layers in the order in which they run, each with its largest difference as a share of its largest output.
+        layers in the order of execution, each with its largest difference relative to its largest output.
     """
     found: dict[str, float] = {}
 
@@ -127,9 +127,9 @@ def compare(net: nn.Module, state: Mapping[str, Tensor], names: Names, source: S
 
 @contextmanager
 def _every_layer_runs(net: nn.Module) -> Iterator[None]:
-    """For a while: a few boxes of any score reach a detector's heads, on a small image; no activation works in place.
+    """Temporarily pass a few boxes of any score to a detector's heads, on a small image, without in-place activations.
 
-    One in place would change what the hook of the layer before it is given.
+    An in-place activation would change the output seen by the hook of the layer before it.
     """
     inplace: list[Any] = [module for module in net.modules() if getattr(module, "inplace", False)]
     for module in inplace:
@@ -168,7 +168,7 @@ def _computed(layer: nn.Module, x: Tensor, tensors: dict[str, Tensor]) -> Tensor
 
 
 def save(converted: Converted, to: str, out: Path) -> None:
-    """Write the weights in fp32, with what is needed to build their network again."""
+    """Write the weights in fp32, with the metadata to build their network."""
     info = describe(SOURCES[to].network, converted.net)
     stored = {"info": json.loads(info.to_json()), "options": converted.options}
     tensors = {name: tensor.contiguous() for name, tensor in converted.net.state_dict().items()}
@@ -178,14 +178,14 @@ def save(converted: Converted, to: str, out: Path) -> None:
 
 
 def save_backbone(state: dict[str, Tensor], to: str, path: Path, out: Path) -> int:
-    """Write a backbone's tensors under their own names, as ``pretrained`` of a recipe takes them.
+    """Write a backbone's tensors under their own names, for ``pretrained`` in a recipe.
 
     Returns:
-        their number.
+        the number of tensors.
 
     Raises:
         ConfigError: a layer is missing; names it.
-        ModelError: one has another shape.
+        ModelError: a layer has another shape.
     """
     beside = out.with_name(f"{path.name}.safetensors.tmp")
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, beside)

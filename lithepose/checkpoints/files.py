@@ -1,4 +1,4 @@
-"""Tensors of public checkpoint files: pickles of PyTorch, Caffe's binary weights, safetensors."""
+"""Tensors of public checkpoint files: PyTorch's pickles, Caffe's binary weights, safetensors."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ..errors import MissingFileError, ModelError, OutputError
 
-INSIDE = "state_dict", "model", "model_state_dict", "net"  # keys under which training scripts keep the tensors
-WRAPPER = "module."  # of torch's DataParallel
-UNREADABLE = (  # what torch raises for files that are cut off or of something else
+INSIDE = "state_dict", "model", "model_state_dict", "net"  # keys of the tensors in files of training scripts
+WRAPPER = "module."  # prefix of torch's DataParallel
+UNREADABLE = (  # torch's errors for truncated or other files
     pickle.UnpicklingError,
     zipfile.BadZipFile,
     struct.error,
@@ -35,7 +35,7 @@ UNREADABLE = (  # what torch raises for files that are cut off or of something e
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5  # wire types of protocol buffers
 
 TORCHVISION = "https://download.pytorch.org/models/"
-DOWNLOADS = {  # the end of each name begins the file's SHA-256
+DOWNLOADS = {  # each name ends with the beginning of the file's SHA-256
     "keypointrcnn_resnet50_fpn_coco-fc266e95.pth": TORCHVISION,
     "vgg19-dcbb9e9d.pth": TORCHVISION,
     "mobilenet_v3_large-8738ca79.pth": TORCHVISION,
@@ -44,16 +44,16 @@ DOWNLOADS = {  # the end of each name begins the file's SHA-256
 
 
 def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file by their names.
+    """Read the tensors of a file by name.
 
-    Pickles are read without running what they contain; names lose the prefix of a wrapper for several GPUs.
+    Pickles are read without running their code. A prefix of a multi-GPU wrapper is removed from names.
 
     Args:
         path: ``.pth``, ``.pt`` or ``.tar`` of PyTorch, ``.caffemodel`` or ``.safetensors``.
 
     Raises:
-        MissingFileError: no such file.
-        ModelError: it cannot be read, or holds no tensors.
+        MissingFileError: the file does not exist.
+        ModelError: it cannot be read, or has no tensors.
     """
     if not path.is_file():
         known = f"; --download fetches {', '.join(DOWNLOADS)}" if path.suffix == ".pth" else ""
@@ -89,7 +89,7 @@ def _torch(path: Path) -> dict[str, Tensor]:
 
 
 def _caffe(path: Path) -> dict[str, Tensor]:
-    """Weights and biases of the layers of a NetParameter, fields 100 (layers) and 2 (layers of before 2014)."""
+    """Read weights and biases of a NetParameter's layers, fields 100 (layers) and 2 (layers before 2014)."""
     state: dict[str, Tensor] = {}
     try:
         data = memoryview(path.read_bytes())
@@ -111,7 +111,7 @@ def _caffe(path: Path) -> dict[str, Tensor]:
 
 
 def _blob(data: memoryview) -> Tensor:
-    """Values of a BlobProto: field 5, packed or one by one, by the shape of field 7 or of fields 1 to 4."""
+    """Read a BlobProto: values of field 5, packed or single, with the shape of field 7 or of fields 1 to 4."""
     old, shape, parts = dict[int, int](), list[int](), list[bytes]()
     for field, value in _fields(data):
         if field == 5:
@@ -126,10 +126,10 @@ def _blob(data: memoryview) -> Tensor:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Numbers and values of a message's fields.
+    """Yield numbers and values of a message's fields.
 
     Raises:
-        ValueError: it ends within one, or is no message.
+        ValueError: the message ends within a field, or is not valid.
     """
     at = 0
     while at < len(data):
@@ -168,14 +168,14 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def download(name: str, folder: Path) -> Path:
-    """Fetch one of :data:`DOWNLOADS` and check it.
+    """Download one of :data:`DOWNLOADS` and check it.
 
     Returns:
-        the file, which may have been there.
+        the file, which may have existed before.
 
     Raises:
-        ModelError: no such download, or not what its digest says.
-        OutputError: it cannot be fetched or written.
+        ModelError: the name is unknown, or the file does not match its digest.
+        OutputError: it cannot be downloaded or written.
     """
     if name not in DOWNLOADS:
         raise ModelError(f"{name}: --download has no such file; there are {', '.join(DOWNLOADS)}")

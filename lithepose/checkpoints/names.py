@@ -1,4 +1,4 @@
-"""Names of tensors in public checkpoints, and those of the same tensors here."""
+"""Names of tensors in public checkpoints, mapped to the names here."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-Names = dict[str, str]  # of layers: ours to theirs
+Names = dict[str, str]  # of layers: from lithepose's to the checkpoint's
 
-VGG = "1_1 1_2 2_1 2_2 3_1 3_2 3_3 3_4 4_1 4_2".split()  # conv1_1 and so on, the layers that OpenPose takes of VGG-19
-VGG_LAYERS = 0, 2, 5, 7, 10, 12, 14, 16, 19, 21  # their places in torchvision's list
+VGG = "1_1 1_2 2_1 2_2 3_1 3_2 3_3 3_4 4_1 4_2".split()  # conv1_1 and so on, the layers of VGG-19 in OpenPose
+VGG_LAYERS = 0, 2, 5, 7, 10, 12, 14, 16, 19, 21  # their indices in torchvision's list
 BLOCKS = 11  # of MobileNetV1
 SEPARABLE = {"dw": 0, "dw_bn": 1, "pw": 3, "pw_bn": 4}
 
@@ -22,13 +22,13 @@ class Source:
     """A kind of public checkpoint.
 
     Attributes:
-        network: that it becomes.
-        options: of the network, for the tensors of a file.
-        layers: names of the layers, for the options.
-        stem: layer here that reads pixels, where the checkpoint's takes BGR.
-        beside: pattern of tensors that are in the file and have no place here.
-        about: where it comes from.
-        licence: of the weights, as their authors state it.
+        network: network to convert to.
+        options: function from the tensors of a file to the network's options.
+        layers: function from these options to the names of the layers.
+        stem: first layer here, if the checkpoint's takes BGR.
+        beside: pattern of tensors in the file that are not needed.
+        about: source of the checkpoint.
+        licence: licence of the weights, as stated by their authors.
     """
 
     network: str
@@ -41,7 +41,7 @@ class Source:
 
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
-    """The highest number that a pattern finds in the names, plus one; 0 where it finds none."""
+    """Return the highest number that a pattern finds in the names, plus one; 0 if it finds none."""
     found = [int(match[1]) for name in state if (match := re.match(pattern, name))]
     return max(found, default=-1) + 1
 
@@ -64,7 +64,7 @@ def _mobilenet() -> Names:
 
 
 def _convolutions(ours: str, theirs: str, count: int, norm: bool) -> Names:
-    """Layers of a sequence of convolutions with BatchNorm, or without."""
+    """Return the names of a sequence of convolutions, with or without BatchNorm."""
     return {f"{ours}.{i}.{part}": f"{theirs}.{i}.{part}" for i in range(count) for part in range(1 + norm)}
 
 
@@ -115,7 +115,7 @@ def _resnet() -> Names:
 
 def _keypoint_rcnn(_options: dict[str, Any]) -> Names:
     names = {f"backbone.body.{ours}": f"backbone.body.{theirs}" for ours, theirs in _resnet().items()}
-    for kind in ("inner_blocks", "layer_blocks"):  # torchvision's names of before 0.13, as its files have them
+    for kind in ("inner_blocks", "layer_blocks"):  # torchvision's names before 0.13, as in its files
         names |= {f"backbone.fpn.{kind}.{i}.0": f"backbone.fpn.{kind}.{i}" for i in range(4)}
     names |= {"rpn.head.conv.0.0": "rpn.head.conv"}
     same = [f"rpn.head.{name}" for name in ("cls_logits", "bbox_pred")]

@@ -1,4 +1,4 @@
-"""COCO-keypoint annotations and the images that they speak of, from a folder or straight from a tar archive."""
+"""COCO-keypoint annotations and their images, from a folder or directly from a tar archive."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Place = tuple[Path, int, int]  # file, offset, size (-1: to the end)
 
 
 class ImageFiles:
-    """Files by name, from folders and uncompressed tar archives, read in place.
+    """Files by name, from folders and uncompressed tar archives, which are read in place.
 
     Args:
-        sources: folders or ``.tar`` files. A file is found by its whole path below the source, or by the end of it as
-            long as no other file ends alike.
-        prefer: folder that decides between files of the same name, as ``val`` between ``train/1.jpg`` and
+        sources: folders or ``.tar`` files. A file is found by its whole path below the source, or by the end of its
+            path if no other file has the same end.
+        prefer: folder to choose from if several files have the same name, such as ``val`` for ``train/1.jpg`` and
             ``val/1.jpg``.
     """
 
     def __init__(self, *sources: str | Path, prefer: str = "") -> None:
         self._whole: dict[str, Place] = {}
-        self._ends: dict[str, Place | None] = {}  # None: more than one
+        self._ends: dict[str, Place | None] = {}  # None: several files
         self._prefer = prefer
         for source in map(Path, sources):
             if source.is_dir():
@@ -86,11 +86,11 @@ class ImageFiles:
         return self._place(name) is not None
 
     def read(self, name: str) -> bytes:
-        """Bytes of the named file.
+        """Read the bytes of the named file.
 
         Raises:
-            MissingFileError: no source holds it.
-            DatasetError: several do.
+            MissingFileError: no source has it.
+            DatasetError: several sources have it.
         """
         place = self._place(name)
         if place is None:
@@ -101,12 +101,12 @@ class ImageFiles:
             return file.read(size)
 
     def size(self, name: str) -> int:
-        """Bytes of the named file; -1 if no source holds it."""
+        """Return the size of the named file in bytes; -1 if no source has it."""
         place = self._place(name)
         return -1 if place is None else place[2] if place[2] >= 0 else place[0].stat().st_size
 
     def image(self, name: str) -> np.ndarray:
-        """(H, W, 3) uint8 RGB image."""
+        """Read an image as (H, W, 3) uint8 RGB."""
         try:
             return decode_image(self.read(name))
         except ImageError as error:
@@ -114,14 +114,14 @@ class ImageFiles:
 
 
 def _ends(name: str) -> list[str]:
-    """``a/images/b.jpg`` is found as itself, ``images/b.jpg`` and ``b.jpg``."""
+    """Return the names that find ``a/images/b.jpg``: itself, ``images/b.jpg`` and ``b.jpg``."""
     parts = name.split("/")
     return ["/".join(parts[i:]) for i in range(len(parts))]
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One annotated image. ``people`` are COCO annotation dicts, ``num_keypoints`` counted where it is missing."""
+    """One annotated image. ``people`` are COCO annotation dicts; a missing ``num_keypoints`` is filled in."""
 
     id: int
     file_name: str
@@ -144,16 +144,16 @@ class KeypointSet:
 
     @classmethod
     def open(cls, data: str | Path, split: str = "val", images: tuple[str | Path, ...] = ()) -> KeypointSet:
-        """Open ``data``: a folder or tar archive that holds ``<split>.json``, or a json (or json.gz) file itself.
+        """Open ``data``: a folder or tar archive with ``<split>.json``, or a JSON (or json.gz) file itself.
 
         Args:
             data: where the annotations are.
-            split: name of the json in a folder or archive.
-            images: where the images are, when not beside the json.
+            split: name of the JSON file in a folder or archive.
+            images: where the images are, if not beside the JSON file.
 
         Raises:
             MissingFileError: the path, or the split in it, does not exist.
-            DatasetError: the json is not COCO-keypoint format.
+            DatasetError: the JSON is not in COCO-keypoint format.
         """
         path = Path(data)
         if is_json(path):
@@ -171,24 +171,24 @@ class KeypointSet:
             records = tuple(replace(r, file_name=_known_name(files, r.file_name)) for r in _records(content, where))
             return cls(where, records, _skeleton(content), files)
         except (ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, zlib.error) as error:
-            # Not its repr, which of a file in another code would be the whole file.
+            # Not the error's repr, which would contain the whole file if its encoding is wrong.
             raise DatasetError(f"{where}: not a COCO-keypoint json ({type(error).__name__}: {error})") from error
 
 
 def _known_name(files: ImageFiles, name: str) -> str:
-    """An image's name, or the end of it that the files have: it may be a path on another machine."""
+    """Return an image's name, or the end of it that exists; the name may be a path on another machine."""
     if name in files or not (name.startswith("/") or name[1:2] == ":"):
         return name
     return next((end for end in _ends(name) if end in files), name)
 
 
 def is_json(path: Path) -> bool:
-    """Whether it is annotations themselves, not a folder or archive that holds them."""
+    """Whether the path is an annotation file, not a folder or archive that contains one."""
     return path.name.endswith((".json", ".json.gz")) and path.is_file()
 
 
 def _records(content: dict[str, Any], where: str) -> tuple[ImageRecord, ...]:
-    """Images with their people; what annotation tools commonly leave out is filled in, and reported once."""
+    """Read images with their people. Common omissions of annotation tools are filled in and reported once."""
     repairs: Counter[str] = Counter()
     joints = len(_categories(content)[0]["keypoints"])
     known = {category.get("id", 1) for category in _categories(content)}
@@ -219,10 +219,10 @@ def _records(content: dict[str, Any], where: str) -> tuple[ImageRecord, ...]:
 
 
 def _refuse_shares(people: dict[Any, list[dict[str, Any]]]) -> None:
-    """Refuse coordinates in shares of the image.
+    """Reject coordinates that are shares of the image.
 
     Raises:
-        DatasetError: all labelled joints, of which there are some, lie in the first pixel of their images.
+        DatasetError: all labelled joints lie in the first pixel of their images.
     """
     values = [
         value
@@ -237,10 +237,10 @@ def _refuse_shares(people: dict[Any, list[dict[str, Any]]]) -> None:
 
 
 def check_size(name: str, stated: tuple[int, int], size: tuple[int, int], where: str) -> None:
-    """Compare the (width, height) that annotations state of an image with those that it has, turned upright.
+    """Compare the (width, height) of an image in the annotations with that of the upright image.
 
     Raises:
-        DatasetError: they differ; sizes of 0 are unknown.
+        DatasetError: they differ. Sizes of 0 are unknown and not compared.
     """
     if all(stated) and tuple(stated) != size:
         turned = ", as it lies before EXIF turns it upright" if stated == size[::-1] else ""
@@ -251,10 +251,10 @@ def check_size(name: str, stated: tuple[int, int], size: tuple[int, int], where:
 
 
 def _person(annotation: dict[str, Any], joints: int, repairs: Counter[str]) -> dict[str, Any]:
-    """An annotation with keypoints, their number, a box and an area.
+    """Complete an annotation with keypoints, their number, a box and an area.
 
     Raises:
-        DatasetError: keypoints of another number, or that are no numbers.
+        DatasetError: the number of keypoints is wrong, or they are not finite.
     """
     given = annotation.get("keypoints") or []
     if not given:
@@ -274,19 +274,19 @@ def _person(annotation: dict[str, Any], joints: int, repairs: Counter[str]) -> d
         box = [min(xs), min(ys), max(max(xs) - min(xs), 1), max(max(ys) - min(ys), 1)]
     area = annotation.get("area") or 0
     if not area > 0:
-        area = 0.53 * box[2] * box[3]  # of people's outlines in COCO
+        area = 0.53 * box[2] * box[3]  # share of people's outlines in their boxes, in COCO
     return annotation | {"keypoints": given, "num_keypoints": visible, "bbox": box, "area": area}
 
 
 def _is_finite(number: object) -> bool:
-    return isinstance(number, (int, float)) and abs(number) <= 1e9  # a NaN is not
+    return isinstance(number, (int, float)) and abs(number) <= 1e9  # false for NaN
 
 
 def _categories(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """The categories with keypoints; several only if their joints are the same.
+    """Return the categories with keypoints. Several are allowed only if their joints are the same.
 
     Raises:
-        DatasetError: there is none, or they have other joints.
+        DatasetError: there is none, or their joints differ.
     """
     found = [category for category in content["categories"] if category.get("keypoints")]
     if not found:
@@ -299,13 +299,13 @@ def _categories(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _skeleton(content: dict[str, Any]) -> Skeleton:
-    """Skeleton of the first category.
+    """Return the skeleton of the first category.
 
-    Its ``flip_pairs`` are pairs of joint names; without them, joints are paired as in
+    Its ``flip_pairs`` are pairs of joint names. Without them, joints are paired by
     :func:`lithepose.skeleton.mirror_pairs`. Its ``sigmas`` are those of OKS.
 
     Raises:
-        DatasetError: a flip pair of joints that there are not.
+        DatasetError: a flip pair names an unknown joint.
     """
     category = _categories(content)[0]
     joints = tuple(category["keypoints"])

@@ -1,4 +1,4 @@
-"""Public data sets as their authors publish them, read as :class:`~lithepose.data.coco.KeypointSet`."""
+"""Public data sets in their authors' formats, read as :class:`~lithepose.data.coco.KeypointSet`."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ MPII   mpii_human_pose_v1_u12_1.mat or annot/{train,valid}.json, and images/ (hu
 FLIC   examples.mat and images/ (bensapp.github.io/flic-dataset.html)
 LSP    joints.mat and images/; LSP extended likewise (sam.johnson.io/research/lsp.html)"""
 
-FLIC_COLUMNS = (0, 1, 2, 3, 4, 5, 6, 9, 12, 13, 16)  # of the 29, the eleven that are labelled, in FLIC_11's order
-FLIC_CROP = 1.5  # square around the joints, in lengths of their box (debnath2018split crops loosely)
-LSP_TRAIN = 1000  # of LSP's 2000 images; the rest is its test set
+FLIC_COLUMNS = (0, 1, 2, 3, 4, 5, 6, 9, 12, 13, 16)  # the eleven labelled ones of the 29, in FLIC_11's order
+FLIC_CROP = 1.5  # square around the joints, relative to their box (debnath2018split crops loosely)
+LSP_TRAIN = 1000  # of LSP's 2000 images; the others are its test set
 
 
 def open_dataset(data: str | Path, split: str = "val", images: tuple[str | Path, ...] = ()) -> KeypointSet:
-    """Open a data set in any of the formats of :data:`EXPECTED`, told apart by the files that are there.
+    """Open a data set in any format of :data:`EXPECTED`. The format is detected by the files.
 
     Args:
-        data: folder or uncompressed tar archive, or a COCO-keypoint json.
-        split: train, val or test; what the data set has.
-        images: where the images are, when not there.
+        data: folder or uncompressed tar archive, or a COCO-keypoint JSON file.
+        split: train, val or test, if the data set has it.
+        images: where the images are, if they are elsewhere.
 
     Returns:
-        the data set. Annotations have COCO's ``keypoints`` and ``bbox``, and where known ``head_size`` (pixels, what
-        PCKh is measured by) and ``centre_box`` (the box to crop around for networks of one person).
+        the data set. Annotations have COCO's ``keypoints`` and ``bbox`` and, if known, ``head_size`` (pixels, the
+        reference length of PCKh) and ``centre_box`` (the box to crop around for single-person networks).
 
     Raises:
-        MissingFileError: nothing of the kind is there; the message tells what is expected where.
-        DatasetError: a file is not in the format that its name says.
-        MissingExtraError: a .mat file without scipy.
+        MissingFileError: no known format is found; the message names the expected files.
+        DatasetError: a file's content does not match its format.
+        MissingExtraError: a .mat file needs scipy.
     """
     path = Path(data)
     if is_json(path):
@@ -78,13 +78,13 @@ def _reader(name: str) -> Callable[[ImageFiles, str], tuple[list[ImageRecord], S
 
 
 def _person(joints: np.ndarray, **more: Any) -> dict[str, Any]:
-    """COCO's annotation of (K, 3) joints x, y, visibility; the box is that of the labelled joints."""
+    """Make COCO's annotation of (K, 3) joints x, y, visibility; the box surrounds the labelled joints."""
     labelled: np.ndarray = joints[:, 2] > 0
     joints = np.where(labelled[:, None], joints, 0.0)
     low = joints[labelled, :2].min(0) if labelled.any() else np.zeros(2)
     high = joints[labelled, :2].max(0) if labelled.any() else np.zeros(2)
     box = [*low.tolist(), *(high - low).tolist()]
-    area = 0.53 * float(np.prod(high - low))  # of a person's outline in COCO, by the box of the joints
+    area = 0.53 * float(np.prod(high - low))  # share of a person's outline in COCO, applied to the box of the joints
     return {
         "keypoints": joints.ravel().tolist(),
         "num_keypoints": int(labelled.sum()),
@@ -94,19 +94,19 @@ def _person(joints: np.ndarray, **more: Any) -> dict[str, Any]:
 
 
 def _one_an_image(people: Iterable[tuple[str, dict[str, Any]]]) -> list[ImageRecord]:
-    """Images of one person each; their sizes are not in the annotations."""
+    """Make records with one person per image; the annotations do not give the images' sizes."""
     return [ImageRecord(i, name, 0, 0, (person,)) for i, (name, person) in enumerate(people, 1)]
 
 
 def _read_lip(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleton]:
-    """One row an image: its name, then x, y, v of 16 joints; ``nan`` is unlabelled and v = 1 hidden."""
+    """Read one row per image: its name, then x, y, v of 16 joints; ``nan`` is unlabelled, v = 1 is hidden."""
     rows = csv.reader(io.StringIO(files.read(f"lip_{split}_set.csv").decode()))
     people = []
     for row in rows:
         raw = np.array([float(v) for v in row[1:49]]).reshape(16, 3)
         unlabelled = np.isnan(raw.sum(1))
         raw[:, 2] = np.where(unlabelled, 0, np.where(raw[:, 2] == 1, 1, 2))
-        # LIP measures by the whole length from neck to head top; without both the image does not count.
+        # LIP uses the length from neck to head top; without both joints the image does not count.
         head = None if unlabelled[[8, 9]].any() else float(np.hypot(*(raw[9, :2] - raw[8, :2])))
         people.append((row[0], _person(np.nan_to_num(raw), head_size=head)))
     return _one_an_image(people), LIP_16
@@ -121,26 +121,26 @@ def _loadmat(files: ImageFiles, name: str) -> dict[str, Any]:
 
 
 def _list(value: Any) -> list[Any]:
-    """What ``squeeze_me`` made of a struct array: an array, one struct, or nothing."""
+    """Convert the result of ``squeeze_me`` for a struct array (an array, one struct or nothing) to a list."""
     return [] if getattr(value, "size", 1) == 0 else list(np.atleast_1d(value))
 
 
 def _located(files: ImageFiles, name: str) -> str:
-    """Images lie in images/; folders beside it may hold others of the same name, as LSP's visualized/."""
+    """Prefer images/, because other folders may have files of the same name, such as LSP's visualized/."""
     return f"images/{name}" if f"images/{name}" in files else name
 
 
 def _number(value: Any) -> float | None:
-    """A field of a struct, None where it is missing or empty."""
+    """Return a field of a struct, or None if it is missing or empty."""
     array = np.atleast_1d(value)
     return float(array[0]) if array.size == 1 and array[0] is not None else None
 
 
 def _centre_box(x: float | None, y: float | None, scale: float | None) -> list[float] | None:
-    """MPII's square around a person, 200 pixels a unit of scale; x and y count from 1.
+    """Return MPII's square around a person, 200 pixels per unit of scale; x and y count from 1.
 
-    As its public loaders have it: 15 a unit further down, for ``objpos`` lies above the body's middle, and a quarter
-    larger.
+    As in MPII's public loaders, it is moved down by 15 pixels per unit of scale, because ``objpos`` lies above the
+    body's centre, and enlarged by a quarter.
     """
     if x is None or y is None or scale is None:
         return None
@@ -149,7 +149,7 @@ def _centre_box(x: float | None, y: float | None, scale: float | None) -> list[f
 
 
 def _read_mpii(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleton]:
-    """RELEASE.annolist: rectangles of heads with points of joints, x and y from 1."""
+    """Read RELEASE.annolist: rectangles of heads with points of joints, x and y from 1."""
     if split != "train":
         raise SplitError(f"{MPII_MAT}: only its training images are annotated; name split train, or get annot/*.json")
     release = _loadmat(files, MPII_MAT)["RELEASE"]
@@ -176,7 +176,7 @@ def _read_mpii(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skelet
 
 
 def _read_mpii_json(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleton]:
-    """The common json: one person a row with joints from 1; sizes of heads come from gt_valid.mat beside it."""
+    """Read the common JSON: one person per row with joints from 1; head sizes come from gt_valid.mat beside it."""
     name = "valid" if split == "val" else split
     rows = json.loads(files.read(f"annot/{name}.json"))
     heads: list[float | None] = [None] * len(rows)
@@ -193,7 +193,7 @@ def _read_mpii_json(files: ImageFiles, split: str) -> tuple[list[ImageRecord], S
 
 
 def _read_flic(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleton]:
-    """``examples``: coords 2x29 from 1, of which eleven are labelled, and flags of the split."""
+    """Read ``examples``: coords 2x29 from 1, of which eleven are labelled, and flags of the split."""
     flag = "istrain" if split == "train" else "istest"
     people = []
     for example in _list(_loadmat(files, "examples.mat")["examples"]):
@@ -203,16 +203,16 @@ def _read_flic(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skelet
         visible = np.where(np.isnan(xy).any(1, keepdims=True), 0.0, 2.0)
         joints = np.concatenate([np.nan_to_num(xy), visible], 1)
         low, high = np.nanmin(xy, 0), np.nanmax(xy, 0)
-        side = FLIC_CROP * float((high - low).max())  # the images are whole frames of films, often with others in them
+        side = FLIC_CROP * float((high - low).max())  # images are whole film frames, often with other people
         box = [*((low + high - side) / 2).tolist(), side, side]
         people.append((_located(files, str(example.filepath)), _person(joints, centre_box=box)))
     return _one_an_image(people), FLIC_11
 
 
 def _read_lsp(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleton]:
-    """``joints`` from 1: LSP (3, 14, 2000), all labelled and a flag for hidden ones; extended (14, 3, 10000).
+    """Read ``joints`` from 1: LSP (3, 14, 2000), all labelled, with a flag for hidden; extended (14, 3, 10000).
 
-    The extended set's third value is 1 where the joint is labelled. All of it is for training.
+    The third value of the extended set is 1 for labelled joints. All of it is for training.
     """
     joints = np.asarray(_loadmat(files, "joints.mat")["joints"], float)
     extended = joints.shape[:2] == (14, 3)

@@ -1,4 +1,4 @@
-"""Decoded images in one memory-mapped file, so that an image is decoded once and not in every epoch."""
+"""Decoded images in a memory-mapped file, so that each image is decoded once and not in every epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import MissingFileError, OutputError
 from .coco import ImageFiles, ImageRecord, KeypointSet, check_size
 
-LONGEST = 512  # pixels of an image's longer side; a crop of 256x192 rarely shows more of it
+LONGEST = 512  # pixels of an image's longer side; a crop of 256x192 rarely needs more
 
 
 class ImageCache:
@@ -24,10 +24,10 @@ class ImageCache:
     Args:
         files: where the images are.
         names: their names in ``files``.
-        folder: of the cache file. It is named by the images' names and sizes in bytes, and made if it is not there.
+        folder: folder of the cache file. The file is named after the images' names and sizes, and written if missing.
 
     Raises:
-        OSError: no room for the file.
+        OSError: there is no space for the file.
         ImageError: an image cannot be read; names it.
     """
 
@@ -44,26 +44,26 @@ class ImageCache:
         self._places, self._pixels = places, np.memmap(path, np.uint8, "r")
 
     def __getitem__(self, number: int) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of one image; a view of the file."""
+        """Return (H, W, 3) uint8 RGB of one image, as a view of the file."""
         offset, height, width = self._places[number, :3]
         return self._pixels[offset : offset + height * width * 3].reshape(height, width, 3)
 
     def scale(self, number: int) -> np.ndarray:
-        """(2,) cached pixels per pixel of the original, across and down."""
+        """Return (2,) cached pixels per pixel of the original, horizontal and vertical."""
         _, height, width, original_height, original_width = self._places[number]
         return np.array([width / original_width, height / original_height])
 
     def original_size(self, number: int) -> tuple[int, int]:
-        """(width, height) of the original."""
+        """Return (width, height) of the original."""
         return int(self._places[number, 4]), int(self._places[number, 3])
 
 
 def open_cache(opened: KeypointSet, records: Sequence[ImageRecord], folder: Path) -> ImageCache:
-    """The decoded images of some records of a data set.
+    """Open the decoded images of some records of a data set.
 
     Raises:
-        MissingFileError: images are not there.
-        DatasetError: an image has another size than its record says.
+        MissingFileError: images are missing.
+        DatasetError: an image's size differs from its record.
     """
     names = [record.file_name for record in records]
     if lost := [name for name in names if name not in opened.files]:
@@ -78,7 +78,7 @@ def open_cache(opened: KeypointSet, records: Sequence[ImageRecord], folder: Path
 
 
 def _places(path: Path, index: Path) -> np.ndarray | None:
-    """(N, 5): offset, height, width and original height and width of each image; None if a file is cut or missing."""
+    """Read (N, 5): offset, height, width, original height and width of each image; None if a file is incomplete."""
     try:
         places = np.array(json.loads(index.read_text(encoding="utf-8")), np.int64).reshape(-1, 5)
         _, height, width, _, _ = places.T
@@ -88,20 +88,20 @@ def _places(path: Path, index: Path) -> np.ndarray | None:
 
 
 def _write(files: ImageFiles, names: Sequence[str], path: Path, index: Path) -> None:
-    """Write the pixels, then the index: a file without an index is begun anew."""
+    """Write the pixels, then the index. A file without an index is written again."""
     places, offset = list[tuple[int, ...]](), 0
     beside = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         with beside.open("wb") as out, ThreadPoolExecutor(os.cpu_count()) as pool:
-            for first in range(0, len(names), 256):  # not all at once: results wait in memory
+            for first in range(0, len(names), 256):  # in parts, because results wait in memory
                 for image, size in pool.map(lambda name: _read(files, name), names[first : first + 256]):
                     places.append((offset, *image.shape[:2], *size))
                     out.write(image.tobytes())
                     offset += image.size
         os.replace(beside, path)
-    except BaseException as error:  # an interrupt too: what is left may be gigabytes
+    except BaseException as error:  # including interrupts: the incomplete file may have gigabytes
         beside.unlink(missing_ok=True)
-        if not isinstance(error, OSError) or error.errno is None:  # of an image, which it names
+        if not isinstance(error, OSError) or error.errno is None:  # an error of an image, which it names
             raise
         raise OutputError(f"{path}: cannot write the decoded images ({error.strerror}); name another folder") from error
     beside = index.with_suffix(f".{os.getpid()}.tmp")
@@ -110,7 +110,7 @@ def _write(files: ImageFiles, names: Sequence[str], path: Path, index: Path) -> 
 
 
 def _read(files: ImageFiles, name: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """An image, reduced to :data:`LONGEST`, and its original (height, width)."""
+    """Read an image, reduced to :data:`LONGEST`, and its original (height, width)."""
     image = files.image(name)
     height, width = image.shape[:2]
     scale = LONGEST / max(height, width)

@@ -1,1 +1,1 @@
-"""Metrics, and models measured on annotated images."""
+"""Metrics, and evaluation of models on annotated images."""

@@ -1,4 +1,4 @@
-"""A model against annotated images."""
+"""Evaluation of a model on annotated images."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from .metrics import Pck, box_precision, oks, pck, torso_length
 
 Progress = Callable[[tuple[ImageRecord, ...]], Iterable[ImageRecord]]
 
-# Thresholds of the two curves: up to 0.2 as debnath2018split's figure 5, and MPII's area under the curve.
+# Thresholds of the two curves: up to 0.2 as in debnath2018split's figure 5, and up to 0.5 as in MPII's AUC.
 THRESHOLDS = {"pck": np.arange(41) / 200, "pckh": np.arange(51) / 100}
 
-# The columns of each data set's published tables: means over the joints named.
+# Columns of each data set's published tables: means over these joints.
 GROUPS = {
     "head": ("upper_neck", "head_top"),
     "shoulders": ("left_shoulder", "right_shoulder"),
@@ -40,23 +40,23 @@ GROUPS = {
     "knees": ("left_knee", "right_knee"),
     "ankles": ("left_ankle", "right_ankle"),
 }
-# Of a person in a detector's input, in pixels.
+# Height of a person in a detector's input, in pixels.
 HEIGHTS = {24.0: "under 24 pixels", 48.0: "24 to 48", 96.0: "48 to 96", 192.0: "96 to 192", np.inf: "from 192"}
-UNSURE = 0.05  # lowest score of a box that average precision of poses counts; of boxes a fifth of it
-NOT_COUNTED = ("pelvis", "thorax")  # of MPII's and LIP's sixteen joints, when PCKh is pooled
+UNSURE = 0.05  # lowest score of a person for average precision of poses; a fifth of it for boxes
+NOT_COUNTED = ("pelvis", "thorax")  # joints of MPII and LIP that PCKh leaves out of the total
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What :func:`evaluate` measured.
+    """Result of :func:`evaluate`.
 
     Attributes:
         metric: oks, pck, pckh or boxes.
         scores: figures by name, in [0, 1].
-        joints: PCK or PCKh by joint, at the largest threshold.
-        curve: of pck and pckh.
-        results: COCO keypoint results that were measured.
-        basis: what was measured, in words: which people, and what the network was shown of them.
+        joints: PCK or PCKh of each joint at the largest threshold.
+        curve: curve of pck and pckh.
+        results: evaluated COCO keypoint results.
+        basis: what was measured, in words: which people, and which part of the image the network saw.
     """
 
     metric: str
@@ -68,7 +68,7 @@ class Evaluation:
 
     @property
     def doubt(self) -> str:
-        """Why the figures may say nothing of the model; empty where nothing speaks against them."""
+        """Why the figures may be meaningless; empty if there is no sign of it."""
         first, value = next(iter(self.scores.items()))
         if value > 0:
             return ""
@@ -92,27 +92,28 @@ def evaluate(
     crop: str = "auto",
     min_joints: int = 1,
 ) -> Evaluation:
-    """Measure a model on a data set.
+    """Evaluate a model on a data set.
 
-    A network of many people runs on whole images, a network of one person on every annotated person.
+    A multi-person network runs on whole images, a single-person network on every annotated person.
 
     Args:
         predictor: model and input size.
-        data: as of :func:`lithepose.data.formats.open_dataset`.
-        split: of it.
-        metric: oks (COCO's ten figures), pckh (in units of heads: MPII, LIP) or pck (of the torso: FLIC, LSP). By
-            default oks for networks of many people, for those of one pckh where sizes of heads are known, or pck.
+        data: see :func:`lithepose.data.formats.open_dataset`.
+        split: split of the data set.
+        metric: oks (COCO's ten figures), pckh (relative to head size: MPII, LIP) or pck (relative to the torso: FLIC,
+            LSP). Defaults to oks for multi-person networks; for single-person ones to pckh if head sizes are known,
+            otherwise to pck.
         progress: wraps the images, for example ``rich.progress.track``.
-        complete: for oks, guess the joints of a person that were not found, as every labelled joint counts: see
-            :mod:`lithepose.heads.pose_prior`. Models of other joints than COCO's answer for those that they find,
-            models of one person for all.
-        crop: the input of a network of one person. auto: the annotation's ``centre_box``, else the whole image if
-            there is no other person in it, else as joints: the square around the joints that the network knows.
-            boxes: for a network behind a person detector, the annotated boxes in place of the detector's.
-        min_joints: measure only people with so many labelled joints that a network of one person knows.
+        complete: for oks, guess the joints of a person that were not found, because every labelled joint counts: see
+            :mod:`lithepose.heads.pose_prior`. Models of joints other than COCO's return only the joints they find,
+            single-person models return all.
+        crop: input of a single-person network. auto: the annotation's ``centre_box``; else the whole image if there is
+            no other person in it; else as joints: the square around the joints that the network knows. boxes: for a
+            network behind a person detector, the annotated boxes instead of the detector's.
+        min_joints: measure only people with at least this many labelled joints that a single-person network knows.
 
     Raises:
-        DatasetError: an unknown metric or crop, or one that model and data cannot be measured by.
+        DatasetError: the metric or crop is unknown, or does not suit the model and the data.
     """
     dataset = data if isinstance(data, KeypointSet) else open_dataset(data, split)
     heads = any("head_size" in person for record in dataset.records for person in record.people)
@@ -139,13 +140,13 @@ def evaluate(
     if metric == "oks" and -1 in order:
         lacking = [name for name, i in zip(dataset.skeleton.joints, order, strict=True) if i < 0]
         raise DatasetError(f"{dataset.name}: has joints that the model lacks ({', '.join(lacking)}); use pck")
-    if predictor.single_person:  # every joint is somewhere in the image: the best guess counts, however unsure
+    if predictor.single_person:  # every joint is in the image, so the best guess counts, whatever its score
         predictor = predictor.with_config(peak=1e-4, joints=1)
     else:
         guess = complete and metric == "oks" and PosePrior.known(predictor.head.output)
         predictor = predictor.with_config(complete=guess)
         if metric == "oks" and isinstance(predictor, TopDown) and isinstance(predictor.finder, PersonDetector):
-            predictor = predictor.with_detector(score=UNSURE)  # average precision counts unsure people as well
+            predictor = predictor.with_detector(score=UNSURE)  # average precision also counts people with low scores
             predictor.person = 0.0
     basis = _basis(predictor, dataset, order, crop, min_joints)
     truth, results = [], []
@@ -176,7 +177,7 @@ def evaluate(
     reference = torso_length(where, dataset.skeleton)
     if metric == "pckh":
         reference = np.array([person.get("head_size", np.nan) for person in truth])
-    where[:, np.array(order) < 0, 2] = 0  # what the model does not know is not asked of it
+    where[:, np.array(order) < 0, 2] = 0  # joints that the model does not have are not counted
     found_joints = np.array([result["keypoints"] for result in results], float).reshape(-1, len(order), 3)
     at = np.where(found_joints[..., 2:] > 0, found_joints[..., :2], np.nan)
     curve = pck(where, at, reference, THRESHOLDS[metric])
@@ -189,15 +190,15 @@ def evaluate(
 
 
 def evaluate_boxes(detector: PersonDetector, dataset: KeypointSet, progress: Progress | None = None) -> Evaluation:
-    """Measure a person detector on a data set.
+    """Evaluate a person detector on a data set.
 
     Returns:
-        COCO's figures of boxes; recall at an overlap of 0.5 by the height of a person in the detector's input, of the
-        boxes over the detector's threshold; and the number of false ones per image.
+        COCO's figures of boxes; recall at an IoU of 0.5 by the height of a person in the detector's input, for boxes
+        above the detector's threshold; and the number of false boxes per image.
     """
     _check_labels(dataset, sum(len(record.people) for record in dataset.records))
     sure, detector = detector.score, copy.copy(detector)
-    detector.score = UNSURE / 5  # average precision counts unsure boxes as well
+    detector.score = UNSURE / 5  # average precision also counts boxes with low scores
     results, found, false = list[dict[str, Any]](), dict[str, list[bool]](), 0
     for record in progress(dataset.records) if progress else dataset.records:
         image = _image_of(dataset, record)
@@ -222,10 +223,10 @@ def evaluate_boxes(detector: PersonDetector, dataset: KeypointSet, progress: Pro
 
 
 def _check_labels(dataset: KeypointSet, people: int) -> None:
-    """Refuse to measure on nothing.
+    """Check that there are labelled people.
 
     Raises:
-        DatasetError: no person is labelled.
+        DatasetError: there are none.
     """
     if not people:
         raise DatasetError(
@@ -235,10 +236,10 @@ def _check_labels(dataset: KeypointSet, people: int) -> None:
 
 
 def _image_of(dataset: KeypointSet, record: ImageRecord) -> np.ndarray:
-    """The image of a record.
+    """Read the image of a record.
 
     Raises:
-        DatasetError: it has another size than the record states.
+        DatasetError: its size differs from the record.
     """
     image = dataset.files.image(record.file_name)
     check_size(record.file_name, (record.width, record.height), (image.shape[1], image.shape[0]), dataset.name)
@@ -246,10 +247,10 @@ def _image_of(dataset: KeypointSet, record: ImageRecord) -> np.ndarray:
 
 
 def common_joints(model: Skeleton, data: Skeleton) -> list[int]:
-    """For every joint of the data the model's of the same name, or -1.
+    """For every joint of the data, return the index of the model's joint of the same name, or -1.
 
     Raises:
-        DatasetError: they share none.
+        DatasetError: they have no joint in common.
     """
     order = [model.joints.index(name) if name in model.joints else -1 for name in data.joints]
     if max(order) < 0:
@@ -258,7 +259,7 @@ def common_joints(model: Skeleton, data: Skeleton) -> list[int]:
 
 
 def people_to_measure(record: ImageRecord, order: list[int], min_joints: int = 1) -> list[dict[str, Any]]:
-    """Who is annotated in an image, with at least so many labelled joints that the model knows."""
+    """Return the people annotated in an image with at least this many labelled joints that the model knows."""
     people = [person for person in record.people if person["num_keypoints"] and not person.get("iscrowd")]
     if min_joints <= 1:
         return people
@@ -269,7 +270,7 @@ def people_to_measure(record: ImageRecord, order: list[int], min_joints: int = 1
 def where_to_look(
     record: ImageRecord, person: dict[str, Any], skeleton: Skeleton, model: Skeleton, crop: str
 ) -> Sequence[float] | None:
-    """The box that a network of one person gets to see, None for the whole image: see :func:`evaluate`."""
+    """Return the box that a single-person network sees, or None for the whole image: see :func:`evaluate`."""
     if crop == "auto" and person.get("centre_box") is not None:
         return person["centre_box"]
     if crop == "auto" and len(people_to_measure(record, [])) == 1:
@@ -279,7 +280,7 @@ def where_to_look(
 
 
 def _basis(predictor: Estimator, dataset: KeypointSet, order: list[int], crop: str, min_joints: int) -> str:
-    """Which people are measured, and what the network is shown of them, in words."""
+    """Describe which people are measured, and which part of the image the network sees."""
     people = [(record, person) for record in dataset.records for person in people_to_measure(record, order, min_joints)]
     least = f"at least {min_joints} labelled joints" if min_joints > 1 else "labelled joints"
     counted = f"{len(people)} people with {least} in {len(dataset)} images"
@@ -298,7 +299,7 @@ def _basis(predictor: Estimator, dataset: KeypointSet, order: list[int], crop: s
 
 
 def _look_at(predictor: Predictor, image: np.ndarray, box: Sequence[float] | None) -> tuple[np.ndarray, np.ndarray]:
-    """(K, 2) joints in pixels of the image, NaN where not found, and (K,) scores."""
+    """Return (K, 2) joints in pixels of the image, NaN where not found, and (K,) scores."""
     poses = predictor.within(image, [0, 0, image.shape[1], image.shape[0]] if box is None else box)
     if not len(poses):
         return np.full((len(predictor.head.output), 2), np.nan), np.zeros(len(predictor.head.output))
@@ -306,14 +307,14 @@ def _look_at(predictor: Predictor, image: np.ndarray, box: Sequence[float] | Non
 
 
 def _nearest(poses: Poses, person: dict[str, Any], order: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The person with the joints nearest to the annotated ones on average."""
+    """Return the person with joints nearest to the annotated ones, on average."""
     known = [(i, o) for i, o in enumerate(order) if o >= 0 and person["keypoints"][3 * i + 2] > 0]
     k = len(poses.skeleton)
     if not len(poses) or not known:
         return np.full((k, 2), np.nan), np.zeros(k)
     truth = np.array(person["keypoints"]).reshape(-1, 3)[[i for i, _ in known], :2]
     distance = np.linalg.norm(poses.xy[:, [o for _, o in known]] - truth, axis=2)
-    far = np.hypot(*person["bbox"][2:])  # a joint that was not found
+    far = np.hypot(*person["bbox"][2:])  # distance of a joint that was not found
     best = int(np.where(np.isnan(distance), far, distance).mean(1).argmin())
     return poses.xy[best], poses.score[best]
 
@@ -321,7 +322,7 @@ def _nearest(poses: Poses, person: dict[str, Any], order: list[int]) -> tuple[np
 def _result(
     record: ImageRecord, xy: np.ndarray, score: np.ndarray, person_score: float, order: list[int]
 ) -> dict[str, Any]:
-    """COCO's result in the data's order of joints; v is 0 where the joint was not found."""
+    """Make COCO's result, in the data's order of joints; v is 0 where a joint was not found."""
     keypoints = []
     for i in order:
         seen = i >= 0 and not np.isnan(xy[i, 0])
@@ -332,7 +333,7 @@ def _result(
 
 
 def _figures(metric: str, curve: Pck, skeleton: Skeleton) -> tuple[dict[str, float], dict[str, float]]:
-    """Totals, and figures by joint, at the largest threshold."""
+    """Return totals and figures by joint, at the largest threshold."""
     top = float(curve.thresholds[-1])
     index = {name: i for i, name in enumerate(skeleton.joints) if curve.count[i]}
     counted = _counted(metric, index)
@@ -349,21 +350,21 @@ def _figures(metric: str, curve: Pck, skeleton: Skeleton) -> tuple[dict[str, flo
 
 
 def _mean(curve: Pck, threshold: float, joints: list[int]) -> float:
-    """Mean of the joints' figures, as the papers' tables have it, where totals weigh them by their number."""
+    """Mean of the joints' figures, as in the papers' tables; totals are weighted by the number of labels."""
     return float(np.mean([curve.at(threshold, [i]) for i in joints]))
 
 
 def _counted(metric: str, index: dict[str, int]) -> list[int]:
-    """Joints that the total is of."""
+    """Return the joints that count in the total."""
     return [i for name, i in index.items() if metric == "pck" or name not in NOT_COUNTED]
 
 
 def save_curve(evaluation: Evaluation, skeleton: Skeleton, path: str | Path) -> None:
-    """Write the share of correct joints over the threshold as an image, one line for all and one a kind of joint.
+    """Plot the share of correct joints over the threshold, one line for all joints and one per kind of joint.
 
     Raises:
-        DatasetError: OKS has no such curve.
-        MissingExtraError: matplotlib is missing.
+        DatasetError: there is no curve for oks.
+        MissingExtraError: matplotlib is not installed.
     """
     curve = evaluation.curve
     if curve is None:

@@ -1,4 +1,4 @@
-"""Metrics: OKS-AP and AR by faster-coco-eval, shares of correct joints (PCK, PCKh) and their curves."""
+"""Metrics: OKS-AP and AR by faster-coco-eval, PCK, PCKh and their curves."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from ..errors import DatasetError, MissingExtraError
 from ..skeleton import COCO_17, Skeleton
 
 NAMES = ("AP", "AP50", "AP75", "AP medium", "AP large", "AR", "AR50", "AR75", "AR medium", "AR large")
-# Figures of boxes by their place in COCO's summary.
+# Figures of boxes by their index in COCO's summary.
 BOX_NAMES = {"AP": 0, "AP50": 1, "AP75": 2, "AP small": 3, "AP medium": 4, "AP large": 5, "AR": 8}
 
 
 def oks(
     records: tuple[ImageRecord, ...], results: list[dict[str, Any]], skeleton: Skeleton = COCO_17
 ) -> dict[str, float]:
-    """Average precision and recall under object keypoint similarity (COCO's keypoint challenge).
+    """Average precision and recall of object keypoint similarity (COCO's keypoint challenge).
 
-    Crowds and people without keypoints are ignored regions, as there.
+    Crowds and people without keypoints are ignored regions, as in the challenge.
 
     Args:
         records: annotated images.
-        results: COCO keypoint results with their ``image_id``; at most 20 an image count.
-        skeleton: its sigmas weigh the joints.
+        results: COCO keypoint results with their ``image_id``; at most 20 per image count.
+        skeleton: its sigmas weight the joints.
 
     Returns:
         the ten figures under :data:`NAMES`, in [0, 1].
@@ -42,8 +42,8 @@ def oks(
         raise DatasetError(
             f"skeleton {skeleton.name} has no OKS sigmas; give its json's category a list `sigmas`, one number a joint"
         )
-    # Without boxes the results' area comes from their joints, those at 0, 0 included, as COCO's own tools have it; it
-    # decides medium and large.
+    # Without boxes, the results' area comes from their joints, including those at 0, 0, as in COCO's own tools.
+    # The area decides between medium and large.
     results = [{k: v for k, v in r.items() if k != "bbox"} for r in results]
     options = {"kpt_oks_sigmas": list(skeleton.sigmas)}
     return dict(zip(NAMES, _coco(records, results, skeleton, "keypoints", options), strict=False))
@@ -52,12 +52,12 @@ def oks(
 def box_precision(
     records: tuple[ImageRecord, ...], results: list[dict[str, Any]], skeleton: Skeleton
 ) -> dict[str, float]:
-    """Average precision and recall of people's boxes (COCO's detection challenge), people without keypoints included.
+    """Average precision and recall of boxes of people (COCO's detection challenge), also of people without keypoints.
 
     Args:
         records: annotated images; crowds are ignored regions.
-        results: COCO detection results: ``image_id``, ``bbox``, ``score``; at most 100 an image count.
-        skeleton: of the annotations.
+        results: COCO detection results: ``image_id``, ``bbox``, ``score``; at most 100 per image count.
+        skeleton: skeleton of the annotations.
 
     Returns:
         figures under :data:`BOX_NAMES`, in [0, 1].
@@ -76,7 +76,7 @@ def _coco(
     kind: Literal["keypoints", "bbox"],
     options: dict[str, Any],
 ) -> list[float]:
-    """The summary of COCO's evaluation; zeros without results."""
+    """Return the summary of COCO's evaluation; zeros if there are no results."""
     try:
         from faster_coco_eval import COCO, COCOeval_faster
     except ImportError as error:
@@ -118,7 +118,7 @@ class Pck:
         """Share of all labelled instances, of ``joints`` or of all, that are correct; weighted by count.
 
         Raises:
-            DatasetError: a threshold that was not measured.
+            DatasetError: the threshold was not measured.
         """
         row = int(np.abs(self.thresholds - threshold).argmin())
         if abs(self.thresholds[row] - threshold) > 1e-9:
@@ -128,7 +128,7 @@ class Pck:
         return float(np.nan_to_num(self.correct[row, which]) @ count / max(count.sum(), 1))
 
     def area(self, joints: list[int] | None = None) -> float:
-        """Area under the curve: the mean over all thresholds."""
+        """Area under the curve, the mean over all thresholds."""
         return float(np.mean([self.at(t, joints) for t in self.thresholds]))
 
 
@@ -138,29 +138,29 @@ def pck(
     reference: Float[np.ndarray, " n"],
     thresholds: Float[np.ndarray, " t"],
 ) -> Pck:
-    """Compare people joint by joint.
+    """Compare predictions with labels, joint by joint.
 
     Args:
-        truth: (N, K, 3) x, y, visibility; what is not labelled (0) does not count.
-        found: (N, K, 2) in the same order; NaN where nothing was found, which counts as wrong.
-        reference: (N,) length of every person in pixels; NaN or 0 leaves the person out.
-        thresholds: (T,) in units of it.
+        truth: (N, K, 3) x, y, visibility; unlabelled joints (0) do not count.
+        found: (N, K, 2) in the same order; NaN for joints not found, which count as wrong.
+        reference: (N,) reference length of every person in pixels; NaN or 0 leaves the person out.
+        thresholds: (T,) in units of the reference length.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         distance = np.hypot(*np.moveaxis(truth[..., :2] - found, 2, 0)) / reference[:, None]
     known = (reference > 0)[:, None] & (truth[..., 2] > 0)
     count = known.sum(0)
-    # A distance of NaN (not found) is not <= anything.
+    # A comparison with NaN (not found) is false.
     hits = (distance[None] <= thresholds[:, None, None]) & known[None]
     correct = hits.sum(1) / np.where(count > 0, count, np.nan)
     return Pck(thresholds, correct, count)
 
 
 def torso_length(truth: Float[np.ndarray, "n k 3"], skeleton: Skeleton) -> Float[np.ndarray, " n"]:
-    """Reference of PCK on FLIC and LSP: from the left hip to the right shoulder, (N, K, 3) -> (N,), NaN if unlabelled.
+    """Reference of PCK on FLIC and LSP: left hip to right shoulder, (N, K, 3) -> (N,), NaN if one is unlabelled.
 
     Raises:
-        DatasetError: the skeleton lacks one of them.
+        DatasetError: the skeleton lacks one of these joints.
     """
     try:
         pair = [skeleton.joints.index(name) for name in ("left_hip", "right_shoulder")]

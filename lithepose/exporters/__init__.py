@@ -1,1 +1,1 @@
-"""Trained weights as files that run without torch. Needs torch."""
+"""Export of trained weights to files that run without torch. Needs torch."""

@@ -1,4 +1,4 @@
-"""An exported ONNX file in other precisions, of one size, and in the formats of other programs."""
+"""Conversion of an exported ONNX file to other precisions, fixed sizes and other programs' formats."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from .quantize import read_graph
 
 
 def rewrite(path: str | Path, out: str | Path, half: bool, fixed: tuple[int, int] | None = None) -> None:
-    """Write an ONNX file with weights of another precision, or for inputs of one size alone.
+    """Write an ONNX file with weights in another precision, or with a fixed input size.
 
     Args:
-        path: ``.onnx`` that ``lithepose export`` wrote; one in int8 keeps its weights.
+        path: ``.onnx`` written by ``lithepose export``; a file in int8 keeps its weights.
         out: file to write.
         half: store weights as fp16, and cast them in the graph.
-        fixed: height and width of its inputs, one image at a time.
+        fixed: height and width of its inputs; the batch size is then one.
 
     Raises:
-        ModelError: no such file.
-        ConfigError: a size that the network does not take.
+        ModelError: the file does not exist.
+        ConfigError: the network does not support the size.
     """
     model = onnx.load(path)
     info = ModelInfo.from_json({entry.key: entry.value for entry in model.metadata_props}["lithepose"])
@@ -43,7 +43,7 @@ def rewrite(path: str | Path, out: str | Path, half: bool, fixed: tuple[int, int
         check_fixed(info, fixed)
         for value, size in zip(model.graph.input[0].type.tensor_type.shape.dim, (1, *fixed, 3), strict=True):
             value.dim_value = size
-        del model.graph.value_info[:]  # of free sizes
+        del model.graph.value_info[:]  # of dynamic sizes
         if info.crop:
             info = replace(info, crop=fixed, small_crop=(), size=max(fixed))
     helper.set_model_props(model, {"lithepose": info.to_json()})
@@ -51,10 +51,10 @@ def rewrite(path: str | Path, out: str | Path, half: bool, fixed: tuple[int, int
 
 
 def check_fixed(info: ModelInfo, fixed: tuple[int, int]) -> None:
-    """Refuse a size that a network does not take.
+    """Check that a network supports a size.
 
     Raises:
-        ConfigError: names those that it takes.
+        ConfigError: it does not; names the valid sizes.
     """
     sizes = [info.crop, info.small_crop] if info.crop else [(info.size, info.size)] if info.fixed_size else []
     if sizes and fixed not in sizes:
@@ -65,16 +65,16 @@ def check_fixed(info: ModelInfo, fixed: tuple[int, int]) -> None:
 
 
 def to_openvino(path: str | Path, out: Path, half: bool) -> None:
-    """Write an ONNX file as OpenVINO's ``.xml``, with its ``.bin`` beside it.
+    """Write an ONNX file as OpenVINO's ``.xml`` and ``.bin``.
 
     Args:
-        path: ``.onnx`` that ``lithepose export`` wrote.
+        path: ``.onnx`` written by ``lithepose export``.
         out: ``.xml`` to write.
         half: store weights as fp16.
 
     Raises:
         MissingExtraError: OpenVINO is not installed.
-        ModelError: it cannot read the network.
+        ModelError: OpenVINO cannot read the network.
     """
     try:
         from ..runtime.openvino_core import core, openvino
@@ -92,31 +92,31 @@ def to_openvino(path: str | Path, out: Path, half: bool) -> None:
 
 
 def to_torchscript(net: Network, info: ModelInfo, out: Path, fixed: tuple[int, int]) -> None:
-    """Trace a network with its scaling and peaks, for programs with libtorch.
+    """Trace a network with its input scaling and peaks, for programs with libtorch.
 
     Args:
-        net: with its weights.
-        info: goes into the file, as ``lithepose.json``.
+        net: network with its weights.
+        info: stored in the file, as ``lithepose.json``.
         out: ``.pt`` to write.
-        fixed: height and width of its inputs, which a trace fixes.
+        fixed: height and width of its inputs, which a trace cannot change.
 
     Raises:
-        ConfigError: a size that the network does not take.
+        ConfigError: the network does not support the size.
     """
     check_fixed(info, fixed)
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch would rather have its own formats
+        warnings.simplefilter("ignore")  # torch recommends its own formats
         traced: Any = torch.jit.trace(exported(net.eval()), torch.zeros(1, *fixed, 3, dtype=torch.uint8), strict=False)
         torch.jit.save(traced, str(out), _extra_files={"lithepose.json": info.to_json()})
 
 
 class ScriptRuntime:
-    """What :func:`to_torchscript` wrote, as a runtime: to compare it.
+    """Runs the file written by :func:`to_torchscript`, for comparisons.
 
     Args:
-        path: of the ``.pt``.
-        info: what the network is.
-        names: of its outputs.
+        path: the ``.pt`` file.
+        info: description of the network.
+        names: names of its outputs.
     """
 
     about = "torchscript, fp32"
@@ -128,7 +128,7 @@ class ScriptRuntime:
 
     @torch.no_grad()
     def __call__(self, images: np.ndarray) -> list[Output]:
-        """(1, H, W, 3) uint8 RGB -> what the network predicts."""
+        """Run (1, H, W, 3) uint8 RGB; returns the network's prediction."""
         outputs = self.script(torch.from_numpy(images))
         batched = zip(*outputs, strict=True) if self.info.batched else [outputs]
         return [to_output({n: t.numpy() for n, t in zip(self.names, one, strict=True)}) for one in batched]

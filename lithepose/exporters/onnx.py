@@ -1,4 +1,4 @@
-"""Trained weights -> an ONNX file that needs nothing but its pixels."""
+"""Export of trained weights to an ONNX file that takes pixels."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ from ..runtime.onnx import OnnxRuntime
 from ..runtime.torch import Exported, describe, exported
 
 OPSET = 18
-WORST = 0.05  # of the largest value; trained networks differ by a thousandth
+WORST = 0.05  # limit relative to the largest value; trained networks differ by about 0.001
 
 
 def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = True, opset: int = OPSET) -> float:
-    """Write ``net`` as ONNX with free batch, height and width, then compare the two.
+    """Write ``net`` as ONNX with dynamic batch, height and width, then compare it with torch.
 
     Args:
-        net: in evaluation mode, fp32.
-        info: goes into the file's metadata.
-        path: of the file to write.
-        half: store weights as fp16, in half the bytes; they are cast to fp32 when the file is loaded, because a plain
-            CPU computes in fp32. BatchNorm is folded into them before, so this rounds even weights that are fp16.
+        net: network in evaluation mode, fp32.
+        info: stored in the file's metadata.
+        path: file to write.
+        half: store weights as fp16, in half the bytes. They are cast to fp32 when the file is loaded, because CPUs
+            compute in fp32. BatchNorm is folded into them first, so even fp16 weights are rounded.
         opset: version of ONNX's operators.
 
     Returns:
-        The largest difference from torch's, see :func:`parity`.
+        The largest difference from torch, see :func:`parity`.
 
     Raises:
-        ModelError: the difference is no rounding; nothing is written.
+        ModelError: the difference is larger than rounding errors; nothing is written.
     """
     wrapped = exported(net).eval()
     with tempfile.TemporaryDirectory() as folder:
@@ -58,8 +58,8 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
         model = onnx.load(whole)
         helper.set_model_props(model, {"lithepose": info.to_json()})
         onnx.save(model, whole)
-        # A rounded weight can swap two boxes of equal score, or turn signs that turn others, and then nothing can be
-        # compared: measure before rounding.
+        # Rounding a weight can swap two boxes of equal score, or flip signs that flip others. A comparison is then
+        # impossible, so it is made before rounding.
         fragile = not info.batched or any(isinstance(m, BinaryConv2d) for m in net.modules())
         difference = parity(wrapped, OnnxRuntime(whole)) if fragile else None
         tidy(model, half)
@@ -74,7 +74,7 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
 def _trace(wrapped: Exported, info: ModelInfo, path: Path, opset: int) -> None:
     names = wrapped.names
     if not info.batched:
-        # Proposals branch on data, which only the older exporter follows; torchvision has its operators for it.
+        # Proposals need data-dependent control flow, which only the older exporter and torchvision's operators support.
         size = wrapped.net.config.size
         example = torch.zeros(1, size, size, 3, dtype=torch.uint8)
         axes = {"image": {1: "height", 2: "width"}, **{name: {0: "people"} for name in names}}
@@ -95,18 +95,18 @@ def _trace(wrapped: Exported, info: ModelInfo, path: Path, opset: int) -> None:
 def trace(
     module: nn.Module, names: Sequence[str], multiple: int, path: str | Path, fixed: int = 0, opset: int = OPSET
 ) -> None:
-    """Write a graph of images (N, H, W, 3) uint8, called image.
+    """Write the graph of a module with one input, ``image``, (N, H, W, 3) uint8.
 
     Args:
-        module: what takes them.
-        names: of its outputs.
-        multiple: what H and W are multiples of.
-        path: of the ONNX file.
-        fixed: H and W, where they are not free.
+        module: module to trace.
+        names: names of its outputs.
+        multiple: H and W must be multiples of it.
+        path: ONNX file to write.
+        fixed: H and W, if they are not dynamic.
         opset: version of ONNX's operators.
     """
     example = torch.zeros(2, fixed or multiple * 3, fixed or multiple * 4, 3, dtype=torch.uint8)
-    # _h and _w count multiples, so that the exporter sees that strides divide evenly.
+    # _h and _w count multiples, so that the exporter knows that strides divide evenly.
     height, width = torch.export.Dim("_h", min=1, max=512), torch.export.Dim("_w", min=1, max=512)
     shapes: dict[int, Any] = {0: torch.export.Dim("batch", min=1)}
     if not fixed:
@@ -127,10 +127,10 @@ def trace(
 
 
 def tidy(model: onnx.ModelProto, half: bool) -> None:
-    """Round large weights to fp16 if ``half``, drop the exporter's notes, which name source files, and check.
+    """Round large weights to fp16 if ``half``, remove the exporter's notes, which name source files, and check.
 
     Raises:
-        ModelError: weights beyond fp16's range.
+        ModelError: weights are beyond fp16's range.
     """
     if half:
         _halve(model)
@@ -141,7 +141,7 @@ def tidy(model: onnx.ModelProto, half: bool) -> None:
 
 
 def _halve(model: onnx.ModelProto) -> None:
-    """Store large fp32 initialisers as fp16 with a Cast, which ONNX Runtime folds away when it loads the file."""
+    """Store large fp32 initialisers as fp16 with a Cast, which ONNX Runtime folds on loading."""
     casts = []
     for tensor in model.graph.initializer:
         if tensor.data_type != TensorProto.FLOAT or int(np.prod(tensor.dims)) < 64:
@@ -162,14 +162,14 @@ def _halve(model: onnx.ModelProto) -> None:
 def parity(wrapped: Exported, runtime: Runtime) -> float:
     """Largest difference between torch and a runtime, on an embedded image and on noise of several sizes.
 
-    Of networks with binary layers the mean difference over the mean value, and the median over all images: where an
-    input is close to 0 rounding turns its sign, and one sign can change much behind it. These and detectors run on
-    noise alone: where an image is even, many signs turn at once, and boxes of equal score change places. Of joints from
-    heatmaps inside the graph the median distance: on noise two cells may be equally high. Of person detectors their
-    scores: boxes of equal score change places.
+    For networks with binary layers: the mean difference over the mean value, and its median over all images. If an
+    input is close to 0, rounding can flip its sign, and one sign can change many later values. These networks and
+    detectors run only on noise: in uniform image areas many signs flip at once, and boxes of equal score swap places.
+    For joints from heatmaps inside the graph: the median distance, because on noise two cells may be equally high.
+    For person detectors: their scores, because boxes of equal score swap places.
 
     Returns:
-        in shares of the output's largest value on the first image, or, for coordinates, of the input's longer side.
+        relative to the output's largest value on the first image, or, for coordinates, to the input's longer side.
     """
     info, rng = runtime.info, np.random.default_rng(0)
     step = info.multiple
@@ -197,7 +197,7 @@ def parity(wrapped: Exported, runtime: Runtime) -> float:
                 middle = np.mean if signs else np.median if name == "xy" and info.crop else np.max
                 difference = float(middle(apart)) / scale[name]
                 differences.append(difference if np.isfinite(difference) else np.inf)
-            if isinstance(result, Boxes):  # each of the best of torch's must be there, in whatever place
+            if isinstance(result, Boxes):  # torch's best boxes must all be found, in any order
                 best = expected["boxes"][i, :20].numpy()
                 differences.append(float(1 - box_iou(best, result.xyxy).max(1).min()))
     return float(np.median(differences) if signs else max(differences))
@@ -212,14 +212,14 @@ def export_weights(
     half: bool = True,
     opset: int = OPSET,
 ) -> float:
-    """Load ``.safetensors`` of a training run into a fresh network and export it.
+    """Load ``.safetensors`` of a training run into a new network and export it.
 
     Args:
-        weights: as written by training, fp16 or fp32.
-        path: of the ONNX file to write.
-        network: name of the network; without one, as of the next, what the file says.
+        weights: file written by training, fp16 or fp32.
+        path: ONNX file to write.
+        network: name of the network; by default it and its options are read from the file.
         options: fields of its config.
-        size: default longer side of the input; without one that which it was trained at, or 512.
+        size: default longer side of the input; defaults to the size in training, or 512.
         half: store weights as fp16, see :func:`export_onnx`.
         opset: version of ONNX's operators.
 
@@ -227,8 +227,8 @@ def export_weights(
         see :func:`parity`.
 
     Raises:
-        ModelError: the file is no safetensors, or of another network or other options, or holds values that are no
-            numbers, or does not say which network it is of; or the size is out of range.
+        ModelError: the file is not safetensors, belongs to another network or other options, holds values that are not
+            finite, or does not name its network; or the size is out of range.
     """
     net, info = open_weights(weights, network, options, size)
     return export_onnx(net.eval(), info, path, half, opset)
@@ -240,9 +240,9 @@ def open_weights(
     options: dict[str, Any] | None = None,
     size: int | None = None,
 ) -> tuple[Network, ModelInfo]:
-    """A network with the weights of a file, and what it is; arguments and errors as of :func:`export_weights`."""
+    """Build a network with the weights of a file, and its metadata; arguments and errors as :func:`export_weights`."""
     if network:
-        default_head(network)  # refuses names that no network has
+        default_head(network)  # raises for unknown names
     if not Path(weights).is_file():
         raise MissingFileError(f"{weights}: no such weights; train first, or name another file")
     try:

@@ -1,11 +1,12 @@
-"""Quantized graphs: which nodes can run in int8, and the pairs of QuantizeLinear and DequantizeLinear that say so.
+"""Quantized graphs: selects nodes that can run in int8 and inserts QuantizeLinear and DequantizeLinear around them.
 
-Activations are unsigned with a zero point, weights signed and symmetric with a scale a channel, biases 32 bits wide. A
-ReLU behind a quantized node becomes the zero point's clipping. Runtimes fuse the pairs with the nodes between them.
+Activations are unsigned with a zero point. Weights are signed and symmetric with one scale per channel. Biases have 32
+bits. A ReLU after a quantized node is replaced by clipping at the zero point. Runtimes fuse the pairs with the nodes
+between them.
 
-What the network gives stays in float: people are read off it below a cell. So does a layer that takes what no other
-layer gives, where that has values below 0, as the scaled image. OpenVINO 2026.4 computes both wrongly in int8, by tens
-of pixels.
+The network's outputs stay in float, because joints are located with sub-cell precision. A layer with an input that
+comes from no other layer and has values below 0, such as the scaled image, also stays in float. OpenVINO 2026.4
+computes both wrongly in int8, by tens of pixels.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-SAME_SCALE = "Resize", "MaxPool"  # give values that they got
-# What people are read off maps by; a convolution behind them, as one that smooths heatmaps, is none of the network's.
+SAME_SCALE = "Resize", "MaxPool"  # return values of their input
+# Operations that read people from maps. A convolution after them, such as smoothing, is not a layer of the network.
 READING = "ArgMax", "Expand", "GatherElements", "GatherND", "TopK"
 Range = tuple[float, float]
 
 
 def float_weights(model: onnx.ModelProto) -> None:
-    """Weights that are stored as fp16 and cast in the graph become fp32 initialisers, in place."""
+    """Convert weights that are stored as fp16 with a Cast to fp32 initialisers, in place."""
     stored, kept = {tensor.name: tensor for tensor in model.graph.initializer}, list[NodeProto]()
     for node in model.graph.node:
         tensor = stored.get(node.input[0]) if node.op_type == "Cast" else None
@@ -38,7 +39,7 @@ def float_weights(model: onnx.ModelProto) -> None:
 
 
 def rounded(tensor: str) -> str:
-    """Name of an activation behind its pair of nodes."""
+    """Return the name of an activation after its pair of nodes."""
     return f"{tensor}_int8"
 
 
@@ -47,11 +48,11 @@ class Layer:
     """A node that can run in int8.
 
     Attributes:
-        name: of the node.
-        kind: its operation.
-        inputs: activations that it takes.
-        output: activation that it gives, behind its ReLU if that is all that takes it.
-        relu: whether there is one.
+        name: name of the node.
+        kind: operation.
+        inputs: input activations.
+        output: output activation, after the ReLU if only a ReLU uses it.
+        relu: whether there is such a ReLU.
     """
 
     name: str
@@ -62,10 +63,10 @@ class Layer:
 
 
 def layers_of(model: onnx.ModelProto) -> dict[str, Layer]:
-    """Convolutions with weights stored in the file, and what lies between them: sums, scaling, pooling.
+    """Return convolutions with weights stored in the file, and the layers between them: sums, scaling, pooling.
 
     Args:
-        model: with fp32 weights.
+        model: graph with fp32 weights.
     """
     stored = {tensor.name for tensor in model.graph.initializer}
     takers = defaultdict[str, list[NodeProto]](list)
@@ -73,7 +74,7 @@ def layers_of(model: onnx.ModelProto) -> dict[str, Layer]:
         for name in node.input:
             takers[name].append(node)
     layers, given, read_off = dict[str, Layer](), set[str](), set[str]()
-    for node in model.graph.node:  # in the order of the computation
+    for node in model.graph.node:  # in the order of execution
         if node.op_type in READING or (node.input[:1] and node.input[0] in read_off):
             read_off.update(node.output)
             continue
@@ -96,13 +97,13 @@ def layers_of(model: onnx.ModelProto) -> dict[str, Layer]:
 
 
 def ends_of(layers: dict[str, Layer]) -> list[str]:
-    """What layers give that no other layer takes: the network's maps, before people are read off them."""
+    """Return outputs of layers that no other layer uses: the network's maps, before people are read from them."""
     taken = {name for layer in layers.values() for name in layer.inputs}
     return sorted({layer.output for layer in layers.values()} - taken)
 
 
 def starts_of(layers: dict[str, Layer], ranges: dict[str, Range]) -> set[str]:
-    """Names of the layers that take values below 0 which no other layer gives."""
+    """Return names of layers with an input that no other layer makes and that has values below 0."""
     given = {layer.output for layer in layers.values()}
     return {
         name
@@ -112,7 +113,7 @@ def starts_of(layers: dict[str, Layer], ranges: dict[str, Range]) -> set[str]:
 
 
 def together(layers: dict[str, Layer], convolutions: Set[str]) -> dict[str, Layer]:
-    """These convolutions, and of the layers between them those that get nothing but what they give."""
+    """Return these convolutions, and layers between them with inputs from selected layers only."""
     made, chosen = {layer.output: layer for layer in layers.values()}, dict[str, Layer]()
     for name, layer in layers.items():
         makers = [made.get(tensor) for tensor in layer.inputs]
@@ -126,20 +127,20 @@ def together(layers: dict[str, Layer], convolutions: Set[str]) -> dict[str, Laye
 def quantized(
     model: onnx.ModelProto, chosen: dict[str, Layer], ends: Sequence[str], ranges: dict[str, Range], bits: int
 ) -> onnx.ModelProto:
-    """A copy of a graph in which some layers run in int8.
+    """Copy a graph with some layers in int8.
 
     Args:
-        model: with fp32 weights.
-        chosen: of :func:`together`.
-        ends: of :func:`ends_of`, which stay in float.
-        ranges: lowest and highest value of the activations.
-        bits: of the weights, 7 or 8.
+        model: graph with fp32 weights.
+        chosen: layers from :func:`together`.
+        ends: activations from :func:`ends_of`, which stay in float.
+        ranges: lowest and highest value of each activation.
+        bits: bits of the weights, 7 or 8.
     """
     return _Quantizer(model, chosen, set(ends), ranges, bits).model
 
 
 class _Quantizer:
-    """The work of :func:`quantized`."""
+    """Implementation of :func:`quantized`."""
 
     def __init__(
         self, model: onnx.ModelProto, chosen: dict[str, Layer], ends: set[str], ranges: dict[str, Range], bits: int
@@ -180,7 +181,7 @@ class _Quantizer:
         onnx.checker.check_model(self.model)
 
     def _scale(self, tensor: str) -> tuple[float, int]:
-        """Scale and zero point of an activation, 0 of which is exact."""
+        """Return scale and zero point of an activation; 0 is represented exactly."""
         if tensor not in self.scales:
             low, high = min(self.ranges[tensor][0], 0.0), max(self.ranges[tensor][1], 0.0)
             scale = max(high - low, 1e-8) / 255
@@ -192,7 +193,7 @@ class _Quantizer:
         return name
 
     def _pair(self, source: str, tensor: str, result: str) -> None:
-        """QuantizeLinear of a source with the scale of a tensor, and DequantizeLinear."""
+        """Add QuantizeLinear of a source with a tensor's scale, and DequantizeLinear."""
         scale, zero = self._scale(tensor)
         parameters = [
             self._add(f"{tensor}_scale", np.float32(scale)),  # pyright: ignore[reportArgumentType]
@@ -203,7 +204,7 @@ class _Quantizer:
         self.new.append(helper.make_node("DequantizeLinear", [middle, *parameters], [result], f"{tensor}_dq"))
 
     def _weights(self, node: NodeProto, taken: str) -> None:
-        """Weights and bias of a convolution as integers."""
+        """Store a convolution's weights and bias as integers."""
         weight = numpy_helper.to_array(self.stored[node.input[1]])
         scale = np.abs(weight).reshape(len(weight), -1).max(1).astype(np.float64) / self.largest
         scale = np.maximum(scale, 1e-12)

@@ -1,8 +1,8 @@
-"""Static quantization: an exported file -> one with convolutions in int8, but for those that suffer.
+"""Static quantization of an exported file: convolutions run in int8, except for sensitive ones.
 
-Ranges of activations are the extremes over calibration inputs. How much a layer suffers is measured: it alone is
-quantized, and what the network gives before people are read off is compared, in ONNX Runtime and, where it is
-installed, in OpenVINO, which computes some layers wrongly. Those that cause the most stay in float.
+Ranges of activations are the extremes over calibration inputs. The sensitivity of each layer is measured: only this
+layer is quantized, and the network's outputs, before people are read from them, are compared. This uses ONNX Runtime
+and, if installed, OpenVINO, which computes some layers wrongly. The layers with the largest errors stay in float.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from ..runtime.base import ModelInfo
 from .qdq import Layer, Range, ends_of, float_weights, layers_of, quantized, rounded, starts_of, together
 
 Call = Callable[[np.ndarray], list[np.ndarray]]
-COMPARED = 8  # inputs that a layer is judged by
-SHARE = 0.1  # of the sum of all layers' squared errors: a layer that causes more stays in float
-LEAST = 8  # calibration inputs
+COMPARED = 8  # inputs for measuring a layer's error
+SHARE = 0.1  # limit on a layer's share of the sum of all squared errors; above it a layer stays in float
+LEAST = 8  # fewest calibration inputs
 
 
 @dataclass(frozen=True)
 class Quantization:
-    """What :func:`quantize` did.
+    """Result of :func:`quantize`.
 
     Attributes:
-        layers: convolutions that run in int8.
-        kept: names of those that stay in float, by the weights they hold: the first of the network, then the most
-            sensitive.
-        alone: error of each convolution that was judged, quantized alone, by name of its weights.
-        error: root mean square of the change of what the network gives, in shares of its root mean square.
+        layers: number of convolutions in int8.
+        kept: names of the weights of convolutions that stay in float: first those at the network's input, then the most
+            sensitive ones.
+        alone: error of each measured convolution when only it is quantized, by name of its weights.
+        error: root mean square of the change of the network's outputs, relative to their root mean square.
     """
 
     layers: int
@@ -49,20 +49,20 @@ class Quantization:
 def quantize(
     path: str | Path, out: str | Path, inputs: Sequence[np.ndarray], share: float = SHARE, bits: int = 8
 ) -> Quantization:
-    """Write a file with layers in int8 where that is possible.
+    """Write a file with layers in int8 where possible.
 
     Args:
-        path: ``.onnx`` that ``lithepose export`` wrote, its weights in fp32 or fp16.
+        path: ``.onnx`` written by ``lithepose export``, with weights in fp32 or fp16.
         out: file to write.
-        inputs: of the network, each (H, W, 3) uint8 RGB, for calibration: as it will meet them, and not those that it
-            is measured on.
-        share: of the sum of all layers' squared errors in ONNX Runtime; a layer that causes more stays in float.
-        bits: of the weights. 7 keeps sums within 16 bits, for processors with AVX2 and no VNNI, which saturate.
+        inputs: calibration inputs of the network, each (H, W, 3) uint8 RGB: typical ones, but not those of the
+            evaluation.
+        share: limit on a layer's share of the sum of all squared errors in ONNX Runtime; above it, it stays in float.
+        bits: bits of the weights. With 7, sums fit into 16 bits, for processors with AVX2 without VNNI, which saturate.
 
     Raises:
-        MissingFileError: no such file.
-        ModelError: the file is not lithepose's, in int8 already, or has no convolution to quantize.
-        ConfigError: too few inputs.
+        MissingFileError: the file does not exist.
+        ModelError: the file is not lithepose's, is already in int8, or has no convolution to quantize.
+        ConfigError: there are too few inputs.
     """
     if len(inputs) < LEAST:
         raise ConfigError(f"{len(inputs)} inputs to calibrate with; give images of {LEAST} people or more")
@@ -81,7 +81,7 @@ def quantize(
         one = quantized(model, together(layers, {name}), ends, ranges, bits)
         alone[name] = _error(_run(one, ends, some), expected)
         total += alone[name] ** 2
-        if find_spec("openvino"):  # not in the total, in which one wrong layer would hide all others
+        if find_spec("openvino"):  # not in the total, because one wrong layer would hide all others
             alone[name] = max(alone[name], _error(_run(one, ends, some, _openvino_of), expected))
     kept = sorted((name for name in alone if alone[name] ** 2 > share * total), key=lambda name: -alone[name])
     kept = sorted(starts) + kept
@@ -94,7 +94,7 @@ def quantize(
 
 
 def read_graph(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
-    """A file's graph with fp32 weights, and what the file says; errors as of :func:`quantize`."""
+    """Read a file's graph with fp32 weights, and its metadata; errors as in :func:`quantize`."""
     if not Path(path).is_file():
         raise MissingFileError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
     try:
@@ -105,7 +105,7 @@ def read_graph(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
         raise ModelError(
             f"{path}: an ONNX file without lithepose's metadata; make one by `lithepose export`"
         ) from error
-    except Exception as error:  # onnx raises protobuf's
+    except Exception as error:  # onnx raises protobuf's errors
         raise ModelError(f"{path}: no ONNX file ({str(error).splitlines()[0]}); export or copy it again") from error
     if info.precision != "fp32":
         raise ModelError(f"{path}: is in {info.precision} already; name the file that it was made from")
@@ -116,7 +116,7 @@ def read_graph(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
 def _run(
     model: onnx.ModelProto, names: Sequence[str], inputs: Sequence[np.ndarray], of: Callable[..., Call] | None = None
 ) -> list[list[np.ndarray]]:
-    """Tensors of a graph by name, for each input; as the nodes behind them get them."""
+    """Return tensors of a graph by name, for each input, after quantization if they are quantized."""
     made = {name for node in model.graph.node for name in node.output}
     call = (of or _session_of)(model, [rounded(name) if rounded(name) in made else name for name in names])
     return [call(image[None]) for image in inputs]
@@ -142,7 +142,7 @@ def _openvino_of(model: onnx.ModelProto, names: Sequence[str]) -> Call:
 
 
 def _session(model: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.InferenceSession:
-    """One that gives these tensors as well."""
+    """Make a session that also returns these tensors."""
     open_graph = onnx.ModelProto()
     open_graph.CopyFrom(model)
     there = {output.name for output in model.graph.output}
@@ -156,7 +156,7 @@ def _session(model: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.Infere
 
 
 def _ranges(model: onnx.ModelProto, layers: dict[str, Layer], inputs: Sequence[np.ndarray]) -> dict[str, Range]:
-    """Lowest and highest value of every activation over the inputs."""
+    """Return the lowest and highest value of every activation over the inputs."""
     names = sorted({name for layer in layers.values() for name in (*layer.inputs, layer.output)})
     session = _session(model, names)
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
@@ -168,7 +168,7 @@ def _ranges(model: onnx.ModelProto, layers: dict[str, Layer], inputs: Sequence[n
 
 
 def _error(found: list[list[np.ndarray]], expected: list[list[np.ndarray]]) -> float:
-    """Root of the mean over all tensors of squared difference over squared value."""
+    """Root of the mean over all tensors of squared difference relative to squared value."""
     shares = [
         float(((a - b) ** 2).sum() / max(float((b**2).sum()), 1e-12))
         for some, others in zip(found, expected, strict=True)

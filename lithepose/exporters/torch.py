@@ -1,4 +1,4 @@
-"""Trained weights -> a network run by torch, with an exported file's inputs and outputs."""
+"""Trained weights run by torch, with the inputs and outputs of an exported file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .onnx import open_weights
 
 
 def open_torch(weights: str | Path, threads: int = 0, device: str = "cpu") -> TorchRuntime:
-    """Run the weights of a training run by torch.
+    """Run the weights of a training run with torch.
 
     Args:
         weights: ``.safetensors``.
-        threads: of all torch in this process; 0 leaves them.
+        threads: threads of torch in this process; 0 does not change them.
         device: cpu or cuda.
 
     Raises:
-        ModelError: no weights, or no such device.
+        ModelError: the file has no weights, or the device is not available.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError(

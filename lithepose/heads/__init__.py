@@ -1,4 +1,4 @@
-"""What each kind of network output means: encode, decode and flip side by side, one file a kind."""
+"""Meaning of each kind of network output: encoding, decoding and flipping, one kind per file."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ HEADS: dict[str, type[Head[Any] | BoxHead]] = {
 
 
 def of_kind(table: Mapping[type, T], head: object) -> T:
-    """What a table has for the kind of a head, or for the nearest kind that it is derived from.
+    """Return a table's entry for the type of a head, or for its nearest base class.
 
     Raises:
-        ConfigError: the table has no line for it.
+        ConfigError: the table has no entry for it.
     """
     for kind in type(head).__mro__:
         if kind in table:
@@ -35,17 +35,17 @@ def of_kind(table: Mapping[type, T], head: object) -> T:
 
 
 def head_to_dict(head: Head[Any] | BoxHead) -> dict[str, Any]:
-    """For the metadata of a model file."""
+    """Convert a head to a dict, for the metadata of a model file."""
     data = asdict(head)
     data.pop("output_order", None)
     return {"type": type(head).__name__, **data}
 
 
 def head_from_dict(data: dict[str, Any], info: dict[str, Any]) -> Head[Any] | BoxHead:
-    """Read what :func:`head_to_dict` wrote.
+    """Convert the result of :func:`head_to_dict` back to a head.
 
     Args:
-        data: of the head. Files of version 0.1 have no ``type``; it follows from the other entries.
+        data: entry of the head. Files of version 0.1 have no ``type``; it follows from the other entries.
         info: the rest of the file's metadata.
     """
     if data.get("type", "BoxHead") not in HEADS:
@@ -59,7 +59,7 @@ def head_from_dict(data: dict[str, Any], info: dict[str, Any]) -> Head[Any] | Bo
 
 
 def _tuples(value: Any) -> Any:
-    """Lists of json as the tuples that frozen dataclasses hold."""
+    """Convert lists of JSON to the tuples that frozen dataclasses hold."""
     return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 

@@ -1,8 +1,8 @@
-"""Head: what a network's output means, in both directions.
+"""Base class of heads. A head defines the meaning of a network's output.
 
-A head encodes labels as training targets, decodes outputs into people and turns the output of a mirrored image back.
-Each kind of output is a subclass in a file of its own. The loss and the exported graph of a kind are looked up by the
-type of the head (``training/losses.py``, ``runtime/torch.py``).
+A head encodes labels as training targets, decodes outputs into people, and flips the output of a mirrored image back.
+Each kind of output has its own subclass and file. The loss and the exported graph of a kind are looked up by the type
+of the head (``training/losses.py``, ``runtime/torch.py``).
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ class DecodeConfig:
     """Thresholds of the decoder, for scores in [0, 1]."""
 
     peak: float = 0.18  # lowest score of a joint
-    limb: float = 0.1  # lowest agreement of one sample along a limb with the part affinity field
-    agree: float = 0.8  # share of a limb's samples that must reach it
-    samples: int = 10  # along a limb
-    joints: int = 4  # fewest joints of a person; half of them is enough where there are fewer than eight
-    person: float = 0.0  # lowest score of a person, as decode returns it
-    by_limb: bool = False  # group limb by limb as OpenPose does, not the best limb of the image first
-    complete: bool = False  # guess the joints of a person that were not found, for COCO's joints
+    limb: float = 0.1  # lowest agreement of one sample on a limb with the part affinity field
+    agree: float = 0.8  # share of a limb's samples that must reach this agreement
+    samples: int = 10  # number of samples on a limb
+    joints: int = 4  # fewest joints of a person; half of them for skeletons with fewer than eight
+    person: float = 0.0  # lowest score of a person, as returned by decode
+    by_limb: bool = False  # group by kind of limb as OpenPose does, instead of the image's best limb first
+    complete: bool = False  # estimate the joints of a person that were not found, for COCO's joints
 
     @property
     def guessed(self) -> float:
-        """Score below which a joint is a guess; those of guesses are below half of it."""
+        """Score below which a joint is a guess. Guesses score at most half of it."""
         return self.peak if self.complete else 0.0
 
 
@@ -52,15 +52,15 @@ OPENPOSE_DECODER: dict[str, float] = {
 
 @dataclass(frozen=True)
 class Head(Generic[OutputT]):
-    """What a network of keypoints predicts.
+    """Meaning of the output of a keypoint network.
 
     Attributes:
         skeleton: the joints that the network predicts, in the order of its channels.
-        output: skeleton of the results; its joints are found in ``skeleton`` by name.
-        single_person: it finds the one person who fills its input; training then makes crops around single people.
-        batched: inputs of one size run together; False where the number of people varies, so that outputs do not stack.
-        fixed_size: its input is always a square of the model's size.
-        learns_boxes: the boxes of people are targets too.
+        output: skeleton of the results; its joints are looked up in ``skeleton`` by name.
+        single_person: the network finds one person, who fills the input; training then crops around single people.
+        batched: inputs of one size run as a batch; False if outputs do not stack, because the number of people varies.
+        fixed_size: the input is always a square of the model's size.
+        learns_boxes: boxes of people are targets too.
     """
 
     skeleton: Skeleton
@@ -78,11 +78,11 @@ class Head(Generic[OutputT]):
 
     @property
     def cell(self) -> int:
-        """Input pixels that its positions are exact to, before refinement."""
+        """Resolution of its positions before refinement, in input pixels."""
         return 8
 
     def with_skeleton(self, skeleton: Skeleton) -> Self:
-        """The same kind of output for other joints.
+        """Return the same kind of output for other joints.
 
         Raises:
             ConfigError: this kind of output cannot represent the skeleton.
@@ -90,32 +90,32 @@ class Head(Generic[OutputT]):
         return replace(self, skeleton=skeleton, output=skeleton)
 
     def check_flip(self) -> None:
-        """Raise ValueError if a mirrored output cannot be turned back."""
+        """Raise ValueError if a mirrored output cannot be flipped back."""
 
     def encode(self, labels: Labels, size: int) -> dict[str, np.ndarray]:
-        """Labels of an image of ``size`` x ``size`` pixels -> targets by name, which the loss gets in batches."""
+        """Encode labels of an image of ``size`` x ``size`` pixels as named targets, which the loss gets in batches."""
         raise NotImplementedError
 
     def decode(self, output: OutputT, config: DecodeConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Output of one image -> its people, the best first.
+        """Decode the output of one image into people, the best first.
 
         Returns:
             xy (N, K, 2) float32 in input pixels, NaN where not found; score (N, K) float32; person score (N,) float32.
-            K is the number of joints of :attr:`output`, in its order. End with :func:`keep_people`.
+            K is the number of joints of :attr:`output`, in its order. Implementations end with :func:`keep_people`.
         """
         raise NotImplementedError
 
     def unmirror(self, output: OutputT, width: int) -> OutputT:
-        """The output of a mirrored input -> that of the input; left and right joints change places.
+        """Flip the output of a mirrored input back; left and right joints are swapped.
 
         Args:
-            output: of one image.
-            width: of the input, in pixels.
+            output: output of one image.
+            width: width of the input in pixels.
         """
         raise NotImplementedError
 
     def average(self, views: Sequence[tuple[OutputT, Letterbox]]) -> OutputT:
-        """Mean over views of one image, in the coordinates of the first.
+        """Average views of one image, in the coordinates of the first.
 
         Args:
             views: output of each view, and the letterbox of its input.
@@ -126,7 +126,7 @@ class Head(Generic[OutputT]):
 def keep_people(
     xy: np.ndarray, score: np.ndarray, person_score: np.ndarray, config: DecodeConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Remove people below the thresholds; the best first."""
+    """Remove people below the thresholds and sort the rest, best first."""
     joints = min(config.joints, -(-score.shape[1] // 2))
     keep = np.flatnonzero(((score >= config.peak).sum(1) >= joints) & (person_score >= config.person))
     order = keep[np.argsort(-person_score[keep], kind="stable")]

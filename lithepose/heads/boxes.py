@@ -1,4 +1,4 @@
-"""Boxes of people: what a person detector answers with, and how duplicates are removed."""
+"""Boxes of people: output of a person detector, and removal of duplicates."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ..arrays import Float, Int
 from ..skeleton import Skeleton
 from .outputs import Boxes
 
-OKS_SIGMA = 0.08  # of skeletons without published constants: between those of a shoulder and a knee
+OKS_SIGMA = 0.08  # of skeletons without published constants: between the values of a shoulder and a knee
 
 
 @dataclass(frozen=True)
 class BoxHead:
-    """What a person detector predicts: a score and a box at every cell.
+    """Output of a person detector: a score and a box for every cell.
 
     Attributes:
-        strides: input pixels per cell of its maps, in the order of the predictions.
+        strides: input pixels per cell of its maps, in the order of predictions.
     """
 
     strides: tuple[int, ...] = (8, 16, 32)
@@ -36,7 +36,7 @@ PERSON_HEAD = BoxHead()
 def box_iou(
     a: Float[np.ndarray, "n 4"], b: Float[np.ndarray, "m 4"], of_first: bool = False
 ) -> Float[np.ndarray, "n m"]:
-    """(N, M) intersection over union of boxes (N, 4) and (M, 4), x0, y0, x1, y1; or over the first box alone."""
+    """Return (N, M) IoU of boxes (N, 4) and (M, 4), x0, y0, x1, y1; or intersection over the first box's area."""
     low, high = np.maximum(a[:, None, :2], b[None, :, :2]), np.minimum(a[:, None, 2:], b[None, :, 2:])
     overlap = np.maximum(high - low, 0).prod(2)
     areas = [np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(1) for boxes in (a, b)]
@@ -48,11 +48,11 @@ def suppress(likeness: Float[np.ndarray, "n n"], limit: float) -> Int[np.ndarray
     """Greedy non-maximum suppression.
 
     Args:
-        likeness: (N, N) of people in descending order of their scores.
-        limit: a person more alike than this to one that is kept is dropped.
+        likeness: (N, N) similarity of people, in descending order of their scores.
+        limit: a person is dropped if its similarity to a kept one is above this.
 
     Returns:
-        indices of those kept, ascending.
+        indices of the kept people, ascending.
     """
     kept, alive = list[int](), np.ones(len(likeness), bool)
     for i in range(len(likeness)):
@@ -65,13 +65,13 @@ def suppress(likeness: Float[np.ndarray, "n n"], limit: float) -> Int[np.ndarray
 def decode_boxes(
     boxes: Float[np.ndarray, "t 4"], score: Float[np.ndarray, " t"], least: float, overlap: float
 ) -> Boxes:
-    """A detector's predictions of one image -> its people.
+    """Convert a detector's predictions for one image to its people.
 
     Args:
         boxes: (T, 4) x0, y0, x1, y1, descending by score.
-        score: (T,).
+        score: (T,) scores.
         least: lowest score of a person.
-        overlap: intersection over union above which the lower of two boxes is a duplicate.
+        overlap: IoU above which the lower-scoring of two boxes is a duplicate.
     """
     good = (score >= least) & (boxes[:, 2:] > boxes[:, :2]).all(1) & np.isfinite(boxes).all(1)
     boxes, score = boxes[good], score[good]
@@ -86,17 +86,17 @@ def pose_likeness(
     """Object keypoint similarity of every pair of people.
 
     Args:
-        xy: (N, K, 2).
-        weight: (N, K) of each joint, its score; a joint counts by the smaller weight of the two.
-        area: (N,) of each person's box, in pixels; the mean of the two counts.
-        skeleton: its sigmas.
+        xy: (N, K, 2) joints.
+        weight: (N, K) scores of the joints; the smaller score of a pair is the joint's weight.
+        area: (N,) area of each person's box in pixels; pairs use the mean.
+        skeleton: supplies the sigmas.
 
     Returns:
         (N, N) in [0, 1].
     """
     sigmas = np.array(skeleton.sigmas or (OKS_SIGMA,) * len(skeleton))
     squared = np.nan_to_num(((xy[:, None] - xy[None]) ** 2).sum(3), nan=1e12)
-    size = 0.53 * (area[:, None] + area[None]) / 2  # of a person's outline in its box, in COCO
+    size = 0.53 * (area[:, None] + area[None]) / 2  # share of a person's outline in its box, in COCO
     similarity = np.exp(-squared / (2 * (2 * sigmas) ** 2 * np.maximum(size, 1.0)[..., None]))
     both = np.minimum(weight[:, None], weight[None])
     return (similarity * both).sum(2) / np.maximum(both.sum(2), 1e-6)

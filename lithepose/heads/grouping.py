@@ -1,6 +1,6 @@
-"""Joints' candidates -> people: limb scores from part affinity fields, and grouping.
+"""Grouping of joint candidates into people, by limb scores from part affinity fields.
 
-Nothing is enlarged: limbs are scored only between peaks of the small maps.
+Nothing is upsampled: limbs are scored only between peaks of the small maps.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .base import DecodeConfig
 from .outputs import Maps
 from .pose_prior import PosePrior
 
-TOO_LONG = 2.2  # times the second longest of a person's other limbs, in lengths of the mean pose
+TOO_LONG = 2.2  # limit relative to the second longest of a person's other limbs, in lengths of the mean pose
 
 
 class Limbs(Protocol):
-    """What grouping has to know of a head."""
+    """The properties of a head that grouping needs."""
 
     @property
     def skeleton(self) -> Skeleton:
@@ -39,20 +39,20 @@ class Limbs(Protocol):
 
     @property
     def limb_ends(self) -> np.ndarray:
-        """(2, L) joints that the limbs begin and end in."""
+        """(2, L) joints at the ends of the limbs."""
         ...
 
 
 def score_limbs(
     maps: Maps, head: Limbs, joint: np.ndarray, cells: np.ndarray, config: DecodeConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Agreement of the part affinity field with every pair of candidates that a limb could join.
+    """Score every pair of candidates that a limb could join, by agreement with the part affinity field.
 
-    A pair counts if enough samples along it agree; its score is their mean, less a penalty for pairs longer than half
-    the map's longer side, after OpenPose (Cao et al. 2017, section 2.3; its released code takes the height).
+    A pair is kept if enough samples on it agree. Its score is their mean, minus a penalty for pairs longer than half
+    of the map's longer side, after OpenPose (Cao et al. 2017, section 2.3; its released code uses the height).
 
     Returns:
-        limb (E,), first (E,), second (E,): number of the limb, ascending, and indices of its candidates; score (E,).
+        limb (E,), first (E,), second (E,): index of the limb, ascending, and indices of its candidates; score (E,).
     """
     h, w = maps.pafs.shape[1:]
     starts = np.searchsorted(joint, np.arange(len(head.skeleton) + 1))
@@ -62,7 +62,7 @@ def score_limbs(
     within = np.arange(len(limb)) - np.repeat(np.cumsum(pairs) - pairs, pairs)
     row = within // counts[two][limb]
     first, second = starts[one][limb] + row, starts[two][limb] + within - row * counts[two][limb]
-    # Of many people few pairs agree. Where too many samples in the middle fail, the others are not computed.
+    # With many people few pairs agree. If too many samples in the middle fail, the others are not computed.
     cells = np.minimum(np.maximum(cells, 0), (w - 1, h - 1)).astype(np.float32)
     share = np.arange(config.samples, dtype=np.float32) / max(config.samples - 1, 1)
     failures = config.samples - math.ceil(config.agree * config.samples - 1e-6)
@@ -79,10 +79,10 @@ def score_limbs(
 def _agreement(
     pafs: np.ndarray, limb: np.ndarray, cells: np.ndarray, first: np.ndarray, second: np.ndarray, share: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The field's part along every pair at some shares of the way, (S, E), and the pairs' lengths in cells, (E,)."""
+    """Return the field's component along each pair at some fractions of it, (S, E), and lengths in cells (E,)."""
     _, h, w = pafs.shape
     start = cells[first]
-    (x, y), (x0, y0) = (cells[second] - start).T, (start + np.float32(0.5)).T  # rounds to the nearest, being positive
+    (x, y), (x0, y0) = (cells[second] - start).T, (start + np.float32(0.5)).T  # rounds, because it is positive
     length = np.maximum(np.sqrt(x * x + y * y), np.float32(1e-6))
     index = (share[:, None] * y + y0).astype(np.intp) * w
     index += (share[:, None] * x + x0).astype(np.intp)
@@ -102,23 +102,23 @@ def group(
     head: Limbs,
     by_limb: bool = False,
 ) -> list[list[int]]:
-    """Join candidates into people, the best limb of the whole image first, as huang2019mln groups.
+    """Join candidates into people, the best limb of the whole image first, as in huang2019mln.
 
-    Two groups are merged unless both have the same joint. Taking limbs by score, not by kind, lets a sure forearm
-    decide before a doubtful neck.
+    Two groups are merged unless they share a joint. Limbs are taken by score and not by kind, so that a forearm with a
+    high score decides before a neck with a low one.
 
     Args:
-        joint: (M,) of every candidate.
-        limb: this and the next three as :func:`score_limbs` returns them.
+        joint: (M,) joint of every candidate.
+        limb: this and the next three as returned by :func:`score_limbs`.
         first: likewise.
         second: likewise.
         score: likewise.
-        head: its limbs.
-        by_limb: OpenPose's order instead: kind after kind, in the order of the head, each one's best first; its ears
-            from the shoulders after the others, only to add what is missing.
+        head: supplies the limbs.
+        by_limb: use OpenPose's order: by kind in the order of the head, the best of each kind first. Its limbs from
+            shoulders to ears come last and only add missing joints.
 
     Returns:
-        the candidates of every person, for people of at least two joints.
+        the candidates of every person with at least two joints.
     """
     spare = np.array(_spare(head) if by_limb else [False] * len(head.limbs))[limb]
     order = np.lexsort((-score, limb, spare)) if by_limb else np.argsort(-score, kind="stable")
@@ -139,21 +139,21 @@ def group(
 def short_limbs(
     cells: np.ndarray, limb: np.ndarray, first: np.ndarray, second: np.ndarray, people: list[list[int]], head: Limbs
 ) -> np.ndarray:
-    """Which limbs are not far longer than the others of their person.
+    """Return which limbs are not much longer than the others of their person.
 
-    A limb is too long if it measures more than :data:`TOO_LONG` times the second longest of the person's others, both
-    in pixels and, where a mean pose is known, in units of what each limb measures there.
+    A limb is too long if it is more than :data:`TOO_LONG` times as long as the second longest of the person's other
+    limbs, in pixels and, if a mean pose is known, also in units of the limb's length there.
 
     Args:
         cells: (M, 2) candidates.
-        limb: (E,) as :func:`score_limbs` returns it, and the next two.
+        limb: (E,) as returned by :func:`score_limbs`, like the next two.
         first: likewise.
         second: likewise.
-        people: as :func:`group` returns them.
-        head: its limbs.
+        people: as returned by :func:`group`.
+        head: supplies the limbs.
 
     Returns:
-        (E,) bool; limbs between people, and those of people of fewer than four limbs, count as short.
+        (E,) bool; limbs between people, and limbs of people with fewer than four, count as short.
     """
     person_of = np.full(len(cells), -1)
     for number, candidates in enumerate(people):
@@ -177,7 +177,7 @@ def _sticks_out(length: np.ndarray) -> np.ndarray:
 
 @cache
 def _limb_units(head: Limbs) -> np.ndarray:
-    """(L,) lengths of a head's limbs in the mean pose; ones where none is known."""
+    """(L,) lengths of a head's limbs in the mean pose; ones if no mean pose is known."""
     if not PosePrior.known(head.output):
         return np.ones(len(head.limbs))
     at = dict(zip(head.output.joints, PosePrior.of(head.output).mean, strict=True))
@@ -188,9 +188,9 @@ def _limb_units(head: Limbs) -> np.ndarray:
 
 @cache
 def _spare(head: Limbs) -> list[bool]:
-    """Which limbs only add what is missing: of those that end in the same joint all but the last.
+    """Which limbs only add missing joints: of the limbs that end in the same joint, all but the last.
 
-    If the others are a tree with limbs that point outwards, as in OpenPose; in other skeletons all join alike.
+    This requires that the other limbs are a tree that points outwards, as in OpenPose. Otherwise no limb is spare.
     """
     ends = [b for _, b in head.limbs]
     spare = [b in ends[i + 1 :] for i, b in enumerate(ends)]

@@ -1,4 +1,4 @@
-"""Heatmaps of the one person in an image: a Gaussian at every joint."""
+"""Heatmaps of one person per image: a Gaussian at every joint."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from .labels import Labels
 from .outputs import Maps
 from .pose_prior import complete
 
-CUT = 4.6052  # exponents beyond it (values under 0.01) become 0, as OpenPose's trainer does
+CUT = 4.6052  # larger exponents (values below 0.01) give 0, as in OpenPose's trainer
 
 
 @dataclass(frozen=True)
 class HeatmapHead(Head[Maps]):
-    """One heatmap a joint.
+    """One heatmap per joint.
 
     Attributes:
-        stride: input pixels a map cell. The centre of cell g is pixel ``g * stride + stride / 2 - 0.5``.
+        stride: input pixels per map cell. The centre of cell g is pixel ``g * stride + stride / 2 - 0.5``.
         sigma: standard deviation of a joint's Gaussian, in cells.
-        background: a last heatmap tells where no joint is (1 minus the largest of the others), as OpenPose's does.
+        background: the last heatmap is the background (1 minus the largest of the others), as in OpenPose.
     """
 
     stride: int = 8
@@ -46,8 +46,8 @@ class HeatmapHead(Head[Maps]):
     def encode(self, labels: Labels, size: int) -> dict[str, np.ndarray]:
         """``heatmaps`` (K, s, s) float32 and ``heatmap_mask`` (K, s, s) bool, with s = size / stride.
 
-        K includes the background if there is one. A channel is masked where its label is unsure and nothing is
-        labelled: everywhere for a single person, inside the person's box where others may be labelled around it.
+        K includes the background if there is one. A channel is masked where its label is unsure and missing: everywhere
+        for a single person, otherwise inside the person's box, because others around it may be labelled.
         """
         cells = size // self.stride
         heat = heatmaps(labels.joints, self, cells, cells)
@@ -58,7 +58,7 @@ class HeatmapHead(Head[Maps]):
         return {"heatmaps": heat, "heatmap_mask": mask}
 
     def mask(self, labels: Labels, cells: int, unsure: np.ndarray, channels: int) -> np.ndarray:
-        """(channels, cells, cells) bool: False in ignored regions and where a person's channel is unsure (P, C)."""
+        """Return (channels, cells, cells) bool: False in ignored regions and for unsure channels (P, C) of people."""
         mask = np.ones((channels, cells, cells), bool)
         for box in labels.ignore:
             mask[:, *cells_of(box, self.stride, cells)] = False
@@ -69,13 +69,13 @@ class HeatmapHead(Head[Maps]):
         return mask
 
     def decode(self, output: Maps, config: DecodeConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As of :meth:`Head.decode`.
+        """As :meth:`Head.decode`.
 
-        The person score is the root mean square of the joints' scores, those not found being 0: squares rank a few
-        sure joints above many doubtful ones.
+        The person score is the root mean square of the joints' scores, with 0 for joints not found. Squares rank a few
+        certain joints above many doubtful ones.
 
         Raises:
-            ConfigError: ``config.complete`` for joints that there is no pose prior for.
+            ConfigError: ``config.complete`` is set, but there is no pose prior for the joints.
         """
         joint, cells, joint_score = peaks(output, self, config.peak)
         people = self.group(output, joint, cells, config)
@@ -93,27 +93,27 @@ class HeatmapHead(Head[Maps]):
         return xy, score, person_score
 
     def group(self, maps: Maps, joint: np.ndarray, cells: np.ndarray, config: DecodeConfig) -> list[list[int]]:
-        """Candidates of every person: of the single one the highest peak of every joint.
+        """Return the candidates of every person. A single person gets the highest peak of every joint.
 
         Args:
-            maps: of the image.
-            joint: (M,) as from :func:`peaks`, where a joint's candidates come highest first.
-            cells: (M, 2) their positions.
+            maps: maps of the image.
+            joint: (M,) as returned by :func:`peaks`, where a joint's candidates are sorted by height, descending.
+            cells: (M, 2) positions of the candidates.
             config: thresholds.
         """
         return [np.unique(joint, return_index=True)[1].tolist()] if len(joint) else []
 
     def unmirror(self, output: Maps, width: int) -> Maps:
-        """As of :meth:`Head.unmirror`."""
+        """As :meth:`Head.unmirror`."""
         heat = np.ascontiguousarray(output.heatmaps[list(self.skeleton.flip_order), :, ::-1])
         return Maps.from_arrays(heat, self.unmirrored_pafs(output.pafs))
 
     def unmirrored_pafs(self, pafs: np.ndarray) -> np.ndarray:
-        """Part affinity fields of a mirrored input, turned back; none here."""
+        """Flip part affinity fields of a mirrored input back; there are none here."""
         return pafs
 
     def average(self, views: Sequence[tuple[Maps, Letterbox]]) -> Maps:
-        """As of :meth:`Head.average`, on the grid of the first view."""
+        """As :meth:`Head.average`, on the grid of the first view."""
         first, target = views[0]
         shape = first.heatmaps.shape[1:]
         heat, pafs = np.zeros_like(first.heatmaps), np.zeros_like(first.pafs)
@@ -134,12 +134,12 @@ FLIC_HEAD = HeatmapHead(FLIC_11, FLIC_11, stride=4, sigma=1.5)
 def heatmaps(
     joints: Float[np.ndarray, "p k 3"], head: HeatmapHead, height: int, width: int
 ) -> Float32[np.ndarray, "k h w"]:
-    """Gaussians at every labelled joint; where people overlap, the larger value.
+    """Draw Gaussians at every labelled joint; where people overlap, the larger value is kept.
 
     Args:
         joints: (P, K, 3) in input pixels.
-        head: sigma and stride.
-        height: of the map, in cells.
+        head: supplies sigma and stride.
+        height: height of the map in cells.
         width: likewise.
 
     Returns:
@@ -165,10 +165,10 @@ _AROUND = np.array([(-1, -1), (0, -1), (1, -1), (-1, 0), (0, 0), (1, 0), (0, 1)]
 def peaks(
     maps: Maps, head: HeatmapHead, threshold: float
 ) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, "m 2"], Float[np.ndarray, " m"]]:
-    """Joints' candidates with sub-cell positions.
+    """Return joint candidates with sub-cell positions.
 
-    Along each axis the position is the top of the parabola through the logarithms of three values; at the edge of the
-    map, where one is missing, the known sigma stands in for it.
+    Along each axis the position is the maximum of the parabola through the logarithms of three values. At the edge of
+    the map, where one value is missing, the position follows from the known sigma.
 
     Returns:
         joint (M,) int, ascending; cells (M, 2) x, y; score (M,).
@@ -181,7 +181,7 @@ def peaks(
     near = np.minimum(np.maximum(y[:, None] + _AROUND[:, 1], 0), h - 1) * w
     near += np.minimum(np.maximum(x[:, None] + _AROUND[:, 0], 0), w - 1)
     value = maps.heatmaps.reshape(-1).take((joint * (h * w))[:, None] + near)
-    # Halfway between two cells both are the maximum: keep the first of them. At an edge near may be the peak itself.
+    # Between two equal cells both are maxima: keep the first. At an edge, near may be the peak itself.
     first = ~((value[:, :4] >= value[:, 4:5]) & (near[:, :4] < near[:, 4:5])).any(1)
     joint, x, y, value = joint[first], x[first], y[first], value[first]
     lower, centre, upper = np.log(np.maximum(value[:, [3, 1, 4, 4, 5, 6]], 1e-6)).reshape(-1, 3, 2).swapaxes(0, 1)
@@ -196,10 +196,10 @@ def peaks(
 def resample(
     maps: Float32[np.ndarray, "c h w"], source: Letterbox, target: Letterbox, shape: tuple[int, int], stride: int
 ) -> Float32[np.ndarray, "c h2 w2"]:
-    """(C, h, w) of one input -> (C, *shape) on the grid of another input of the same image, cubic."""
+    """Resample maps (C, h, w) to (C, *shape), the grid of another input of the same image, with cubic interpolation."""
     if source == target and maps.shape[1:] == shape:
         return maps
-    # Both ways are scalings and shifts: two points of the target grid tell where they lie in the source.
+    # Both mappings are scalings and shifts, so two points of the target grid determine their combination.
     ends = np.array([[0.0, 0.0], [1.0, 1.0]])
     there = to_cells(source.to_input(target.to_image(from_cells(ends, stride))), stride)
     scale, shift = there[1] - there[0], there[0]
@@ -211,7 +211,7 @@ def resample(
 
 
 def cells_of(box: np.ndarray, stride: int, cells: int) -> tuple[slice, slice]:
-    """Rows and columns of a box x, y, w, h, grown by one cell."""
+    """Return rows and columns of a box x, y, w, h, grown by one cell."""
     x0, y0 = np.clip(np.floor(box[:2] / stride) - 1, 0, cells).astype(int)
     x1, y1 = np.clip(np.ceil((box[:2] + box[2:]) / stride) + 1, 0, cells).astype(int)
     return slice(y0, y1), slice(x0, x1)

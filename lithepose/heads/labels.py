@@ -17,9 +17,9 @@ class Labels:
     Attributes:
         joints: (P, K, 3) in the head's order.
         boxes: (P, 4) x, y, w, h.
-        unsure: (P, K) bool, joints that may be there without a label: their channels are masked in the person's box.
-        ignore: (R, 4) boxes in which people are not, or not surely, annotated.
-        bare: (B, 4) those of ``ignore`` that are one person without any keypoint.
+        unsure: (P, K) bool, joints that may be visible but unlabelled; their channels are masked in the person's box.
+        ignore: (R, 4) boxes where people are not, or not reliably, annotated.
+        bare: (B, 4) boxes of ``ignore`` that hold one person without any keypoint.
     """
 
     joints: Float[np.ndarray, "p k 3"]
@@ -32,13 +32,13 @@ class Labels:
 def reorder_joints(
     joints: Float[np.ndarray, "p j 3"], names: tuple[str, ...], skeleton: Skeleton
 ) -> Float32[np.ndarray, "p k 3"]:
-    """Bring joints of any skeleton into the order of another.
+    """Reorder joints of one skeleton for another.
 
     Args:
         joints: (P, J, 3) x, y, visibility (0: not labelled) in the order of ``names``.
         names: J joint names.
-        skeleton: K joints; one that ``names`` lacks stays unlabelled, but for the neck, which is the
-            midpoint of the shoulders where both are labelled.
+        skeleton: K joints. Those missing in ``names`` stay unlabelled, except for the neck, which is the midpoint of
+            the shoulders if both are labelled.
 
     Returns:
         (P, K, 3) float32.

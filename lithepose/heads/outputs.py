@@ -1,4 +1,4 @@
-"""What networks predict for one image, as arrays."""
+"""Network predictions for one image, as arrays."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import Float, Float32, Shaped
 
-TOP = 64  # peaks kept a joint; also the fewest cells that a map can have (an input of 64x64 at stride 8)
+TOP = 64  # peaks kept per joint; also the fewest cells of a map (an input of 64x64 at stride 8)
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Maps:
     Attributes:
         heatmaps: (K, h, w) float32.
         pafs: (2 L, h, w) float32.
-        peak_score: (K, T) float32, values of the largest maxima of 3x3 cells, descending, 0 where there are fewer.
-        peak_cell: (K, T) integers, their flat index y * w + x.
+        peak_score: (K, T) float32, the largest maxima of 3x3 cells, descending, filled up with 0.
+        peak_cell: (K, T) integers, their flat indices y * w + x.
     """
 
     heatmaps: Float[np.ndarray, "k h w"]
@@ -32,12 +32,12 @@ class Maps:
     def from_arrays(
         cls, heatmaps: Float[np.ndarray, "k h w"], pafs: Float[np.ndarray, "l2 h w"], top: int = TOP
     ) -> Maps:
-        """Find the peaks here, as the exported graphs do inside.
+        """Find the peaks of maps, as the exported graphs do internally.
 
         Args:
             heatmaps: (K, h, w) float32.
             pafs: (2 L, h, w) float32.
-            top: peaks kept a joint, at most h * w.
+            top: peaks kept per joint, at most h * w.
         """
         k, h, w = heatmaps.shape
         padded = np.full((k, h + 2, w + 2), -np.inf, heatmaps.dtype)
@@ -46,7 +46,7 @@ class Maps:
         largest = np.maximum(np.maximum(rows[..., :-2], rows[..., 1:-1]), rows[..., 2:])
         joint, cell = np.nonzero(((heatmaps == largest) & (heatmaps > 0)).reshape(k, -1))
         value = heatmaps.reshape(k, -1)[joint, cell]
-        order = np.lexsort((-value, joint))  # of equal ones the first comes first
+        order = np.lexsort((-value, joint))  # equal values keep their order
         joint, cell, value = joint[order], cell[order], value[order]
         rank = np.arange(len(joint)) - np.searchsorted(joint, np.arange(k))[joint]
         kept = rank < top
@@ -58,7 +58,7 @@ class Maps:
 
 @dataclass(frozen=True)
 class Found:
-    """People with their joints, as networks predict them that leave nothing to group.
+    """People with their joints, from networks that need no grouping.
 
     Attributes:
         xy: (N, K, 2) float32, input pixels.

@@ -1,4 +1,4 @@
-"""Heatmaps and part affinity fields of all people in an image: a field of unit vectors along every limb."""
+"""Heatmaps and part affinity fields of all people in an image, with unit vectors along every limb."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .outputs import Maps
 
 @dataclass(frozen=True)
 class PafHead(HeatmapHead):
-    """One heatmap a joint and one part affinity field, of two channels, a limb.
+    """One heatmap per joint, and one part affinity field with two channels per limb.
 
     Attributes:
-        limbs: directed pairs (a, b) of joint indices; limb i owns channels 2i (x) and 2i + 1 (y).
-        limb_width: half the width of a limb's field, in cells.
+        limbs: directed pairs (a, b) of joint indices; limb i has channels 2i (x) and 2i + 1 (y).
+        limb_width: half the width of a limb in the field, in cells.
     """
 
     limbs: tuple[tuple[int, int], ...] = ()
@@ -39,10 +39,10 @@ class PafHead(HeatmapHead):
         return len(self.skeleton) + self.background, 2 * len(self.limbs)
 
     def with_skeleton(self, skeleton: Skeleton) -> Self:
-        """The same kind of output for other joints; limbs are the skeleton's edges.
+        """Return the same kind of output for other joints; limbs are the skeleton's edges.
 
         Raises:
-            ConfigError: the edges do not join all joints.
+            ConfigError: the edges do not connect all joints.
         """
         if not skeleton.edges:
             raise ConfigError(
@@ -61,7 +61,7 @@ class PafHead(HeatmapHead):
         return replace(self, skeleton=skeleton, output=skeleton, limbs=skeleton.edges)
 
     def encode(self, labels: Labels, size: int) -> dict[str, np.ndarray]:
-        """As of :class:`HeatmapHead`, with ``pafs`` (2 L, s, s) float32 and ``paf_mask`` (L, s, s) bool."""
+        """As :class:`HeatmapHead`, with ``pafs`` (2 L, s, s) float32 and ``paf_mask`` (L, s, s) bool."""
         cells = size // self.stride
         pafs = part_affinity_fields(labels.joints, self, cells, cells)
         a, b = self.limb_ends
@@ -70,7 +70,7 @@ class PafHead(HeatmapHead):
         return super().encode(labels, size) | {"pafs": pafs, "paf_mask": mask}
 
     def group(self, maps: Maps, joint: np.ndarray, cells: np.ndarray, config: DecodeConfig) -> list[list[int]]:
-        """Candidates of every person, joined by limbs; those of far too long limbs are grouped again without them."""
+        """Return the candidates of every person, joined by limbs; limbs that are too long are removed and regrouped."""
         limb, first, second, score = score_limbs(maps, self, joint, cells, config)
         people = group(joint, limb, first, second, score, self, config.by_limb)
         short = short_limbs(cells, limb, first, second, people, self)
@@ -84,19 +84,19 @@ class PafHead(HeatmapHead):
         _ = self.limb_flip_order
 
     def unmirrored_pafs(self, pafs: np.ndarray) -> np.ndarray:
-        """Fields of a mirrored input, turned back: what pointed left points right."""
+        """Flip the fields of a mirrored input back; the x components change sign."""
         turned = pafs.reshape(-1, 2, *pafs.shape[1:])[list(self.limb_flip_order), :, :, ::-1]
         sign = np.array(self.limb_flip_sign, np.float32).reshape(-1, 1, 1, 1)
         return (turned * sign * np.array([-1, 1], np.float32)[:, None, None]).reshape(pafs.shape)
 
     @property
     def limb_ends(self) -> np.ndarray:
-        """(2, L) joints that the limbs begin and end in."""
+        """(2, L) joints at the ends of the limbs."""
         return np.array(self.limbs, int).reshape(-1, 2).T
 
     @cached_property
     def limb_flip_order(self) -> tuple[int, ...]:
-        """Limb i of the mirrored image is limb ``limb_flip_order[i]`` of the original, up to its direction.
+        """Limb i of the mirrored image is limb ``limb_flip_order[i]`` of the original, except for its direction.
 
         Raises:
             ConfigError: a limb has no mirror image among the limbs; names it.
@@ -111,9 +111,9 @@ class PafHead(HeatmapHead):
 
     @cached_property
     def limb_flip_sign(self) -> tuple[int, ...]:
-        """-1 where limb i of the mirrored image runs against limb ``limb_flip_order[i]`` of the original, else 1.
+        """-1 where limb i of the mirrored image is opposite to limb ``limb_flip_order[i]`` of the original, else 1.
 
-        So does a limb from a left joint to its right one.
+        It is also -1 for a limb from a left joint to its right counterpart.
         """
         pairs = zip(self._mirrored_limbs, self.limb_flip_order, strict=True)
         return tuple(1 if self.limbs[i] == limb else -1 for limb, i in pairs)
@@ -129,7 +129,7 @@ def _limbs(skeleton: Skeleton, text: str) -> tuple[tuple[int, int], ...]:
     return tuple((index[a], index[b]) for a, b in (pair.split(">") for pair in text.split()))
 
 
-# The nineteen limbs of OpenPose's COCO model, trunk and limbs first; the last two only complete a person.
+# The nineteen limbs of OpenPose's COCO model, trunk and limbs first. The last two only add missing joints.
 _OPENPOSE_LIMBS = (
     "neck>right_hip right_hip>right_knee right_knee>right_ankle neck>left_hip left_hip>left_knee left_knee>left_ankle"
     " neck>right_shoulder right_shoulder>right_elbow right_elbow>right_wrist right_shoulder>right_ear"
@@ -147,10 +147,10 @@ OPENPOSE_HEAD = PafHead(OPENPOSE_18, COCO_17, sigma=7 / 8, background=True, limb
 def part_affinity_fields(
     joints: Float[np.ndarray, "p k 3"], head: PafHead, height: int, width: int
 ) -> Float32[np.ndarray, "l2 h w"]:
-    """Unit vectors from a to b along every limb with two labelled joints, averaged where people overlap.
+    """Draw unit vectors from a to b along every limb with two labelled joints, averaged where people overlap.
 
-    A cell belongs to a limb when it lies within ``head.limb_width`` of the segment's line and inside the segment's
-    bounding box grown by as much.
+    A cell belongs to a limb if it lies within ``head.limb_width`` of the segment's line and inside the segment's
+    bounding box, grown by the same width.
 
     Returns:
         (2 L, height, width) float32.

@@ -1,4 +1,4 @@
-"""People with their joints, predicted by the network or read off its maps inside the exported graph."""
+"""People with their joints, predicted by the network or read from its heatmaps inside the exported graph."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from .outputs import Found
 
 @dataclass(frozen=True)
 class FoundHead(Head[Found]):
-    """The network answers with people; decoding applies thresholds.
+    """The network predicts people; decoding applies thresholds.
 
     Attributes:
-        apart: pixels of the input: places of a joint in two views that are farther apart are not averaged.
+        apart: in input pixels; positions of a joint in two views that are farther apart are not averaged.
     """
 
     apart: ClassVar[float] = np.inf
 
     def decode(self, output: Found, config: DecodeConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """As of :meth:`Head.decode`; the person score is the network's."""
+        """As :meth:`Head.decode`; the person score is the network's."""
         order = list(self.output_order)
         sure = _sure_joints(output.xy[:, order], output.score[:, order], config)
         return keep_people(*sure, output.person_score, config)
 
     def unmirror(self, output: Found, width: int) -> Found:
-        """As of :meth:`Head.unmirror`."""
+        """As :meth:`Head.unmirror`."""
         order = list(self.skeleton.flip_order)
         xy = output.xy[:, order] * np.array([-1, 1], np.float32) + np.array([width - 1, 0], np.float32)
         return Found(xy, output.score[:, order], output.person_score)
 
     def average(self, views: Sequence[tuple[Found, Letterbox]]) -> Found:
-        """As of :meth:`Head.average`; of each joint the places near that of the surest view.
+        """As :meth:`Head.average`; averages the positions of a joint that lie near the view with its highest score.
 
         Raises:
-            ConfigError: several people, who may be others in every view.
+            ConfigError: there are several people, who may differ between views.
         """
         if any(len(view.person_score) != 1 for view, _ in views):
             raise ConfigError("flip and scales need a network with heatmaps or of one person")
         target = views[0][1]
         places = np.stack([target.to_input(back.to_image(view.xy)) for view, back in views])
-        weight = np.stack([view.score for view, _ in views])[..., None] + 1e-6  # the surer view counts more
+        weight = np.stack([view.score for view, _ in views])[..., None] + 1e-6  # views with a higher score count more
         surest = np.take_along_axis(places, weight.argmax(0)[None], 0)
         weight = np.where(np.linalg.norm(places - surest, axis=-1, keepdims=True) <= self.apart, weight, 0)
         xy = (places * weight).sum(0) / weight.sum(0)
@@ -57,7 +57,7 @@ class FoundHead(Head[Found]):
 
 
 def _sure_joints(xy: np.ndarray, score: np.ndarray, config: DecodeConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Remove joints below the threshold; with ``config.complete`` they stay, as guesses."""
+    """Remove joints below the threshold; with ``config.complete`` they are kept as guesses."""
     if config.complete:
         guess = np.clip(score, config.peak / 20, config.peak / 2)
         return xy, np.where(np.isnan(xy[..., 0]), 0, np.where(score >= config.peak, score, guess))
@@ -67,16 +67,16 @@ def _sure_joints(xy: np.ndarray, score: np.ndarray, config: DecodeConfig) -> tup
 
 @dataclass(frozen=True)
 class CropHead(FoundHead):
-    """Heatmaps of one person in a crop; the exported graph reads the joints off.
+    """Heatmaps of one person in a crop; the exported graph returns the joints.
 
     Training draws the Gaussians on the device, see :func:`lithepose.training.crops.gaussian_targets`.
 
     Attributes:
-        stride: input pixels a map cell.
+        stride: input pixels per map cell.
         sigma: standard deviation of a joint's Gaussian, in cells.
     """
 
-    apart: ClassVar[float] = 16.0  # the maps of two views rather show two peaks
+    apart: ClassVar[float] = 16.0  # beyond it the heatmaps of two views probably show two different peaks
     stride: int = 4
     sigma: float = 2.0
 
@@ -109,8 +109,8 @@ class InstanceHead(FoundHead):
     def encode(self, labels: Labels, size: int) -> dict[str, np.ndarray]:
         """``boxes`` (P, 4) x0, y0, x1, y1 and ``keypoints`` (P, K, 3), in pixels.
 
-        Boxes are cut at the image's edges; those of four pixels or less are left out. People without keypoints have 0,
-        0, 0 for all.
+        Boxes are clipped to the image; those of four pixels or less are left out. People without keypoints have 0, 0, 0
+        for all.
         """
         none = np.zeros((len(labels.bare), *labels.joints.shape[1:]), np.float32)
         joints, boxes = np.concatenate([labels.joints, none]), np.concatenate([labels.boxes, labels.bare])

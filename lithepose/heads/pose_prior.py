@@ -1,8 +1,8 @@
-"""How people's joints usually lie to each other: a guess at joints that a network did not find.
+"""A prior over poses, which estimates joints that a network did not find.
 
-COCO's average precision counts a joint without an answer as wrong, hidden ones included, so every method that is
-compared by it answers for all joints. Here the answer is where a Gaussian over whole poses expects the joint from those
-found, or the best heatmap value around there.
+COCO's average precision counts a missing joint as wrong, even a hidden one, so all compared methods output every joint.
+Here the estimate is the position that a Gaussian over whole poses expects, given the joints found, or the best heatmap
+value near it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from ..resources import WEIGHTS
 from ..skeleton import COCO_17, Skeleton
 
 FILE = WEIGHTS / "coco17-prior.npz"
-NOISE = 0.06  # variance of a found joint about its pose, of size 1; it keeps few joints from deciding all
-REACH = 3.0  # standard deviations around a guess in which the heatmap is asked
-EVIDENCE = 0.03  # least heatmap value that moves a guess; noise of trained networks stays below
+NOISE = 0.06  # variance of a found joint, for a pose of size 1; limits the influence of few joints
+REACH = 3.0  # radius of the heatmap search around a guess, in standard deviations
+EVIDENCE = 0.03  # lowest heatmap value that moves a guess; the noise of trained networks is below it
 
 
 @dataclass(frozen=True)
 class PosePrior:
-    """A Gaussian over poses moved and scaled to lie on the mean pose.
+    """A Gaussian over poses that are moved and scaled to the mean pose.
 
     Attributes:
-        mean: (K, 2) x, y; its centre is 0 and its joints' root mean square distance from there is 1.
-        covariance: (2 K, 2 K) in the order of the flattened mean.
+        mean: (K, 2) x, y, with centre 0 and a root mean square distance of 1 from it.
+        covariance: (2 K, 2 K), in the order of the flattened mean.
     """
 
     mean: np.ndarray
@@ -38,7 +38,7 @@ class PosePrior:
 
     @classmethod
     def of(cls, skeleton: Skeleton) -> PosePrior:
-        """The one for a skeleton.
+        """Return the prior of a skeleton.
 
         Raises:
             ConfigError: there is none.
@@ -51,23 +51,23 @@ class PosePrior:
 
     @staticmethod
     def known(skeleton: Skeleton) -> bool:
-        """Whether there is one for its joints, whatever it is called."""
+        """Whether there is a prior for the skeleton's joints; its name does not matter."""
         return skeleton.joints == COCO_17.joints
 
     def expect(self, xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Expected joints of one person, given those found.
+        """Estimate all joints of one person from those found.
 
         Args:
             xy: (K, 2), NaN where not found; at least two different points.
 
         Returns:
-            (K, 2) with what was found left as it is; (K,) standard deviation of the others along an axis, 0 for found
-            ones, in the units of ``xy``.
+            (K, 2) with the found joints unchanged; (K,) standard deviation of the others along an axis, 0 for found
+            joints, in the units of ``xy``.
         """
         known = ~np.isnan(xy[:, 0])
         found, model = xy[known], self.mean[known]
         centre, origin = found.mean(0), model.mean(0)
-        scale = np.sqrt(((found - centre) ** 2).sum() / ((model - origin) ** 2).sum())  # both spread alike
+        scale = np.sqrt(((found - centre) ** 2).sum() / ((model - origin) ** 2).sum())  # so that spreads are equal
         seen = np.repeat(known, 2)
         inside = self.covariance[np.ix_(seen, seen)] + NOISE * np.eye(seen.sum())
         across = self.covariance[np.ix_(~seen, seen)]
@@ -92,19 +92,19 @@ def complete(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill in the joints that were not found.
 
-    A guess may lie where another person's joint was found: hidden joints are often behind another person.
+    A guess may lie on a joint of another person, because hidden joints are often behind another person.
 
     Args:
         xy: (N, K, 2) input pixels, NaN where not found.
         score: (N, K), 0 where not found.
         heatmaps: (K, h, w) of the image.
         skeleton: K joints.
-        stride: input pixels a cell of the heatmaps.
-        least: score of a found joint.
+        stride: input pixels per cell of the heatmaps.
+        least: threshold of a found joint.
 
     Returns:
-        xy without NaN, but for people with all found joints in one place; score, of guesses between a
-        twentieth and a half of ``least``, by the heatmap's value there.
+        xy without NaN, except for people with all found joints in one place; score, where guesses have between a
+        twentieth and a half of ``least``, depending on the heatmap's value.
 
     Raises:
         ConfigError: there is no prior for these joints.
@@ -125,7 +125,7 @@ def complete(
 
 
 def _look(heat: np.ndarray, at: np.ndarray, sigma: float) -> tuple[np.ndarray | None, float]:
-    """The best cell (x, y) of a heatmap (h, w) around a place, near ones before far ones, and its value; or None, 0."""
+    """Find the best cell (x, y) of a heatmap (h, w) near a point, weighted by distance, and its value; or None, 0."""
     h, w = heat.shape
     low = np.clip(np.ceil(at - REACH * sigma), 0, (w, h)).astype(int)
     high = np.clip(np.floor(at + REACH * sigma) + 1, low, (w, h)).astype(int)

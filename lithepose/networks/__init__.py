@@ -1,4 +1,4 @@
-"""Networks, one system a file, and the table that names them."""
+"""Networks, one system per file, and the table of their names."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ NETWORKS: dict[str, type[Network]] = {
 
 
 def build(name: str, head: Head[Any] | BoxHead | None = None, **options: Any) -> Network:
-    """Make a network by name.
+    """Build a network by name.
 
     Args:
         name: key of :data:`NETWORKS`.
-        head: what its outputs mean; by default that of its paper, see :func:`default_head`.
+        head: meaning of its outputs; by default that of its paper, see :func:`default_head`.
         options: fields of its config.
 
     Raises:
-        ConfigError: no such network or option, or an option's value that it does not have.
+        ConfigError: the network, an option or an option's value does not exist.
         MissingExtraError: keypoint_rcnn without torchvision.
     """
     network = _network(name)
     known = [field.name for field in fields(network.Config)]
-    if "backbone" in known and "front" in options:  # its name in version 0.1
+    if "backbone" in known and "front" in options:  # the option's name in version 0.1
         options["backbone"] = options.pop("front")
     for option in options:
         if option not in known:
@@ -62,24 +62,24 @@ def build(name: str, head: Head[Any] | BoxHead | None = None, **options: Any) ->
         return network(network.Config(**options), *([head] if head else []))
     except ImportError as error:
         raise MissingExtraError(f"{name} needs {error.name}: pip install 'lithepose[train]' ({error})") from error
-    except (RuntimeError, TypeError) as error:  # torch's words for sizes that make no tensor
+    except (RuntimeError, TypeError) as error:  # torch's error for invalid sizes
         raise ConfigError(f"{name} with {options}: {error}") from error
 
 
 def default_head(name: str) -> Head[Any] | BoxHead:
-    """The head that a network has if no other is asked for.
+    """Return the head that a network has by default.
 
     Raises:
-        ConfigError: no such network.
+        ConfigError: the network does not exist.
     """
     return signature(_network(name)).parameters["head"].default
 
 
 def head_of(name: str, skeleton: Skeleton) -> Head[Any]:
-    """A network's head for other joints.
+    """Return a network's head for other joints.
 
     Raises:
-        ConfigError: the network finds boxes alone, or cannot find people by these joints.
+        ConfigError: the network finds only boxes, or cannot group people with these joints.
     """
     head = default_head(name)
     if isinstance(head, BoxHead):
@@ -92,10 +92,10 @@ def load_imagenet(net: Network, pretrained: str | Path) -> None:
 
     Args:
         net: the network.
-        pretrained: as of :func:`lithepose.networks.weights.read_pretrained`.
+        pretrained: see :func:`lithepose.networks.weights.read_pretrained`.
 
     Raises:
-        ConfigError: the weights are of another network than the backbone.
+        ConfigError: the weights do not belong to the network's backbone.
     """
     own: Any = net if isinstance(net, KeypointRcnn) else getattr(net, "backbone")  # noqa: B009
     own.load_imagenet(pretrained)

@@ -1,4 +1,4 @@
-"""What all networks have in common."""
+"""Base class of all networks."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# OpenPose's weights and those of networks that followed it take pixels so (of BGR; their conversion turns the order).
+# Input scaling of OpenPose's weights and of networks that follow it (for BGR; converted weights take RGB).
 PUBLISHED_MEAN, PUBLISHED_STD = (128.0, 128.0, 128.0), (256.0, 256.0, 256.0)
-PUBLISHED_EPS = 1e-5  # of their BatchNorm
+PUBLISHED_EPS = 1e-5  # epsilon of their BatchNorm
 
 
 class Network(nn.Module):
     """A network of this package.
 
     Attributes:
-        Config: dataclass of its options.
+        Config: dataclass of the options.
         config: the options.
-        head: what its outputs mean, see :mod:`lithepose.heads`.
-        multiple: height and width of its input are multiples of it.
-        mean: of the three input channels, subtracted from pixel values of 0 to 255.
-        std: by which the rest is divided.
-        crop: (height, width) of its input, if that is a crop around one person; else ().
+        head: meaning of the outputs, see :mod:`lithepose.heads`.
+        multiple: height and width of the input must be multiples of it.
+        mean: mean of the three input channels, for pixel values of 0 to 255.
+        std: standard deviation of the three input channels.
+        crop: (height, width) of the input if it is a crop around one person, otherwise ().
         small_crop: likewise, for people followed in videos.
     """
 
@@ -37,7 +37,7 @@ class Network(nn.Module):
 
 
 class Scaled(nn.Module):
-    """Pixels -> what a network was trained with: (N, 3, H, W) of 0..255 to (x - mean) / std."""
+    """Scale pixels for a network: (N, 3, H, W) of 0..255 to (x - mean) / std."""
 
     mean: Tensor
     std: Tensor

@@ -1,9 +1,9 @@
-"""choi2018binarized: part affinity fields with binarized multi-scale modules in place of 7x7 convolutions.
+"""choi2018binarized: part affinity fields with binarized multi-scale modules instead of 7x7 convolutions.
 
-One network with three fillings of the large layers: ``binary`` (the paper's proposal), ``float`` (the same modules
-unbinarized) and ``binary7`` (the 7x7 layers merely binarized, which the paper shows to fail). Float stays whatever the
-paper does not name: backbone, first stage, 1x1 layers. Binarized convolution with float latent weights follows XNOR-Net
-(Rastegari et al. 2016).
+The large layers have three variants: ``binary`` (the paper's proposal), ``float`` (the same modules, not binarized) and
+``binary7`` (7x7 layers that are only binarized, which the paper shows to fail). The backbone, the first stage and 1x1
+layers stay float, because the paper does not name them. Binarized convolution with float latent weights follows
+XNOR-Net (Rastegari et al. 2016).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .openpose import OpenPose
 
 
 class _Sign(torch.autograd.Function):
-    """+1 where x >= 0, else -1: never 0, which one bit cannot hold. The gradient passes where |x| < 1."""
+    """+1 where x >= 0, otherwise -1, so that one bit is enough. The gradient passes where |x| < 1."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class _Sign(torch.autograd.Function):
 
 
 class _XnorWeight(torch.autograd.Function):
-    """alpha * sign(W) with the gradient that XNOR-Net prints: g * (1/n + alpha * 1[|W| <= 1])."""
+    """alpha * sign(W) with the gradient given in XNOR-Net: g * (1/n + alpha * 1[|W| <= 1])."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class _XnorWeight(torch.autograd.Function):
 
 
 def sign(x: Tensor) -> Tensor:
-    """Sign with sign(0) = +1 and the straight-through gradient g * 1[|x| < 1]; nothing else where no gradient flows."""
+    """Sign with sign(0) = +1. Where gradients flow, the straight-through gradient is g * 1[|x| < 1]."""
     if not (torch.is_grad_enabled() and x.requires_grad):
         return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
     return _Sign.apply(x)  # pyright: ignore[reportReturnType]
@@ -61,16 +61,16 @@ def sign(x: Tensor) -> Tensor:
 class BinaryConv2d(nn.Conv2d):
     """Convolution of signs by signs: y = alpha * (sign(x) * sign(W)), without bias.
 
-    alpha is the mean of |W| over each output filter, taken anew from the latent float weights at every step. Padding
-    comes after the sign, so a tap outside the image counts 0, neither +1 nor -1; bit kernels correct for it.
+    alpha is the mean of |W| over each output filter, computed from the latent float weights at every step. Padding is
+    applied after the sign, so a tap outside the image counts as 0, neither +1 nor -1; bit kernels correct for it.
 
     Args:
         c_in: channels in.
         c_out: channels out.
         kernel: side of the square filter, odd.
-        centred: take the mean over the input channels off the latent weights and clamp them to [-1, 1] before use.
-        gradient: of the weights: "autograd" flows through alpha and sign; "xnor" is the form that XNOR-Net prints.
-        input_scale: multiply by K as well, the mean of |x| over channels and window (XNOR-Net's equation 11).
+        centred: subtract the mean over input channels from the latent weights and clamp them to [-1, 1] before use.
+        gradient: gradient of the weights: "autograd" flows through alpha and sign; "xnor" is the form in XNOR-Net.
+        input_scale: also multiply by K, the mean of |x| over channels and window (XNOR-Net's equation 11).
     """
 
     def __init__(
@@ -89,16 +89,16 @@ class BinaryConv2d(nn.Conv2d):
         self.centred, self.gradient, self.input_scale = centred, gradient, input_scale
 
     def latent(self) -> Tensor:
-        """The float weights that signs and alpha are taken from."""
+        """Return the float weights that signs and alpha are computed from."""
         if not self.centred:
             return self.weight
         return (self.weight - self.weight.mean(1, keepdim=True)).clamp(-1, 1)
 
     def fixed(self) -> tuple[Tensor, Tensor]:
-        """What a packed form keeps: weights (OC, C, k, k), of which the signs count, and scales (OC,).
+        """Return the data for packing: weights (OC, C, k, k), of which only signs matter, and scales (OC,).
 
         Raises:
-            ConfigError: a layer that scales by its input as well, which bits do not hold.
+            ConfigError: the layer also scales by its input, which cannot be packed.
         """
         if self.input_scale:
             raise ConfigError(
@@ -113,8 +113,8 @@ class BinaryConv2d(nn.Conv2d):
             scaled: Tensor = _XnorWeight.apply(weight)  # pyright: ignore[reportAssignmentType]
             out = F.conv2d(bits, scaled, None, self.stride, self.padding)
         else:
-            # Scaled after the sum: whole numbers add up exactly in any order, so a sum of 0 stays 0, with the sign +1.
-            # In bf16, as training has it, the sum is exact too and only rounded at the end (sums beyond 256, by 0.4 %).
+            # Scaled after the sum: integers add up exactly in any order, so a sum of 0 stays 0, with the sign +1. In
+            # bf16, as in training, the sum is also exact and only rounded at the end (sums beyond 256, by 0.4 %).
             counts = F.conv2d(bits, sign(weight), padding=self.padding)
             out = counts * weight.abs().mean((1, 2, 3))[:, None, None]
         if self.input_scale:
@@ -128,7 +128,7 @@ class BinaryPafConfig:
     """Options of the network; the last three are those of :class:`BinaryConv2d`."""
 
     layers: str = "binary"  # binary, float or binary7
-    stages: int = 6  # the paper gives no number; OpenPose's
+    stages: int = 6  # the paper gives no number; as in OpenPose
     backbone: str = "vgg19"  # or mobilenet_v1, dilated to stride 8
     centred: bool = False
     gradient: str = "autograd"
@@ -136,7 +136,7 @@ class BinaryPafConfig:
 
 
 def binarized(c_in: int, c_out: int, kernel: int = 3, **options: Any) -> nn.Sequential:
-    """BatchNorm, sign, binary convolution; no ReLU, which would leave one sign only."""
+    """BatchNorm, sign and binary convolution. There is no ReLU, because all signs would be equal after it."""
     return nn.Sequential(nn.BatchNorm2d(c_in), BinaryConv2d(c_in, c_out, kernel, **options))
 
 
@@ -148,10 +148,10 @@ def preactivated(c_in: int, c_out: int, kernel: int = 3) -> nn.Sequential:
 
 
 class MultiScaleModule(nn.Module):
-    """Three 3x3 layers in a chain, which see 3, 5 and 7 cells, side by side and added to the input.
+    """Three chained 3x3 layers with receptive fields of 3, 5 and 7 cells, concatenated and added to the input.
 
-    Bulat and Tzimiropoulos (2017); widths are half, a quarter and a quarter of the output. Where the input has another
-    width the shortcut is BatchNorm, ReLU and a float 1x1 convolution.
+    After Bulat and Tzimiropoulos (2017). Widths are a half, a quarter and a quarter of the output. If the input has
+    another width, the shortcut is BatchNorm, ReLU and a float 1x1 convolution.
     """
 
     def __init__(self, c_in: int, c_out: int, layer: Callable[[int, int], nn.Module]) -> None:
@@ -168,14 +168,14 @@ class MultiScaleModule(nn.Module):
 
 
 def large_layer(kind: str, **options: Any) -> Callable[[int, int], nn.Module]:
-    """What stands where OpenPose has a 7x7 convolution.
+    """Return a function that makes the replacement of OpenPose's 7x7 convolution.
 
     Args:
         kind: binary, float or binary7.
-        options: of :class:`BinaryConv2d`.
+        options: options of :class:`BinaryConv2d`.
 
     Raises:
-        ConfigError: no such kind.
+        ConfigError: the kind does not exist.
     """
     bits = partial(binarized, **options)
     kinds: dict[str, Callable[[int, int], nn.Module]] = {
@@ -191,8 +191,8 @@ def large_layer(kind: str, **options: Any) -> Callable[[int, int], nn.Module]:
 class BinaryPaf(OpenPose):
     """OpenPose with the chosen large layers; inputs and outputs as :class:`~lithepose.networks.openpose.OpenPose`.
 
-    14,250,366 parameters, of which 5.40 M are binary weights; at 368x656 98.7 G multiply-adds, 20.4 G of them binary
-    (with VGG-19 and six stages).
+    14,250,366 parameters, of which 5.40 M are binary weights. At 368x656, 98.7 G multiply-adds, of which 20.4 G are
+    binary (with VGG-19 and six stages).
     """
 
     Config = BinaryPafConfig
@@ -201,8 +201,8 @@ class BinaryPaf(OpenPose):
         config = config or BinaryPafConfig()
         options = {"centred": config.centred, "gradient": config.gradient, "input_scale": config.input_scale}
         super().__init__(config, head, large_layer(config.layers, **options))
-        # OpenPose's 0.01 is for layers without scaling. Those without a bias are the binary ones; their output is
-        # mean |W| times a sum, and the float ones behind a BatchNorm: with 0.01 both would fade beside the skip.
+        # OpenPose's 0.01 is meant for layers without scaling. Layers without a bias are binary, with an output of mean
+        # |W| times a sum, or float after a BatchNorm. With 0.01 both would be negligible beside the shortcut.
         for module in self.stages.modules():
             if isinstance(module, nn.Conv2d) and module.bias is None:
                 nn.init.kaiming_normal_(module.weight)

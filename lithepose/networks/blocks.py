@@ -1,4 +1,4 @@
-"""Building blocks that several papers share."""
+"""Building blocks shared by several papers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def conv(
 
 
 class Refinement(nn.Module):
-    """A 1x1 alignment, and around it two 3x3 convolutions, the second dilated; sees 7 cells (osokin2019context)."""
+    """A 1x1 alignment with a residual of two 3x3 convolutions, the second dilated; sees 7 cells (osokin2019context)."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -44,12 +44,12 @@ def pointwise(c_in: int, c_out: int, act: bool = True) -> nn.Sequential:
 
 
 class Depthwise(nn.Conv2d):
-    """Depthwise 3x3 without bias, ``filters`` of them a channel, that keeps the size at stride 1.
+    """Depthwise 3x3 convolution without bias, with ``filters`` filters per channel; keeps the size at stride 1.
 
-    With a stride or several filters it trains in fp32 on a CPU: oneDNN's bf16 gradients of such layers are slow (two
-    Xeon cores with AMX: 159 ms against 10 for 14 x 64 x 192 x 192 at stride 2, 10.7 s against 0.3 for eleven filters on
-    4 x 512 x 48 x 48). Dilated it does as well: there they are wrong, and hold whatever the memory held in the last
-    channels (torch 2.13, processors with AMX).
+    With a stride or several filters it trains in fp32 on a CPU, because oneDNN's bf16 gradients of such layers are slow
+    (two Xeon cores with AMX: 159 ms against 10 for 14 x 64 x 192 x 192 at stride 2, 10.7 s against 0.3 for eleven
+    filters on 4 x 512 x 48 x 48). A dilated layer does too, because its bf16 gradients are wrong: the last channels
+    hold uninitialised memory (torch 2.13, processors with AMX).
     """
 
     def __init__(self, channels: int, filters: int = 1, stride: int = 1, dilation: int = 1) -> None:
@@ -64,10 +64,10 @@ class Depthwise(nn.Conv2d):
 
 
 def expanded_depthwise(c_in: int, c_out: int, expansion: int = 1, stride: int = 1) -> nn.Sequential:
-    """EDWConv: ``expansion`` 3x3 filters a channel, then 1x1 (hoang2020rcnn, tables I and II); expansion 1 is DWConv.
+    """EDWConv: ``expansion`` 3x3 filters per channel, then 1x1 (hoang2020rcnn, tables I and II); 1 gives DWConv.
 
-    BatchNorm after both and ReLU only after the pointwise convolution: with none in between the depthwise
-    part keeps signs, and the pair costs one activation map less to write.
+    BatchNorm follows both convolutions, ReLU only the pointwise one. Without a ReLU in between, the depthwise part
+    keeps signs, and the pair writes one activation map less.
     """
     mid = c_in * expansion
     return nn.Sequential(
@@ -82,7 +82,7 @@ def expanded_depthwise(c_in: int, c_out: int, expansion: int = 1, stride: int = 
 class MultiScale(nn.Module):
     """Residual block of three chained 3x3 layers, with receptive fields of 3, 5 and 7 cells (choi2018binarized).
 
-    Widths are C/2, C/4 and C/4, concatenated and added to the input. Here each 3x3 is depthwise separable.
+    Widths are C/2, C/4 and C/4, concatenated and added to the input. Each 3x3 is depthwise separable here.
     """
 
     def __init__(self, channels: int, expansion: int = 1) -> None:
@@ -99,15 +99,15 @@ class MultiScale(nn.Module):
 
 
 def double(x: Tensor) -> Tensor:
-    """Bilinear upsampling by 2, without aligned corners; a fixed factor that ONNX Runtime fuses with what is around."""
+    """Bilinear upsampling by 2, without aligned corners. ONNX Runtime can fuse the fixed factor with other layers."""
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 def check_size(x: Tensor, multiple: int) -> None:
-    """Refuse an input that strides do not divide.
+    """Check that an input's height and width are multiples of the stride.
 
     Raises:
-        ConfigError: tells the next size that fits.
+        ConfigError: they are not; names the next valid size.
     """
     height, width = x.shape[-2:]
     if height % multiple or width % multiple or not height or not width:
@@ -116,7 +116,7 @@ def check_size(x: Tensor, multiple: int) -> None:
 
 
 def gaussian_(module: nn.Module) -> None:
-    """Initialise convolutions as OpenPose's trainer does: weights N(0, 0.01), biases 0."""
+    """Initialise convolutions like OpenPose's trainer: weights N(0, 0.01), biases 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.normal_(layer.weight, std=0.01)
@@ -125,6 +125,6 @@ def gaussian_(module: nn.Module) -> None:
 
 
 def batch_norms(module: nn.Module) -> list[nn.Module]:
-    """All BatchNorm layers in a module, those that span several processes too."""
+    """Return all BatchNorm layers in a module, including those that are synced over processes."""
     common = nn.modules.batchnorm._BatchNorm  # pyright: ignore[reportPrivateUsage]
     return [layer for layer in module.modules() if isinstance(layer, common)]

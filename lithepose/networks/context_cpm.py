@@ -1,8 +1,8 @@
 """osokin2019context: Global Context Convolutional Pose Machine, one person.
 
-With the U-shaped module and six stages 21.288 G multiply-adds at 256x256, the paper's 21.3; the module alone has
-6,440,175 parameters, its 6.44 M, and 2.519 G, where the paper prints 2.53 (0.4 % more: it may count some of
-BatchNorm and interpolation). The other two modules are inferred from the counts that the paper prints.
+With the U-shaped module and six stages it needs 21.288 G multiply-adds at 256x256 (paper: 21.3). The module alone has
+6,440,175 parameters (paper: 6.44 M) and needs 2.519 G (paper: 2.53, which is 0.4 % more and may include a part of
+BatchNorm and interpolation). The other two modules are inferred from the counts in the paper.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class ContextCpmConfig:
 
     Attributes:
         context: unet, aspp, pyramid or none (the baseline).
-        context_at: each_stage, or backbone: one module behind the features that all stages share.
-        stages: all of them, the first included; the paper's small network has 2.
+        context_at: each_stage, or backbone: one module after the features that all stages share.
+        stages: number of stages, including the first; the paper's small network has 2.
         stride: 8 gives maps of 32x32 at 256x256; 4 gives the 64x64 of the paper's MPII version.
-        act: of the backbone. The paper's has relu; relu6 and RGB in [-1, 1] are what the starts at hand were trained
-            with.
-        published: input by (x - 128) / 256 and BatchNorm's epsilon of 1e-5, as in the authors' weights.
+        act: activation of the backbone. The paper's is relu. The available ImageNet weights were trained with relu6 and
+            RGB in [-1, 1].
+        published: scale the input by (x - 128) / 256 and use BatchNorm's epsilon of 1e-5, as in the authors' weights.
     """
 
     context: str = "unet"
@@ -44,7 +44,7 @@ class ContextCpmConfig:
 
 
 class UShaped(nn.Module):
-    """Encoder of two steps and decoder with skip connections; keeps its number of channels."""
+    """Encoder of two steps and decoder with skip connections. Keeps the number of channels."""
 
     def __init__(self, c: int) -> None:
         super().__init__()
@@ -64,9 +64,9 @@ class UShaped(nn.Module):
 
 
 class AtrousPyramid(nn.Module):
-    """ASPP: four dilated branches of 1024 channels over an alignment to 128, concatenated and fused.
+    """ASPP: four dilated branches of 1024 channels on an alignment to 128 channels, concatenated and fused.
 
-    Inferred: 9,521,280 weights and 9.750 G at 32x32, the paper's 9.52 M and 9.75 G. No BatchNorm: it would not fit.
+    Inferred: 9,521,280 weights and 9.750 G at 32x32 (paper: 9.52 M and 9.75 G). BatchNorm would not match these counts.
     """
 
     RATES = (3, 6, 9, 12)
@@ -87,9 +87,9 @@ class AtrousPyramid(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Average pools to 2, 4, 8 and 16 cells a side, 32 channels each, beside their input.
+    """Average pools to 2, 4, 8 and 16 cells per side, 32 channels each, concatenated with their input.
 
-    Inferred: 198,784 weights and 0.065 G at 32x32, the paper's 0.2 M and 0.07 G; average or maximum is not said.
+    Inferred: 198,784 weights and 0.065 G at 32x32 (paper: 0.2 M and 0.07 G). The paper does not say average or maximum.
     """
 
     CELLS = (2, 4, 8, 16)
@@ -113,9 +113,9 @@ class PyramidPooling(nn.Module):
 def area_pool(x: Tensor, cells: int) -> Tensor:
     """Average over ``cells`` x ``cells`` equal areas of a map of any size, (N, C, H, W) -> (N, C, cells, cells).
 
-    Where H and W are multiples it is average pooling by H / cells and W / cells; where they are not, a value on a
-    border counts for both areas by its shares, so nothing is dropped. Matrices, because an adaptive pool cannot be
-    exported for free sizes.
+    If H and W are multiples of ``cells``, this is average pooling by H / cells and W / cells. Otherwise a value on a
+    border counts for both areas, in proportion. It uses matrices, because adaptive pooling cannot be exported for
+    dynamic sizes.
     """
 
     def shares(size: int) -> Tensor:
@@ -135,10 +135,10 @@ CONTEXTS: dict[str, Callable[[int], UShaped | AtrousPyramid | PyramidPooling]] =
 
 
 def make_context(name: str, c: int) -> tuple[nn.Module, int]:
-    """A context module over ``c`` channels, and how many it gives.
+    """Make a context module for ``c`` channels; returns the module and its number of output channels.
 
     Raises:
-        ConfigError: no such module.
+        ConfigError: the module does not exist.
     """
     if name == "none":
         return nn.Identity(), c
@@ -149,10 +149,10 @@ def make_context(name: str, c: int) -> tuple[nn.Module, int]:
 
 
 class ContextCpm(Network):
-    """Stages that refine the maps of one person, each with global context.
+    """Stages that refine the heatmaps of one person, each with global context.
 
     Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 4 strides. Output: one (heatmaps (N, 17, H / stride,
-    W / stride),) a stage, the last one the best; heatmap 16 is the background.
+    W / stride),) per stage, the last one the best. Heatmap 16 is the background.
     """
 
     Config = ContextCpmConfig
@@ -165,7 +165,7 @@ class ContextCpm(Network):
             raise ConfigError(f"context_at={config.context_at!r}; there are each_stage and backbone")
         if config.stages < 1:
             raise ConfigError(f"{config.stages} stages; there must be at least 1")
-        # The Gaussian keeps its size in input pixels whatever the stride.
+        # The Gaussian has the same size in input pixels for every stride.
         sigma = head.sigma * head.stride / config.stride
         self.head, self.multiple = replace(head, stride=config.stride, sigma=sigma), 4 * config.stride
         each = config.context if config.context_at == "each_stage" else "none"

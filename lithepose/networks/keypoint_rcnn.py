@@ -1,8 +1,8 @@
-"""hoang2020rcnn: Mask R-CNN for keypoints on MobileNetV3 with light key-point heads.
+"""hoang2020rcnn: Mask R-CNN for keypoints on MobileNetV3 with light keypoint heads.
 
-The detector (proposals, RoIAlign, box head, losses) is torchvision's; this file gives it the backbone and the heads of
-the paper. The paper prints no counts: e, depth and width of the head and the levels of the backbone are choices, those
-of Mask R-CNN where it has them.
+The detector (proposals, RoIAlign, box head, losses) is torchvision's; this file adds the paper's backbone and heads.
+The paper gives no numbers for e, for depth and width of the head, and for the levels of the backbone. They are chosen
+here, as in Mask R-CNN where it defines them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .base import Network
 from .blocks import batch_norms, check_size
 from .weights import read_pretrained
 
-LEVELS = {  # MobileNetV3-Large's last features of each stride: index and channels
+LEVELS = {  # last features of each stride of MobileNetV3-Large: index and channels
     "fpn": {3: 24, 6: 40, 12: 112, 16: 960},
     "c4": {12: 112},
 }
 
 
-CELLS, NEAR = 56 * 56, 9  # of a joint's map; its score is the share of nine cells like the best one
+CELLS, NEAR = 56 * 56, 9  # cells of a joint's heatmap; its score is nine times the best cell's share
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,22 @@ class KeypointRcnnConfig:
     """Options of the network.
 
     Attributes:
-        conv: of the key-point head: vanilla, depthwise or expanded.
-        expansion: depthwise filters a channel if it is expanded (e of the paper, which does not print it).
-        layers: of the head.
-        width: their channels.
-        levels: fpn for a pyramid of strides 4 to 32; c4 for the one map of stride 16 that the paper's wording allows.
-        backbone: mobilenet_v3 as in the paper; with fpn alone mobilenet_v1, to compare the heads behind the start that
-            the other networks have, and resnet50, torchvision's: `lithepose convert` reads its COCO weights.
+        conv: convolutions of the keypoint head: vanilla, depthwise or expanded.
+        expansion: depthwise filters per channel if expanded (e in the paper, which does not give its value).
+        layers: number of layers of the head.
+        width: channels of these layers.
+        levels: fpn for a pyramid of strides 4 to 32; c4 for a single map of stride 16, as the paper may also mean.
+        backbone: mobilenet_v3 as in the paper. With fpn also mobilenet_v1, to compare the heads on the other networks'
+            ImageNet weights, and torchvision's resnet50 (`lithepose convert` reads its COCO weights).
         size: longer side of the input.
-        detections: most people in an image.
-        freeze_norm: BatchNorm of the backbone keeps its averages, as is usual behind ImageNet weights and with small
-            batches; a backbone that starts from chance needs it to learn.
-        rois: boxes an image that the heads are trained on, a quarter of them of people; what a step costs.
-        norm: BatchNorm behind the convolutions of the head that end in a ReLU; the paper does not speak of any.
+        detections: largest number of people in an image.
+        freeze_norm: freeze BatchNorm of the backbone, as is usual with ImageNet weights and small batches. With
+            random weights, BatchNorm must be trained.
+        rois: boxes per image for training the heads, a quarter of them of people; determines the cost of a step.
+        norm: BatchNorm in the head before each ReLU; the paper does not mention any.
 
-    Images are fitted into size x size with their aspect kept; "resized to 320x320" could also mean warped, which
-    :mod:`lithepose.inference.predictor` has for no network.
+    Images are letterboxed to size x size. "Resized to 320x320" in the paper could also mean warping, which
+    :mod:`lithepose.inference.predictor` does not support.
     """
 
     conv: str = "expanded"
@@ -68,10 +68,10 @@ class KeypointRcnnConfig:
 
 
 def head_layer(kind: str, c_in: int, c_out: int, expansion: int, norm: bool = False) -> nn.Sequential:
-    """One layer of the key-point head (the paper's tables I and II): ReLU at the end, BatchNorm before it if ``norm``.
+    """One layer of the keypoint head (the paper's tables I and II): ReLU at the end, BatchNorm before it if ``norm``.
 
     Raises:
-        ConfigError: no such kind.
+        ConfigError: the kind does not exist.
     """
     end = [nn.BatchNorm2d(c_out), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
     if kind == "vanilla":
@@ -85,7 +85,7 @@ def head_layer(kind: str, c_in: int, c_out: int, expansion: int, norm: bool = Fa
 
 
 class KeypointHead(nn.Sequential):
-    """Layers over (R, 256, 14, 14) features of R boxes; Xavier weights, as stated."""
+    """Layers for (R, 256, 14, 14) features of R boxes, with Xavier weights as in the paper."""
 
     def __init__(self, config: KeypointRcnnConfig, c_in: int = 256) -> None:
         widths = [c_in, *[config.width] * config.layers]
@@ -98,7 +98,7 @@ class KeypointHead(nn.Sequential):
 
 
 class SingleLevel(nn.Module):
-    """The features of stride 16 alone, brought to 256 channels; the form of torchvision's pyramids."""
+    """Only the features of stride 16, with 256 channels, in the form of torchvision's pyramids."""
 
     out_channels = 256
 
@@ -131,11 +131,11 @@ class PyramidV1(nn.Module):
 
 
 def make_backbone(levels: str, backbone: str) -> nn.Module:
-    """A backbone with a feature pyramid (and a pooled fifth level), or MobileNetV3-Large with its stride 16 alone.
+    """Make a backbone with a feature pyramid (and a pooled fifth level), or MobileNetV3-Large with only stride 16.
 
     Raises:
-        ConfigError: no such levels or backbone.
-        MissingExtraError: torchvision is missing.
+        ConfigError: the levels or the backbone do not exist.
+        MissingExtraError: torchvision is not installed.
     """
     if backbone == "mobilenet_v1" and levels == "fpn":
         return PyramidV1()
@@ -154,13 +154,13 @@ def make_backbone(levels: str, backbone: str) -> nn.Module:
     features, taken = mobilenet_v3_large().features, LEVELS[levels]
     if levels == "c4":
         return SingleLevel(features, *next(iter(taken.items())))
-    # torchvision's own mobilenet_backbone takes two maps that are both of stride 32.
+    # torchvision's own mobilenet_backbone takes two maps, both of stride 32.
     names = {str(index): str(i) for i, index in enumerate(taken)}
     return BackboneWithFPN(features, names, list(taken.values()), 256)
 
 
 def _resnet50() -> nn.Module:
-    """torchvision's ResNet-50 with a feature pyramid; BatchNorm frozen, without epsilon, as its weights have it."""
+    """torchvision's ResNet-50 with a feature pyramid; BatchNorm is frozen and without epsilon, as for its weights."""
     from torchvision.models import resnet50  # pyright: ignore[reportMissingImports]
     from torchvision.models.detection.backbone_utils import BackboneWithFPN  # pyright: ignore[reportMissingImports]
     from torchvision.ops import FrozenBatchNorm2d  # pyright: ignore[reportMissingImports]
@@ -171,10 +171,10 @@ def _resnet50() -> nn.Module:
 
 
 class KeypointRcnn(Network):
-    """Detector of people with a key-point head over each.
+    """Detector of people with a keypoint head for each person.
 
-    Input (N, 3, H, W), RGB by ``mean`` and ``std``, H and W multiples of 32. Output in evaluation: a dict an image of
-    ``boxes`` (P, 4) x0, y0, x1, y1 and ``keypoints`` (P, K, 3) in input pixels, ``scores`` (P,) and
+    Input (N, 3, H, W), RGB scaled by ``mean`` and ``std``, H and W multiples of 32. Output in evaluation: a dict per
+    image with ``boxes`` (P, 4) x0, y0, x1, y1 and ``keypoints`` (P, K, 3) in input pixels, ``scores`` (P,) and
     ``keypoints_scores`` (P, K) in [0, 1]. In training, with ``targets`` in the same form (``boxes``, ``labels``,
     ``keypoints``), a dict of losses.
     """
@@ -203,7 +203,7 @@ class KeypointRcnn(Network):
             keypoint_predictor=_predictor(config.width, len(head.skeleton)),
             box_detections_per_img=config.detections,
             box_batch_size_per_image=config.rois,
-            # Images come scaled and fitted to config.size; others the detector's own transform brings there and back.
+            # Images are already letterboxed to config.size. The detector's own transform handles others.
             min_size=config.size,
             max_size=config.size,
             image_mean=[0.0, 0.0, 0.0],
@@ -211,7 +211,7 @@ class KeypointRcnn(Network):
         )
         if config.backbone == "mobilenet_v1":
             self.mean, self.std = MobileNetV1.mean, MobileNetV1.std
-        self.train()  # with BatchNorm frozen from the first step on
+        self.train()  # so that BatchNorm is frozen from the first step
 
     @property
     def backbone(self) -> Any:
@@ -219,7 +219,7 @@ class KeypointRcnn(Network):
         return self.detector.backbone.body
 
     def train(self, mode: bool = True) -> KeypointRcnn:
-        """As of any module, but BatchNorm of the backbone stays frozen at its averages, unless it was asked not to."""
+        """Set the mode as for any module, but keep BatchNorm of the backbone frozen if ``freeze_norm``."""
         super().train(mode)
         if not self.config.freeze_norm:
             return self
@@ -236,10 +236,10 @@ class KeypointRcnn(Network):
         return out
 
     def load_imagenet(self, pretrained: str | Path) -> None:
-        """Load ``features.*`` of a MobileNetV3-Large: a file or ``torchvision:mobilenet_v3_large``; or a MobileNetV1's.
+        """Load ``features.*`` of a MobileNetV3-Large (file or ``torchvision:mobilenet_v3_large``), or a MobileNetV1.
 
         Raises:
-            ConfigError: a tensor is missing; this is no such backbone.
+            ConfigError: a tensor is missing, because the file is another backbone.
         """
         backbone: Any = self.detector.backbone
         if isinstance(backbone, PyramidV1):
@@ -253,16 +253,16 @@ class KeypointRcnn(Network):
 
 
 def _log_ratios(predictor: nn.Module, _: Any, maps: Tensor) -> Tensor:
-    """In evaluation: of a joint's map (R, K, 56, 56) the logarithms of its cells' shares over that of an even map.
+    """In evaluation, convert a joint's map (R, K, 56, 56) to log shares of its cells, relative to a uniform map.
 
-    The loss is that of a choice among cells, which leaves it open where the values of a map lie as a whole: of wrists
-    that sat right they lay from -15 to beyond 15, and a threshold on the values themselves dropped three of four.
+    The loss is a softmax over cells, so the offset of a map's values is arbitrary: for correctly located wrists it
+    ranged from -15 to beyond 15, and a threshold on the values themselves dropped three of four.
     """
     return maps if predictor.training else maps - (maps.flatten(2).logsumexp(2) - math.log(CELLS))[..., None, None]
 
 
 def _predictor(width: int, joints: int) -> nn.Module:
-    """4x4 transposed convolution to 28x28 maps, then bilinear to 56x56; Xavier weights."""
+    """4x4 transposed convolution to 28x28 maps, then bilinear upsampling to 56x56; Xavier weights."""
     from torchvision.models.detection.keypoint_rcnn import KeypointRCNNPredictor  # pyright: ignore
 
     predictor = KeypointRCNNPredictor(width, joints)

@@ -1,6 +1,6 @@
-"""lithe_paf: many people in one pass on a plain CPU, in constant time however many there are.
+"""lithe_paf: poses of many people in one pass on a CPU, in constant time for any number of people.
 
-It joins ideas of the five papers: a MobileNetV1 backbone brought back to stride 8 by skip connections
+It combines ideas of the five papers: a MobileNetV1 backbone with skip connections back to stride 8
 (debnath2018split), a thin U-shaped context module (osokin2019context), joint and limb branches that exchange features
 (huang2019mln), and refinement by multi-scale residual blocks (choi2018binarized) of expanded depthwise convolutions
 (hoang2020rcnn).
@@ -26,8 +26,8 @@ class LithePafConfig:
 
     width: int = 128  # channels at stride 8
     context: int = 256  # channels of the U-shaped context module
-    blocks: tuple[int, ...] = (1, 2)  # multi-scale blocks a branch, stage by stage
-    expansion: int = 1  # depthwise filters a channel
+    blocks: tuple[int, ...] = (1, 2)  # multi-scale blocks per branch, for each stage
+    expansion: int = 1  # depthwise filters per channel
 
 
 class ThinContext(nn.Module):
@@ -48,7 +48,7 @@ class ThinContext(nn.Module):
 
 
 class Stage(nn.Module):
-    """A joint and a limb branch that exchange features before their last layer (cross transfer, huang2019mln)."""
+    """Joint and limb branches that exchange features before their last layers (cross transfer, huang2019mln)."""
 
     def __init__(self, c_in: int, width: int, blocks: int, expansion: int, channels: tuple[int, int]) -> None:
         super().__init__()
@@ -68,14 +68,14 @@ class Stage(nn.Module):
 
 
 class LithePaf(Network):
-    """The bottom-up network of many people.
+    """The bottom-up network for many people.
 
     Args:
         config: sizes.
-        head: what the maps mean.
+        head: meaning of the outputs.
 
     Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 64. Output: one (heatmaps (N, K, H/8, W/8),
-    pafs (N, 2 L, H/8, W/8)) a stage, the last one the best.
+    pafs (N, 2 L, H/8, W/8)) per stage, the last one the best.
     """
 
     Config = LithePafConfig

@@ -1,7 +1,7 @@
 """huang2019mln: multi-level network (MLN).
 
-21,278,912 convolution weights and 82.5 G multiply-adds at 368x432, both as printed in the paper. Several wirings fit
-the two numbers; which was taken, and why, is in ``docs/papers.md``. ``detect=4`` is another.
+It has 21,278,912 convolution weights and needs 82.5 G multiply-adds at 368x432, both as in the paper. Several wirings
+fit these two numbers; ``docs/papers.md`` explains which one was chosen and why. ``detect=4`` is another.
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ from .openpose import Branches
 
 @dataclass(frozen=True)
 class MultilevelConfig:
-    """Options of the network; the defaults are the paper's, the four switches its kinds of information.
+    """Options of the network. The defaults are the paper's; the four switches select its kinds of information.
 
     Attributes:
-        lower: what is transferred holds Conv-1 and Conv-2 of its source branch (edges, parts); Conv-1 alone with
-            ``detect=4``.
-        upper: it holds the source's last convolution (whole joints or limbs).
-        joint_limb: transfer crosses over between joints and limbs; without, each branch is its own source, with as
-            many parameters.
-        context: the refinement follows: dense blocks over all maps that see most of the image.
-        transfer: dense blocks in each direction.
-        refine: dense blocks a branch.
-        detect: 3, or 4 for the variant that transfers Conv-1 and Conv-4 alone.
+        lower: transfer Conv-1 and Conv-2 of the source branch (edges, parts); only Conv-1 with ``detect=4``.
+        upper: transfer the last convolution of the source branch (whole joints or limbs).
+        joint_limb: transfer between joints and limbs; otherwise each branch is its own source, with as many
+            parameters.
+        context: add the refinement: dense blocks over all maps that see most of the image.
+        transfer: dense blocks per direction of transfer.
+        refine: dense blocks per branch of the refinement.
+        detect: 3, or 4 for the variant that transfers only Conv-1 and Conv-4.
         backbone: vgg19, or mobilenet_v1 dilated to stride 8.
-        paper_scaling: x / 256 - 0.5 as stated, for Caffe's VGG-19; the weights that can be loaded here were trained
-            with the backbone's ``mean`` and ``std``, so these are used.
+        paper_scaling: x / 256 - 0.5 as in the paper, for Caffe's VGG-19. By default the backbone's ``mean`` and ``std``
+            are used, because the weights that can be loaded here were trained with them.
     """
 
     lower: bool = True
@@ -50,7 +49,7 @@ class MultilevelConfig:
 
 
 class Dense(nn.Module):
-    """Three 3x3 convolutions in a chain, all of them concatenated: 384 channels that see 3, 5 and 7 cells."""
+    """Three chained 3x3 convolutions, concatenated: 384 channels that see 3, 5 and 7 cells."""
 
     def __init__(self, c_in: int) -> None:
         super().__init__()
@@ -68,7 +67,7 @@ def dense_chain(c_in: int, blocks: int) -> nn.Sequential:
 
 
 class Detection(nn.Module):
-    """Conv-1, Conv-2, ... of one branch; returns the features of all of them."""
+    """Conv-1, Conv-2, ... of one branch. Returns the features of all of them."""
 
     def __init__(self, layers: int) -> None:
         super().__init__()
@@ -83,11 +82,11 @@ class Detection(nn.Module):
 
 
 class Merge(nn.Module):
-    """The paper's Conv-4 and Conv-5: a branch's own features and those transferred to it, to maps.
+    """The paper's Conv-4 and Conv-5, from a branch's own features and those transferred to it to maps.
 
-    With ``detect=4`` Conv-4 is the last of :class:`Detection`, and these two are the layers behind it.
-    A 1x1 convolution over the concatenation is the same function as the sum of two 1x1 convolutions: the text's
-    "merged" may be either.
+    With ``detect=4``, Conv-4 is the last layer of :class:`Detection`, and these are the two layers after it.
+    A 1x1 convolution of the concatenation equals the sum of two 1x1 convolutions, so the text's "merged" may mean
+    either.
     """
 
     def __init__(self, transferred: int, c_out: int) -> None:
@@ -100,9 +99,9 @@ class Merge(nn.Module):
 
 
 class Multilevel(Network):
-    """Joint and limb branches that exchange features, then refinement with global context.
+    """Joint and limb branches that exchange features, followed by refinement with global context.
 
-    Input (N, 3, H, W), RGB by ``mean`` and ``std``, H and W multiples of 8. Output: (heatmaps (N, 19, H/8, W/8),
+    Input (N, 3, H, W), RGB scaled by ``mean`` and ``std``, H and W multiples of 8. Output: (heatmaps (N, 19, H/8, W/8),
     pafs (N, 38, H/8, W/8)) of the detection and, with ``context``, of the refinement.
     """
 
@@ -141,7 +140,7 @@ class Multilevel(Network):
 
     @staticmethod
     def _levels(config: MultilevelConfig) -> list[int]:
-        """Which of the source's convolutions are transferred."""
+        """Return which convolutions of the source are transferred."""
         last = config.detect - 1
         lower = [0] if config.detect == 4 else list(range(last))
         return (lower if config.lower else []) + ([last] if config.upper else [])
@@ -163,9 +162,9 @@ class Multilevel(Network):
 
 
 def _initialise(part: nn.Module) -> None:
-    """Scale for ReLU, but small last layers: OpenPose's 0.01 would fade to nothing over 36 layers without BatchNorm.
+    """Initialise for ReLU, with small last layers. OpenPose's 0.01 would decay over 36 layers without BatchNorm.
 
-    The paper says nothing of its initialisation.
+    The paper does not describe its initialisation.
     """
     for layer in part.modules():
         if isinstance(layer, nn.Conv2d):

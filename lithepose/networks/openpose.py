@@ -26,11 +26,11 @@ class OpenPoseConfig:
 
     stages: int = 6
     backbone: str = "vgg19"  # or mobilenet_v1, dilated to stride 8
-    published: bool = False  # input by (x - 128) / 256, as the authors' weights take it
+    published: bool = False  # input scaled by (x - 128) / 256, as for the authors' weights
 
 
 class Branches(nn.Module):
-    """Two branches of the same form over the same input: limbs to pafs, joints to heatmaps."""
+    """Two branches of the same form on the same input: limbs to pafs, joints to heatmaps."""
 
     def __init__(self, make: Callable[[int], nn.Module], head: PafHead) -> None:
         super().__init__()
@@ -42,20 +42,20 @@ class Branches(nn.Module):
 
 
 def seven_by_seven(c_in: int, c_out: int) -> nn.Module:
-    """The 7x7 convolution of stages 2 to 6: what choi2018binarized replaces."""
+    """The 7x7 convolution of stages 2 to 6, which choi2018binarized replaces."""
     return conv(c_in, c_out, 7)
 
 
 class OpenPose(Network):
-    """Part affinity fields, refined stage by stage.
+    """OpenPose: part affinity fields and heatmaps, refined stage by stage.
 
     Args:
         config: sizes.
-        head: what the maps mean.
-        layer: makes the large layers of the refinement stages from (channels in, channels out).
+        head: meaning of the outputs.
+        layer: function of (channels in, channels out) that makes the large layers of the refinement stages.
 
-    Input (N, 3, H, W), RGB by the backbone's ``mean`` and ``std``, H and W multiples of 8. Output: one (heatmaps
-    (N, 19, H/8, W/8), pafs (N, 38, H/8, W/8)) a stage, the last one the best; heatmap 18 is the background.
+    Input (N, 3, H, W), RGB scaled by the backbone's ``mean`` and ``std``, H and W multiples of 8. Output: one (heatmaps
+    (N, 19, H/8, W/8), pafs (N, 38, H/8, W/8)) per stage, the last one the best. Heatmap 18 is the background.
     """
 
     Config: type[Any] = OpenPoseConfig
@@ -111,9 +111,9 @@ class LightweightOpenPoseConfig:
 
 
 class LightweightOpenPose(Network):
-    """OpenPose on a dilated MobileNetV1, with one trunk a stage for both kinds of maps (osokin2018openpose).
+    """OpenPose on a dilated MobileNetV1, with one trunk per stage for both kinds of maps (osokin2018openpose).
 
-    Input (N, 3, H, W), RGB by (x - 128) / 256, H and W multiples of 8. Output as of :class:`OpenPose`.
+    Input (N, 3, H, W), RGB scaled by (x - 128) / 256, H and W multiples of 8. Output as for :class:`OpenPose`.
     """
 
     Config = LightweightOpenPoseConfig
@@ -146,7 +146,7 @@ class LightweightOpenPose(Network):
 
 
 class _Maps(nn.Module):
-    """Layers that all maps share, and two 1x1 convolutions for each kind."""
+    """Layers shared by all maps, and two 1x1 convolutions for each kind."""
 
     def __init__(self, trunk: nn.Sequential, width: int, middle: int, head: PafHead) -> None:
         super().__init__()
@@ -161,6 +161,6 @@ class _Maps(nn.Module):
 
 
 def _separable(width: int) -> nn.Sequential:
-    """Depthwise 3x3 and 1x1 convolution, an ELU behind each."""
+    """Depthwise 3x3 and 1x1 convolution, each followed by an ELU."""
     depthwise = nn.Conv2d(width, width, 3, padding=1, groups=width, bias=False)
     return nn.Sequential(depthwise, nn.ELU(inplace=True), nn.Conv2d(width, width, 1, bias=False), nn.ELU(inplace=True))

@@ -1,4 +1,4 @@
-"""person_detector: boxes of people, anchor-free, at strides 8, 16 and 32."""
+"""person_detector: boxes of people, without anchors, at strides 8, 16 and 32."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PersonDetectorConfig:
 
     Attributes:
         widths: channels of the backbone's stem and four levels.
-        depths: its blocks a level.
+        depths: blocks of each level.
         width: channels of the merged features and of the head.
         convs: 3x3 convolutions of the head at each stride.
     """
@@ -37,10 +37,10 @@ class PersonDetector(Network):
 
     Args:
         config: sizes.
-        head: strides of the predictions.
+        head: supplies the strides of the predictions.
 
     Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 32. Output: (logits (N, A), boxes (N, A, 4) as
-    x0, y0, x1, y1 in input pixels) of all A cells, those of stride 8 first.
+    x0, y0, x1, y1 in input pixels) of all A cells, stride 8 first.
     """
 
     Config = PersonDetectorConfig
@@ -63,7 +63,7 @@ class PersonDetector(Network):
         for layer in self.heads.modules():
             if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.normal_(layer.weight, std=0.01)
-                # Few cells hold a person: begin with a score of a hundredth. Boxes begin four strides wide.
+                # Few cells hold a person, so scores start at 0.01. Boxes start four strides wide.
                 nn.init.constant_(layer.bias, 2.0)
                 nn.init.constant_(layer.bias[:1], -4.6)
 
@@ -73,7 +73,7 @@ class PersonDetector(Network):
         return logits, boxes_around(sides.transpose(1, 2), centres, strides)
 
     def raw(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, A), and what gives the distances to the four sides, (N, 4, A)."""
+        """Return logits (N, A), and raw distances to the four sides, (N, 4, A)."""
         check_size(x, self.multiple)
         _, at8, at16, at32 = self.backbone(x)
         top = self.lateral32(at32)
@@ -84,13 +84,13 @@ class PersonDetector(Network):
         return maps[:, 0], maps[:, 1:]
 
     def best(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
-        """The boxes that score highest.
+        """Return the boxes with the highest scores.
 
-        Computes the boxes of these alone, and their cells from their numbers: on a CPU the hundred small operations on
+        Only these boxes are computed. Their cells follow from their indices: on a CPU the hundred small operations on
         all cells would take as long as several convolutions.
 
         Returns:
-            boxes (N, count, 4), descending by score; scores (N, count) in [0, 1], 0 behind the last cell.
+            boxes (N, count, 4), descending by score; scores (N, count) in [0, 1], 0 after the last cell.
         """
         (height, width), smallest = x.shape[-2:], 21  # cells of the smallest input, 32x32
         logits, sides = self.raw(x)
@@ -109,21 +109,21 @@ class PersonDetector(Network):
         return boxes_around(sides, centres, stride), logit.sigmoid()
 
     def cells(self, height: int, width: int, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
-        """Centres (A, 2) in input pixels and strides (A,) of all cells of an input, in the order of the predictions."""
+        """Return centres (A, 2) in input pixels and strides (A,) of an input's cells, in the order of predictions."""
         sizes = [(height // stride, width // stride, stride) for stride in self.head.strides]
         centres = torch.cat([cell_centres(h, w, stride, device) for h, w, stride in sizes])
         return centres, torch.cat([torch.full((h * w,), float(stride), device=device) for h, w, stride in sizes])
 
 
 def boxes_around(sides: Tensor, centres: Tensor, strides: Tensor) -> Tensor:
-    """Boxes (..., 4), x0, y0, x1, y1, of predictions (..., 4), around centres (..., 2), at strides (...)."""
-    # bf16 resolves whole pixels only where boxes are large.
+    """Return boxes (..., 4), x0, y0, x1, y1, of predictions (..., 4) at centres (..., 2) and strides (...)."""
+    # bf16 would round the sides of large boxes to whole pixels.
     distances = F.softplus(sides.float()) * strides[..., None]
     return torch.cat([centres - distances[..., :2], centres + distances[..., 2:]], -1)
 
 
 def cell_centres(height: int, width: int, stride: int, device: torch.device | None = None) -> Tensor:
-    """(height * width, 2) x, y of the centres of a map's cells, in input pixels, row by row."""
+    """Return (height * width, 2) x, y of the centres of a map's cells, in input pixels, row by row."""
     y = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * stride - 0.5
     x = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * stride - 0.5
     return torch.stack([x[None].expand(height, -1), y[:, None].expand(-1, width)], -1).reshape(-1, 2)

@@ -1,11 +1,11 @@
-"""debnath2018split: MobileNet with last layers split into one stream a joint, upper body of one person.
+"""debnath2018split: MobileNet with last layers split into one stream per joint, upper body of one person.
 
-Three networks: :class:`JointRegression`, the paper's baseline (with or without global pooling) and its split form, and
-:class:`SplitStream`, the final network with heatmaps and skip connections. The split regression has 3,321,686
-parameters, 3.3 M in the paper (3,307,350 without pooling and with one depthwise convolution print as that too), the
-final network 2,281,803, 2.3 M. The baseline as described has 3.23 M where the paper's table has 4.3: probably the
-MobileNet with 1001 classes that it was made from (4,254,889 with BatchNorm's statistics; the 68 MB beside it are 16
-bytes a parameter), or the one without pooling (4,310,870).
+There are three networks: :class:`JointRegression` is the paper's baseline (with or without global pooling) and its
+split form, and :class:`SplitStream` is the final network with heatmaps and skip connections. The split regression has
+3,321,686 parameters (paper: 3.3 M; 3,307,350 without pooling and with one depthwise convolution would also round to
+that). The final network has 2,281,803 (paper: 2.3 M). The baseline as described has 3.23 M, but the paper's table says
+4.3: probably the original MobileNet with 1001 classes (4,254,889 with BatchNorm's statistics; the table's 68 MB are 16
+bytes per parameter), or the one without pooling (4,310,870).
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from .backbones.mobilenet import DepthwiseSeparable, MobileNetV1
 from .base import Network
 from .blocks import Depthwise, check_size
 
-# Filters a joint of FLIC-11; the numbers of the paper's figure 2b are not known, only that wrists and elbows get more.
+# Filters per joint of FLIC-11. The paper's figure 2b gives no numbers, only that wrists and elbows get more.
 FILTERS = {
     "recommended": (20, 32, 40, 20, 32, 40, 20, 20, 11, 11, 10),
 }
-TOTAL = 256  # filters of all joints; "equal" shares them out among any number of joints
+TOTAL = 256  # filters of all joints; "equal" divides them among any number of joints
 
 
 def filters(streams: str | tuple[int, ...], joints: int) -> tuple[int, ...]:
-    """Filters of each joint's stream: a name, or the numbers themselves.
+    """Return the filters of each joint's stream, from a name or from the numbers themselves.
 
     Raises:
-        ConfigError: no such name, or another number of joints.
+        ConfigError: the name does not exist, or the number of joints differs.
     """
     if streams == "equal":
         streams = tuple(TOTAL // joints + (j < TOTAL % joints) for j in range(joints))
@@ -48,15 +48,15 @@ def filters(streams: str | tuple[int, ...], joints: int) -> tuple[int, ...]:
 
 
 class Streams(nn.Module):
-    """A depthwise separable layer cut into one stream a joint, without connections between them.
+    """A depthwise separable layer split into one stream per joint, without connections between streams.
 
-    One grouped convolution over all depthwise parts would be the same function, but trains ten times slower on a CPU.
+    A single grouped convolution for all depthwise parts would be equivalent, but trains ten times slower on a CPU.
 
     Args:
         c_in: channels that every stream reads.
         widths: channels of each stream's output.
-        own_depthwise: each stream has a depthwise convolution of its own, which "no connection" in the text asks for;
-            otherwise they share one, which is then computed once and not once a stream.
+        own_depthwise: give each stream its own depthwise convolution, as "no connection" in the text suggests;
+            otherwise all streams share one, which is computed once.
 
     Returns:
         a list of (N, widths[j], H, W).
@@ -85,10 +85,10 @@ class JointRegressionConfig:
 
     Attributes:
         pool: global average pooling before the last layer; without it the last layer reads all 7x7 cells.
-        split: the last block and the output split into streams.
-        streams: filters a joint of the split form, four times those of the final network.
+        split: split the last block and the output into streams.
+        streams: filters per joint of the split form, four times those of the final network.
         own_depthwise: see :class:`Streams`.
-        size: side of the square input, which ``pool=False`` is built for.
+        size: side of the square input; fixed by ``pool=False``.
     """
 
     pool: bool = True
@@ -99,7 +99,7 @@ class JointRegressionConfig:
 
 
 class JointRegression(Network):
-    """MobileNet that regresses coordinates: the paper's baseline, the one without pooling, and "Split (MSE)".
+    """MobileNet that regresses coordinates: the paper's baseline, also without pooling, and "Split (MSE)".
 
     Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 32. Output: one stage of (coordinates (N, J, 2),),
     x and y as shares of the input's width and height.
@@ -144,11 +144,11 @@ class JointRegression(Network):
 
 @dataclass(frozen=True)
 class SplitStreamConfig:
-    """Options of the final network; the text does not say how a skip "connects": add and concat print the 2.3 M.
+    """Options of the final network. The text does not say how skips "connect"; add and concat both give 2.3 M.
 
     Attributes:
-        streams: filters a joint, 256 together in the paper.
-        skip14: how the skip at stride 16 joins, add or concat.
+        streams: filters per joint, 256 in total in the paper.
+        skip14: how the skip at stride 16 is joined, add or concat.
         skip28: likewise at stride 8.
         own_depthwise: see :class:`Streams`.
         out_kernel: side of each stream's last convolution, odd.
@@ -162,7 +162,7 @@ class SplitStreamConfig:
 
 
 class SplitStream(Network):
-    """The final network: twice up by two, skips from stride 8 and 16, then one stream a joint at stride 4.
+    """The final network: two upsamplings by 2, skips from strides 8 and 16, then one stream per joint at stride 4.
 
     Input (N, 3, H, W), RGB scaled to [-1, 1], H and W multiples of 16. Output: one stage of (heatmaps
     (N, J, H/4, W/4),).

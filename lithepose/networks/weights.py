@@ -1,4 +1,4 @@
-"""Weights: of earlier trainings, and pretrained backbones."""
+"""Weights of earlier training runs, and pretrained backbones."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def load_backbone(backbone: nn.Module, state: dict[str, Tensor], pretrained: str
     """Load tensors by name.
 
     Args:
-        backbone: the network to load them into.
-        state: all its tensors.
-        pretrained: where they come from, for the error.
+        backbone: the backbone to load them into.
+        state: all tensors of the backbone.
+        pretrained: their source, for the error message.
 
     Raises:
-        ModelError: a tensor has another shape than the backbone's.
+        ModelError: a tensor's shape differs from the backbone's.
     """
     try:
         backbone.load_state_dict(state)
@@ -34,14 +34,14 @@ def read_pretrained(pretrained: str | Path) -> dict[str, Tensor]:
     """Read the tensors of a pretrained network.
 
     Args:
-        pretrained: a ``.safetensors`` file; ``torchvision:NAME`` or ``timm:NAME`` for that package's own ImageNet
-            weights, downloaded at the first use; or ``embedded:NAME`` for those of an embedded model (of the source
-            tree; an installed package has them as ONNX alone).
+        pretrained: a ``.safetensors`` file; ``torchvision:NAME`` or ``timm:NAME`` for that package's ImageNet weights,
+            downloaded on first use; or ``embedded:NAME`` for the weights of an embedded model (only in the source tree;
+            an installed package has embedded models only as ONNX).
 
     Raises:
-        MissingExtraError: the package that is named is not installed.
+        MissingExtraError: the named package is not installed.
         MissingFileError: no such file.
-        ModelError: a file that is no safetensors.
+        ModelError: the file is not safetensors.
     """
     package, _, name = str(pretrained).partition(":")
     if package == "torchvision" and name:
@@ -80,16 +80,16 @@ def read_pretrained(pretrained: str | Path) -> dict[str, Tensor]:
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file as fp32, under the names that the networks have now.
+    """Read the tensors of a ``.safetensors`` file as fp32, under the networks' current names.
 
     Raises:
-        SafetensorError: the file is none.
+        SafetensorError: the file is not safetensors.
     """
     return {_current_name(name): tensor.float() for name, tensor in load_file(path).items()}
 
 
 def _current_name(name: str) -> str:
-    """Name of a tensor or module in files of version 0.1 -> its name now."""
+    """Convert the name of a tensor or module in files of version 0.1 to its current name."""
     parts = name.split(".")
     parts[0] = {"front": "backbone"}.get(parts[0], parts[0])
     if parts[0] == "stages":
@@ -98,10 +98,10 @@ def _current_name(name: str) -> str:
 
 
 def find_module(net: nn.Module, name: str) -> nn.Module:
-    """Find a module of a network, by a name such as ``stages.0.heatmaps``.
+    """Find a module of a network by a name such as ``stages.0.heatmaps``.
 
     Raises:
-        ModelError: there is none of that name; names those that there are.
+        ModelError: there is no module of that name; names the existing ones.
     """
     module, found = net, "the network"
     for part in _current_name(name).split("."):
@@ -118,11 +118,11 @@ def load_weights(net: nn.Module, path: str | Path, reinit: tuple[str, ...] = ())
     Args:
         net: the network.
         path: the file.
-        reinit: names of modules that stay as they are, whether the file has them or not.
+        reinit: names of modules to skip, whether the file has them or not.
 
     Raises:
         MissingFileError: no such file.
-        ModelError: the file is no safetensors, or of another network, other options or other joints.
+        ModelError: the file is not safetensors, or belongs to another network, other options or other joints.
     """
     if not Path(path).is_file():
         raise MissingFileError(f"{path}: no such weights; train first, or name another file")
@@ -136,7 +136,7 @@ def load_weights(net: nn.Module, path: str | Path, reinit: tuple[str, ...] = ())
         raise ModelError(
             f"{path}: weights of other options or joints ({line}); a recipe may reinit what does not fit"
         ) from error
-    left_out = "num_batches_tracked", "calibration"  # files of before they were known have none
+    left_out = "num_batches_tracked", "calibration"  # older files lack these
     missing = [name for name in missing if not (name.endswith(left_out) or _within(name, reinit))]
     if missing or unknown:
         raise ModelError(f"{path}: weights of another network; lacks {missing[:3]}, has {unknown[:3]}")

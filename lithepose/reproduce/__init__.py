@@ -1,5 +1,5 @@
-"""What the five papers show, each table and figure a command: ``lithepose reproduce ITEM``.
+"""Reproduction of the five papers' tables and figures: ``lithepose reproduce ITEM``.
 
-:data:`lithepose.reproduce.items.ITEMS` lists them; one module a paper has the functions. Needs the recipes of the
-repository, and torch for all but the list.
+:data:`lithepose.reproduce.items.ITEMS` lists the items. Each paper has a module with their functions. All but the list
+needs torch and the recipes of the repository.
 """

@@ -1,4 +1,4 @@
-"""choi2018binarized: counts, losses and fields of binarized modules, times, and the two future works."""
+"""choi2018binarized: operation counts, losses and fields of binarized modules, times, and the two future works."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ HEIGHT, WIDTH = 368, 656
 
 
 def operations(work: Work) -> Result:
-    """Figure 3: a 7x7 layer against its three 3x3 filters, and whole networks."""
+    """Figure 3: a 7x7 layer compared with its three 3x3 filters, and whole networks."""
     rows, gmacs = list[Row](), dict[str, dict[str, float]]()
     layers: dict[str, tuple[nn.Module, str]] = {
         "a 7x7 layer, 128 channels": (
@@ -86,14 +86,14 @@ def _counts(name: str, c: Any) -> Row:
 
 
 def curves(work: Work) -> Result:
-    """Figure 5: losses of the four forms over their trainings."""
+    """Figure 5: losses of the four variants during training."""
     runs = trained(work, FORMS)
     rows = [{"form": name} | loss_row(run) | {"paper": "a curve without figures"} for name, run in runs.items()]
     return Result(rows, lambda path: losses(runs, path), conditions(work, runs, PAPER))
 
 
 def fields(work: Work) -> Result:
-    """Figure 6: part affinity fields while the merely binarized and the proposed network learn."""
+    """Figure 6: part affinity fields during training of the binarized baseline and the proposed network."""
     runs, rows = trained(work, FORMS), list[Row]()
     for name, run in runs.items():
         done = scores(run)
@@ -117,7 +117,7 @@ def fields(work: Work) -> Result:
 
 
 def field_over(predictor: Predictor) -> np.ndarray:
-    """Strength of the strongest limb field over the sample image, (H, W, 3) uint8."""
+    """Strength of the strongest limb field on the sample image, (H, W, 3) uint8."""
     pixels, _ = predictor.letterbox(read_image(SAMPLE))
     (maps,) = predictor.runtime(pixels[None])
     assert isinstance(maps, Maps)
@@ -127,7 +127,7 @@ def field_over(predictor: Predictor) -> np.ndarray:
 
 
 def times(work: Work) -> Result:
-    """Section 4: seconds of an image, 0.19 for OpenPose and 0.09 for the proposed network."""
+    """Section 4: seconds per image, 0.19 for OpenPose and 0.09 for the proposed network."""
     from ..binary.benchmark import networks
 
     size, rounds = ((HEIGHT // 2, WIDTH // 2), 2) if work.mini else ((HEIGHT, WIDTH), 10)
@@ -151,7 +151,7 @@ def times(work: Work) -> Result:
 
 
 def bits(work: Work) -> Result:
-    """Future work: operations between bits instead of emulated ones."""
+    """Future work: real bit operations instead of emulated ones."""
     from ..binary.benchmark import layers, modules
 
     rounds = 5 if work.mini else 50
@@ -174,7 +174,7 @@ def bits(work: Work) -> Result:
 
 
 def video(work: Work) -> Result:
-    """Future work: start from the frame before instead of from nothing."""
+    """Future work: start from the previous frame's result."""
     size, frames = (192, 8) if work.mini else (368, 60)
     weights = WEIGHTS / "binary_paf-latent.safetensors"
     predictor = predictor_of(weights, size=size)
@@ -211,12 +211,12 @@ def video(work: Work) -> Result:
 
 
 class FromBefore:
-    """Refinement from the maps of the frame before: the first stage runs once in a while.
+    """Refines the maps of the previous frame; the first stage runs only every few frames.
 
     Args:
-        predictor: of a network with stages, in torch.
-        stages: last stages that refine the maps of the frame before.
-        every: frames after which the first stage runs again.
+        predictor: predictor of a network with stages, in torch.
+        stages: number of last stages that refine the previous maps.
+        every: number of frames after which the first stage runs again.
     """
 
     def __init__(self, predictor: Predictor, stages: int, every: int) -> None:
@@ -230,12 +230,12 @@ class FromBefore:
 
     @property
     def name(self) -> str:
-        """For tables."""
+        """Name for tables."""
         return f"last {self.stages} of {len(list(self.net.stages))} stages, first every {self.every} frames"
 
     @torch.no_grad()
     def __call__(self, image: np.ndarray) -> Poses:
-        """People of the next frame, (H, W, 3) uint8 RGB."""
+        """Return the people of the next frame, (H, W, 3) uint8 RGB."""
         pixels, back = self.predictor.letterbox(image)
         net, stages = self.net, list(self.net.stages)
         features = net.cpm(net.backbone(self.scale(torch.from_numpy(pixels[None]).permute(0, 3, 1, 2)))[-1])
@@ -251,13 +251,13 @@ class FromBefore:
 
 
 def sliding(frames: int, side: int = 384) -> list[np.ndarray]:
-    """A window that slides over the sample image by two pixels a frame, (side, side, 3) uint8 each."""
+    """Make a video of a window that moves over the sample image by two pixels per frame, (side, side, 3) uint8 each."""
     image, _ = letterbox(read_image(SAMPLE), side + 64, 8)
     return [np.ascontiguousarray(image[:side, 2 * i % 64 : 2 * i % 64 + side]) for i in range(frames)]
 
 
 def likeness(one: list[Poses], two: list[Poses]) -> float:
-    """Mean OKS of the people of two runs over the same frames, each with the nearest of the other run."""
+    """Mean OKS of the people of two runs on the same frames, each with the nearest person of the other run."""
     found = []
     for a, b in zip(one, two, strict=True):
         if not len(a) or not len(b):

@@ -1,4 +1,4 @@
-"""debnath2018split: joints of the upper body by split streams, their rivals, errors, sizes and times."""
+"""debnath2018split: joints of the upper body by split streams and baselines, with errors, sizes and times."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ TABLE2 = {  # accuracy, ms, million parameters and MB, as printed
     "split regression": (96.9, 10, 3.3, 52),
     "split streams": (97.3, 12, 2.3, 26),
 }
-TABLE3 = {  # squared error in training and validation; the paper names no unit
+TABLE3 = {  # squared error in training and validation; the paper gives no unit
     "regression": ("1.57e-04", "1.67e-03"),
     "regression without pooling": ("2.40e-05", "1.04e-03"),
     "split regression": ("1.52e-04", "7.93e-04"),
 }
-JOINTS = 10  # labelled joints of a person who is measured
+JOINTS = 10  # labelled joints of a measured person
 SIZE = 224
 
 
@@ -82,7 +82,7 @@ def accuracy(work: Work) -> Result:
 
 
 def variants(work: Work) -> Result:
-    """Table 2: accuracy, time, parameters and size of baseline, split regression and final network."""
+    """Table 2: accuracy, time, parameters and size of the baseline, split regression and final network."""
     runs, rows = _runs(work, *TABLE2), list[Row]()
     nets = {name: build(NETWORKS[name][0], **NETWORKS[name][1]) for name in TABLE2}
     spent = times(nets, SIZE, SIZE, 5 if work.mini else 50)
@@ -113,7 +113,7 @@ def variants(work: Work) -> Result:
 
 
 def errors(work: Work) -> Result:
-    """Table 3: squared error in training and in validation of the regressions."""
+    """Table 3: squared error of the regression networks in training and validation."""
     runs, rows = _runs(work), list[Row]()
     for name, run in runs.items():
         printed = TABLE3.get(name, ("", ""))
@@ -135,7 +135,7 @@ def errors(work: Work) -> Result:
 
 
 def curves(work: Work) -> Result:
-    """Figure 4: training and validation losses over the steps."""
+    """Figure 4: training and validation losses over steps."""
     runs = _runs(work)
     rows = [{"network": name} | loss_row(run) | {"paper": "curves without figures"} for name, run in runs.items()]
     return Result(rows, lambda path: losses(runs, path), conditions(work, runs, PAPER))
@@ -162,7 +162,7 @@ def shares(work: Work) -> Result:
 
 
 def speed(work: Work) -> Result:
-    """Figure 1: time of an image by every network."""
+    """Figure 1: time per image of every network."""
     nets = {name: build(network, **options) for name, (network, options) in NETWORKS.items()}
     spent = times(nets, SIZE, SIZE, 5 if work.mini else 50)
     printed = {name: ms for name, (_, ms, _, _) in TABLE2.items()}
@@ -185,7 +185,7 @@ def speed(work: Work) -> Result:
 
 
 def allocation(work: Work) -> Result:
-    """Figure 2b: filters that each joint's stream gets."""
+    """Figure 2b: filters of each joint's stream."""
     joints = FLIC_HEAD.skeleton.joints
     found = {name: filters(name, len(joints)) for name in ("equal", *FILTERS)}
     rows: list[Row] = [

@@ -1,4 +1,4 @@
-"""People that are drawn: as images with annotations, and as a network's maps."""
+"""Drawn people: as annotated images, and as maps of a network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..skeleton import COCO_17
 
 CELLS = 32  # maps of 256x256 pixels
 
-# A standing figure in a box of 1 x 1, in COCO-17 order.
+# A standing person in a box of 1 x 1, in COCO-17 order.
 FIGURE = np.array(
     [
         [0.50, 0.08], [0.53, 0.06], [0.47, 0.06], [0.56, 0.08], [0.44, 0.08], [0.64, 0.22], [0.36, 0.22], [0.72, 0.38],
@@ -29,22 +29,22 @@ FIGURE = np.array(
 
 
 def maps_of(joints: np.ndarray, shape: tuple[int, int] = (CELLS, CELLS)) -> Maps:
-    """Targets of COCO-17 people (P, 17, 3), as a perfect network would answer."""
+    """Make the maps of a perfect network for COCO-17 people (P, 17, 3)."""
     return encoded(reorder_joints(joints.astype(np.float32), COCO_17.joints, COCO_HEAD.skeleton), COCO_HEAD, shape)
 
 
 def encoded(joints: np.ndarray, head: PafHead, shape: tuple[int, int]) -> Maps:
-    """Targets of people (P, K, 3), as maps."""
+    """Encode people (P, K, 3) as maps."""
     return Maps.from_arrays(heatmaps(joints, head, *shape), part_affinity_fields(joints, head, *shape))
 
 
 def people_of(n: int, seed: int, height: int = 46, width: int = 54) -> np.ndarray:
-    """(n, 17, 3): people side by side and one above the other, that reach into each other.
+    """Make (n, 17, 3) overlapping people in rows and columns.
 
     Args:
-        n: people.
-        seed: of their joints' places.
-        height: of the map, in cells of eight pixels.
+        n: number of people.
+        seed: seed of their joints' positions.
+        height: height of the map, in cells of eight pixels.
         width: likewise.
     """
     rng = np.random.default_rng(seed)
@@ -56,15 +56,15 @@ def people_of(n: int, seed: int, height: int = 46, width: int = 54) -> np.ndarra
 
 
 def stick_figure(rng: np.random.Generator, size: int, people: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """An image of noise with stick figures side by side.
+    """Draw stick figures side by side on an image of noise.
 
     Args:
         rng: generator.
         size: side of the image, in pixels.
-        people: how many.
+        people: number of people.
 
     Returns:
-        (size, size, 3) uint8 and each one's (17, 3) joints in pixels.
+        (size, size, 3) uint8 and the (17, 3) joints of each person in pixels.
     """
     image = rng.integers(90, 160, (size, size, 3)).astype(np.uint8)
     found = []
@@ -79,12 +79,12 @@ def stick_figure(rng: np.random.Generator, size: int, people: int) -> tuple[np.n
 
 
 def write_sticks(folder: Path, train: int = 16, held_back: int = 8, size: int = 160) -> None:
-    """Write a data set of stick figures in COCO-keypoint form, unless it is there.
+    """Write a data set of stick figures in COCO-keypoint form, unless it exists.
 
     Args:
-        folder: gets ``train.json``, ``val.json`` and ``images/``.
-        train: images of the training part, one or two people each.
-        held_back: images of the validation part.
+        folder: folder for ``train.json``, ``val.json`` and ``images/``.
+        train: number of training images, with one or two people each.
+        held_back: number of validation images.
         size: side of the images, in pixels.
     """
     if (folder / "val.json").is_file():
@@ -103,7 +103,7 @@ def write_sticks(folder: Path, train: int = 16, held_back: int = 8, size: int = 
 
 
 def annotation(joints: np.ndarray, image: int, number: int) -> dict[str, Any]:
-    """A COCO annotation of (17, 3) joints, all of them labelled where the last value is above 0."""
+    """Make a COCO annotation of (17, 3) joints. A joint is labelled if its last value is above 0."""
     seen = joints[joints[:, 2] > 0, :2]
     low, high = seen.min(0), seen.max(0)
     return {
@@ -119,7 +119,7 @@ def annotation(joints: np.ndarray, image: int, number: int) -> dict[str, Any]:
 
 
 def write_annotations(path: Path, images: list[dict[str, Any]], annotations: list[dict[str, Any]]) -> None:
-    """Write COCO-17 annotations as json."""
+    """Write COCO-17 annotations as JSON."""
     category = {"id": 1, "name": "person", "keypoints": list(COCO_17.joints), "skeleton": []}
     content = {"images": images, "annotations": annotations, "categories": [category]}
     path.write_text(json.dumps(content), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""hoang2020rcnn: kinds of convolution, key-point heads, accuracy and speed of the detector."""
+"""hoang2020rcnn: kinds of convolution, keypoint heads, accuracy and speed of the detector."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORMS = {
     "expanded depthwise": Form("keypoint-rcnn", "keypoint-rcnn-mini"),
 }
 KEYS = "AP", "AP50", "AP75", "AP medium", "AP large", "AR", "AR50", "AR75", "AR medium", "AR large"
-TABLE = {  # as printed, in the order of KEYS, and frames a second
+TABLE = {  # as printed, in the order of KEYS, and frames per second
     "vanilla": ((46.1, 73.4, 47.9, 37.1, 59.9, 54.8, 81.5, 56.9, 44.1, 69.5), 11.9),
     "depthwise": ((37.8, 67.3, 36.4, 28.9, 50.9, 46.4, 75.9, 46.2, 35.6, 61.4), 25.2),
     "expanded depthwise": ((38.5, 67.7, 37.9, 29.7, 51.6, 47.0, 76.0, 47.1, 36.0, 62.2), 25.0),
@@ -63,7 +63,7 @@ def convolutions(work: Work) -> Result:
 
 
 def heads(work: Work) -> Result:
-    """Table II: the key-point head of eight layers in each kind."""
+    """Table II: the keypoint head with eight layers of each kind."""
     rows, gmacs = list[Row](), {}
     for kind, e in [("vanilla", 1), ("depthwise", 1), ("expanded", 2), ("expanded", 3), ("expanded", 4)]:
         c = measure(KeypointHead(KeypointRcnnConfig(conv=kind, expansion=e)), 256, CELLS, CELLS)
@@ -89,7 +89,7 @@ def heads(work: Work) -> Result:
 
 
 def accuracy(work: Work) -> Result:
-    """Table III: COCO's ten figures and frames a second of the three heads, trained alike."""
+    """Table III: COCO's ten figures and frames per second of the three heads, trained alike."""
     runs, rows = trained(work, FORMS), dict[str, Row]()
     predictors = {name: run.predictor() for name, run in runs.items()}
     for name, run in runs.items():
@@ -124,7 +124,7 @@ def accuracy(work: Work) -> Result:
 
 
 def people(work: Work) -> Result:
-    """Figure 2: what the detector finds."""
+    """Figure 2: detections."""
     runs = trained(work, {"expanded depthwise": FORMS["expanded depthwise"]})
     image = two_people()
     side = image.shape[0]

@@ -1,4 +1,4 @@
-"""huang2019mln: accuracy, complexity, features of two branches, people in colours, and the time of grouping."""
+"""huang2019mln: accuracy, complexity, features of two branches, coloured people, and the time of grouping."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ ACCURACY = {  # as printed
     "OpenPose": {"AP": 58.4, "AP50": 81.5, "AP75": 62.6, "AP medium": 54.4, "AP large": 65.1},
     "multi-level network": {"AP": 58.4, "AP50": 82.1, "AP75": 62.6, "AP medium": 53.7, "AP large": 65.8},
 }
-NETWORKS = {  # network; conv weights, GMACs, MB and frames a second as printed
+NETWORKS = {  # network; conv weights, GMACs, MB and frames per second as printed
     "OpenPose": ("openpose", (52298816, 159.6, 209.3, 20.4)),
     "multi-level network": ("multilevel", (21278912, 82.5, 85.2, 42.2)),
 }
 HEIGHT, WIDTH = 368, 432
-STATED = {2: 0.2, 10: 0.6}  # milliseconds of grouping by people
+STATED = {2: 0.2, 10: 0.6}  # milliseconds of grouping by number of people
 
 
 def accuracy(work: Work) -> Result:
@@ -103,7 +103,7 @@ def complexity(work: Work) -> Result:
 
 
 def branches(work: Work) -> Result:
-    """Figure 1: what Conv-1 and Conv-4 of both branches answer to an image."""
+    """Figure 1: outputs of Conv-1 and Conv-4 of both branches for an image."""
     runs = trained(work, {"multi-level network": FORMS["multi-level network"]})
     net, _ = runs["multi-level network"].net()
     image, _ = letterbox(read_image(SAMPLE), 192 if work.mini else HEIGHT, net.multiple)
@@ -132,14 +132,14 @@ def branches(work: Work) -> Result:
 
 
 def two_people() -> np.ndarray:
-    """The two sample images side by side, (H, W, 3) uint8."""
+    """Return the two sample images side by side, (H, W, 3) uint8."""
     names = SAMPLE.name, "camera.jpg"
     parts = [letterbox(read_image(SAMPLE.with_name(name)), 384, 384)[0] for name in names]
     return np.concatenate(parts, 1)
 
 
 def people(work: Work) -> Result:
-    """Figure 3: what is found, one colour a person."""
+    """Figure 3: the people found, in one colour each."""
     runs = trained(work, {"multi-level network": FORMS["multi-level network"]})
     run, image = runs["multi-level network"], two_people()
     found = {

@@ -1,4 +1,4 @@
-"""The tables, figures and stated future works of the five papers: what each one needs and costs."""
+"""The tables, figures and stated future works of the five papers: their requirements and costs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Item:
     """One table, figure or future work.
 
     Attributes:
-        title: what it shows.
-        function: of the paper's module.
-        trainings: that the whole run needs; 0 where counts or times are enough.
-        needs: data or extras of the whole run beside ``.[train]``.
+        title: description.
+        function: function in the paper's module.
+        trainings: number of trainings of the full run; 0 if counts or times are enough.
+        needs: data or extras of the full run in addition to ``.[train]``.
     """
 
     title: str
@@ -29,13 +29,13 @@ class Item:
     needs: str = ""
 
     def cost(self) -> str:
-        """Of the whole run, in words."""
+        """Cost of the full run, in words."""
         if not self.trainings:
             return "seconds to minutes"
         return f"{self.trainings} training{'s' if self.trainings > 1 else ''} of the paper's length: days on a GPU"
 
     def mini_cost(self) -> str:
-        """Of a mini run, in words."""
+        """Cost of a mini run, in words."""
         return f"{self.trainings} x {MINI_STEPS} steps" if self.trainings else "no training"
 
 
@@ -74,10 +74,10 @@ ITEMS: dict[str, Item] = {
 
 
 def matching(names: tuple[str, ...]) -> list[str]:
-    """Items by their names; a paper's key stands for all of its items.
+    """Return items by name; a paper's key selects all of its items.
 
     Raises:
-        ConfigError: no such item.
+        ConfigError: the item does not exist.
     """
     found = list[str]()
     for name in names:
@@ -94,8 +94,8 @@ def measure(name: str, work: Work) -> Result:
     """Run one item.
 
     Raises:
-        MissingExtraError: torch or another package that it needs is not installed.
-        LitheposeError: as its trainings and measurements raise.
+        MissingExtraError: torch or another required package is not installed.
+        LitheposeError: an error of its trainings or measurements.
     """
     paper = name.split("/")[0]
     try:

@@ -1,4 +1,4 @@
-"""osokin2019context: masking, context modules, receptive fields, accuracy by stage, and where the time goes."""
+"""osokin2019context: masking, context modules, receptive fields, accuracy by stage, and a profile of time."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _beside(rows: list[Row], column: str) -> dict[str, dict[str, float]]:
 
 
 def masking(work: Work) -> Result:
-    """Table 1: body masking, its rival, and neither; without context."""
+    """Table 1: body masking, keypoint masking, and neither; without context."""
     forms = {name: Form(NAME, NONE, {"context": "none"}, masks) for name, masks in MASKS.items()}
     runs = trained(work, forms, work.one_person)
     rows = _rows(runs, MASKING, "augmentation")
@@ -113,7 +113,7 @@ def modules(work: Work) -> Result:
 
 
 def stages(work: Work) -> Result:
-    """Table 4: the network of six stages and of two, stage by stage, with flip and three scales, and its time."""
+    """Table 4: the networks with six and two stages, by stage, with flip and three scales, and times."""
     forms = {"6 stages": Form(NAME, "context-cpm-six-mini"), "2 stages": Form(NAME, "context-cpm-mini", {"stages": 2})}
     printed = {"6 stages": (87.9, 55.0), "2 stages": (85.0, 160.0)}
     runs, rows = trained(work, forms, work.one_person), list[Row]()
@@ -174,7 +174,7 @@ def fine_maps(work: Work) -> Result:
 
 
 def augmented(work: Work) -> Result:
-    """Figure 5: samples as training sees them, under each augmentation."""
+    """Figure 5: training samples under each augmentation."""
     folder = work.out.resolve() / "generated" / "samples"
     write_samples(folder)
     size, columns = 192, 6
@@ -207,7 +207,7 @@ def augmented(work: Work) -> Result:
 
 
 def write_samples(folder: Path) -> None:
-    """The package's two sample images as a data set, with the joints that the default model finds."""
+    """Write the package's two sample images as a data set, with the joints found by the default model."""
     from ..inference.load import load
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -225,7 +225,7 @@ def write_samples(folder: Path) -> None:
 
 
 def fields(work: Work) -> Result:
-    """Figures 6 to 8: where a change of the image changes a joint's heatmap."""
+    """Figures 6 to 8: areas of the image that affect a joint's heatmap."""
     size, step, window = (128, 16, 33) if work.mini else (256, 3, 11)
     cases = {
         "initial stage": ({"context": "none", "stages": 2}, 0),
@@ -259,7 +259,7 @@ def fields(work: Work) -> Result:
 
 
 def where_time_goes(work: Work) -> Result:
-    """Section 4: the 2-stage network layer by layer on a CPU; 1x1 convolutions are remarks to be its bottleneck."""
+    """Section 4: the 2-stage network layer by layer on a CPU; the paper calls 1x1 convolutions its bottleneck."""
     net = build("context_cpm", stages=2)
     size, rounds = (128, 3) if work.mini else (256, 20)
     layers = profile(net, size, size, rounds)

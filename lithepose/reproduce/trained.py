@@ -1,4 +1,4 @@
-"""Trainings that items need: made, gone on with, or found; and what is measured of them."""
+"""Trainings that items need: found, resumed or run, and their measurements."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from ..training.trainer import train
 from .work import Images, Work, recipe_file
 
 SIZE, BATCH = 128, 4  # of mini runs
-KEPT = 4  # copies of the weights that a run keeps on its way
+KEPT = 4  # copies of the weights that a run keeps during training
 
 
 @dataclass(frozen=True)
 class Form:
-    """A network as a paper compares it.
+    """A variant of a network, as compared in a paper.
 
     Attributes:
-        recipe: name of the paper's training.
-        mini: name of the recipe that a mini run is cut from.
-        options: of the network, over the recipes'.
-        augment: fields of the augmentation, over the recipes'.
+        recipe: recipe of the paper's training.
+        mini: recipe that a mini run is derived from.
+        options: options of the network, which override the recipe's.
+        augment: fields of the augmentation, which override the recipe's.
     """
 
     recipe: str
@@ -50,7 +50,7 @@ class Form:
     augment: Mapping[str, Any] = field(default_factory=dict)
 
     def name(self, mini: bool) -> str:
-        """Of the run's folder: the recipe's, and what this form changes in it."""
+        """Name of the run's folder: the recipe's name and this variant's changes."""
         base = self.mini if mini else self.recipe
         recipe = Recipe.read(recipe_file(base))
         changed = {k: v for k, v in self.options.items() if recipe.options.get(k) != v}
@@ -58,7 +58,7 @@ class Form:
         return base + "".join(f"-{key}-{value}" for key, value in changed.items())
 
     def read(self, mini: bool) -> Recipe:
-        """The recipe with this form's changes."""
+        """Read the recipe with this variant's changes."""
         recipe = Recipe.read(recipe_file(self.mini if mini else self.recipe))
         options = dict(recipe.options) | dict(self.options)
         return replace(recipe, options=options, augment=replace(recipe.augment, **self.augment))
@@ -66,7 +66,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Run:
-    """A training that is done."""
+    """A finished training."""
 
     folder: Path
     validation: Source
@@ -74,28 +74,28 @@ class Run:
     root: Path
 
     def net(self) -> tuple[Network, ModelInfo]:
-        """The network with its averaged weights, and what it is."""
+        """Return the network with its averaged weights, and its metadata."""
         net, info = open_weights(self.folder / "weights.safetensors")
         return net.eval(), info
 
     def predictor(self, weights: Path | None = None, **options: Any) -> Predictor:
-        """What runs it, in torch; ``options`` are those of :class:`~lithepose.inference.predictor.Predictor`."""
+        """Return a predictor in torch; see :class:`~lithepose.inference.predictor.Predictor` for ``options``."""
         return predictor_of(weights or self.folder / "weights.safetensors", **options)
 
     def log(self) -> list[dict[str, Any]]:
-        """Lines of its log."""
+        """Read the lines of its log."""
         return read_log(self.folder)
 
     def last(self, column: str) -> float:
-        """The newest value of a column of the log; not a number where it has none."""
+        """Return the newest value of a column of the log; NaN if there is none."""
         return next((float(row[column]) for row in reversed(self.log()) if column in row), float("nan"))
 
     def kept(self) -> dict[int, Path]:
-        """Weights on the way, by steps."""
+        """Return weights saved during training, by step."""
         return {int(path.stem): path for path in sorted((self.folder / "kept").glob("*.safetensors"))}
 
     def images(self, training: bool = False) -> KeypointSet:
-        """Its validation images, or as many of those that it learned from."""
+        """Return its validation images, or as many of its training images."""
         held_back = _open(self.validation, self.root)
         if not training:
             return held_back
@@ -104,7 +104,7 @@ class Run:
 
 
 def predictor_of(weights: Path, **options: Any) -> Predictor:
-    """A predictor of weights, in torch."""
+    """Make a predictor from weights, in torch."""
     net, info = open_weights(weights)
     return Predictor(TorchRuntime(net, info), **options)
 
@@ -115,19 +115,19 @@ def _open(source: Source, root: Path) -> KeypointSet:
 
 
 def trained(work: Work, forms: Mapping[str, Form], images: Callable[[], Images] | None = None) -> dict[str, Run]:
-    """Train what has not been trained.
+    """Find or train networks.
 
     Args:
         work: the call.
-        forms: networks by name.
-        images: what mini runs learn from; by default images of many people.
+        forms: variants by name.
+        images: training images of mini runs; defaults to images of many people.
 
     Returns:
-        a run a form. Folders of ``work.runs`` that are named like a form's recipe come first; trainings lie in
-        ``runs/`` of ``work.out``, and one that was stopped goes on.
+        a run per variant. Folders of ``work.runs`` with the name of a variant's recipe are used first. Trainings are
+        saved in ``runs/`` of ``work.out`` and resumed if they were stopped.
 
     Raises:
-        MissingFileError, DatasetError: the recipe's data is not there.
+        MissingFileError, DatasetError: the recipe's data is missing.
     """
     logging.getLogger("torch").setLevel(logging.ERROR)
     found = dict[str, Run]()
@@ -174,7 +174,7 @@ def _train(work: Work, recipe: Recipe, name: str) -> Run:
 
 
 def small(recipe: Recipe, steps: int, images: Images) -> Recipe:
-    """A recipe cut down to what two cores do in a minute: small inputs, few steps, few images."""
+    """Reduce a recipe to about a minute on two cores: small inputs, few steps, few images."""
     options = dict(recipe.options)
     if "size" in {f.name for f in fields(NETWORKS[recipe.network].Config)}:
         options["size"] = SIZE
@@ -198,7 +198,7 @@ def small(recipe: Recipe, steps: int, images: Images) -> Recipe:
 
 
 def conditions(work: Work, runs: Mapping[str, Run], paper: str) -> list[str]:
-    """How trainings differ from the paper's, in sentences."""
+    """Describe how the trainings differ from the paper's, in sentences."""
     remarks = [f"the paper: {paper}"]
     for name, run in runs.items():
         raw = json.loads((run.folder / "recipe.json").read_text(encoding="utf-8"))
@@ -213,7 +213,7 @@ def conditions(work: Work, runs: Mapping[str, Run], paper: str) -> list[str]:
 
 
 def scores(run: Run, predictor: Predictor | None = None, joints: int = 1) -> Evaluation:
-    """What ``lithepose evaluate`` measures, on the run's validation images."""
+    """Return the scores of ``lithepose evaluate`` on the run's validation images."""
     predictor = predictor or run.predictor()
     if predictor.single_person:
         crop = "joints" if joints > 1 else "auto"
@@ -222,18 +222,18 @@ def scores(run: Run, predictor: Predictor | None = None, joints: int = 1) -> Eva
 
 
 def figure(evaluation: Evaluation, name: str) -> str:
-    """One of the scores in per cent, or nothing where it was not measured."""
+    """Return a score in per cent, or an empty text if it was not measured."""
     value = evaluation.scores.get(name, -1.0)
     return f"{100 * value:.1f}" if value >= 0 else ""
 
 
 def losses(runs: Mapping[str, Run], path: Path) -> None:
-    """Draw the losses of runs over their steps."""
+    """Plot the losses of runs over their steps."""
     plot_losses({name: run.log() for name, run in runs.items()}, path)
 
 
 def loss_row(run: Run) -> Row:
-    """Steps, first and last training loss, last validation loss."""
+    """Return steps, first and last training loss, and last validation loss."""
     log = [row for row in run.log() if "total" in row]
     return {
         "steps": log[-1]["step"],
@@ -244,10 +244,10 @@ def loss_row(run: Run) -> Row:
 
 
 def squared_error(run: Run, training: bool = False, joints: int = 1) -> float:
-    """Mean squared error of the joints' places in shares of the side of the input (debnath2018split, table 3).
+    """Mean squared error of joint positions, relative to the side of the input (debnath2018split, table 3).
 
-    Over all labelled joints that the network knows, both coordinates; where a joint was not found the middle of the
-    square stands for it.
+    It covers both coordinates of all labelled joints that the network knows. A joint that was not found is placed at
+    the centre of the square.
     """
     predictor, dataset = run.predictor(), run.images(training)
     crop = "joints" if joints > 1 else "auto"
@@ -256,7 +256,7 @@ def squared_error(run: Run, training: bool = False, joints: int = 1) -> float:
 
 
 def error_of(predictor: Predictor, done: Evaluation, dataset: KeypointSet, crop: str, joints: int) -> float:
-    """The same of results that have been measured."""
+    """As :func:`squared_error`, for existing results."""
     model = predictor.head.output
     order = common_joints(model, dataset.skeleton)
     people = [(record, p) for record in dataset.records for p in people_to_measure(record, order, joints)]
@@ -272,7 +272,7 @@ def error_of(predictor: Predictor, done: Evaluation, dataset: KeypointSet, crop:
 
 
 def first_stages(run: Run, stages: int) -> Predictor:
-    """The first stages of a network that gives maps at every stage, as a network of its own."""
+    """Make a network of the first stages of a network with maps at every stage."""
     whole, info = run.net()
     options = asdict(whole.config) | {"stages": stages}
     net = build(info.name, info.head, **options)
@@ -282,12 +282,12 @@ def first_stages(run: Run, stages: int) -> Predictor:
 
 
 def count(net: Network, height: int, width: int) -> Complexity:
-    """Counts of a network, which stays as it is."""
+    """Count a network, without changing it."""
     return measure(copy.deepcopy(net), 3, height, width)
 
 
 def times(nets: Mapping[str, Network], height: int, width: int, rounds: int) -> dict[str, tuple[float, float]]:
-    """Milliseconds of each network on one image in torch, and its ratio to the first, all in turn."""
+    """Measure milliseconds of each network on one image in torch, in turn, and its ratio to the first network."""
     x = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
 
     def call(net: Network) -> object:

@@ -1,4 +1,4 @@
-"""Where an item takes its data from and writes to, and what it hands back."""
+"""Input and output folders of an item, and its result."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .generated import write_sticks
 
 ROOT = Path(__file__).parents[2]
 MINI_STEPS = 24
-MINI_IMAGES = 8  # that a mini run is measured on
-TRAIN_IMAGES = 64  # that it learns from
+MINI_IMAGES = 8  # number of images for measuring a mini run
+TRAIN_IMAGES = 64  # number of its training images
 
 
 @dataclass(frozen=True)
 class Images:
-    """Annotated images: their training and their validation part."""
+    """Annotated images: a training and a validation part."""
 
     name: str
     train: Source
@@ -33,11 +33,11 @@ class Work:
     """One call of ``lithepose reproduce``.
 
     Attributes:
-        data: folder that the data sets of recipes are in.
+        data: folder of the recipes' data sets.
         out: folder for tables, images and runs.
-        mini: few steps of small networks' inputs on few images.
-        steps: of a mini run's trainings.
-        runs: folder of trainings that have been made, by the names of recipes.
+        mini: few steps with small inputs on few images.
+        steps: steps of a mini run's trainings.
+        runs: folder of finished trainings, named after their recipes.
     """
 
     data: Path
@@ -47,7 +47,7 @@ class Work:
     runs: Path | None = None
 
     def many_people(self) -> Images:
-        """Small data of many people for a mini run: COCO images of the folder, itself a data set, or drawn ones."""
+        """Find small data of many people for a mini run: COCO images, the data folder itself, or drawings."""
         found = self._find("coco-full.tar")
         if found:
             return Images(
@@ -58,13 +58,13 @@ class Work:
         return self._own() or self._drawn()
 
     def one_person(self, faces: bool = False) -> Images:
-        """Small data of one person; with ``faces``, with joints of the face."""
+        """Return small data of one person; with ``faces``, with joints of the face."""
         name = "lspet-people-{}.json.gz" if faces else "lspet-1.tar"
         train, held_back = (self._find(name.format(split)) for split in ("train", "val"))
         images = tuple(str(path) for path in (self._find(f"lspet-{i}.tar") for i in (1, 2)) if path)
         if not train or not held_back or len(images) < 2:
             return self.many_people()
-        images = images if faces else images[1:]  # the first has the annotations too
+        images = images if faces else images[1:]  # the first also has the annotations
         least = 10 if faces else 1
         return Images(
             train.name,
@@ -73,32 +73,32 @@ class Work:
         )
 
     def _find(self, name: str) -> Path | None:
-        """A file of the data folder, or of the folder ``data`` in it."""
+        """Find a file in the data folder, or in its subfolder ``data``."""
         places = (self.data / name, self.data / "data" / name)
         return next((path.resolve() for path in places if path.is_file()), None)
 
     def _own(self) -> Images | None:
-        """The folder itself, where it is a data set in COCO-keypoint form."""
+        """Return the data folder itself if it is a data set in COCO-keypoint form."""
         if not all((self.data / f"{split}.json").is_file() for split in ("train", "val")):
             return None
-        open_dataset(self.data, "val")  # says what is wrong with it
+        open_dataset(self.data, "val")  # raises if it is invalid
         folder = str(self.data.resolve())
         return Images(
             self.data.name, Source(folder, first=TRAIN_IMAGES, mosaic=False), Source(folder, "val", first=MINI_IMAGES)
         )
 
     def _drawn(self) -> Images:
-        """Stick figures, drawn once."""
+        """Return stick figures, which are drawn once."""
         folder = (self.out / "generated").resolve()
         write_sticks(folder)
         return Images("generated stick figures", Source(str(folder), mosaic=False), Source(str(folder), "val"))
 
 
 def recipe_file(name: str) -> Path:
-    """A recipe of the repository by its name without suffix.
+    """Return a recipe of the repository by its name without suffix.
 
     Raises:
-        MissingFileError: the package is not run from a copy of the repository, or has no such recipe.
+        MissingFileError: the package does not run from a copy of the repository, or the recipe does not exist.
     """
     places = [f"recipes/{name}.toml", f"research/*/recipes/{name}.toml"]
     found = [path for root in (ROOT, Path()) for place in places for path in root.glob(place)]
@@ -111,13 +111,13 @@ def recipe_file(name: str) -> Path:
 
 @dataclass(frozen=True)
 class Result:
-    """What an item measured.
+    """Result of an item.
 
     Attributes:
-        rows: of the table; the columns are the keys of all rows. Figures of the paper are in columns that begin with
-            ``paper``.
-        draw: writes the image to the path that it gets.
-        conditions: how the run differs from the paper's, a sentence each.
+        rows: rows of the table; the columns are the keys of all rows. Columns that begin with ``paper`` hold the
+            paper's figures.
+        draw: writes the image to a given path.
+        conditions: differences of the run from the paper, one sentence each.
     """
 
     rows: Sequence[Row]
@@ -126,14 +126,14 @@ class Result:
 
 
 def write_result(result: Result, folder: Path, name: str, title: str, mini: bool) -> list[Path]:
-    """Write table, page and image of an item.
+    """Write the table, page and image of an item.
 
     Args:
-        result: what was measured.
-        folder: for the three files; made where it is missing.
-        name: of the files, without suffix.
-        title: of the page.
-        mini: whether the figures say little.
+        result: the result.
+        folder: folder for the three files; made if missing.
+        name: name of the files, without suffix.
+        title: title of the page.
+        mini: whether the figures come from a mini run and have little meaning.
 
     Returns:
         the files: ``.csv``, ``.md`` and ``.png``.

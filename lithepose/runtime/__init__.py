@@ -1,1 +1,1 @@
-"""Runtimes: one call each from input images to maps."""
+"""Runtimes: each runs a network on input images with one call."""

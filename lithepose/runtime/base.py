@@ -1,4 +1,4 @@
-"""What every runtime takes and gives, and what a model file says about itself."""
+"""Interface of all runtimes, and the metadata of a model file."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from ..heads.base import Head
 from ..heads.boxes import BoxHead
 from ..heads.outputs import Boxes, Found, Maps, Output
 
-MAPS = ("heatmaps", "pafs", "peak_score", "peak_cell")  # without pafs where a head has none
+MAPS = ("heatmaps", "pafs", "peak_score", "peak_cell")  # no pafs if the head has none
 FOUND = ("xy", "score", "person_score")
 BOXES = ("boxes", "box_score")
 
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What an exported file says about its network.
+    """Metadata of an exported file.
 
     Attributes:
-        name: of the network.
-        head: what its outputs mean.
+        name: name of the network.
+        head: meaning of its outputs.
         multiple: height and width of the input must be multiples of it.
-        size: longer side of the input that its scores were measured at, the default.
-        crop: (height, width) of its input, a crop around one person; () for networks that take whole images.
-        small_crop: (height, width) of smaller crops, for people followed in videos; () where there are none.
-        precision: that the file computes in where nothing else is asked for: fp32 or int8.
+        size: default longer side of the input; its scores were measured at this size.
+        crop: (height, width) of the input, a crop around one person; () for networks on whole images.
+        small_crop: (height, width) of smaller crops, for people followed in videos; () if there are none.
+        precision: default precision of the file, fp32 or int8.
     """
 
     name: str
@@ -45,10 +45,10 @@ class ModelInfo:
 
     @property
     def joints_head(self) -> Head[Any]:
-        """The head of a network that finds joints.
+        """Return the head of a network that finds joints.
 
         Raises:
-            ModelError: it finds boxes alone.
+            ModelError: the network only finds boxes.
         """
         if isinstance(self.head, BoxHead):
             raise ModelError(f"{self.name}: finds boxes of people, no joints; name a pose model")
@@ -56,25 +56,25 @@ class ModelInfo:
 
     @property
     def batched(self) -> bool:
-        """Inputs of one size run together."""
+        """Whether inputs of one size run as a batch."""
         return self.head.batched
 
     @property
     def fixed_size(self) -> bool:
-        """The input is always ``size`` x ``size``."""
+        """Whether the input is always ``size`` x ``size``."""
         return self.head.fixed_size
 
     def to_json(self) -> str:
-        """For the metadata of a model file."""
+        """Return JSON for the metadata of a model file."""
         own = {field.name: getattr(self, field.name) for field in fields(self)}
         return json.dumps(own | {"head": head_to_dict(self.head)})
 
     @classmethod
     def from_json(cls, text: str) -> ModelInfo:
-        """Read what :meth:`to_json` wrote, or version 0.1 did."""
+        """Read the JSON written by :meth:`to_json` or by version 0.1."""
         data = json.loads(text)
         head = head_from_dict(data["head"], data)
-        if data["name"] == "lithe" and data["head"].get("limbs"):  # what lithe_paf was called in version 0.1
+        if data["name"] == "lithe" and data["head"].get("limbs"):  # name of lithe_paf in version 0.1
             data["name"] = "lithe_paf"
         crop, small_crop = (tuple(data.get(key, ())) for key in ("crop", "small_crop"))
         precision = data.get("precision", "fp32")
@@ -85,18 +85,18 @@ class Runtime(Protocol):
     """Runs a network.
 
     Attributes:
-        info: what the model's file says.
+        info: metadata of the model's file.
     """
 
     info: ModelInfo
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
-        """(N, H, W, 3) uint8 RGB -> what the network predicts for each."""
+        """Run (N, H, W, 3) uint8 RGB; returns the network's prediction for each image."""
         ...
 
 
 def about(runtime: Runtime) -> str:
-    """What runs a network, for people: program, precision and threads."""
+    """Describe what runs a network: program, precision and threads."""
     return getattr(runtime, "about", type(runtime).__name__)
 
 
@@ -107,14 +107,14 @@ def run_batch(
     run: Callable[[np.ndarray], Sequence[np.ndarray]],
     single: bool = False,
 ) -> list[Output]:
-    """What a network predicts for each image of a batch; one at a time where its outputs do not stack.
+    """Run a batch; one image at a time if the network's outputs do not stack.
 
     Args:
-        info: of the network.
-        names: of its outputs.
-        images: of one size.
+        info: metadata of the network.
+        names: names of its outputs.
+        images: images of one size.
         run: (N, H, W, 3) uint8 -> the arrays of all outputs, stacked over the images.
-        single: the file takes batches of one image, as ``lithepose export --fixed`` writes it.
+        single: the file only takes batches of one image, as written by ``lithepose export --fixed``.
     """
     if not info.batched:
         rows = (run(image[None]) for image in images)
@@ -126,13 +126,13 @@ def run_batch(
 
 
 def to_output(arrays: dict[str, np.ndarray]) -> Output:
-    """Named arrays of one image, as graphs return them -> what heads decode."""
+    """Convert named arrays of one image, as returned by graphs, to the input of decoders."""
     if "boxes" in arrays:
         return Boxes(arrays["boxes"], arrays["box_score"])
     if "xy" in arrays:
         return Found(*(arrays[name] for name in FOUND))
     heatmaps = arrays["heatmaps"]
-    pafs = arrays.get("pafs", arrays.get("fields"))  # as files of version 0.1 call them
+    pafs = arrays.get("pafs", arrays.get("fields"))  # their name in files of version 0.1
     if pafs is None:
         pafs = np.empty((0, *heatmaps.shape[1:]), np.float32)
     return Maps(heatmaps, pafs, arrays["peak_score"], arrays["peak_cell"])

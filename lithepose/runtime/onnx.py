@@ -1,4 +1,4 @@
-"""ONNX Runtime, the embedded engine."""
+"""ONNX Runtime, the default engine."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ SPIN = 50  # microseconds
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def threads_of(threads: int) -> str:
-    """``1 thread``, ``2 threads``; 0 is one a core."""
+    """``1 thread``, ``2 threads``; 0 means one per core."""
     count = threads or cores()
     return f"{count} thread{'' if count == 1 else 's'}"
 
 
 def open_session(path: str | Path, threads: int, device: str = "cpu") -> onnxruntime.InferenceSession:
-    """A session; between two operations its threads wait awake for :data:`SPIN` microseconds, then sleep.
+    """Open a session. Between two operations its threads spin for :data:`SPIN` microseconds, then sleep.
 
-    Waking a thread takes longer than the gap between two operations of a small network. Threads that stay awake for
-    longer would starve what works beside the network, decoding and drawing a video. Between calls all threads sleep.
+    Waking a thread takes longer than the gap between two operations of a small network. Threads that spin longer would
+    slow down other work, such as decoding and drawing a video. Between calls all threads sleep.
 
     Args:
-        path: of the ``.onnx`` file.
-        threads: of one inference; 0 takes one a core.
-        device: of :data:`lithepose.runtime.providers.DEVICES`.
+        path: the ``.onnx`` file.
+        threads: threads of one inference; 0 uses one per core.
+        device: one of :data:`lithepose.runtime.providers.DEVICES`.
 
     Raises:
-        ConfigError: no such device.
-        ModelError: the device is not there; nothing runs on the CPU in its place.
+        ConfigError: the device is unknown.
+        ModelError: the device is not available; there is no fallback to the CPU.
     """
     providers = providers_of(device)
     options = onnxruntime.SessionOptions()
@@ -48,7 +48,7 @@ def open_session(path: str | Path, threads: int, device: str = "cpu") -> onnxrun
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.spin_duration_us", str(SPIN))
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 4  # errors are raised; their text is in them
+    options.log_severity_level = 4  # no log output: errors are raised with their text
     session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     check_session(session, device)
     return session
@@ -58,17 +58,17 @@ class OnnxRuntime:
     """A network exported by ``lithepose export``.
 
     Args:
-        path: of the ``.onnx`` file.
-        threads: of one inference; 0 takes one a core.
-        device: of :data:`lithepose.runtime.providers.DEVICES`.
+        path: the ``.onnx`` file.
+        threads: threads of one inference; 0 uses one per core.
+        device: one of :data:`lithepose.runtime.providers.DEVICES`.
 
     Raises:
-        ConfigError: no such device.
-        MissingFileError: no such file.
-        ModelError: no ONNX file, or one that lithepose did not write; or the device is not there.
+        ConfigError: the device is unknown.
+        MissingFileError: the file does not exist.
+        ModelError: the file is not ONNX or was not written by lithepose; or the device is not available.
 
     Attributes:
-        about: what runs, for people.
+        about: description of what runs.
     """
 
     def __init__(self, path: str | Path, threads: int = 0, device: str = "cpu") -> None:
@@ -84,7 +84,7 @@ class OnnxRuntime:
             raise ModelError(
                 f"{path}: an ONNX file without lithepose's metadata; make one by `lithepose export`"
             ) from error
-        except Exception as error:  # ONNX Runtime raises a dozen types of its own
+        except Exception as error:  # ONNX Runtime raises many types of its own
             why = str(error).splitlines()[0]
             raise ModelError(f"{path}: ONNX Runtime cannot load it ({why}); export or copy it again") from error
         self._names = [output.name for output in self.session.get_outputs()]
@@ -93,7 +93,7 @@ class OnnxRuntime:
         self.about = f"ONNX Runtime {onnxruntime.__version__}, {self.info.precision}, {on}"
 
     def __reduce__(self) -> tuple[type[OnnxRuntime], tuple[str, int, str]]:
-        """Pickle by the arguments, for worker processes; a session holds memory of its own process."""
+        """Pickle the arguments, for worker processes, because a session belongs to its process."""
         return OnnxRuntime, self._made_from
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
@@ -103,16 +103,16 @@ class OnnxRuntime:
             images: (N, H, W, 3) uint8 RGB, H and W multiples of ``info.multiple``.
 
         Returns:
-            What the network predicts for each image.
+            The network's prediction for each image.
 
         Raises:
-            ModelError: a size that the network does not take.
+            ModelError: the network does not support the size.
         """
         return run_batch(self.info, self._names, images, self._run, self._single)
 
     def _run(self, images: np.ndarray) -> list[np.ndarray]:
         try:
             return [np.asarray(array) for array in self.session.run(self._names, {"image": images})]
-        except Exception as error:  # ONNX Runtime raises a dozen types of its own
+        except Exception as error:  # ONNX Runtime raises many types of its own
             line = str(error).splitlines()[0]
             raise ModelError(f"{self.info.name}: ONNX Runtime cannot run it at {images.shape[1:3]} ({line})") from error

@@ -1,4 +1,4 @@
-"""OpenVINO, for x86 processors: from the same files as ONNX Runtime."""
+"""OpenVINO, for x86 processors; uses the same files as ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ except ImportError as error:
 from .base import ModelInfo, Output, run_batch
 from .onnx import cores, threads_of
 
-PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # of what is not int8, and OpenVINO's words for them
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}  # for layers that are not int8, with OpenVINO's names
 SUFFIXES = ".onnx", ".xml"
-OFTEN = 64  # calls after which a shape gets a graph of its own
-KEPT = 4  # such graphs of one network
+OFTEN = 64  # calls after which a shape gets its own graph
+KEPT = 4  # number of such graphs per network
 
 
 class OpenVinoRuntime:
-    """A network exported by ``lithepose export``, run by OpenVINO on the CPU.
+    """Runs a network exported by ``lithepose export`` with OpenVINO on the CPU.
 
-    It is compiled once, for inputs of all shapes. A shape that comes :data:`OFTEN` times is compiled once more by
-    itself, which takes as long as loading and saves a tenth to a fifth of every further call.
+    It is compiled once for inputs of all shapes. After :data:`OFTEN` calls a shape is compiled separately. This takes
+    as long as loading, and saves a tenth to a fifth of every further call.
 
     Args:
-        path: of the ``.onnx`` file, or of an ``.xml`` with its ``.bin`` beside it.
-        threads: of one inference; 0 takes one a core. They are not bound to cores, so that two networks do not wait
-            for the same one.
-        precision: fp32, or bf16 for half the time on processors that compute in it. What a file holds in int8 runs in
-            int8 in either case.
+        path: the ``.onnx`` file, or an ``.xml`` with its ``.bin``.
+        threads: threads of one inference; 0 uses one per core. They are not bound to cores, so that two networks do
+            not wait for the same core.
+        precision: fp32, or bf16, which takes half the time on processors that support it. int8 layers of a file always
+            run in int8.
 
     Raises:
-        ConfigError: no such precision.
-        MissingFileError: no such file.
-        ModelError: no model, one that lithepose did not write, or a precision that the processor lacks.
+        ConfigError: the precision is unknown.
+        MissingFileError: the file does not exist.
+        ModelError: the file is not a model or was not written by lithepose, or the processor lacks the precision.
 
     Attributes:
-        about: what runs, for people.
+        about: description of what runs.
     """
 
     def __init__(self, path: str | Path, threads: int = 0, precision: str = "fp32") -> None:
@@ -61,7 +61,7 @@ class OpenVinoRuntime:
         if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ModelError("precision bf16: this processor does not compute in it; leave it out, or take int8")
         threads = threads or cores()
-        # Stated in full: by default the precision is the processor's choice, and threads are bound to cores.
+        # All options are set: by default the processor decides the precision, and threads are bound to cores.
         self._options = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
             "INFERENCE_NUM_THREADS": threads,
@@ -75,7 +75,7 @@ class OpenVinoRuntime:
             compiled = self._core.compile_model(self._model, "CPU", self._options)
         except KeyError as error:
             raise ModelError(f"{path}: a model without lithepose's metadata; make one by `lithepose export`") from error
-        except Exception as error:  # OpenVINO raises RuntimeErrors with many lines
+        except Exception as error:  # OpenVINO raises RuntimeErrors of many lines
             raise ModelError(f"{path}: OpenVINO cannot load it ({_cause(error)}); take --runtime onnx") from error
         self._names = [output.get_any_name() for output in self._model.outputs]
         self._fixed = self._model.inputs[0].partial_shape.is_static
@@ -89,7 +89,7 @@ class OpenVinoRuntime:
         self.about = f"OpenVINO {openvino.__version__.split('-')[0]}, {self.precision}{rest}, {threads_of(threads)}"
 
     def __reduce__(self) -> tuple[type[OpenVinoRuntime], tuple[str, int, str]]:
-        """Pickle by the arguments, for worker processes."""
+        """Pickle the arguments, for worker processes."""
         return OpenVinoRuntime, self._made_from
 
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
@@ -99,28 +99,28 @@ class OpenVinoRuntime:
             images: (N, H, W, 3) uint8 RGB, H and W multiples of ``info.multiple``.
 
         Returns:
-            What the network predicts for each image.
+            The network's prediction for each image.
 
         Raises:
-            ModelError: a size that the network does not take.
+            ModelError: the network does not support the size.
         """
         images, step = np.ascontiguousarray(images), self.info.multiple
         if images.shape[1] % step or images.shape[2] % step:
             size = "x".join(map(str, images.shape[1:3]))
             raise ModelError(f"{self.info.name}: cannot run at {size}; height and width must be multiples of {step}")
-        with self._lock:  # a request has one input and one output
+        with self._lock:  # a request has only one input and one output
             return run_batch(self.info, self._names, images, self._run, single=self._fixed)
 
     def _run(self, images: np.ndarray) -> list[np.ndarray]:
         try:
             found = self._request_for(images.shape).infer({0: images}, share_inputs=True)
-        except Exception as error:  # OpenVINO raises RuntimeErrors with many lines
+        except Exception as error:  # OpenVINO raises RuntimeErrors of many lines
             size = "x".join(map(str, images.shape[1:3]))
             raise ModelError(f"{self.info.name}: OpenVINO cannot run it at {size} ({_cause(error)})") from error
         return [found[i] for i in range(len(self._names))]
 
     def _request_for(self, shape: tuple[int, ...]) -> Any:
-        """The request of a shape that is frequent, or that of all shapes."""
+        """Return the request of a frequent shape, or the one for all shapes."""
         if shape in self._own:
             return self._own[shape]
         self._calls[shape] = self._calls.get(shape, 0) + 1
@@ -133,18 +133,18 @@ class OpenVinoRuntime:
 
 
 def _metadata(model: openvino.Model) -> str:
-    """What lithepose wrote into the file.
+    """Return lithepose's metadata in the file.
 
     Raises:
-        KeyError: nothing.
+        KeyError: there is none.
     """
-    for where in (["lithepose"], ["framework", "lithepose"]):  # of an .xml, and of an .onnx
+    for where in (["lithepose"], ["framework", "lithepose"]):  # in an .xml, and in an .onnx
         if model.has_rt_info(where):
             return model.get_rt_info(where).astype(str)
     raise KeyError("lithepose")
 
 
 def _cause(error: Exception) -> str:
-    """The line of a message that says what is wrong; those before it name OpenVINO's own source files."""
+    """Return the line of a message that names the cause; earlier lines name OpenVINO's own source files."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return next((line for line in reversed(lines) if not line.startswith(("Exception from", "Check"))), "unknown")

@@ -1,8 +1,8 @@
-"""OpenVINO, imported without its telemetry, and the one core that all of a process share.
+"""OpenVINO, imported without its telemetry, and one core shared by the whole process.
 
-OpenVINO reports each import and each conversion to a server of its makers, from a process forked off the caller's.
-lithepose sends nothing anywhere, so it keeps the package that does this from being imported; OpenVINO has a stub for
-installations without it.
+OpenVINO reports each import and each conversion to a server of its makers, from a forked process. lithepose sends no
+data anywhere, so it prevents the import of the telemetry package. OpenVINO has a stub for installations without this
+package.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Any, cast
 
-cast("dict[str, Any]", sys.modules).setdefault("openvino_telemetry", None)  # its import raises ImportError
+cast("dict[str, Any]", sys.modules).setdefault("openvino_telemetry", None)  # importing it raises ImportError
 
 import openvino  # noqa: E402
 
@@ -23,11 +23,11 @@ _lock = threading.Lock()
 
 
 def core() -> openvino.Core:
-    """What reads and compiles networks.
+    """Return the core, which reads and compiles networks.
 
-    One a process, never released: each sets the stack on which the calling thread handles signals, and unmaps it when
-    it is released. With several cores, released in another order or thread, a thread may keep a signal stack that has
-    been unmapped; the next signal, such as Ctrl-C, then ends the process by a segmentation fault.
+    There is one per process, and it is never released. Each core sets the signal stack of the calling thread and unmaps
+    it on release. If several cores are released in another order or thread, a thread may keep an unmapped signal stack.
+    The next signal, such as Ctrl-C, then ends the process with a segmentation fault.
     """
     with _lock:
         if not _cores:

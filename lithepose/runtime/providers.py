@@ -1,4 +1,4 @@
-"""Devices by name, and the execution provider of ONNX Runtime that each needs."""
+"""Names of devices, and the execution provider of ONNX Runtime for each."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ REMEDIES = {
 
 
 def check_device(device: str) -> None:
-    """Refuse names that no device has.
+    """Check the name of a device.
 
     Raises:
-        ConfigError: names those that there are.
+        ConfigError: it is unknown; names the known ones.
     """
     if device not in DEVICES:
         raise ConfigError(f"device {device!r}; there are {', '.join(DEVICES)}")
 
 
 def providers_of(device: str) -> list[str]:
-    """What to ask ONNX Runtime for.
+    """Return the execution providers to request from ONNX Runtime.
 
-    Operators that a device lacks run on the CPU, as ONNX Runtime does by itself.
+    Operators that a device lacks run on the CPU, which is ONNX Runtime's default.
 
     Raises:
-        ConfigError: no such device.
-        ModelError: this installation of ONNX Runtime lacks its provider.
+        ConfigError: the device is unknown.
+        ModelError: the installed ONNX Runtime lacks its provider.
     """
     check_device(device)
     provider, available = PROVIDERS[device], onnxruntime.get_available_providers()
@@ -52,10 +52,10 @@ def providers_of(device: str) -> list[str]:
 
 
 def check_session(session: onnxruntime.InferenceSession, device: str) -> None:
-    """Refuse a session that ONNX Runtime moved to the CPU, as it does where a device's libraries do not load.
+    """Check that a session runs on its device. ONNX Runtime uses the CPU if a device's libraries do not load.
 
     Raises:
-        ModelError: names the device and the remedy.
+        ModelError: it does not; names the device and the remedy.
     """
     if PROVIDERS[device] not in session.get_providers():
         raise _lacking(device, f"{PROVIDERS[device]} is there, and does not start")

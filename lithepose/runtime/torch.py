@@ -1,7 +1,7 @@
-"""A network run by torch, as it is exported: for evaluation while it trains.
+"""Networks run by torch as they are exported, for evaluation during training.
 
-The graph of each kind of output is a class, looked up by the type of the network's head: input scaling and peaks are
-inside, so that every runtime shares them.
+The graph of each kind of output is a class, looked up by the type of the network's head. Input scaling and peaks are
+part of the graph, so all runtimes share them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from ..networks.base import Network, Scaled
 from ..networks.lithe import SHUFFLE, joints_from_heatmaps
 from .base import BOXES, FOUND, MAPS, ModelInfo, Output, to_output
 
-TOP_BOXES = 512  # in the output of a detector's graph, of which a dozen are duplicates of one person
-SURE = 0.2  # joints of a crop that score less do not count in the person's score
+TOP_BOXES = 512  # in the output of a detector's graph; about a dozen are duplicates of one person
+SURE = 0.2  # joints of a crop with lower scores do not count in the person's score
 
 
 class Exported(nn.Module):
-    """A network with its input scaling: (N, H, W, 3) uint8 RGB images in, named outputs out.
+    """A network with its input scaling: takes (N, H, W, 3) uint8 RGB images, returns named outputs.
 
     Attributes:
-        names: of the outputs, see :func:`lithepose.runtime.base.to_output`.
-        compared: those in which an exported file must agree with torch, see :func:`lithepose.exporters.onnx.parity`.
+        names: names of the outputs, see :func:`lithepose.runtime.base.to_output`.
+        compared: outputs compared between an exported file and torch, see :func:`lithepose.exporters.onnx.parity`.
     """
 
     names: ClassVar[tuple[str, ...]]
@@ -43,7 +43,7 @@ class Exported(nn.Module):
         self.net, self.scale = net, Scaled(net)
 
     def scaled(self, image: Tensor) -> Tensor:
-        """(N, H, W, 3) uint8 -> (N, 3, H, W) float, as the network takes it."""
+        """Scale (N, H, W, 3) uint8 to (N, 3, H, W) float, the network's input."""
         return self.scale(image.permute(0, 3, 1, 2))
 
 
@@ -67,14 +67,14 @@ class ExportedHeatmaps(Exported):
 
 
 class ExportedPafs(ExportedHeatmaps):
-    """The same, with part affinity fields (N, 2 L, h, w)."""
+    """As :class:`ExportedHeatmaps`, with part affinity fields (N, 2 L, h, w)."""
 
     names = MAPS
     compared = ("heatmaps", "pafs")
 
 
 class ExportedCrops(Exported):
-    """The joints of one person, read off the heatmaps, with calibrated scores."""
+    """The joints of one person, located in the heatmaps, with calibrated scores."""
 
     names = FOUND
     compared = ("xy", "score")
@@ -90,7 +90,7 @@ class ExportedCrops(Exported):
 
 
 class ExportedCoordinates(Exported):
-    """The joints of one person from coordinates as shares of the input."""
+    """The joints of one person, from coordinates as shares of the input."""
 
     names = FOUND
     compared = ("xy",)
@@ -103,7 +103,7 @@ class ExportedCoordinates(Exported):
 
 
 class ExportedInstances(Exported):
-    """All people of one image, N is 1, without a batch axis."""
+    """All people of one image (N is 1), without a batch axis."""
 
     names = FOUND
     compared = ("xy",)
@@ -114,7 +114,7 @@ class ExportedInstances(Exported):
 
 
 class ExportedBoxes(Exported):
-    """The boxes that score highest, (N, 512, 4) and (N, 512)."""
+    """The boxes with the highest scores, (N, 512, 4) and (N, 512)."""
 
     names = BOXES
     compared = ("box_score",)
@@ -135,17 +135,17 @@ EXPORTED: dict[type, type[Exported]] = {
 
 
 def exported(net: Network) -> Exported:
-    """The graph of a network, for its kind of output."""
+    """Make the graph of a network for its kind of output."""
     return of_kind(EXPORTED, net.head)(net)
 
 
 def describe(name: str, net: Network, size: int = 0) -> ModelInfo:
-    """What an exported file says about a network.
+    """Make the metadata of an exported network.
 
     Args:
-        name: of the network.
+        name: name of the network.
         net: the network.
-        size: longer side of its input; by default that of its options, or 512.
+        size: longer side of the input; defaults to the size in its options, or 512.
     """
     size = max(net.crop) if net.crop else size or int(getattr(net.config, "size", 512))
     info = ModelInfo(name, net.head, net.multiple, size, net.crop, net.small_crop)
@@ -153,14 +153,14 @@ def describe(name: str, net: Network, size: int = 0) -> ModelInfo:
 
 
 class TorchRuntime:
-    """The same as :class:`~lithepose.runtime.onnx.OnnxRuntime`, by torch.
+    """As :class:`~lithepose.runtime.onnx.OnnxRuntime`, with torch.
 
     Args:
-        net: put into evaluation mode.
+        net: network, put into evaluation mode.
         info: see :func:`describe`.
 
     Attributes:
-        about: what runs, for people.
+        about: description of what runs.
     """
 
     about = f"torch {torch.__version__}, fp32"
@@ -170,7 +170,7 @@ class TorchRuntime:
 
     @torch.no_grad()
     def __call__(self, images: UInt8[np.ndarray, "n h w 3"]) -> list[Output]:
-        """(N, H, W, 3) uint8 RGB -> what the network predicts for each."""
+        """Run (N, H, W, 3) uint8 RGB; returns the network's prediction for each image."""
         x = torch.from_numpy(images).to(next(self.exported.parameters()).device)
         names = self.exported.names
         if self.info.batched:

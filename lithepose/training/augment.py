@@ -1,6 +1,6 @@
 """Augmentation: affine placement, mirroring with joint swap, aspect stretch, colour, body masking.
 
-Every function takes its randomness from the generator that it is given, so a sample depends on its number alone.
+Every function draws from the generator that it is given, so a sample depends only on its number.
 """
 
 from __future__ import annotations
@@ -16,32 +16,32 @@ from ..geometry import GREY
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Ranges. Sizes are in pixels of the network's input."""
+    """Ranges and shares of the augmentations. Sizes are in pixels of the network's input."""
 
-    person: tuple[float, float] = (56.0, 300.0)  # longer side of the person that the crop is made around
-    box: str = "annotated"  # what a person's size is taken from: its annotated box, or that of its joints
-    jitter: float = 0.25  # of the person's place, in widths of the crop
+    person: tuple[float, float] = (56.0, 300.0)  # range of the longer side of the person that the crop is made around
+    box: str = "annotated"  # where a person's size comes from: the annotated box, or the box of the joints
+    jitter: float = 0.25  # largest shift of the person, as a share of the crop
     whole: float = 0.15  # share of crops that show the whole image instead
-    whole_zoom: tuple[float, float] = (0.86, 1.35)  # of a whole image, beyond what fits
-    whole_jitter: float = 0.1  # of its place; with 0 it lies in the upper left corner, as in prediction
-    max_zoom: float = 2.6  # never enlarge an image more: there is nothing to see
+    whole_zoom: tuple[float, float] = (0.86, 1.35)  # zoom of a whole image, relative to the largest that fits
+    whole_jitter: float = 0.1  # shift of a whole image; with 0 it lies in the upper left corner, as in prediction
+    max_zoom: float = 2.6  # limit of enlargement: beyond it an image shows no more detail
     rotate: float = 30.0  # degrees
     rotate_share: float = 0.5
     flip: float = 0.5
     colour: float = 0.8  # share of crops with changed brightness, contrast, gamma and white balance
     grey: float = 0.05
     blur: float = 0.1
-    mask_body: float = 0.15  # share of crops with one quadrangle of even colour (osokin2019context, body masking)
+    mask_body: float = 0.15  # share of crops with a quadrangle of one colour (osokin2019context, body masking)
     permute: float = 0.0  # share of crops with colour channels in another order (osokin2019context)
-    mask_joints: float = 0.0  # share of crops with one to three joints covered by squares (osokin2019context's rival)
-    mask_fraction: float = 0.3  # longest reach of a corner from the quadrangle's centre, in widths of the crop
+    mask_joints: float = 0.0  # share of crops with one to three joints covered by squares (osokin2019context, rival)
+    mask_fraction: float = 0.3  # largest distance of a corner from the quadrangle's centre, in widths of the crop
     mosaic: float = 0.3  # share of samples made of several images
-    crop_zoom: tuple[float, float] = (0.75, 1.35)  # of person crops, relative to those of inference
-    crop_shift: float = 0.1  # of person crops, largest shift in widths and heights of the person
+    crop_zoom: tuple[float, float] = (0.75, 1.35)  # zoom of person crops, relative to inference
+    crop_shift: float = 0.1  # largest shift of person crops, in widths and heights of the person
     half_body: float = 0.0  # share of person crops around the joints of one half of the body
 
     def still(self) -> AugmentConfig:
-        """The same view without chance, for validation."""
+        """Return the same settings without randomness, for validation."""
         middle = math.sqrt(self.person[0] * self.person[1])
         names = "jitter whole_jitter rotate_share flip colour grey blur mask_body permute mask_joints mosaic".split()
         nothing = dict.fromkeys((*names, "crop_shift", "half_body"), 0.0)
@@ -51,7 +51,7 @@ class AugmentConfig:
 
 
 def random_stretch(rng: np.random.Generator) -> float:
-    """Width over height to give back to an image that was squashed to a square: mostly 4:3, then 3:4, then anything."""
+    """Draw the width over height to restore to an image squashed to a square: mostly 4:3, then 3:4, then any."""
     kind = rng.random()
     if kind < 0.65:
         return 1.33 * math.exp(rng.normal(0, 0.08))
@@ -73,13 +73,13 @@ def placement(
     stretch: float,
     person: tuple[float, float],
 ) -> np.ndarray:
-    """Affine map (2, 3) from image pixels to tile pixels.
+    """Draw an affine map (2, 3) from image pixels to tile pixels.
 
     Args:
         size: (width, height) of the image.
         box: (x, y, w, h) of the person to crop around, or None for the whole image.
         tile: (width, height) to fill.
-        stretch: width over height to give back to the image.
+        stretch: width over height to restore to the image.
         person: range of the person's longer side in the tile.
     """
     wide, high = math.sqrt(stretch), 1 / math.sqrt(stretch)
@@ -101,14 +101,14 @@ def placement(
     if rng.random() < config.flip:
         linear[0] = -linear[0]
     target = np.array(tile) * (0.5 + rng.uniform(-jitter, jitter, 2))
-    if box is None and not jitter:  # as lithepose.geometry.letterbox places it
+    if box is None and not jitter:  # as lithepose.geometry.letterbox does
         corners = np.array([[-0.5, -0.5], [size[0] - 0.5, -0.5], [-0.5, size[1] - 0.5], np.array(size) - 0.5])
         return np.concatenate([linear, (-0.5 - (corners @ linear.T).min(0))[:, None]], 1)
     return np.concatenate([linear, (target - linear @ centre)[:, None]], 1)
 
 
 def warp(image: np.ndarray, matrix: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
-    """Image -> tile of (width, height); a strong reduction first averages areas, so that nothing is skipped."""
+    """Warp an image to a tile of (width, height); a strong reduction first averages areas, to avoid aliasing."""
     zoom = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     if zoom < 0.6:
         h, w = image.shape[:2]
@@ -120,14 +120,14 @@ def warp(image: np.ndarray, matrix: np.ndarray, tile: tuple[int, int]) -> np.nda
 
 
 def move_joints(joints: np.ndarray, matrix: np.ndarray, flip_order: tuple[int, ...]) -> np.ndarray:
-    """Joints (P, K, 3) through an affine map; where it mirrors, left and right change places."""
+    """Move joints (P, K, 3) by an affine map; if it mirrors, left and right joints are swapped."""
     moved = joints.copy()
     moved[..., :2] = joints[..., :2] @ matrix[:, :2].T + matrix[:, 2]
     return moved[:, list(flip_order)] if np.linalg.det(matrix[:, :2]) < 0 else moved
 
 
 def move_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Boxes (R, 4) x, y, w, h -> upright boxes around the moved corners."""
+    """Move boxes (R, 4) x, y, w, h by an affine map; returns upright boxes around the moved corners."""
     x, y, w, h = boxes.T
     corners = np.stack(
         [np.stack([x, y], 1), np.stack([x + w, y], 1), np.stack([x, y + h], 1), boxes[:, :2] + boxes[:, 2:]], 1
@@ -138,7 +138,7 @@ def move_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def change_colours(rng: np.random.Generator, config: AugmentConfig, image: np.ndarray) -> np.ndarray:
-    """Brightness, contrast, gamma and white balance by one table a channel; now and then grey or blurred."""
+    """Change brightness, contrast, gamma and white balance with one table per channel; sometimes turn grey or blur."""
     if rng.random() < config.colour:
         ramp = np.arange(256, dtype=np.float32) / 255
         gamma, contrast, brightness = math.exp(rng.normal(0, 0.2)), math.exp(rng.normal(0, 0.2)), rng.normal(0, 0.08)
@@ -154,14 +154,14 @@ def change_colours(rng: np.random.Generator, config: AugmentConfig, image: np.nd
 
 
 def permute_channels(rng: np.random.Generator, config: AugmentConfig, image: np.ndarray) -> np.ndarray:
-    """Colour channels in a random order."""
+    """Put the colour channels into a random order."""
     return image[..., rng.permutation(3)] if rng.random() < config.permute else image
 
 
 def mask_joints(rng: np.random.Generator, config: AugmentConfig, image: np.ndarray, joints: np.ndarray) -> np.ndarray:
-    """Cover one to three labelled joints of (P, K, 3) by grey squares of 5 to 10 % of the crop.
+    """Cover one to three labelled joints of (P, K, 3) with grey squares of 5 to 10 % of the crop.
 
-    A rival of body masking in osokin2019context, table 1.
+    An alternative to body masking in osokin2019context, table 1.
     """
     labelled = joints[joints[..., 2] > 0]
     if rng.random() >= config.mask_joints or not len(labelled):
@@ -178,9 +178,9 @@ def mask_joints(rng: np.random.Generator, config: AugmentConfig, image: np.ndarr
 
 
 def mask_body(rng: np.random.Generator, config: AugmentConfig, image: np.ndarray) -> np.ndarray:
-    """Cover one quadrangle near the middle with an even colour (osokin2019context: body masking).
+    """Cover one quadrangle near the middle with one colour (osokin2019context: body masking).
 
-    The centre lies in the middle third of each axis; each corner lies in a quadrant of its own.
+    The centre lies in the middle third of each axis. Each corner lies in its own quadrant.
     """
     if rng.random() >= config.mask_body:
         return image

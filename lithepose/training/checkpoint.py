@@ -1,4 +1,4 @@
-"""What a run keeps: checkpoints, its log, its lock, the weights at the end."""
+"""Files of a run: checkpoints, log, lock and the final weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .optim import Average, Schedule
 def save_checkpoint(
     path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, average: Average, schedule: Schedule, step: int
 ) -> None:
-    """Write beside, then replace: a kill at any moment leaves one whole checkpoint."""
+    """Write a new file, then replace the old one, so that an interrupted save leaves a complete checkpoint."""
     beside = path.with_suffix(".tmp")
     state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "average": average.state, "step": step}
     torch.save(state | {"schedule": schedule.state}, beside)
@@ -37,13 +37,13 @@ def load_checkpoint(
     schedule: Schedule,
     device: torch.device,
 ) -> int:
-    """Go back to where :func:`save_checkpoint` was called.
+    """Restore the state saved by :func:`save_checkpoint`.
 
     Returns:
         the number of the next step.
 
     Raises:
-        ModelError: the file is damaged, or of a network with other options.
+        ModelError: the file is damaged, or belongs to a network with other options.
     """
     try:
         saved = torch.load(path, map_location=device, weights_only=True)
@@ -51,17 +51,17 @@ def load_checkpoint(
         for group, own in zip(saved["optimizer"]["param_groups"], optimizer.param_groups, strict=True):
             group |= {
                 key: own[key] for key in ("fused", "foreach") if key in own
-            }  # of this machine, not of the one before
+            }  # of this machine, not of the earlier one
         optimizer.load_state_dict(saved["optimizer"])
         average.state = {name: saved["average"][name] for name in average.state}
         schedule.state = dict(saved["schedule"])
         return int(saved["step"])
-    except Exception as error:  # torch raises a dozen types for a damaged file
+    except Exception as error:  # torch raises many types of exception for a damaged file
         raise ModelError(f"{path}: damaged, or of another network; remove it or name another run ({error})") from error
 
 
 def cut_log(path: Path, steps: int) -> None:
-    """Drop the lines of steps after the checkpoint, which are about to be done again."""
+    """Drop the lines of steps after the checkpoint, because these steps run again."""
     if path.exists():
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= steps]
@@ -70,7 +70,7 @@ def cut_log(path: Path, steps: int) -> None:
 
 @contextlib.contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold a file's lock, which the system lets go of however the process ends.
+    """Hold a file's lock. The system releases it even when the process is killed.
 
     Raises:
         BlockingIOError: another process holds it.
@@ -93,17 +93,17 @@ def exclusive(path: Path) -> Iterator[None]:
 
 
 def save_weights(path: Path, average: Average, info: ModelInfo | None = None, options: dict | None = None) -> None:
-    """Averaged weights as fp16 safetensors, with what is needed to build their network again in the metadata.
+    """Save the averaged weights as fp16 safetensors; the metadata describes how to build their network.
 
     Raises:
-        TrainingError: a value is no number, or beyond fp16's range.
+        TrainingError: a value is not finite, or is beyond fp16's range.
     """
     beside = path.with_suffix(".tmp")
     halves = {k: v.half().contiguous() for k, v in average.state.items()}
     bad = [k for k, v in halves.items() if not v.isfinite().all()]
     if bad:
         raise TrainingError(f"{path}: {bad[0]} holds values that fp16 cannot; the checkpoint is kept beside it")
-    # One entry: several are written in no fixed order, and the same run must give the same bytes.
+    # One entry, because several entries have no fixed order and the same run must give the same bytes.
     stored = {"info": json.loads(info.to_json()), "options": options or {}} if info else None
     metadata = {"lithepose": json.dumps(stored)} if stored else None
     save_file(halves, beside, metadata)

@@ -1,4 +1,4 @@
-"""Recipes: everything that a training run depends on, as TOML. Imports no torch."""
+"""Recipes: all settings of a training run, as TOML. Does not import torch."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from .augment import AugmentConfig
 
 @dataclass(frozen=True)
 class Source:
-    """One data set of a recipe.
+    """A data set of a recipe.
 
     Attributes:
-        data: folder, archive or json, relative to the data folder.
-        split: name of the json in a folder or archive.
-        images: where the images are, if not there.
+        data: folder, archive or JSON file, relative to the data folder.
+        split: name of the JSON file in a folder or archive.
+        images: where the images are, if they are elsewhere.
         weight: share of the samples, before normalisation.
-        squashed: images lost their aspect; stretch them back at random.
+        squashed: the images lost their aspect ratio; stretch them back at random.
         mosaic: these images may be joined into mosaics.
-        without: another data set; its images (by id) are left out, because they are the same ones.
-        first: only so many images, from the start; 0 takes all.
-        people: only images with a person to make a crop around.
-        joints: fewest labelled joints, of those that the network knows, of such a person.
-        large: least share of the image's longer side that such a person's box has.
-        unlabelled: take the people marked as ``iscrowd`` in place of those with labels; a teacher labels them.
-        ignore: for a person detector, a json of boxes of people without annotations.
+        without: another data set; its images (by id) are left out, because both data sets contain them.
+        first: use only this many images, from the start; 0 uses all.
+        people: use only images with a person to make a crop around.
+        joints: fewest labelled joints of such a person, among those that the network knows.
+        large: smallest longer side of such a person's box, as a share of the image's longer side.
+        unlabelled: use the people marked as ``iscrowd`` instead of those with labels; a teacher labels them.
+        ignore: for a person detector, a JSON file with boxes of people without annotations.
     """
 
     data: str
@@ -51,79 +51,79 @@ class Source:
 class OptimizerConfig:
     """Optimizer and its learning rate."""
 
-    name: str = "adamw"  # muon, adam (decay as part of the gradient) or sgd
+    name: str = "adamw"  # muon, adam (weight decay is added to the gradient) or sgd
     lr: float = 1e-3
-    momentum: float = 0.9  # of sgd
-    weight_decay: float = 1e-4  # of convolutions and linear layers; biases, BatchNorm and binary weights have none
-    grad_clip: float = 1.0  # largest norm of the gradient; 0 does not clip
-    backbone_factor: float = 0.5  # of lr, for the backbone
-    refine_factor: float = 1.0  # of lr, for the layers behind the first stage
-    bias_factor: float = 1.0  # of lr, for biases
+    momentum: float = 0.9  # for sgd
+    weight_decay: float = 1e-4  # for convolutions and linear layers; not for biases, BatchNorm and binary weights
+    grad_clip: float = 1.0  # largest norm of the gradient; 0 disables clipping
+    backbone_factor: float = 0.5  # factor on lr for the backbone
+    refine_factor: float = 1.0  # factor on lr for the layers after the first stage
+    bias_factor: float = 1.0  # factor on lr for biases
 
 
 @dataclass(frozen=True)
 class ScheduleConfig:
     """Learning rate over the optimizer steps."""
 
-    name: str = "cosine"  # or linear, down to final_factor; steps (by factor at every milestone); plateau; constant
+    name: str = "cosine"  # or linear, down to final_factor; steps (times factor at each milestone); plateau; constant
     warmup: int = 200  # steps of linear increase
-    final_factor: float = 0.01  # of lr, where cosine and linear end
+    final_factor: float = 0.01  # final factor on lr of cosine and linear
     milestones: tuple[int, ...] = ()
-    factor: float = 0.1  # at a milestone, or after patience validations without gain
+    factor: float = 0.1  # at a milestone, or after patience validations without improvement
     patience: int = 5
-    min_gain: float = 0.01  # of the validation loss, below which it counts as none
+    min_gain: float = 0.01  # smallest relative decrease of the validation loss that counts as improvement
 
 
 @dataclass(frozen=True)
 class FreezeConfig:
-    """What keeps its weights: no gradients, BatchNorm by its running statistics."""
+    """What is frozen: these modules get no gradients, and their BatchNorm uses the running statistics."""
 
-    modules: tuple[str, ...] = ()  # by name, for the whole run
+    modules: tuple[str, ...] = ()  # names of modules that are frozen for the whole run
     blocks: int = 0  # first blocks of a MobileNetV1 backbone
-    backbone_steps: int = 0  # first steps in which the whole backbone is frozen
-    lr: float = 0.0  # in these; 0 takes the schedule's
+    backbone_steps: int = 0  # number of first steps in which the whole backbone is frozen
+    lr: float = 0.0  # learning rate in these steps; 0 uses the schedule's
 
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """A trained network that gives heatmaps as targets, for networks of person crops."""
+    """A trained network that predicts heatmaps as targets, for networks of person crops."""
 
-    teacher: str = ""  # weights.safetensors of its run; in a file relative to it
-    share: float = 0.5  # of its maps in the targets; where a label is unknown they are the target
-    patched: float = 0.0  # share of crops with a rectangle of another crop; the teacher alone labels them
+    teacher: str = ""  # weights.safetensors of its run; in a recipe file, relative to that file
+    share: float = 0.5  # share of its heatmaps in the targets; where a label is unknown they are the target
+    patched: float = 0.0  # share of crops with a rectangle of another crop; only the teacher labels these
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training run. Sizes are in pixels, counts in optimizer steps unless said otherwise."""
+    """A training run. Sizes are in pixels; counts are in optimizer steps unless stated otherwise."""
 
     network: str
     data: tuple[Source, ...]
-    validation: tuple[Source, ...] = ()  # without augmentation; the loss over them goes into the log
-    options: dict[str, Any] = field(default_factory=dict)  # of the network
-    skeleton: str = ""  # joints: "data" takes those of the first data set, else a name of lithepose.skeleton.SKELETONS
-    pretrained: str = ""  # weights of the backbone: a file in the data folder, or as networks.weights.read_pretrained
-    init_from: str = ""  # weights of an earlier run; in a file relative to it
-    reinit: tuple[str, ...] = ()  # modules, "refinements" or "stages.0.heatmaps", that these weights are not for
+    validation: tuple[Source, ...] = ()  # without augmentation; its loss is logged
+    options: dict[str, Any] = field(default_factory=dict)  # options of the network
+    skeleton: str = ""  # "data" uses the joints of the first data set; otherwise a name of lithepose.skeleton.SKELETONS
+    pretrained: str = ""  # backbone weights: a file in the data folder, or a name for networks.weights.read_pretrained
+    init_from: str = ""  # weights of an earlier run; in a recipe file, relative to that file
+    reinit: tuple[str, ...] = ()  # modules that init_from does not load, such as "refinements" or "stages.0.heatmaps"
 
     size: int = 256
-    crop: tuple[int, ...] = ()  # height and width of person crops; by default those of the network
-    small_crop: tuple[int, ...] = ()  # height and width of smaller crops, which people followed in videos get
+    crop: tuple[int, ...] = ()  # height and width of person crops; defaults to the network's
+    small_crop: tuple[int, ...] = ()  # height and width of smaller crops, used for people followed in videos
     small_share: float = 0.3  # share of the batches that have small crops
-    sigma: float = 0.0  # of the Gaussians of person crops, in cells; 0 takes the network's
+    sigma: float = 0.0  # sigma of the Gaussians of person crops, in cells; 0 uses the network's
     batch: int = 32  # over all processes
     steps: int = 1000
     precision: str = "bf16"  # of convolutions; or fp32
-    loss: str = "cells"  # squared error a cell; or caffe: summed, over twice the batch, as in three of the papers
+    loss: str = "cells"  # squared error per cell; or caffe: sum over twice the batch, as in three of the papers
     positive_weight: float = 3.0  # extra weight of cells where the target is 1
-    fold_norm: bool = False  # BatchNorm of dense residual networks keeps its statistics, inside the convolutions
+    fold_norm: bool = False  # fold BatchNorm of dense residual networks into the convolutions, with fixed statistics
     ema: float = 0.998  # decay of the averaged weights
 
     seed: int = 0
     save_every: int = 200
-    log_every: int = 20  # steps that a line of the log is the mean of
-    keep_every: int = 0  # steps between copies of the averaged weights, kept/STEP.safetensors; 0 keeps none
-    validate_every: int = 0  # 0: once an epoch (as many samples as there are images), or save_every if that is longer
+    log_every: int = 20  # number of steps that a line of the log averages
+    keep_every: int = 0  # steps between copies of the averaged weights, kept/STEP.safetensors; 0 disables them
+    validate_every: int = 0  # 0: once an epoch (number of samples = number of images), or save_every if that is longer
     validation_samples: int = 256
 
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -134,10 +134,10 @@ class Recipe:
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
-        """Read a recipe; one that ``extends`` another file changes what it names and keeps the rest.
+        """Read a recipe. A recipe that ``extends`` another file changes the keys that it names and keeps the rest.
 
         Raises:
-            ConfigError: the file is no TOML, has a key or type that no recipe has, or a value out of range.
+            ConfigError: the file is not TOML, has an unknown key or a wrong type, or a value is out of range.
             MissingFileError: no such file.
         """
         if not Path(path).is_file():
@@ -163,7 +163,7 @@ class Recipe:
         return recipe
 
     def check(self) -> None:
-        """Raise ValueError for values out of range, and for combinations that mean nothing."""
+        """Raise ValueError for values out of range and for invalid combinations."""
         if (
             not self.data
             or self.size % 8
@@ -208,7 +208,7 @@ class Recipe:
             raise ConfigError("schedule.name = 'plateau' needs [[validation]] data to see one")
 
     def to_json(self) -> str:
-        """For the run's folder."""
+        """Return the recipe as JSON, for the run's folder."""
         return json.dumps(asdict(self), indent=1)
 
 
@@ -225,9 +225,9 @@ CHOICES = {
     ("optimizer", "name"): ("adamw", "muon", "adam", "sgd"),
     ("schedule", "name"): ("cosine", "linear", "steps", "plateau", "constant"),
 }
-MAY_CHANGE = {"steps", "save_every", "log_every", "keep_every", "validate_every"}  # while a run goes on
+MAY_CHANGE = {"steps", "save_every", "log_every", "keep_every", "validate_every"}  # when a run is resumed
 
-# Keys of recipes of version 0.1 -> the table and key that they are now.
+# Keys of recipes of version 0.1 -> their current table and key.
 FORMER = {
     "start": ("", "pretrained"),
     "resume_weights": ("", "init_from"),
@@ -253,7 +253,7 @@ FORMER = {
 
 
 def _current(raw: dict[str, Any]) -> dict[str, Any]:
-    """The tables of a recipe under the names that they have now."""
+    """Return the tables of a recipe under their current names."""
     current = dict(raw)
     for name, key in (("optimizer", "name"), ("schedule", "name"), ("freeze", "blocks")):
         if name in current and not isinstance(current[name], dict):
@@ -269,9 +269,9 @@ def _current(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The tables of a file over those of the one that it extends; paths in them are relative to their file.
+    """Read a file's tables and merge them over those of the file that it extends. Paths are relative to their file.
 
-    Tables are merged key by key, but for the options of another network.
+    Tables are merged key by key. The options of another network are not merged.
     """
     if path.resolve() in readers:
         raise TypeError(f"{path.name} extends itself")
@@ -294,7 +294,7 @@ def _known(kind: Any, table: dict[str, Any]) -> None:
     """Refuse keys that a table of this kind does not have.
 
     Raises:
-        TypeError: names the key, and those that there are.
+        TypeError: names the unknown key and the known ones.
     """
     names = [f.name for f in fields(kind)]
     for key in table:
@@ -303,7 +303,7 @@ def _known(kind: Any, table: dict[str, Any]) -> None:
 
 
 def _checked(table: Any) -> Any:
-    """A dataclass with values of the types of its defaults (an int may stand for a float).
+    """Check that a dataclass has values of the types of its defaults (an int may stand for a float).
 
     Raises:
         TypeError: names the field.
@@ -323,12 +323,12 @@ def _checked(table: Any) -> Any:
 
 
 def _tuples(table: dict[str, Any]) -> dict[str, Any]:
-    """Lists of a TOML table as the tuples that frozen dataclasses hold."""
+    """Convert lists of a TOML table to the tuples that frozen dataclasses hold."""
     return {k: tuple(v) if isinstance(v, list) else v for k, v in table.items()}
 
 
 def _differences(now: dict[str, Any], before: dict[str, Any], prefix: str = "") -> list[str]:
-    """Names of keys with other values; keys that the earlier version did not have do not count."""
+    """Return names of keys with different values. Keys that the earlier version did not have are ignored."""
     found = list[str]()
     for key in now:
         if key not in before or (not prefix and key in MAY_CHANGE):
@@ -349,7 +349,7 @@ def _equal(now: Any, before: Any) -> bool:
 
 
 def same_recipe(recipe: Recipe, path: Path) -> None:
-    """Refuse to resume a run with another recipe: its record would describe a training that never was.
+    """Refuse to resume a run with another recipe, because the saved recipe would no longer describe the training.
 
     Raises:
         ConfigError: names what differs.
@@ -359,10 +359,10 @@ def same_recipe(recipe: Recipe, path: Path) -> None:
     now = json.loads(recipe.to_json())
     default = json.loads(Recipe("", ()).to_json())
     before = _current(json.loads(path.read_text(encoding="utf-8")))
-    # A key that a later version has added had its default.
+    # A key that was added in a later version had its default value.
     before = default | before | {name: default[name] | before.get(name, {}) for name in TABLES}
-    for one in (before, now):  # folders may have moved; a run that goes on does not read init_from
+    for one in (before, now):  # folders may have moved; a resumed run does not read init_from
         one["init_from"] = Path(one["init_from"]).name
-        one["distill"]["teacher"] = "/".join(Path(one["distill"]["teacher"]).parts[-2:])  # with its run's name
+        one["distill"]["teacher"] = "/".join(Path(one["distill"]["teacher"]).parts[-2:])  # with the name of its run
     if differ := _differences(now, before):
         raise ConfigError(f"{path.parent}: was begun with another {', '.join(differ)}; name another run, or remove it")

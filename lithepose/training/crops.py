@@ -1,4 +1,4 @@
-"""Person crops as training samples: images in, batches of crops with their joints out."""
+"""Person crops as training samples: reads images, returns batches of crops with their joints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .augment import AugmentConfig
 from .config import Source
 from .samples import Batch, are_large, prefetched, read_people
 
-ABSENT = 0.25  # weight of "not in the crop" for joints that a person leaves out: some of them can be seen after all
+ABSENT = 0.25  # weight of "not in the crop" for joints that the annotator left out: some of them are visible
 
 
 @dataclass
@@ -32,31 +32,31 @@ class _People:
     source: Source
     cache: ImageCache
     names: list[str]
-    image: np.ndarray  # (P,) number of the person's image
+    image: np.ndarray  # (P,) index of the person's image
     boxes: np.ndarray  # (P, 4) x, y, w, h in pixels of the cached image
     joints: np.ndarray  # (P, K, 3) likewise
     weight: np.ndarray  # (P, K)
 
 
 class CropSamples:
-    """Sample i is the same whenever it is asked for: all randomness is seeded by (seed, i).
+    """Training samples of person crops. Sample i is always the same: all randomness is seeded by (seed, i).
 
     Targets of a batch: ``joints`` (N, K, 2) float32 in pixels of the crop; ``visible`` (N, K) float32, 1 where a joint
     is labelled and in the crop; ``weight`` (N, K) float32, the weight of each joint's map, 0 where its label is
     unknown. Images are channels_last.
 
     Args:
-        sources: data sets; a sample is drawn from them by their weights, then one of their people evenly.
-        root: folder that they are relative to.
-        head: joints.
-        shapes: (height, width) of crops and the share of batches that has it; all crops of a batch have one.
+        sources: data sets; a sample's data set is drawn by weight, then its person uniformly.
+        root: folder that the sources are relative to.
+        head: head of the network, which names the joints.
+        shapes: (height, width) of crops and the share of batches with each; all crops of a batch have the same shape.
         config: augmentation.
-        seed: of all randomness.
+        seed: seed of all randomness.
         cache: folder for decoded images.
 
     Raises:
-        MissingFileError: a data set or its images are not there.
-        DatasetError: a source without people.
+        MissingFileError: a data set or its images are missing.
+        DatasetError: a source has no people.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class CropSamples:
         return sum(len(people.image) for people in self.sets)
 
     def image_names(self, number: int) -> list[str]:
-        """Name of the image that a sample is made of."""
+        """Return the name of the image of a sample."""
         people, person = self._draw(np.random.default_rng((self.seed, number)))
         return [people.names[people.image[person]]]
 
@@ -92,7 +92,7 @@ class CropSamples:
         return people, int(rng.integers(len(people.image)))
 
     def batch(self, numbers: Sequence[int], key: int = 0) -> Batch:
-        """The samples of these numbers; ``key`` decides the shape of the crops."""
+        """Return the samples with these numbers; ``key`` selects the shape of the crops."""
         rng, shares = np.random.default_rng((self.seed, key, 1)), np.cumsum([share for _, share in self.shapes])
         shape = self.shapes[int(np.searchsorted(shares[:-1], rng.random()))][0]
         (height, width), k = shape, len(self.head.skeleton)
@@ -108,10 +108,10 @@ class CropSamples:
         return Batch(list(numbers), torch.from_numpy(image.transpose(0, 3, 1, 2)), targets)
 
     def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        """Batches of samples ``first`` to ``end``, made by threads ahead of their use; of several processes a share."""
+        """Yield batches of samples ``first`` to ``end``, prepared in threads; each process gets its share."""
 
         def make(numbers: Sequence[int]) -> Batch:
-            return self.batch(numbers, numbers[0] // batch)  # of all processes the same shape
+            return self.batch(numbers, numbers[0] // batch)  # the same shape in all processes
 
         return prefetched(make, range(first + rank, end, world), batch // world)
 
@@ -135,7 +135,7 @@ class CropSamples:
         return crop, xy.astype(np.float32), (labelled & inside).astype(np.float32), weight
 
     def _box(self, rng: np.random.Generator, box: np.ndarray, joints: np.ndarray) -> np.ndarray:
-        """The person's box, or that of one half of the body."""
+        """Return the person's box, or that of one half of the body."""
         if rng.random() >= self.config.half_body:
             return box
         half = self.halves[int(rng.integers(2))]
@@ -147,7 +147,7 @@ class CropSamples:
         return np.concatenate([middle - size / 2, size])
 
     def _matrix(self, rng: np.random.Generator, box: np.ndarray, stretch: float, shape: tuple[int, ...]) -> np.ndarray:
-        """Affine map (2, 3) from image to crop: stretch, zoom, rotation, shift, mirror."""
+        """Draw an affine map (2, 3) from image to crop: stretch, zoom, rotation, shift, mirroring."""
         config, (height, width) = self.config, shape
         wide, high = math.sqrt(stretch), 1 / math.sqrt(stretch)
         w, h = max(box[2] * wide, 4.0), max(box[3] * high, 4.0)
@@ -167,10 +167,10 @@ class CropSamples:
 
 
 def _load(source: Source, root: Path, head: CropHead, cache: Path) -> _People:
-    """The people that a source asks for.
+    """Load the people that a source selects.
 
     Raises:
-        DatasetError: there are none, or an image has another size than its annotation says.
+        DatasetError: there are none, or an image's size differs from its annotation.
     """
     opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
     records, image = list[ImageRecord](), list[int]()
@@ -191,7 +191,7 @@ def _load(source: Source, root: Path, head: CropHead, cache: Path) -> _People:
     people = np.array(joints, np.float32)
     people[..., :2] = (people[..., :2] + 0.5) * scale[:, None] - 0.5
     box = np.array(boxes, np.float32) * np.tile(scale, 2)
-    box[:, :2] += scale / 2 - 0.5  # corners are pixels' centres, as joints are
+    box[:, :2] += scale / 2 - 0.5  # corners refer to pixel centres, as joints do
     names = [record.file_name for record in records]
     return _People(source, store, names, number, box.astype(np.float32), people, np.array(weights, np.float32))
 
@@ -199,7 +199,7 @@ def _load(source: Source, root: Path, head: CropHead, cache: Path) -> _People:
 def _choose(
     record: ImageRecord, source: Source, names: tuple[str, ...], head: CropHead
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Boxes (P, 4), joints (P, K, 3) and weights (P, K) of the people of an image that a source asks for."""
+    """Return boxes (P, 4), joints (P, K, 3) and weights (P, K) of the people of an image that a source selects."""
     if source.unlabelled:
         boxes = np.array([a["bbox"] for a in record.people if a.get("iscrowd")], np.float32).reshape(-1, 4)
         joints = np.zeros((len(boxes), len(head.skeleton), 3), np.float32)
@@ -219,10 +219,10 @@ def _choose(
 def joint_weights(
     annotation: dict[str, object], joints: np.ndarray, unsure: np.ndarray, names: tuple[str, ...], head: CropHead
 ) -> np.ndarray:
-    """Weights (K,) of a person's maps.
+    """Return weights (K,) of a person's heatmaps.
 
-    1 for a labelled joint, or the ``reliability`` that the annotation states for it, at least 0.2; 0 where the label is
-    unknown; :data:`ABSENT` where a person who labelled others left the joint out, 0 if there are fewer than five.
+    1 for a labelled joint, or its ``reliability`` in the annotation, at least 0.2. 0 where the label is unknown.
+    :data:`ABSENT` for a joint that was left out of a person with at least five labelled joints, otherwise 0.
     """
     labelled = joints[:, 2] > 0
     absent = ABSENT if labelled.sum() >= 5 else 0.0
@@ -236,12 +236,12 @@ def joint_weights(
 
 
 def gaussian_targets(joints: Tensor, visible: Tensor, head: CropHead, shape: tuple[int, int]) -> Tensor:
-    """Heatmaps of single people, as outer products of two one-dimensional Gaussians.
+    """Draw heatmaps of single people, as outer products of two one-dimensional Gaussians.
 
     Args:
         joints: (N, K, 2) in pixels of the crop.
         visible: (N, K).
-        head: its stride and sigma.
+        head: supplies stride and sigma.
         shape: (height, width) of the maps.
 
     Returns:

@@ -24,10 +24,10 @@ from .augment import AugmentConfig
 from .config import Source
 from .samples import Batch, prefetched, tiles
 
-# Pixels: people with a shorter side below it, or of which less than a third is left in the image, are masked.
+# Pixels. People with a shorter side below it, or with less than a third inside the image, are masked.
 LEAST = 3.0
-TOP = 9  # cells that a person is assigned to at most
-CENTRE = 2.5  # strides from a box's centre within which its cells lie
+TOP = 9  # most cells that a person is assigned to
+CENTRE = 2.5  # a person's cells lie within this distance from the box's centre, in strides
 SURE = 0.3  # lowest score of a box in a file of people without annotations
 
 
@@ -39,21 +39,21 @@ class _Images:
     cache: ImageCache
     names: list[str]
     people: list[np.ndarray]  # (P, 4) x, y, w, h
-    ignore: list[np.ndarray]  # (R, 4) regions in which people are not, or not surely, annotated
+    ignore: list[np.ndarray]  # (R, 4) regions where people are not, or not reliably, annotated
 
 
 class DetectionSamples:
-    """Sample i is the same whenever it is asked for: all randomness is seeded by (seed, i).
+    """Training samples of person detectors. Sample i is always the same: all randomness is seeded by (seed, i).
 
-    Targets of a batch: ``boxes`` (N, P, 4) float32 x0, y0, x1, y1 in pixels; ``count`` (N,) how many of them are
-    people; ``ignore`` (N, R, 4), boxes without a size after the end.
+    Targets of a batch: ``boxes`` (N, P, 4) float32 x0, y0, x1, y1 in pixels; ``count`` (N,), how many of them are
+    people; ``ignore`` (N, R, 4), padded with boxes of size 0.
 
     Args:
-        sources: data sets; a sample is drawn from them by their weights, then one of their images evenly.
-        root: folder that they are relative to.
+        sources: data sets; a sample's data set is drawn by weight, then its image uniformly.
+        root: folder that the sources are relative to.
         size: side of the square input.
         config: augmentation.
-        seed: of all randomness.
+        seed: seed of all randomness.
         cache: folder for decoded images.
     """
 
@@ -71,15 +71,15 @@ class DetectionSamples:
         return sum(len(images.names) for images in self.sets)
 
     def image_names(self, number: int) -> list[str]:
-        """Names of the images that a sample is made of."""
+        """Return the names of the images of a sample."""
         return self._sample(np.random.default_rng((self.seed, number)))[3]
 
     def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        """Batches of samples ``first`` to ``end``, made by threads ahead of their use; of several processes a share."""
+        """Yield batches of samples ``first`` to ``end``, prepared in threads; each process gets its share."""
         return prefetched(self.batch, range(first + rank, end, world), batch // world)
 
     def batch(self, numbers: Sequence[int]) -> Batch:
-        """The samples of these numbers."""
+        """Return the samples with these numbers."""
         samples = [self._sample(np.random.default_rng((self.seed, number))) for number in numbers]
         image = np.stack([sample[0] for sample in samples]).transpose(0, 3, 1, 2)
         people, ignore = _padded([sample[1] for sample in samples]), _padded([sample[2] for sample in samples])
@@ -87,7 +87,7 @@ class DetectionSamples:
         return Batch(list(numbers), torch.from_numpy(image), {"boxes": people, "count": count, "ignore": ignore})
 
     def _sample(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-        """Image, boxes of people, masked boxes, and the names of the images that it is made of."""
+        """Return an image, boxes of people, masked boxes, and the names of the source images."""
         size, config = self.size, self.config
         places = tiles(rng, size) if rng.random() < config.mosaic else [(0, 0, size, size)]
         canvas, people, ignore, names = np.full((size, size, 3), GREY, np.uint8), [], [], list[str]()
@@ -111,7 +111,7 @@ class DetectionSamples:
         zoom *= math.exp(rng.uniform(math.log(low), math.log(top)))
         scale = np.array([zoom * wide, zoom * high])
         mirrored = rng.random() < self.config.flip
-        room = np.array(tile) - scale * (width, height)  # where the image is larger than the tile it is cut at random
+        room = np.array(tile) - scale * (width, height)  # an image larger than the tile is cropped at random
         corner = room * rng.random(2)
         matrix = np.array([[scale[0], 0, corner[0]], [0, scale[1], corner[1]]])
         matrix[:, 2] += scale / 2 - 0.5
@@ -125,9 +125,9 @@ class DetectionSamples:
 
 
 def _corners(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """(N, 4) x, y, w, h of an image -> x0, y0, x1, y1 behind a map of pixels' centres without rotation.
+    """Move (N, 4) x, y, w, h by a map of pixel centres without rotation; returns x0, y0, x1, y1.
 
-    Boxes are in edges of pixels: an image begins at 0, and the centre of its first pixel lies at 0.5.
+    Boxes refer to pixel edges: an image begins at 0, and the centre of its first pixel lies at 0.5.
     """
     ends = np.stack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1) - 0.5
     ends = ends @ matrix[:, :2].T + matrix[:, 2] + 0.5
@@ -135,7 +135,7 @@ def _corners(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def _clipped(boxes: np.ndarray, tile: tuple[int, int], share: float = 0.3) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes cut at the sides of a tile: those to learn, and those to mask because too little of them is left."""
+    """Clip boxes to a tile; returns the boxes to learn, and those to mask because too little of them is left."""
     limit = np.array([*tile, *tile], np.float32)
     cut = np.clip(boxes, 0, limit)
     sides, whole = cut[:, 2:] - cut[:, :2], boxes[:, 2:] - boxes[:, :2]
@@ -145,7 +145,7 @@ def _clipped(boxes: np.ndarray, tile: tuple[int, int], share: float = 0.3) -> tu
 
 
 def _padded(boxes: list[np.ndarray]) -> Tensor:
-    """(N, P, 4) of lists of (P_i, 4), zeros after their end."""
+    """Stack a list of (P_i, 4) to (N, P, 4), padded with zeros."""
     out = torch.zeros(len(boxes), max(1, *map(len, boxes)), 4)
     for i, own in enumerate(boxes):
         out[i, : len(own)] = torch.from_numpy(own)
@@ -172,9 +172,9 @@ def _load(source: Source, root: Path, cache: Path) -> _Images:
 
 
 def _left_out(path: Path, source: Source) -> dict[int, list[list[float]]]:
-    """Boxes of people without annotations, by image id.
+    """Read boxes of people without annotations, by image id.
 
-    The file is a json of ``{"ARCHIVE/SPLIT.json": [{"image_id": ..., "bbox": [x, y, w, h], "score": ...}, ...]}``.
+    The file is JSON: ``{"ARCHIVE/SPLIT.json": [{"image_id": ..., "bbox": [x, y, w, h], "score": ...}, ...]}``.
     """
     raw = path.read_bytes()
     content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
@@ -202,35 +202,35 @@ def iou_pairs(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def assign(
     score: Tensor, boxes: Tensor, people: Tensor, count: Tensor, centres: Tensor, strides: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Task-aligned assignment (Feng et al. 2021): each person takes the cells that predict it best.
+    """Task-aligned assignment (Feng et al. 2021): each person is assigned the cells that predict it best.
 
     Args:
         score: (N, A) in [0, 1].
         boxes: (N, A, 4) predictions.
         people: (N, P, 4).
-        count: (N,) how many of them are people.
-        centres: (A, 2) of the cells.
-        strides: (A,) of the cells.
+        count: (N,) number of them that are people.
+        centres: (A, 2) centres of the cells.
+        strides: (A,) strides of the cells.
 
     Returns:
-        person (N, A), the number of the cell's person, -1 for background; target (N, A), the score that it is to have.
+        person (N, A), the index of the cell's person, -1 for background; target (N, A), the cell's target score.
     """
     there = torch.arange(people.shape[1], device=people.device) < count[:, None]  # (N, P)
     iou, _ = iou_pairs(people[:, :, None], boxes[:, None])  # (N, P, A)
     middle = (people[..., :2] + people[..., 2:]) / 2
     inside = ((centres > people[:, :, None, :2]) & (centres < people[:, :, None, 2:])).all(-1)
     near = (centres - middle[:, :, None]).abs().amax(-1) < CENTRE * strides
-    # A person between the centres of cells has none inside: the nearest cells of the finest map stand in.
+    # A small person between cell centres contains none; it then gets the nearest cells of the finest map.
     inside |= ((centres - middle[:, :, None]).abs().amax(-1) < strides) & (strides == strides.min())
     allowed = inside & near & there[..., None]
     metric = torch.where(allowed, score[:, None].clamp(min=1e-4).sqrt() * iou.clamp(min=1e-4) ** 3, -1.0)
     best = metric.topk(min(TOP, metric.shape[-1]), -1)
     chosen = torch.zeros_like(allowed).scatter_(-1, best.indices, best.values > 0)
-    claim = torch.where(chosen, iou + 1e-3, -1.0)  # a cell that several people take goes to the best overlap
+    claim = torch.where(chosen, iou + 1e-3, -1.0)  # a cell claimed by several people goes to the best overlap
     overlap, person = claim.max(1)
     person = torch.where(overlap > 0, person, -1)
     mine = chosen & (person[:, None] == torch.arange(people.shape[1], device=people.device)[:, None])
-    # The best cell of a person is to score as much as its box overlaps, the others less by their metric.
+    # The target of a person's best cell is the IoU of its box. Other cells get less, in proportion to their metric.
     top_metric = torch.where(mine, metric, 0).amax(-1, keepdim=True).clamp(min=1e-9)
     top_iou = torch.where(mine, iou, 0).amax(-1, keepdim=True)
     target = torch.where(mine, metric / top_metric * top_iou, 0).amax(1)
@@ -240,17 +240,17 @@ def assign(
 def detection_loss(
     logits: Tensor, boxes: Tensor, targets: dict[str, Any], centres: Tensor, strides: Tensor
 ) -> dict[str, Tensor]:
-    """Quality focal loss of scores (Li et al. 2020) and generalized IoU loss of boxes.
+    """Quality focal loss of the scores (Li et al. 2020) and generalized IoU loss of the boxes.
 
     Args:
         logits: (N, A).
         boxes: (N, A, 4).
-        targets: of :class:`DetectionSamples`.
+        targets: targets of :class:`DetectionSamples`.
         centres: (A, 2).
         strides: (A,).
 
     Returns:
-        ``total``, and its parts ``scores`` and ``boxes``.
+        ``total`` and its parts ``scores`` and ``boxes``.
     """
     logits, people = logits.float(), targets["boxes"]
     person, target = assign(logits.sigmoid(), boxes, people, targets["count"], centres, strides)

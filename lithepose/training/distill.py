@@ -1,4 +1,4 @@
-"""Distillation: heatmaps of a trained network as targets, mixed with the labels or in place of unknown ones."""
+"""Distillation: a trained network's heatmaps as targets, mixed with the labels or in place of unknown labels."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .config import Recipe
 
 
 class Teacher:
-    """Heatmaps of person crops by a trained network: the mean of a crop's and of its mirror image's.
+    """Predicts heatmaps of person crops with a trained network, averaged over each crop and its mirror image.
 
-    Joints of one side without a partner on the other cannot change places, so with such joints only the crop is used.
+    If a joint of one side has no partner on the other, it cannot be mirrored. Then only the crop itself is used.
 
     Args:
-        recipe: its ``distill.teacher`` is the ``weights.safetensors`` of the trained network.
-        head: of the network that is trained.
-        device: that both networks run on.
+        recipe: its ``distill.teacher`` is the ``weights.safetensors`` file of the trained network.
+        head: head of the network in training.
+        device: device of both networks.
 
     Raises:
         MissingFileError: no such file.
-        ModelError: the file is no safetensors of a network.
-        ConfigError: the network, or the teacher, is not of person crops, or their heatmaps differ in joints, stride
+        ModelError: the file is not safetensors of a network.
+        ConfigError: the network or the teacher does not take person crops, or their heatmaps differ in joints, stride
             or sigma.
     """
 
@@ -57,7 +57,7 @@ class Teacher:
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
-        """Heatmaps (N, K, H / stride, W / stride) float32 of scaled images (N, 3, H, W)."""
+        """Return heatmaps (N, K, H / stride, W / stride) float32 of scaled images (N, 3, H, W)."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             maps = self.net(x)[-1][0].float()
             if self.order is None:
@@ -67,16 +67,16 @@ class Teacher:
 
 
 def with_teacher(labels: Tensor, weight: Tensor, maps: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Targets and weights of heatmaps, with a teacher's maps among the targets.
+    """Combine heatmap targets and weights with a teacher's heatmaps.
 
     Args:
         labels: (N, K, h, w) heatmaps of the labels.
         weight: (N, K), 0 where the label is unknown.
-        maps: (N, K, h, w) of the teacher.
-        share: of the teacher's maps in the targets of joints with a weight.
+        maps: (N, K, h, w) heatmaps of the teacher.
+        share: share of the teacher's heatmaps in the targets of joints with a weight.
 
     Returns:
-        targets (N, K, h, w), the teacher's maps where the label is unknown; weights (N, K), 1 there.
+        targets (N, K, h, w), with the teacher's heatmaps where the label is unknown; weights (N, K), 1 there.
     """
     known = weight > 0
     targets = torch.where(known[..., None, None], labels.lerp(maps, share), maps)
@@ -84,16 +84,16 @@ def with_teacher(labels: Tensor, weight: Tensor, maps: Tensor, share: float) -> 
 
 
 def patched(x: Tensor, weight: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Crops with a rectangle of another crop, in its place there (CutMix), for a teacher to label.
+    """Paste a rectangle of another crop, at the same place, into some crops (CutMix), for a teacher to label.
 
     Args:
         x: (N, C, H, W) crops.
-        weight: (N, K) of the maps of their labels.
-        share: of the crops, which torch's generator draws, as it does each rectangle: 0.3 to 0.7 of the height and of
-            the width.
+        weight: (N, K) weights of the label heatmaps.
+        share: share of the crops that are changed. Crops and rectangles are drawn by torch's generator; a rectangle has
+            0.3 to 0.7 of the height and of the width.
 
     Returns:
-        the crops; the weights, 0 for those with a rectangle.
+        the crops; the weights, 0 for crops with a rectangle.
     """
     chosen, other = torch.rand(len(x)) < share, torch.randperm(len(x))
     size, corner = 0.3 + 0.4 * torch.rand(len(x), 2), torch.rand(len(x), 2)

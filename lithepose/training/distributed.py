@@ -1,6 +1,6 @@
-"""Several processes that train one network: ``torchrun --nproc-per-node N -m lithepose train RECIPE``.
+"""Training of one network in several processes: ``torchrun --nproc-per-node N -m lithepose train RECIPE``.
 
-All see the same recipe; the batch of a step is split over them, so the samples of an epoch are the same ones.
+All processes use the same recipe and share each step's batch, so an epoch has the same samples as in one process.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn  # imported later, as DDP does, its default arguments would keep the group for ever
+import torch.distributed.nn  # if imported later, as DDP does, its default arguments would keep the group alive
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
 class World:
-    """This process among the others; alone without torchrun."""
+    """This process among the others. Without torchrun there is only one."""
 
     def __init__(self) -> None:
         self.size, self.rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
@@ -30,7 +30,7 @@ class World:
                 torch.cuda.set_device(self.device)
             dist.init_process_group("nccl" if cuda else "gloo")
             # Gloo's threads end with the last reference to the group, and abort the process if they outlive the
-            # interpreter. DDP holds one, in a cycle.
+            # interpreter. DDP holds such a reference in a cycle.
             atexit.register(gc.collect)
 
     def __enter__(self) -> World:
@@ -42,19 +42,19 @@ class World:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes."""
+        """Whether this process writes the files."""
         return self.rank == 0
 
     def wrap(self, net: nn.Module) -> nn.Module:
-        """The network as it is called in training: gradients are averaged over all processes."""
+        """Wrap the network for training: gradients are averaged over all processes."""
         if self.size == 1:
             return net
-        # A batch without people gives a detector's heads no gradient.
+        # A batch without people gives a detector's heads no gradients.
         unused = getattr(net, "kind", "") == "boxes"
         return DistributedDataParallel(net, find_unused_parameters=unused)
 
     def synced(self, net: Any) -> Any:
-        """BatchNorm over the batch of all processes instead of each one's part."""
+        """Replace BatchNorm, so that its statistics cover the batches of all processes."""
         if self.size == 1:
             return net
         if self.device.type == "cuda":
@@ -66,7 +66,7 @@ class World:
         return net
 
     def mean(self, values: dict[str, float]) -> dict[str, float]:
-        """Average over all processes, weighing all alike."""
+        """Average over all processes with equal weight."""
         if self.size == 1:
             return values
         tensor = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
@@ -96,14 +96,14 @@ class _Sum(torch.autograd.Function):
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm over the batches of all processes on a CPU, where torch's own has no kernel.
+    """BatchNorm over the batches of all processes on a CPU, where torch's SyncBatchNorm is not available.
 
-    Every process has as many samples as the others.
+    All processes must have the same number of samples.
     """
 
     @classmethod
     def of(cls, layer: nn.BatchNorm2d) -> SyncedBatchNorm2d:
-        """The same layer, synced: parameters and statistics are shared with it."""
+        """Return a synced version of a layer. It shares the layer's parameters and statistics."""
         synced = cls(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
         synced.load_state_dict(layer.state_dict())
         synced.weight, synced.bias = layer.weight, layer.bias
@@ -114,7 +114,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
             return super().forward(input)
         x, world = input.float(), dist.get_world_size()
         mean: Tensor = _Sum.apply(x.mean((0, 2, 3))) / world  # pyright: ignore[reportOperatorIssue]
-        centred = x - mean[:, None, None]  # in two passes: a difference of squares would lose digits
+        centred = x - mean[:, None, None]  # two passes, because a difference of squares would lose precision
         variance: Tensor = _Sum.apply(centred.square().mean((0, 2, 3))) / world  # pyright: ignore
         with torch.no_grad():
             count = input.numel() / self.num_features * world

@@ -23,14 +23,14 @@ from .samples import Batch
 
 
 def losses(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
-    """Forward pass and loss of a batch, by the kind of output.
+    """Forward pass and loss of a batch, by the network's kind of output.
 
     Args:
         net: the network.
-        called: the network, or its wrapper over several processes.
+        called: the network, or its wrapper for several processes.
         x: (N, 3, H, W) scaled images.
-        batch: targets.
-        recipe: which loss, and in which precision.
+        batch: samples and targets.
+        recipe: supplies loss and precision.
 
     Returns:
         ``total``, to be minimised, and its parts.
@@ -44,7 +44,7 @@ def _forward(called: nn.Module, x: Tensor, recipe: Recipe, *targets: Any) -> Any
 
 
 def instance_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
-    """The losses of torchvision's detector, summed."""
+    """Sum of the losses of torchvision's detector."""
     labels = [torch.ones(len(b), dtype=torch.int64, device=x.device) for b in batch.targets["boxes"]]
     pairs = zip(batch.targets["boxes"], labels, batch.targets["keypoints"], strict=True)
     targets = [{"boxes": b, "labels": label, "keypoints": k} for b, label, k in pairs]
@@ -60,7 +60,7 @@ def box_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: R
 
 
 def crop_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, recipe: Recipe) -> dict[str, Tensor]:
-    """Squared error of heatmaps of person crops. Targets are drawn here, and mixed with a teacher's maps."""
+    """Squared error of heatmaps of person crops. Draws the targets and mixes them with a teacher's heatmaps."""
     stages = _forward(called, x, recipe)
     target = gaussian_targets(batch.targets["joints"], batch.targets["visible"], net.head, stages[-1][0].shape[-2:])
     weight, none = batch.targets["weight"], target[:, :0]
@@ -89,13 +89,13 @@ def map_loss(
     """Masked squared error of every stage, summed over channels.
 
     Args:
-        stages: predictions (heatmaps (N, K, h, w), pafs (N, 2 L, h, w)), the second only where there are limbs.
+        stages: predictions (heatmaps (N, K, h, w), pafs (N, 2 L, h, w)) per stage; pafs only if there are limbs.
         heatmaps: target (N, K, h, w).
         pafs: target (N, 2 L, h, w).
-        heatmap_mask: (N, K, h, w) bool, False where a data set says nothing; or weights that broadcast to it.
+        heatmap_mask: (N, K, h, w) bool, False where a data set has no labels; or weights that broadcast to it.
         paf_mask: (N, L, h, w) bool.
-        positive: extra weight of a cell where the target is 1 (a joint covers few cells of a map).
-        reduction: "cells" averages over batch and cells; "caffe" sums, over twice the batch, as Caffe's
+        positive: extra weight of a cell where the target is 1 (a joint covers few cells of a heatmap).
+        reduction: "cells" averages over batch and cells; "caffe" divides the sum by twice the batch, as Caffe's
             Euclidean loss does (choi2018binarized, huang2019mln, osokin2019context).
 
     Returns:
@@ -122,12 +122,12 @@ def regression_loss(net: Network, called: nn.Module, x: Tensor, batch: Batch, re
 
 
 def coordinate_loss(stages: list[tuple[Tensor]], xy: Tensor, visible: Tensor) -> dict[str, Tensor]:
-    """Mean squared error of coordinates as shares of the image (debnath2018split's regression).
+    """Mean squared error of coordinates, given as shares of the image (debnath2018split's regression).
 
     Args:
-        stages: predictions ((N, K, 2),).
+        stages: predictions ((N, K, 2),) per stage.
         xy: target (N, K, 2).
-        visible: (N, K) bool; other joints add nothing.
+        visible: (N, K) bool; other joints do not count.
     """
     total = torch.zeros((), device=xy.device)
     for (predicted,) in stages:

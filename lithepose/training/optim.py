@@ -1,6 +1,6 @@
 """Optimizers, learning rate schedules and averaged weights."""
 
-# torch exports its multi-tensor operations under private names alone.
+# torch exports its multi-tensor operations only under private names.
 # pyright: reportPrivateImportUsage=false
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from torch import Tensor, nn
 from ..networks.binary_paf import BinaryConv2d
 from .config import FreezeConfig, OptimizerConfig, ScheduleConfig
 
-REFINES = re.compile(r"stages\.[1-9]|refinements\.|refine\.")  # layers behind the first stage, of any network
+REFINES = re.compile(r"stages\.[1-9]|refinements\.|refine\.")  # layers after the first stage of any network
 
 
 class Schedule:
-    """Learning rate of every optimizer step: linear warm-up, then by the config's name.
+    """Learning rate of every optimizer step: linear warm-up, then the schedule named in the config.
 
     Args:
-        config: which schedule.
-        lr: its highest learning rate.
-        steps: of the run.
-        freeze: the steps with a frozen backbone may have a learning rate of their own.
+        config: schedule.
+        lr: highest learning rate.
+        steps: number of steps of the run.
+        freeze: its ``lr``, if set, applies to the steps with a frozen backbone.
 
     Attributes:
-        state: of a plateau, for the checkpoint: the factor reached, the best loss, and validations since.
+        state: state of a plateau schedule, for the checkpoint: current factor, best loss, validations since then.
     """
 
     def __init__(self, config: ScheduleConfig, lr: float, steps: int, freeze: FreezeConfig | None = None) -> None:
@@ -38,7 +38,7 @@ class Schedule:
         self.state: dict[str, float] = {"scale": 1.0, "best": math.inf, "waited": 0}
 
     def see(self, loss: float) -> None:
-        """Take a validation loss into account: a plateau lowers the rate when it no longer falls."""
+        """Record a validation loss; a plateau schedule lowers the learning rate when the loss no longer decreases."""
         state = self.state
         if loss < state["best"] * (1 - self.config.min_gain):
             state["best"], state["waited"] = loss, 0
@@ -48,7 +48,7 @@ class Schedule:
             state["scale"], state["waited"] = state["scale"] * self.config.factor, 0
 
     def at(self, step: int) -> float:
-        """Learning rate of a step."""
+        """Return the learning rate of a step."""
         config = self.config
         if step < self.freeze.backbone_steps and self.freeze.lr:
             return self.freeze.lr
@@ -66,10 +66,10 @@ class Schedule:
 
 
 def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Every parameter in exactly one group, by its factor of the learning rate and whether it decays.
+    """Build the optimizer. Every parameter is in one group, by learning rate factor and weight decay.
 
-    Weight decay is for convolutions and linear layers: not for biases, BatchNorm, or the latent weights of binary
-    layers, which it would only push towards changing their signs.
+    Weight decay applies to convolutions and linear layers. It does not apply to biases, BatchNorm and latent weights of
+    binary layers, where it would only push weights towards a change of sign.
     """
     binary = {id(m.weight) for m in net.modules() if isinstance(m, BinaryConv2d)}
     groups: dict[tuple[float, bool, bool], list[nn.Parameter]] = {}
@@ -78,7 +78,7 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optim
         factor *= config.refine_factor if REFINES.match(name) else 1.0
         factor *= config.bias_factor if name.endswith("bias") and parameter.ndim == 1 else 1.0
         decays = parameter.ndim > 1 and id(parameter) not in binary
-        # A depthwise kernel is no matrix between channels.
+        # A depthwise kernel does not mix channels, so it is not a matrix.
         muon = config.name == "muon" and parameter.ndim == 4 and parameter.shape[1] > 1
         groups.setdefault((factor, decays, muon), []).append(parameter)
     tables: list[dict[str, Any]] = [
@@ -87,16 +87,16 @@ def make_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optim
     ]
     if config.name == "muon":
         return Muon(tables, lr=config.lr)
-    # On a GPU few kernels for all parameters: one by one their launches take longer than the step.
+    # On a GPU, use few kernels for all parameters: launching one per parameter takes longer than the step.
     together = next(net.parameters()).is_cuda
-    if config.name == "sgd":  # its fused form cannot have layers that wake up later
+    if config.name == "sgd":  # the fused form does not support layers that are unfrozen later
         return torch.optim.SGD(tables, lr=config.lr, momentum=config.momentum, foreach=together, fused=False)
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
     return kind(tables, lr=config.lr, fused=together)
 
 
 class Average:
-    """Exponential moving average of parameters and BatchNorm statistics, the weights that are shipped."""
+    """Exponential moving average of parameters and BatchNorm statistics; these are the final weights."""
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -104,25 +104,25 @@ class Average:
 
     @torch.no_grad()
     def update(self, net: nn.Module, step: int) -> None:
-        decay = min(self.decay, (1 + step) / (10 + step))  # follow fast at first
+        decay = min(self.decay, (1 + step) / (10 + step))  # a smaller decay at first
         state = net.state_dict()
         now = [state[name].float() for name in self.state]
         torch._foreach_lerp_(list(self.state.values()), now, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     def copy_to(self, net: nn.Module) -> None:
-        """Load the averaged weights into a network of the same shape."""
+        """Load the averaged weights into a network of the same architecture."""
         net.load_state_dict(self.state, strict=False)
 
 
-# Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024): singular values end within 0.7 to 1.2.
+# Coefficients of the quintic Newton-Schulz iteration (Jordan et al. 2024); singular values end in 0.7 to 1.2.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """Bring the singular values of a stack of matrices (B, M, N) near to 1.
+    """Bring the singular values of a stack of matrices (B, M, N) close to 1.
 
     Returns:
-        (B, M, N) float32; computed in bfloat16, which is less exact, but far more so than five iterations.
+        (B, M, N) float32. The computation uses bfloat16; its error is far smaller than that of five iterations.
     """
     a, b, c = NEWTON_SCHULZ
     x = matrices.bfloat16()
@@ -138,16 +138,17 @@ def orthogonalize(matrices: Tensor, iterations: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon for groups with ``muon=True``, AdamW for the others.
 
-    A convolution kernel counts as a matrix (output channels, inputs x kernel). Its step has the root mean square of a
-    typical AdamW step, 0.2 sqrt(max(M, N)) times an orthogonal matrix (Liu et al. 2025), so both share a learning rate.
+    A convolution kernel is treated as a matrix (output channels, inputs x kernel). Its update has the root mean square
+    of a typical AdamW update: 0.2 sqrt(max(M, N)) times an orthogonal matrix (Liu et al. 2025). So one learning rate
+    fits both.
 
     Args:
         groups: parameter groups, each with ``params`` and any of the defaults below.
         lr: learning rate.
-        momentum: of Muon, in Nesterov's form.
-        betas: of AdamW.
-        eps: of AdamW.
-        weight_decay: decoupled.
+        momentum: Nesterov momentum of Muon.
+        betas: betas of AdamW.
+        eps: eps of AdamW.
+        weight_decay: decoupled weight decay.
     """
 
     def __init__(
@@ -205,7 +206,7 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(means, gradients, 1 - beta1)
         torch._foreach_mul_(squares, beta2)
         torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
-        steps = [float(self.state[p]["step"]) for p in parameters]  # a frozen module may have woken up later
+        steps = [float(self.state[p]["step"]) for p in parameters]  # a frozen module may have been unfrozen later
         roots = torch._foreach_div(squares, [1 - beta2**n for n in steps])
         torch._foreach_sqrt_(roots)
         torch._foreach_add_(roots, group["eps"])

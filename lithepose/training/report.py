@@ -1,4 +1,4 @@
-"""What a run shows of itself: tables, images of predictions, a plot of the losses."""
+"""Reports of a run: tables, images of predictions, a plot of the losses."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from .crops import CropSamples
 from .detection import DetectionSamples
 from .samples import PoseSamples
 
-GRID = 4, 2  # images across and down
+GRID = 4, 2  # columns and rows of images
 
 
 class Log:
-    """``log.jsonl`` and ``log.csv``, and TensorBoard's events if asked for.
+    """``log.jsonl``, ``log.csv`` and optional TensorBoard events.
 
     Args:
         run: folder of the run.
         tensorboard: write to ``run/tensorboard`` as well.
 
     Raises:
-        MissingExtraError: tensorboard is missing.
+        MissingExtraError: tensorboard is not installed.
     """
 
     def __init__(self, run: Path, tensorboard: bool = False) -> None:
@@ -57,7 +57,7 @@ class Log:
                 self.board.add_scalar(name, value, line["step"])
 
     def close(self) -> None:
-        """Close the files, and show the log once more."""
+        """Close the files, after writing the table and the plot once more."""
         self.file.close()
         if self.board:
             self.board.close()
@@ -77,12 +77,12 @@ class Log:
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """Lines of ``log.jsonl``."""
+    """Read the lines of ``log.jsonl``."""
     return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def plot_losses(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
-    """Total loss of each run over its steps, on training and on validation samples, as one image."""
+    """Plot the total loss of each run, on training and validation samples, over its steps."""
     x, curves = {}, {}
     for run, rows in runs.items():
         for column, label in (("total", "training"), ("validation", "validation")):
@@ -94,13 +94,13 @@ def plot_losses(runs: dict[str, list[dict[str, Any]]], path: Path) -> None:
 
 
 def image_grid(name: str, net: Network, images: torch.Tensor, path: Path) -> None:
-    """Draw what the network finds in the first images of a batch, side by side.
+    """Draw the predictions for the first images of a batch in one image.
 
     Args:
-        name: of the network.
-        net: left in evaluation mode.
+        name: name of the network.
+        net: network in evaluation mode.
         images: (N, 3, H, W) uint8.
-        path: of the image.
+        path: output image.
     """
     across, down = GRID
     pixels = images[: across * down].permute(0, 2, 3, 1).cpu().numpy()
@@ -115,11 +115,11 @@ def image_grid(name: str, net: Network, images: torch.Tensor, path: Path) -> Non
 
 
 def sample_images(samples: PoseSamples | CropSamples | DetectionSamples, count: int) -> list[np.ndarray]:
-    """The first samples of a training as images, (H, W, 3) uint8 RGB, with nothing drawn on them.
+    """Return the first training samples as images, (H, W, 3) uint8 RGB, without annotations.
 
     Args:
-        samples: of a recipe, or of sources and an augmentation.
-        count: how many.
+        samples: training samples.
+        count: number of images.
     """
     batches = samples.batches(0, count, count)
     images = [image for batch in batches for image in batch.images]
@@ -127,11 +127,11 @@ def sample_images(samples: PoseSamples | CropSamples | DetectionSamples, count: 
 
 
 def _drawn(runtime: TorchRuntime, image: np.ndarray) -> np.ndarray:
-    """An image with the people found in it, whatever the network is sure of yet."""
+    """Draw the people found in an image, with low thresholds."""
     if isinstance(runtime.info.head, BoxHead):
         canvas = image.copy()
         for box in PersonDetector(runtime, score=0.1)(image).xyxy.round().astype(int).tolist():
             cv2.rectangle(canvas, box[:2], box[2:], (255, 200, 0), 2)
         return canvas
-    # Early in training little reaches the thresholds of a trained network.
+    # Early in training few scores reach the thresholds of a trained network.
     return draw(image, Predictor(runtime, config=DecodeConfig(peak=0.1, joints=1))(image))

@@ -31,8 +31,8 @@ from . import augment
 from .augment import AugmentConfig
 from .config import Source
 
-WORKERS: set[BaseProcess] = set()  # that make samples
-THREADS, AHEAD = 2, 4  # batches made at once, and those that wait
+WORKERS: set[BaseProcess] = set()  # processes that make samples
+THREADS, AHEAD = 2, 4  # batches made at once, and batches that wait
 
 
 @dataclass
@@ -40,9 +40,9 @@ class Batch:
     """Samples of one training step.
 
     Attributes:
-        numbers: of the samples.
+        numbers: numbers of the samples.
         images: (N, 3, H, W) uint8 RGB.
-        targets: what the loss needs beside them, by name: tensors, or lists of tensors that differ in length.
+        targets: other inputs of the loss by name: tensors, or lists of tensors of different lengths.
     """
 
     numbers: list[int]
@@ -50,11 +50,11 @@ class Batch:
     targets: dict[str, Any]
 
     def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
+        """Return the batch on a device."""
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The same in memory that a GPU copies from while it computes; the loader calls it."""
+        """Return the batch in pinned memory, for asynchronous copies to a GPU. Called by the loader."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -63,10 +63,10 @@ class Batch:
 
 
 def read_people(annotations: tuple[dict[str, Any], ...], names: tuple[str, ...], head: Head[Any]) -> Labels:
-    """COCO annotation dicts -> labels. Detectors learn people's own boxes, not those to crop around.
+    """Convert COCO annotation dicts to labels. Detectors learn people's own boxes, not the boxes to crop around.
 
     Crowds and people without any keypoint become ignored regions. ``source: teacher`` marks labels made by a network
-    (what it left out is unsure), ``face: unknown`` a person without labels of the face.
+    (joints that it left out are unsure). ``face: unknown`` marks a person without labels of the face.
     """
     persons = [a for a in annotations if a["num_keypoints"] > 0 and not a.get("iscrowd")]
     ignore = [a["bbox"] for a in annotations if a["num_keypoints"] == 0 or a.get("iscrowd")]
@@ -74,7 +74,7 @@ def read_people(annotations: tuple[dict[str, Any], ...], names: tuple[str, ...],
     joints = reorder_joints(raw, names, head.skeleton)
     unsure = np.zeros(joints.shape[:2], bool)
     face = [k for k, name in enumerate(head.skeleton.joints) if name in FACE]
-    neck = {"neck"} if {"left_shoulder", "right_shoulder"} <= set(names) else set[str]()  # between them
+    neck = {"neck"} if {"left_shoulder", "right_shoulder"} <= set(names) else set[str]()  # the neck lies between them
     missing = [k for k, name in enumerate(head.skeleton.joints) if name not in {*names} | neck]
     unsure[:, missing] = True
     for p, a in enumerate(persons):
@@ -89,10 +89,10 @@ def read_people(annotations: tuple[dict[str, Any], ...], names: tuple[str, ...],
 
 
 def are_large(boxes: np.ndarray, source: Source, record: ImageRecord) -> np.ndarray:
-    """Which boxes (P, 4) have the share of the image's longer side that a source asks for, (P,) bool.
+    """Return which boxes (P, 4) reach the share of the image's longer side that a source requires, (P,) bool.
 
     Raises:
-        DatasetError: the data set does not have the sizes of its images.
+        DatasetError: the data set does not give the sizes of its images.
     """
     if source.large and not record.width:
         raise DatasetError(f"{source.data}: large = {source.large} needs sizes of images, which this format lacks")
@@ -105,16 +105,16 @@ class _Loaded:
     files: Any
     names: list[str]
     people: list[Labels]
-    main: list[np.ndarray]  # who a crop may be made around, by image
-    sizes: list[tuple[int, int]]  # width and height; 0 where the data set does not say
+    main: list[np.ndarray]  # people that a crop may be made around, per image
+    sizes: list[tuple[int, int]]  # width and height; 0 where the data set does not give them
 
 
 class PoseSamples(Dataset[dict[str, Any]]):
-    """Sample number i, the same whenever it is asked for: all randomness is seeded by (seed, i).
+    """Training samples of images. Sample i is always the same: all randomness is seeded by (seed, i).
 
-    Items are dicts with ``image`` (3, S, S) uint8, ``number`` and what the head encodes, see
-    :meth:`lithepose.heads.base.Head.encode`. Networks of one person get a crop around one of each image's people, and
-    targets of that person alone.
+    Items are dicts with ``image`` (3, S, S) uint8, ``number`` and the encoded targets, see
+    :meth:`lithepose.heads.base.Head.encode`. Single-person networks get a crop around one person of an image, with
+    targets of this person only.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class PoseSamples(Dataset[dict[str, Any]]):
         return sum(len(s.names) for s in self.sets)
 
     def image_names(self, number: int) -> list[str]:
-        """Names of the images that a sample is made of."""
+        """Return the names of the images of a sample."""
         self._seen = []
         self[number]
         return self._seen
@@ -159,10 +159,10 @@ class PoseSamples(Dataset[dict[str, Any]]):
         return item | {name: torch.from_numpy(array) for name, array in targets.items()}
 
     def batches(self, first: int, end: int, batch: int, rank: int = 0, world: int = 1) -> Iterator[Batch]:
-        """Batches of samples ``first`` to ``end``, made by other processes; of several trainings a share.
+        """Yield batches of samples ``first`` to ``end``, prepared in workers; each process gets its share.
 
         Raises:
-            OSError, DatasetError: a sample cannot be made; as it says itself, without the worker's traceback.
+            OSError, DatasetError: a sample cannot be made. The error is raised without the worker's traceback.
         """
         cuda, neighbours = torch.cuda.is_available(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         loader: Any = DataLoader(
@@ -182,14 +182,14 @@ class PoseSamples(Dataset[dict[str, Any]]):
         try:
             yield from made
         except (OSError, ValueError) as error:
-            # The frames hold the error and the loader, and it its workers, for which the process would wait at its end.
+            # The frames hold the error and the loader, and the loader its workers, so the process would wait for them.
             traceback.clear_frames(error.__traceback__)
             lines = str(error).strip().splitlines()
             if not lines or "in DataLoader worker process" not in lines[0]:
                 raise
             raise type(error)(lines[-1].partition(": ")[2]) from None
         finally:
-            made = None  # it asks them to end
+            made = None  # this tells the workers to end
             for worker in workers:
                 if worker.is_alive():
                     worker.kill()
@@ -239,12 +239,12 @@ class PoseSamples(Dataset[dict[str, Any]]):
         order = self.head.skeleton.flip_order
         joints = augment.move_joints(people.joints, matrix, order)
         mirrored = np.linalg.det(matrix[:, :2]) < 0
-        # A joint that fell off the tile cannot be seen: it gets no Gaussian and no limb.
+        # A joint outside the tile is not visible: it gets no Gaussian and no limb.
         inside = ((joints[..., :2] >= 0) & (joints[..., :2] < np.array(tile))).all(-1)
         joints[..., 2] *= inside
         unsure = people.unsure[:, list(order)] if mirrored else people.unsure
         boxes = (augment.move_boxes(b, matrix) for b in (people.boxes, people.ignore, people.bare))
-        # What lies beyond the tile is another image's.
+        # The area beyond the tile belongs to another image.
         moved, ignore, bare = (_clipped(b, tile) for b in boxes)
         here = (moved[:, 2:] > 0).all(1) | (joints[..., 2] > 0).any(1) | self.head.single_person
         people = Labels(joints.astype(np.float32)[here], moved[here], unsure[here], _some(ignore), _some(bare))
@@ -252,7 +252,7 @@ class PoseSamples(Dataset[dict[str, Any]]):
 
 
 def _clipped(boxes: np.ndarray, tile: tuple[int, int]) -> np.ndarray:
-    """The parts of (N, 4) boxes x, y, w, h that lie in a tile."""
+    """Clip (N, 4) boxes x, y, w, h to a tile."""
     low = boxes[:, :2].clip(0, tile)
     return np.concatenate([low, (boxes[:, :2] + boxes[:, 2:]).clip(0, tile) - low], 1)
 
@@ -262,11 +262,11 @@ def _some(boxes: np.ndarray) -> np.ndarray:
 
 
 def _load(opened: KeypointSet, source: Source, root: Path, head: Head[Any], need: bool) -> _Loaded:
-    """What a source's table asks for; images without a person to crop around only if none is ``need``ed.
+    """Load the images that a source selects. If ``need``, leave out images without a person to crop around.
 
     Raises:
         DatasetError: the data has none of the network's joints, or no image is left.
-        MissingFileError: images are not there.
+        MissingFileError: images are missing.
     """
     if not set(opened.skeleton.joints) & set(head.skeleton.joints):
         raise DatasetError(
@@ -298,7 +298,7 @@ def _load(opened: KeypointSet, source: Source, root: Path, head: Head[Any], need
 
 
 def _joint_box(joints: np.ndarray) -> np.ndarray:
-    """(x, y, w, h) around the labelled ones of (K, 3)."""
+    """Return (x, y, w, h) around the labelled joints of (K, 3)."""
     xy = joints[joints[:, 2] > 0, :2]
     if not len(xy):
         xy = np.zeros((1, 2), np.float32)
@@ -306,7 +306,7 @@ def _joint_box(joints: np.ndarray) -> np.ndarray:
 
 
 def collate(items: list[dict[str, Any]]) -> Batch:
-    """Stack what has one shape; what differs in length stays a list."""
+    """Stack entries of one shape; entries of different lengths stay lists."""
     together: dict[str, Any] = {name: [item[name] for item in items] for name in items[0]}
     for name in together.keys() - {"boxes", "keypoints", "number"}:
         together[name] = torch.stack(together[name])
@@ -326,33 +326,33 @@ def tiles(rng: np.random.Generator, size: int) -> list[tuple[int, int, int, int]
 
 @atexit.register
 def _end_workers() -> None:
-    """Before Python waits for them at its end, which they do not hear of."""
+    """Kill the workers before Python waits for them at exit; they would not be told to end."""
     if WORKERS and threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises an error for each
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises an error for each worker
     for worker in WORKERS:
         worker.kill()
 
 
 def _ignore_signals(_worker: int) -> None:
-    """Workers ignore what is sent to all processes; the main process stops them.
+    """Ignore signals that are sent to all processes; the main process stops the workers.
 
-    Do not call cv2.setNumThreads here: in a forked process it waits for threads of its parent, and hangs.
+    Do not call cv2.setNumThreads here: in a forked process it waits for threads of the parent, and hangs.
     """
-    signal.set_wakeup_fd(-1)  # the main process's, which would hear this one's signals by it
+    signal.set_wakeup_fd(-1)  # the main process's descriptor, which would otherwise receive this process's signals
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def prefetched(make: Callable[[Sequence[int]], Any], numbers: Sequence[int], share: int) -> Iterator[Any]:
-    """Batches in order, each made from ``share`` of the numbers; the last one may be smaller.
+    """Yield batches in order, each made from ``share`` of the numbers; the last one may be smaller.
 
     Args:
-        make: numbers of samples -> a batch. Runs in threads: OpenCV and numpy release the interpreter while they work.
-        numbers: of all samples.
-        share: samples of a batch.
+        make: makes a batch from numbers of samples. Runs in threads: OpenCV and numpy release the GIL while they work.
+        numbers: numbers of all samples.
+        share: number of samples in a batch.
     """
-    cv2.setNumThreads(1)  # the threads of the training have the cores
+    cv2.setNumThreads(1)  # leave the cores to the training's threads
     parts = (numbers[first : first + share] for first in range(0, len(numbers), share))
     with ThreadPoolExecutor(THREADS) as pool:
         waiting = [pool.submit(make, part) for _, part in zip(range(AHEAD), parts, strict=False)]

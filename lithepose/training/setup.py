@@ -1,4 +1,4 @@
-"""The parts of a training: network, frozen modules, samples; each built from what it needs."""
+"""Parts of a training run: network, frozen modules, samples."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ Samples = PoseSamples | CropSamples | DetectionSamples
 
 
 def make_head(recipe: Recipe, root: Path) -> Head[Any] | None:
-    """The head of the network, if the recipe asks for joints of its own.
+    """Return the head of the network if the recipe names its own joints.
 
     Raises:
-        ConfigError: no such skeleton, or one that the network cannot find people by.
+        ConfigError: the skeleton does not exist, or the network cannot group people with it.
     """
     if not recipe.skeleton:
         return None
@@ -52,10 +52,10 @@ def make_network(recipe: Recipe, root: Path, with_weights: bool) -> Network:
     Args:
         recipe: its network, options, skeleton and crops.
         root: folder that its data sets are relative to.
-        with_weights: load the weights that it names; a run that goes on has its own.
+        with_weights: load the weights that the recipe names; a resumed run has its own.
 
     Raises:
-        ConfigError: an option or module that the network does not have, or weights of another network.
+        ConfigError: the network lacks an option or module, or the weights belong to another network.
     """
     net = build(recipe.network, make_head(recipe, root), **recipe.options)
     if isinstance(net.head, CropHead):
@@ -74,7 +74,7 @@ def make_network(recipe: Recipe, root: Path, with_weights: bool) -> Network:
 
 
 def _begin_as_identity(modules: Sequence[nn.Module]) -> None:
-    """Let residual blocks without trained weights change nothing at first, so that a network can be made deeper."""
+    """Make residual blocks without trained weights the identity at first, so that a network can be made deeper."""
     for block in (layer for module in modules for layer in module.modules() if isinstance(layer, Residual)):
         norm = block.conv2[1]
         assert isinstance(norm, nn.BatchNorm2d)
@@ -82,15 +82,15 @@ def _begin_as_identity(modules: Sequence[nn.Module]) -> None:
 
 
 def named_modules(net: nn.Module, names: Sequence[str], key: str) -> list[nn.Module]:
-    """Modules of a network by name.
+    """Return modules of a network by name.
 
     Args:
         net: the network.
-        names: of the modules.
-        key: of the recipe, for the error.
+        names: names of the modules.
+        key: key of the recipe, for the error message.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no module of that name.
     """
     try:
         return [find_module(net, name) for name in names]
@@ -99,15 +99,15 @@ def named_modules(net: nn.Module, names: Sequence[str], key: str) -> list[nn.Mod
 
 
 class Freezing:
-    """Modules of a network that keep their weights, and from which step on.
+    """Freezes modules of a network, depending on the step.
 
     Args:
         net: the network.
         config: what is frozen.
-        name: of the network, for errors.
+        name: name of the network, for errors.
 
     Raises:
-        ConfigError: modules or blocks that the network does not have.
+        ConfigError: the network lacks these modules or blocks.
     """
 
     def __init__(self, net: Network, config: FreezeConfig, name: str) -> None:
@@ -121,7 +121,7 @@ class Freezing:
             raise ConfigError(f"freeze.backbone_steps = {config.backbone_steps}: {name} has no backbone to freeze")
 
     def apply(self, step: int) -> None:
-        """Freeze what keeps its weights from this step on, and put the rest into training mode.
+        """Freeze the modules that are frozen at this step, and put the rest into training mode.
 
         Raises:
             ConfigError: nothing is left to train.
@@ -141,7 +141,7 @@ class Freezing:
             raise ConfigError(f"freeze: nothing is left to train at step {step}; freeze less")
 
     def train_mode(self) -> None:
-        """Training mode, but for BatchNorm of frozen modules."""
+        """Set training mode, except for BatchNorm of frozen modules."""
         self.net.train()
         for module in self.modules:
             for layer in batch_norms(module):
@@ -151,18 +151,18 @@ class Freezing:
 def make_samples(
     sources: Sequence[Source], root: Path, net: Network, recipe: Recipe, augment: AugmentConfig, cache: Path
 ) -> Samples:
-    """The samples that a network's kind of output is trained on.
+    """Make the training samples for a network's kind of output.
 
     Args:
         sources: data sets.
-        root: folder that they are relative to.
+        root: folder that the sources are relative to.
         net: the network.
-        recipe: its sizes and seed.
-        augment: augmentation, none for validation.
+        recipe: supplies sizes and seed.
+        augment: augmentation; none for validation.
         cache: folder for decoded images.
 
     Raises:
-        ConfigError: images are to be mirrored, and a joint of one side has no partner to change places with.
+        ConfigError: images are mirrored, but a joint of one side has no partner on the other.
     """
     lonely = net.head.skeleton.unpaired if isinstance(net.head, Head) and augment.flip else ()
     if lonely:

@@ -1,4 +1,4 @@
-"""Average the weights of two runs of one network, of which one began from the weights of the other.
+"""Average the weights of two runs of a network, where one run started from the weights of the other.
 
     python research/lithe/average.py runs/lithe-longest/weights.safetensors runs/lithe-strong/weights.safetensors \\
         --share 0.3 --out runs/lithe-average/weights.safetensors
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 
 def main() -> None:
-    """Write (1 - share) times the first file's weights plus share times the second's, as fp16."""
+    """Write (1 - share) times the first file's weights plus share times the second file's, as fp16."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)

@@ -1,9 +1,9 @@
-"""Calibrate the scores of joints, so that a score is the share of such joints that are right.
+"""Calibrate the scores of joints, so that a score is the share of correct joints.
 
     python research/lithe/calibrate.py WEIGHTS.safetensors --data DATA
 
-A joint is right where its object keypoint similarity with the label is at least 0.5. People of at least five labelled
-joints count; their joints without a label count as wrong wherever the network places them. Fits slope and offset of the
+A joint is correct if its object keypoint similarity with the label is at least 0.5. Only people with at least five
+labelled joints count; predictions for their unlabelled joints count as wrong. The script fits slope and offset of the
 scores' logits on the validation images of coco-full with true boxes, writes them into the file, and prints a table of
 scores and shares before and after.
 """
@@ -28,7 +28,7 @@ from lithepose.skeleton import COCO_17
 
 
 def scores(net: Lithe, data: KeypointSet, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Heatmap values of all joints, and which of them are right."""
+    """Return heatmap values of all joints, and which of them are correct."""
     values, right = [], []
     for record in data.records:
         image = data.files.image(record.file_name)
@@ -48,7 +48,7 @@ def scores(net: Lithe, data: KeypointSet, shape: tuple[int, ...]) -> tuple[np.nd
 
 
 def fit(values: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """Slope and offset of the logits by maximum likelihood."""
+    """Fit slope and offset of the logits by maximum likelihood."""
     x, y = torch.logit(torch.from_numpy(values).double(), 1e-4), torch.from_numpy(right).double()
     line = torch.tensor([1.0, 0.0], dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.LBFGS([line], max_iter=100)
@@ -65,7 +65,7 @@ def fit(values: np.ndarray, right: np.ndarray) -> tuple[float, float]:
 
 
 def table(values: np.ndarray, right: np.ndarray) -> None:
-    """Print the share of right joints by score."""
+    """Print the share of correct joints by score."""
     for low in np.arange(0, 1, 0.1):
         chosen = (values >= low) & (values < low + 0.1)
         if chosen.any():
@@ -73,7 +73,7 @@ def table(values: np.ndarray, right: np.ndarray) -> None:
 
 
 def main() -> None:
-    """Fit, and write into the file."""
+    """Fit, and write the result into the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("weights", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")

@@ -1,10 +1,10 @@
-"""Thirty-two images by heart: trains, exports and measures by the recipes beside it.
+"""Overfitting on thirty-two images: trains, exports and measures the recipes in this folder.
 
     python research/overfit/overfit.py binary-paf --data DATA
 
-Called again it goes on where it stopped, or measures what is there. Writes the losses to
-``NAME.csv`` and one line of figures to ``scores.csv`` in ``--out``: loss of the first and of the last twenty steps, and
-the scores on the thirty-two images by ``lithepose evaluate``'s metrics.
+A second call resumes training, or measures a finished run. Writes the losses to ``NAME.csv`` and one line of results to
+``scores.csv`` in ``--out``: loss of the first and of the last twenty steps, and scores on the thirty-two images with
+the metrics of ``lithepose evaluate``.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ COLUMNS: Sequence[str] = "recipe network size steps minutes machine first_loss l
 
 
 def main(names: tuple[str, ...], /, data: Path, runs: Path = Path("runs"), out: Path = HERE / "results") -> None:
-    """Train and measure.
+    """Train, and measure.
 
     Args:
-        names: of recipes, without suffix.
-        data: folder that the recipes' data sets are in.
+        names: names of recipes, without suffix.
+        data: folder of the recipes' data sets.
         runs: folder for the runs.
         out: folder for the tables.
     """
@@ -77,7 +77,7 @@ def main(names: tuple[str, ...], /, data: Path, runs: Path = Path("runs"), out: 
 
 
 def keep(row: dict[str, object], path: Path) -> None:
-    """Put one line into the table of scores, in the place of an earlier one of the same recipe."""
+    """Write one line to the table of scores; it replaces an earlier line of the same recipe."""
     rows: list[dict[str, object]] = []
     if path.exists():
         with open(path, newline="", encoding="utf-8") as file:

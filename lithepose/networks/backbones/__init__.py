@@ -10,10 +10,10 @@ BACKBONES = {"vgg19": VGG19, "mobilenet_v1": lambda: MobileNetV1(stride=8)}
 
 
 def make_backbone(name: str) -> VGG19 | MobileNetV1:
-    """Make a backbone with 512 channels at stride 8 at its end.
+    """Make a backbone that ends with 512 channels at stride 8.
 
     Raises:
-        ConfigError: no such backbone.
+        ConfigError: the backbone does not exist.
     """
     if name not in BACKBONES:
         raise ConfigError(f"no backbone {name!r}; there are {', '.join(BACKBONES)}")

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as a backbone, with its ImageNet weights."""
+"""EfficientNet-Lite0 as a backbone, with ImageNet weights."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..blocks import Depthwise
 from ..weights import load_backbone, read_pretrained
 from .mobilenet import EPS, counted_from_one
 
-# Kernel, stride, channels and blocks of the seven groups; the expansion is 1 in the first and 6 in the others.
+# Kernel, stride, channels and blocks of the seven groups. The expansion is 1 in the first group and 6 in the others.
 GROUPS = ((3, 1, 16, 1), (3, 2, 24, 2), (5, 2, 40, 2), (3, 2, 80, 3), (5, 1, 112, 3), (5, 2, 192, 4), (3, 1, 320, 1))
 
 
 class DepthwiseConv(Depthwise):
-    """Depthwise convolution of any odd kernel; in fp32 under autocast on a CPU, as :class:`Depthwise` says."""
+    """Depthwise convolution with any odd kernel; in fp32 under autocast on a CPU, see :class:`Depthwise`."""
 
     def __init__(self, channels: int, kernel: int, stride: int) -> None:
         nn.Conv2d.__init__(self, channels, channels, kernel, stride, kernel // 2, groups=channels, bias=False)
@@ -25,7 +25,7 @@ class DepthwiseConv(Depthwise):
 
 
 class InvertedBottleneck(nn.Module):
-    """1x1 expansion, depthwise convolution, 1x1 projection; with an identity where the shape stays."""
+    """1x1 expansion, depthwise convolution and 1x1 projection, with an identity if the shape does not change."""
 
     def __init__(self, c_in: int, c_out: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
@@ -46,8 +46,8 @@ class InvertedBottleneck(nn.Module):
 class EfficientNetLite0(nn.Module):
     """EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation) up to its sixteenth block.
 
-    Symmetric padding at stride 2, where TensorFlow's weights were trained with the odd pixel below and right: a shift
-    that later layers learn away.
+    Padding is symmetric at stride 2. TensorFlow's weights were trained with the odd pixel below and right; later layers
+    learn to correct this shift.
 
     Output: features of (24, 40, 112, 320) channels at strides 4, 8, 16 and 32.
     """
@@ -77,10 +77,10 @@ class EfficientNetLite0(nn.Module):
         return features
 
     def load_imagenet(self, pretrained: str | Path) -> None:
-        """Load ``stem.*`` and ``blocks.N.*``, N from 1; the classifier is ignored.
+        """Load ``stem.*`` and ``blocks.N.*`` (N from 1). The classifier is ignored.
 
         Raises:
-            ConfigError: a tensor is missing; the file is of another network.
+            ConfigError: a tensor is missing, because the file belongs to another network.
         """
         state, ours = read_pretrained(pretrained), dict[str, Tensor]()
         for name in self.state_dict():

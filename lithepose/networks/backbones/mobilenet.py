@@ -1,4 +1,4 @@
-"""Feature extractors shared by the networks, and the ImageNet weights that they start from."""
+"""MobileNetV1 as a backbone, with ImageNet weights."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ...errors import ConfigError
 from ..blocks import Depthwise
 from ..weights import load_backbone, read_pretrained
 
-EPS = 1e-3  # of BatchNorm in TensorFlow's MobileNetV1
+EPS = 1e-3  # epsilon of BatchNorm in TensorFlow's MobileNetV1
 
 
 def activation(name: str) -> nn.Module:
-    """ReLU6, or ReLU.
+    """Make a ReLU6 or ReLU.
 
     Raises:
-        ConfigError: no such activation.
+        ConfigError: the activation does not exist.
     """
     if name not in ("relu6", "relu"):
         raise ConfigError(f"no activation {name!r}; there are relu6 and relu")
@@ -40,36 +40,36 @@ class DepthwiseSeparable(nn.Sequential):
         self.pw_act = activation(act)
 
 
-# (out channels, stride) of MobileNetV1's blocks 1 to 13, width 1.0; block 11 ends what papers call conv5_5.
+# (out channels, stride) of MobileNetV1's blocks 1 to 13, width 1.0; block 11 is the end of what papers call conv5_5.
 MOBILENET_V1 = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 
 
 class MobileNetV1(nn.Module):
-    """MobileNetV1, by default up to conv5_5, with the features of every stride.
+    """MobileNetV1, by default up to conv5_5, with the features of each stride.
 
-    Symmetric padding of 1 at stride 2, where TensorFlow's weights were trained with (0, 1): that samples the image
-    seven pixels earlier at stride 8 and fifteen at stride 16, a plain shift that the later layers learn away.
+    Padding is symmetric (1) at stride 2. TensorFlow's weights were trained with (0, 1), which samples the image seven
+    pixels later at stride 8 and fifteen at stride 16. Later layers learn to correct this shift.
 
     Args:
-        blocks: depthwise separable blocks, 13 in all.
-        stride: of the last features of the first 11 blocks. With 8 the stride of block 6 is taken out and block 7 is
-            dilated by 2 instead (osokin2019context); with 4 so is the stride of block 4.
-        act: relu6, which the ImageNet starts were trained with, or relu.
-        eps: of BatchNorm.
+        blocks: number of depthwise separable blocks, at most 13.
+        stride: stride of the last features of the first 11 blocks. With 8, block 6 has stride 1 and block 7 is
+            dilated by 2 (osokin2019context). With 4, block 4 has stride 1 as well.
+        act: relu6, which the ImageNet weights were trained with, or relu.
+        eps: epsilon of BatchNorm.
 
     Returns:
         by default (stride 4 (N, 128, H/4, W/4), stride 8 (N, 256, H/8, W/8), stride 16 (N, 512, H/16, W/16)):
-        the last features of 128, 256 and 512 channels, and of 1024 if there are more than 11 blocks.
+        the last features of 128, 256 and 512 channels, and of 1024 with more than 11 blocks.
     """
 
     multiple = 16
-    mean = std = (127.5, 127.5, 127.5)  # RGB to [-1, 1], what the ImageNet starts were trained with
+    mean = std = (127.5, 127.5, 127.5)  # RGB to [-1, 1], as for the ImageNet weights
 
     def __init__(self, blocks: int = 11, stride: int = 16, act: str = "relu6", eps: float = EPS) -> None:
         super().__init__()
         if stride not in (4, 8, 16):
             raise ConfigError(f"stride {stride}: MobileNetV1's must be 4, 8 or 16")
-        self.frozen: int | None = None  # blocks, see freeze
+        self.frozen: int | None = None  # number of blocks, see freeze
         self.stem = nn.Sequential()
         self.stem.conv = nn.Conv2d(3, 32, 3, 2, 1, bias=False)
         self.stem.bn = nn.BatchNorm2d(32, eps)
@@ -84,7 +84,7 @@ class MobileNetV1(nn.Module):
         self.multiple = 32 if blocks > 11 else stride
         self.channels = c_in
         for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):  # torch's own start fades to nothing over two dozen layers in evaluation
+            if isinstance(layer, nn.Conv2d):  # torch's default decays over two dozen layers in evaluation
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
@@ -97,32 +97,32 @@ class MobileNetV1(nn.Module):
         return tuple(features)
 
     def freeze(self, blocks: int) -> None:
-        """Keep the stem and the first ``blocks`` blocks as they are: no gradients, BatchNorm by its averages.
+        """Freeze the stem and the first ``blocks`` blocks: no gradients, BatchNorm with its running statistics.
 
-        The maps before stride 8 take half the time of a training step and their filters change the least.
+        The layers before stride 8 take half the time of a training step, and their filters change the least.
         """
         self.frozen = blocks
         for part in (self.stem, *self.blocks[:blocks]):
             part.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> MobileNetV1:
-        """As of any module, but what :meth:`freeze` froze stays in evaluation."""
+        """Set the mode as for any module, but keep the layers of :meth:`freeze` in evaluation mode."""
         super().train(mode)
         if mode and self.frozen is not None:
             self.freeze(self.frozen)
         return self
 
     def load_imagenet(self, pretrained: str | Path) -> None:
-        """Load an ImageNet start or another network's backbone, named as for :func:`read_pretrained`.
+        """Load ImageNet weights or another network's backbone, named as for :func:`read_pretrained`.
 
-        Later blocks and the classifier are ignored. The twelfth and thirteenth block, at stride 32, stay as they are if
-        the start does not have all of them, as backbones of ours do not.
+        Later blocks and the classifier are ignored. Blocks 12 and 13, at stride 32, keep their weights if the
+        file does not have all of them, as is the case for backbones of lithepose networks.
 
-        Names may be ours (``stem.*`` and ``blocks.N.*``, N from 1), those of a network of ours with such a backbone
-        (``backbone.*``) or timm's (``conv_stem``, ``blocks.S.B.conv_dw``).
+        Names may be ``stem.*`` and ``blocks.N.*`` (N from 1), those of a lithepose network with this backbone
+        (``backbone.*``), or timm's (``conv_stem``, ``blocks.S.B.conv_dw``).
 
         Raises:
-            ConfigError: a tensor is missing; this is no MobileNetV1.
+            ConfigError: a tensor is missing, because the file is not a MobileNetV1.
         """
         state = read_pretrained(pretrained)
         if "backbone.stem.conv.weight" in state:
@@ -149,7 +149,7 @@ class MobileNetV1(nn.Module):
 
 
 def counted_from_one(name: str) -> str:
-    """Name of a tensor with blocks counted from 0 -> that of an ImageNet start, with blocks counted from 1."""
+    """Convert a tensor name with blocks counted from 0 to the name in ImageNet weights, counted from 1."""
     if not name.startswith("blocks."):
         return name
     _, number, rest = name.split(".", 2)
@@ -157,9 +157,9 @@ def counted_from_one(name: str) -> str:
 
 
 def _other_eps(state: dict[str, Tensor], eps: float) -> dict[str, Tensor]:
-    """Weights for BatchNorm of our epsilon, that of TensorFlow, which do the same as these for another.
+    """Convert weights for BatchNorm with another epsilon to equivalent weights for :data:`EPS`.
 
-    No file of ours says an epsilon, so every network has the same.
+    Files of lithepose do not store an epsilon, so every network has the same.
     """
     variances = {name.removesuffix("running_var"): v for name, v in state.items() if name.endswith("running_var")}
     scaled = {f"{at}weight": state[f"{at}weight"] * ((v + EPS) / (v + eps)).sqrt() for at, v in variances.items()}
@@ -167,7 +167,7 @@ def _other_eps(state: dict[str, Tensor], eps: float) -> dict[str, Tensor]:
 
 
 def _from_network(name: str) -> str:
-    """Name in a network of ours, with blocks counted from 0 -> that of the ImageNet start, counted from 1."""
+    """Convert a name in a lithepose network, blocks counted from 0, to the one in ImageNet weights, counted from 1."""
     parts = name.removeprefix("backbone.").split(".")
     if parts[0] == "blocks":
         parts[1] = str(int(parts[1]) + 1)
@@ -175,7 +175,7 @@ def _from_network(name: str) -> str:
 
 
 def _from_timm(name: str) -> str:
-    """timm's name of a MobileNetV1 tensor -> ours (blocks counted through its five groups of 1, 2, 2, 6 and 2)."""
+    """Convert timm's name of a MobileNetV1 tensor (timm counts blocks within groups of 1, 2, 2, 6 and 2)."""
     parts = name.split(".")
     if parts[0] == "conv_stem":
         return f"stem.conv.{parts[1]}"

@@ -1,8 +1,8 @@
-"""A backbone of plain residual blocks of dense 3x3 convolutions, which trains and runs fast on CPUs.
+"""A backbone of residual blocks with dense 3x3 convolutions, which trains and runs fast on CPUs.
 
-A multiply-add of a dense 3x3 convolution takes a third to a sixth of the time of one in a depthwise network: depthwise
-and 1x1 layers at high resolution, and their BatchNorm, wait for memory. Widths are multiples of 16, the vector width
-that CPU kernels work in.
+A multiply-add of a dense 3x3 convolution takes a third to a sixth of the time of one in a depthwise network. Depthwise
+and 1x1 layers at high resolution, and their BatchNorm, are limited by memory bandwidth. Widths are multiples of 16, the
+vector width of the CPU kernels.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ..weights import load_backbone, read_pretrained
 
 
 class ConvBn(nn.Sequential):
-    """Convolution without bias, BatchNorm and, if there is one, an activation.
+    """Convolution without bias, BatchNorm and an optional activation.
 
-    With ``folded`` BatchNorm keeps its statistics while it trains, and is computed as a part of the convolution's
-    weights: the maps are read and written once, not three times. Scale and shift are trained all the same.
+    If ``folded``, BatchNorm keeps its statistics during training and is folded into the convolution's weights: feature
+    maps are read and written once, not three times. Scale and shift are still trained.
     """
 
     folded = False
@@ -52,7 +52,7 @@ def conv_bn(c_in: int, c_out: int, kernel: int = 3, stride: int = 1, act: bool =
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions beside an identity (He et al. 2016, basic block)."""
+    """Two 3x3 convolutions with an identity (He et al. 2016, basic block)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class MultiScaleResidual(nn.Module):
 
 
 class ExpandedDepthwiseResidual(nn.Module):
-    """Two expanded depthwise separable convolutions beside an identity (hoang2020rcnn)."""
+    """Two expanded depthwise separable convolutions with an identity (hoang2020rcnn)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ class Branches(nn.Module):
 
 
 def branches_block(channels: int) -> nn.Sequential:
-    """Two of :class:`Branches`, the depth of one residual block."""
+    """Two :class:`Branches`, as deep as one residual block."""
     return nn.Sequential(Branches(channels), Branches(channels))
 
 
@@ -123,7 +123,7 @@ class ResidualBackbone(nn.Module):
 
     Args:
         widths: channels of the stem (stride 2) and of the four levels.
-        depths: blocks of the four levels, after the convolution of stride 2 that begins each.
+        depths: blocks of the four levels, after the convolution with stride 2 that begins each level.
         block: key of :data:`BLOCKS`.
 
     Input (N, 3, H, W), H and W multiples of 32. Output: four tensors (N, widths[i + 1], H / s, W / s), s = 4, 8, 16
@@ -155,7 +155,7 @@ class ResidualBackbone(nn.Module):
         return features
 
     def load_imagenet(self, pretrained: str | Path) -> None:
-        """Load the backbone of another network of ours: the tensors ``backbone.*`` of its file.
+        """Load the backbone of another lithepose network: the tensors ``backbone.*`` of its file.
 
         Raises:
             ConfigError: a tensor is missing or has another shape.
