@@ -214,7 +214,7 @@ def _script(
 
 
 def _tell(done: Quantization) -> None:
-    """Which layers are in float, and why."""
+    """Print how many layers run in int8, what it changes, and the layers that stay in float."""
     kept = ", ".join(done.kept) or "none"
     out_console.print(
         f"int8: {done.layers} layers, change of the network's maps {done.error:.1%}; in float: {kept}", highlight=False

@@ -26,7 +26,7 @@ class Options:
         detect_every: in a video, run the person detector at least every N frames.
         track: give ids to the people in videos.
         block: images per task, and per file of rows.
-        segment: seconds of video per task, approximately.
+        segment: least seconds of video per task.
         column: column of Parquet sources with the encoded images; empty is the first that holds bytes.
     """
 

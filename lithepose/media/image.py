@@ -1,4 +1,4 @@
-"""Images in, and the way between their pixels and a network's map cells.
+"""Reading of images.
 
 Coordinates: the centre of the top left pixel is (0, 0), as everywhere in this package. A resize by s therefore maps
 x to (x + 0.5) * s - 0.5.

@@ -221,8 +221,9 @@ def joint_weights(
 ) -> np.ndarray:
     """Return weights (K,) of a person's heatmaps.
 
-    1 for a labelled joint, or its ``reliability`` in the annotation, at least 0.2. 0 where the label is unknown.
-    :data:`ABSENT` for a joint that was left out of a person with at least five labelled joints, otherwise 0.
+    1 for a labelled joint; if the annotation states its ``reliability``, ``reliability / 0.6``, clipped to [0.2, 1].
+    0 where the label is unknown. For a joint that was left out: :data:`ABSENT` if the person has at least five labelled
+    joints, otherwise 0.
     """
     labelled = joints[:, 2] > 0
     absent = ABSENT if labelled.sum() >= 5 else 0.0

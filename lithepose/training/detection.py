@@ -24,7 +24,7 @@ from .augment import AugmentConfig
 from .config import Source
 from .samples import Batch, prefetched, tiles
 
-# Pixels. People with a shorter side below it, or with less than a third inside the image, are masked.
+# Pixels. People with a shorter side below it, or with less than 0.3 of their box inside the image, are masked.
 LEAST = 3.0
 TOP = 9  # most cells that a person is assigned to
 CENTRE = 2.5  # a person's cells lie within this distance from the box's centre, in strides
