@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,7 @@ class Trainer:
 
     def _write_weights(self, path: Path) -> None:
         info = describe(self.recipe.network, self.net, self.recipe.size)
-        save_weights(path, self.average, info, self.recipe.options)
+        save_weights(path, self.average, info, asdict(self.net.config))  # also defaults, which may change
 
     def _save(self, done: int) -> None:
         """A checkpoint of so many steps, unless it is there."""

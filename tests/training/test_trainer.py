@@ -16,6 +16,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -83,6 +84,9 @@ def test_a_killed_run_ends_with_the_same_weights(stick_images):
     assert one.read_bytes() == two.read_bytes()
     log = [json.loads(line) for line in (folder / "whole" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [20, 24]
+    with safe_open(one, "pt") as file:
+        stored = json.loads(file.metadata()["lithepose"])
+    assert stored["options"] == {"width": 16, "context": 16, "blocks": [1, 1], "expansion": 1}, "also the defaults"
 
 
 def test_frozen_blocks_keep_their_weights_and_the_others_learn(stick_images):
