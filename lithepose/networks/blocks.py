@@ -56,11 +56,26 @@ class Depthwise(nn.Conv2d):
         super().__init__(channels, channels * filters, 3, stride, dilation, dilation, groups=channels, bias=False)
         self.in_fp32 = stride > 1 or filters > 1 or dilation > 1
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+        """Apply the layer, with other weights and a bias if they are given."""
+        weight = self.weight if weight is None else weight
         if not (self.in_fp32 and self.training and input.device.type == "cpu" and torch.is_autocast_enabled("cpu")):
-            return super().forward(input)
+            return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
         with torch.autocast("cpu", enabled=False):
-            return super().forward(input.float()).to(input.dtype)
+            x = F.conv2d(input.float(), weight, bias, self.stride, self.padding, self.dilation, self.groups)
+        return x.to(input.dtype)
+
+
+def folded_conv(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """Apply a convolution with BatchNorm folded into its weights; the running statistics stay as they are."""
+    assert isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm))
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    weight, bias = conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
+    if isinstance(conv, Depthwise):
+        return conv(x, weight, bias)
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 def expanded_depthwise(c_in: int, c_out: int, expansion: int = 1, stride: int = 1) -> nn.Sequential:

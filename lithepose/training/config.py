@@ -116,7 +116,7 @@ class Recipe:
     precision: str = "bf16"  # of convolutions; or fp32
     loss: str = "cells"  # squared error per cell; or caffe: sum over twice the batch, as in three of the papers
     positive_weight: float = 3.0  # extra weight of cells where the target is 1
-    fold_norm: bool = False  # fold BatchNorm of dense residual networks into the convolutions, with fixed statistics
+    fold_norm: bool = False  # fold BatchNorm of residual and MobileNetV1 blocks into the convolutions; fixed statistics
     ema: float = 0.998  # decay of the averaged weights
 
     seed: int = 0

@@ -15,7 +15,7 @@ from ..heads.base import Head
 from ..heads.boxes import BoxHead
 from ..heads.people import CropHead
 from ..networks import Network, build, head_of, load_imagenet
-from ..networks.backbones.mobilenet import MobileNetV1
+from ..networks.backbones.mobilenet import DepthwiseSeparable, MobileNetV1
 from ..networks.backbones.residual import ConvBn, Residual
 from ..networks.blocks import batch_norms
 from ..networks.weights import find_module, load_weights
@@ -68,7 +68,7 @@ def make_network(recipe: Recipe, root: Path, with_weights: bool) -> Network:
     if recipe.init_from and with_weights:
         load_weights(net, recipe.init_from, recipe.reinit)
     for layer in net.modules():
-        if isinstance(layer, ConvBn):
+        if isinstance(layer, (ConvBn, DepthwiseSeparable)):
             layer.folded = recipe.fold_norm
     return net
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import ConfigError
-from ..blocks import Depthwise
+from ..blocks import Depthwise, folded_conv
 from ..weights import load_backbone, read_pretrained
 
 EPS = 1e-3  # epsilon of BatchNorm in TensorFlow's MobileNetV1
@@ -26,7 +26,12 @@ def activation(name: str) -> nn.Module:
 
 
 class DepthwiseSeparable(nn.Sequential):
-    """Depthwise 3x3 and pointwise 1x1, each with BatchNorm and ReLU6 (MobileNetV1, Howard et al. 2017, figure 3)."""
+    """Depthwise 3x3 and pointwise 1x1, each with BatchNorm and ReLU6 (MobileNetV1, Howard et al. 2017, figure 3).
+
+    If ``folded``, training folds BatchNorm into the convolutions, as :class:`.residual.ConvBn` does.
+    """
+
+    folded = False
 
     def __init__(
         self, c_in: int, c_out: int, stride: int = 1, dilation: int = 1, eps: float = EPS, act: str = "relu6"
@@ -38,6 +43,12 @@ class DepthwiseSeparable(nn.Sequential):
         self.pw = nn.Conv2d(c_in, c_out, 1, bias=False)
         self.pw_bn = nn.BatchNorm2d(c_out, eps)
         self.pw_act = activation(act)
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not (self.folded and self.training):
+            return super().forward(input)
+        x = self.dw_act(folded_conv(self.dw, self.dw_bn, input))
+        return self.pw_act(folded_conv(self.pw, self.pw_bn, x))
 
 
 # (out channels, stride) of MobileNetV1's blocks 1 to 13, width 1.0; block 11 is the end of what papers call conv5_5.

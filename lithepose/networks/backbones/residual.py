@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import ConfigError
-from ..blocks import expanded_depthwise
+from ..blocks import expanded_depthwise, folded_conv
 from ..weights import load_backbone, read_pretrained
 
 
@@ -33,12 +33,7 @@ class ConvBn(nn.Sequential):
             return super().forward(input)
         conv, norm = self[0], self[1]
         assert isinstance(conv, nn.Conv2d)
-        assert isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm))
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-        weight, bias = conv.weight * scale.view(-1, 1, 1, 1), norm.bias - norm.running_mean * scale
-        x = F.conv2d(input, weight, bias, conv.stride, conv.padding)
+        x = folded_conv(conv, norm, input)
         return F.relu(x, inplace=True) if len(self) > 2 else x
 
 
