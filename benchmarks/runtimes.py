@@ -7,8 +7,8 @@ and decoding. The reference is that of benchmarks/stages.py: an fp32 network wit
 convolutions in ONNX Runtime. All rows of one number of threads take turns in every round. The table holds medians, and
 medians of the rounds' ratios. In its turn a row is first called once without timing, and then for 20 ms, as for a
 series of images; otherwise a call would have to load its weights from memory again. Two at once: two models, each with
-its own threads, in two Python threads; 2 times the time of one would be the same as one after the other. int8 uses the
-embedded files, or those of --int8.
+its own threads, in two Python threads; 2 times the time of one would be the same as one after the other. These have
+rounds of their own, as they disturb the others. int8 uses the embedded files, or those of --int8.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from lithepose.runtime.onnx import cores, open_session
 from lithepose.timing import about, cpu, median, ratio, take_turns, write_table
 
 LEAST = 20.0  # shortest time of a turn, in milliseconds
+TWO = ", two at once"
 KINDS = ("onnx", "fp32"), ("onnx", "int8"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8")
 
 
@@ -78,31 +79,36 @@ def measure(threads: int, rounds: int, int8: tuple[str, str], folder: Path) -> l
     for runtime, precision in KINDS:
         name = f"{runtime} {precision}"
         try:
-            one, two = (opened(runtime, precision, threads, int8) for _ in range(2))
+            model = opened(runtime, precision, threads, int8)
         except LitheposeError as error:  # not available on this machine
             print(f"left out: {name}: {error}")
             continue
-        first, second = call_of(one, image), call_of(two, image)
-        parts |= {name: first, f"{name}, two at once": at_once([first, second])}
-        versions |= dict.fromkeys((name, f"{name}, two at once"), runs_in(one.predictor.runtime))
-    times = take_turns(parts, rounds, LEAST)
-    base = "onnx fp32"
-    return [
-        {
-            "threads": threads,
-            "part": name,
-            "median_ms": round(median(times, name), 3),
-            "times_yardstick": round(ratio(times, name, "yardstick"), 3),
-            "times_onnx_fp32": round(ratio(times, name, base), 3),
-            "times_one": round(ratio(times, name, name.removesuffix(", two at once")), 3),
-            "runs_in": versions[name],
-            "rounds": rounds,
-            "yardstick_macs": macs,
-            "cores": cores(),
-            "machine": f"{cpu()}, {about()}",
-        }
-        for name in parts
-    ]
+        parts[name], versions[name] = call_of(model, image), runs_in(model.predictor.runtime)
+    alone = take_turns(parts, rounds, LEAST)
+    single = [name for name in parts if name != "yardstick"]
+    for name in single:
+        second = call_of(opened(*name.split(), threads, int8), image)
+        parts[name + TWO], versions[name + TWO] = at_once([parts[name], second]), versions[name]
+    together = take_turns(parts, rounds, LEAST)
+    rows = list[dict[str, object]]()
+    for name in ("yardstick", *(part for one in single for part in (one, one + TWO))):
+        times = together if name.endswith(TWO) else alone
+        rows.append(
+            {
+                "threads": threads,
+                "part": name,
+                "median_ms": round(median(times, name), 3),
+                "times_yardstick": round(ratio(times, name, "yardstick"), 3),
+                "times_onnx_fp32": round(ratio(times, name, "onnx fp32"), 3),
+                "times_one": round(ratio(times, name, name.removesuffix(TWO)), 3),
+                "runs_in": versions[name],
+                "rounds": rounds,
+                "yardstick_macs": macs,
+                "cores": cores(),
+                "machine": f"{cpu()}, {about()}",
+            }
+        )
+    return rows
 
 
 def main(out: Path, rounds: int = 40, int8: tuple[str, str] = ("lithe", "person_detector")) -> None:

@@ -99,6 +99,16 @@ def test_a_layer_that_openvino_computes_wrongly_is_kept_in_float(tiny, inputs, t
     assert len(done.kept) == 2
 
 
+def test_a_range_is_cut_where_few_values_lie():
+    rng = np.random.default_rng(0)
+    even = rng.uniform(-1, 3, 10_000).astype("f4")
+    assert module._range(even, -1.0, 3.0) == (-1.0, 3.0)
+    low, high = module._range(rng.normal(0, 1, 10_000).astype("f4"), -10.0, 60.0)
+    assert (low, high) == pytest.approx((-10 * high / 60, high))
+    assert 18 <= high < 30
+    assert module._range(np.zeros(10, "f4"), 0.0, 0.0) == (0.0, 0.0)
+
+
 def test_seven_bits_stay_within_63(tiny, inputs, tmp_path):
     quantize(tiny, tmp_path / "seven.onnx", inputs, bits=7)
     stored = [numpy_helper.to_array(t) for t in onnx.load(tmp_path / "seven.onnx").graph.initializer]
