@@ -12,6 +12,7 @@ from network_tester import NetworkTester
 from lithepose.geometry import PersonCrop, crop_matrix
 from lithepose.heads.people import LITHE_HEAD, CropHead
 from lithepose.networks import build
+from lithepose.networks.backbones.mobilenet import DepthwiseSeparable
 from lithepose.networks.backbones.residual import conv_bn
 from lithepose.networks.lithe import joint_groups, joints_from_heatmaps
 from lithepose.skeleton import COCO_17, Skeleton
@@ -120,18 +121,20 @@ def test_invisible_joints_have_empty_targets():
     assert maps.eq(0).all()
 
 
-def test_folded_batch_norm_is_that_of_evaluation_and_trains_scale_and_shift():
-    layer = conv_bn(3, 8)
+@pytest.mark.parametrize("layer", [conv_bn(3, 8), DepthwiseSeparable(3, 8, stride=2), DepthwiseSeparable(3, 8)])
+def test_folded_batch_norm_is_that_of_evaluation_and_trains_scale_and_shift(layer):
     torch.manual_seed(0)
     layer.train()(torch.randn(16, 3, 12, 12) * 2 + 1)  # statistics of its own
-    torch.nn.init.uniform_(layer[1].weight, 0.5, 2)
-    torch.nn.init.uniform_(layer[1].bias, -1, 1)
+    norms = [part for part in layer if isinstance(part, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        torch.nn.init.uniform_(norm.weight, 0.5, 2)
+        torch.nn.init.uniform_(norm.bias, -1, 1)
     x = torch.randn(2, 3, 12, 12)
     expected = layer.eval()(x)
-    before = layer[1].running_mean.clone()
+    before = [norm.running_mean.clone() for norm in norms]
     layer.train().folded = True
     output = layer(x)
     assert torch.allclose(output, expected, atol=1e-5)
-    assert torch.equal(layer[1].running_mean, before)
+    assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, before, strict=True))
     output.square().sum().backward()
     assert all(p.grad is not None and p.grad.any() for p in layer.parameters())
