@@ -87,7 +87,8 @@ def measure(threads: int, rounds: int, int8: tuple[str, str], folder: Path) -> l
     alone = take_turns(parts, rounds, LEAST)
     single = [name for name in parts if name != "yardstick"]
     for name in single:
-        second = call_of(opened(*name.split(), threads, int8), image)
+        runtime, precision = name.split()
+        second = call_of(opened(runtime, precision, threads, int8), image)
         parts[name + TWO], versions[name + TWO] = at_once([parts[name], second]), versions[name]
     together = take_turns(parts, rounds, LEAST)
     rows = list[dict[str, object]]()

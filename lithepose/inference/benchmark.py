@@ -23,7 +23,7 @@ from ..runtime.base import Output, about
 from ..runtime.onnx import open_session
 from ..timing import Row, median, ratio, take_turns
 from .detector import PersonDetector
-from .estimator import BATCH, Estimator
+from .estimator import BATCH
 from .load import load
 from .predictor import Predictor
 from .top_down import TopDown
@@ -105,15 +105,22 @@ def timings(subjects: Subjects, file: Path | None, rounds: int) -> list[Row]:
     return rows
 
 
-def _opened(subjects: Subjects) -> list[tuple[str, Estimator]]:
+def _opened(subjects: Subjects) -> list[tuple[str, Predictor | TopDown]]:
     """Every model in every runtime and precision that it runs in; raises as :func:`timings`."""
-    found = list[tuple[str, Estimator]]()
+    found = list[tuple[str, Predictor | TopDown]]()
     for model in subjects.models:
         errors, before = list[LitheposeError](), len(found)
         for runtime, precision in product(subjects.runtimes, subjects.precisions):
-            options = {"runtime": runtime, "device": subjects.device, "precision": precision}
             try:
-                found.append((model, load(model, size=subjects.size, threads=subjects.threads, **options)))
+                opened = load(
+                    model,
+                    size=subjects.size,
+                    threads=subjects.threads,
+                    runtime=runtime,
+                    device=subjects.device,
+                    precision=precision,
+                )
+                found.append((model, opened))
             except (ConfigError, ModelError) as error:
                 errors.append(error)
         if len(found) == before:
