@@ -41,7 +41,7 @@ def serve(
         browser_runtime: folder dist of npm's onnxruntime-web, so that the page can run the model in the browser.
         max_megabytes: largest request, in megabytes.
         max_megapixels: largest image, in megapixels.
-        waiting: number of requests that may wait; further ones are told to try again (429).
+        waiting: number of requests that may wait; further ones are refused (429).
         seconds: time limit for a request to arrive, and again for its answer.
     """
     try:

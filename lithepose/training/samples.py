@@ -326,7 +326,7 @@ def tiles(rng: np.random.Generator, size: int) -> list[tuple[int, int, int, int]
 
 @atexit.register
 def _end_workers() -> None:
-    """Kill the workers before Python waits for them at exit; they would not be told to end."""
+    """Kill the workers before Python waits for them at exit: they would wait for work forever."""
     if WORKERS and threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises an error for each worker
     for worker in WORKERS:
