@@ -127,17 +127,41 @@ def trace(
 
 
 def tidy(model: onnx.ModelProto, half: bool) -> None:
-    """Round large weights to fp16 if ``half``, remove the exporter's notes, which name source files, and check.
+    """Fold the input's scale into the first convolution, round large weights to fp16 if ``half``, and check.
+
+    The exporter's notes, which name source files, are removed.
 
     Raises:
         ModelError: weights are beyond fp16's range.
     """
+    _fold_scale(model)
     if half:
         _halve(model)
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
     onnx.checker.check_model(model)
+
+
+def _fold_scale(model: onnx.ModelProto) -> None:
+    """Divide the weights of the first convolution by the input's scale, instead of its input.
+
+    The input's mean stays in the graph, because convolutions pad with zeros after it is subtracted.
+    """
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    for division in [node for node in graph.node if node.op_type == "Div" and node.input[1] in stored]:
+        users = [node for node in graph.node if division.output[0] in node.input]
+        if len(users) != 1 or users[0].op_type != "Conv" or users[0].input[1] not in stored:
+            continue
+        conv, scale = users[0], numpy_helper.to_array(stored[division.input[1]])
+        weight = numpy_helper.to_array(stored[conv.input[1]])
+        shared = sum(conv.input[1] in node.input for node in graph.node) > 1
+        if shared or scale.shape != (1, weight.shape[1], 1, 1):
+            continue
+        stored[conv.input[1]].CopyFrom(numpy_helper.from_array(weight / scale, conv.input[1]))
+        conv.input[0] = division.input[0]
+        graph.node.remove(division)
 
 
 def _halve(model: onnx.ModelProto) -> None:

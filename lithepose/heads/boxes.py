@@ -73,7 +73,9 @@ def decode_boxes(
         least: lowest score of a person.
         overlap: IoU above which the lower-scoring of two boxes is a duplicate.
     """
-    good = (score >= least) & (boxes[:, 2:] > boxes[:, :2]).all(1) & np.isfinite(boxes).all(1)
+    sure = score >= least  # of hundreds of boxes only a few remain
+    boxes, score = boxes[sure], score[sure]
+    good = (boxes[:, 2:] > boxes[:, :2]).all(1) & np.isfinite(boxes).all(1)
     boxes, score = boxes[good], score[good]
     xywh = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1)
     kept = np.array(cv2.dnn.NMSBoxes(xywh.tolist(), score.tolist(), 0.0, overlap), np.intp)

@@ -70,7 +70,8 @@ class Streams(nn.Module):
     def __init__(self, c_in: int, groups: list[list[int]]) -> None:
         super().__init__()
         order = [joint for group in groups for joint in group]
-        self.back = [order.index(joint) for joint in range(len(order))]
+        self.back: Tensor
+        self.register_buffer("back", torch.tensor([order.index(k) for k in range(len(order))]), persistent=False)
         width = c_in // 2
         self.streams = nn.ModuleList(
             nn.Sequential(conv_bn(c_in, width), nn.Conv2d(width, 4 * len(group), 1)) for group in groups
@@ -78,7 +79,7 @@ class Streams(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         maps = torch.cat([stream(x) for stream in self.streams], 1)
-        return maps.unflatten(1, (-1, 4))[:, self.back].flatten(1, 2)
+        return maps.unflatten(1, (-1, 4)).index_select(1, self.back).flatten(1, 2)
 
 
 def joint_groups(joints: tuple[str, ...]) -> list[list[int]]:
@@ -170,35 +171,32 @@ def joints_from_heatmaps(heatmaps: Tensor, stride: int, sigma: float, shuffle: i
         cells beside.
     """
     rows, columns = heatmaps.shape[-2:]
+    cells = rows * columns  # of a phase
     raw, smooth = (m.unflatten(1, (-1, shuffle**2)).flatten(2) for m in (heatmaps, smoothed(heatmaps, shuffle)))
-    phase, rest = _divide(smooth.argmax(2), rows * columns)
-    row, column = _divide(rest, columns)
-    y, x = row * shuffle + phase // shuffle, column * shuffle + phase % shuffle
-    height, width = rows * shuffle, columns * shuffle
+    # In floats, which hold these indices exactly: exporters turn a division of integers into many operations.
+    best = smooth.argmax(2).float()
+    phase, rest = _divide(best, cells)
+    (row, column), (row_phase, column_phase) = _divide(rest, columns), _divide(phase, shuffle)
+    phases = torch.stack([column_phase, row_phase], -1)
+    xy = torch.stack([column, row], -1) * shuffle + phases
+    along_x, along_y = heatmaps.new_tensor([1, 0]), heatmaps.new_tensor([0, 1])
+    last = (along_x * columns + along_y * rows) * shuffle - 1
 
-    def index(y: Tensor, x: Tensor) -> Tensor:
-        (row, row_phase), (column, column_phase) = _divide(y, shuffle), _divide(x, shuffle)
-        return (row_phase * shuffle + column_phase) * (rows * columns) + row * columns + column
+    # The next cell along an axis is that of the next phase; after the last phase, it is the next cell of the first.
+    step = (along_x + along_y * shuffle) * cells
+    wrap = step * (shuffle - 1) - (along_x + along_y * columns)
+    at_first, at_last = xy == 0, xy == last
+    before = torch.where(phases == 0, wrap, -step).masked_fill(at_first, 0)
+    after = torch.where(phases == shuffle - 1, -wrap, step).masked_fill(at_last, 0)
+    index = (best[..., None] + torch.cat([torch.zeros_like(best)[..., None], before, after], -1)).long()
+    raw, smooth = raw.gather(2, index), smooth.gather(2, index)
 
-    cells = [
-        index(y, x),
-        index(y, (x - 1).clamp(min=0)),
-        index(y, (x + 1).clamp(max=width - 1)),
-        index((y - 1).clamp(min=0), x),
-        index((y + 1).clamp(max=height - 1), x),
-    ]
-    raw, smooth = (m.gather(2, torch.stack(cells, -1)) for m in (raw, smooth))
-    edge = SMOOTH_REACH + 1
-    inner = (x >= edge) & (x < width - edge) & (y >= edge) & (y < height - edge)
-    centre, left, right, above, below = torch.where(inner[..., None], smooth, raw).clamp(min=1e-6).log().unbind(-1)
-
-    def refined(at: Tensor, last: int, lower: Tensor, upper: Tensor) -> Tensor:
-        lower = torch.where(at == 0, 2 * centre - upper - 1 / sigma**2, lower)
-        upper = torch.where(at == last, 2 * centre - lower - 1 / sigma**2, upper)
-        bend = (lower + upper - 2 * centre).clamp(max=-1e-6)
-        return at + ((lower - upper) / (2 * bend)).clamp(-1, 1)
-
-    xy = torch.stack([refined(x, width - 1, left, right), refined(y, height - 1, above, below)], -1)
+    inner = torch.minimum(xy, last - xy).amin(-1, keepdim=True) > SMOOTH_REACH
+    centre, lower, upper = torch.where(inner, smooth, raw).clamp(min=1e-6).log().split([1, 2, 2], -1)
+    lower = torch.where(at_first, 2 * centre - upper - 1 / sigma**2, lower)
+    upper = torch.where(at_last, 2 * centre - lower - 1 / sigma**2, upper)
+    bend = (lower + upper - 2 * centre).clamp(max=-1e-6)
+    xy = xy + ((lower - upper) / (2 * bend)).clamp(-1, 1)
     return xy * stride + (stride / 2 - 0.5), raw.amax(-1).clamp(0, 1)
 
 
@@ -220,10 +218,10 @@ def smoothed(heatmaps: Tensor, shuffle: int = 1) -> Tensor:
     groups = heatmaps.shape[1] // shuffle**2
     total = F.conv2d(torch.ones_like(heatmaps[:1, : shuffle**2]), weight, padding=reach)
     maps = F.conv2d(heatmaps, weight.repeat(groups, 1, 1, 1), padding=reach, groups=groups)
-    return maps / total.repeat(1, groups, 1, 1)
+    return (maps.unflatten(1, (groups, -1)) / total).flatten(1, 2)
 
 
 def _divide(value: Tensor, by: int) -> tuple[Tensor, Tensor]:
     """Quotient and remainder of whole numbers of 0 or more."""
-    quotient = torch.div(value, by, rounding_mode="floor")
+    quotient = torch.floor(value / by)
     return quotient, value - quotient * by

@@ -97,14 +97,15 @@ class PersonDetector(Network):
         missing = max(0, count - smallest)
         logit, number = torch.topk(F.pad(logits, (0, missing), value=-100.0), count)
         sides = F.pad(sides, (0, missing)).gather(2, number[:, None].expand(-1, 4, -1)).transpose(1, 2)
-        cell, stride, across = number, torch.full_like(number, 8), torch.full_like(number, width // 8)
+        # In floats, which hold these numbers exactly: exporters turn a division of integers into many operations.
+        cell, stride = number.float(), torch.full_like(logit, 8.0)
         for finer in self.head.strides[:-1]:
             cells = (height // finer) * (width // finer)
             further = (cell >= cells) & (stride == finer)
             cell = torch.where(further, cell - cells, cell)
-            stride = torch.where(further, 2 * finer, stride)
-            across = torch.where(further, width // (2 * finer), across)
-        row = torch.div(cell, across, rounding_mode="floor")
+            stride = torch.where(further, 2.0 * finer, stride)
+        across = width / stride
+        row = torch.floor(cell / across)
         centres = (torch.stack([cell - row * across, row], -1) + 0.5) * stride[..., None] - 0.5
         return boxes_around(sides, centres, stride), logit.sigmoid()
 
