@@ -105,7 +105,7 @@ def same_rows(out: Path, reference: Path) -> int:
     """
     found, wanted = rows(out), rows(reference)
     twice = [row for row, count in Counter(found).items() if count > 1]
-    assert not twice, f"{len(twice)} rows twice, as {twice[0]}"
+    assert not twice, f"{len(twice)} duplicate rows, such as {twice[0]}"
     assert found == wanted, f"{len(set(wanted) - set(found))} of {len(wanted)} rows are lost or differ"
     return len(found)
 

@@ -78,7 +78,7 @@ def main(
         try:
             model = opened(runtime, precision, int8, threads)
         except LitheposeError as error:
-            print(f"left out: {runtime} {precision}: {error}")
+            print(f"skipped: {runtime} {precision}: {error}")
             continue
         found = [distances(before, model(image)) for before, image in zip(expected, images, strict=True)]
         apart = np.array([distance for every, _ in found for distance in every])

@@ -154,5 +154,7 @@ def open_peer(path: Path, threads: int, side: int = 640, detector: str = "person
         return simcc(path, threads, boxes)
     wide = [n for n in outputs[0].shape if n in (5 + 3 * JOINTS, 6 + 3 * JOINTS)]
     if not wide:
-        raise ModelError(f"{path}: outputs {outputs[0].shape} are neither YOLO-pose's nor RTMPose's of {JOINTS} joints")
+        raise ModelError(
+            f"{path}: outputs of shape {outputs[0].shape} match neither YOLO-pose nor RTMPose with {JOINTS} joints"
+        )
     return yolo(path, threads, side)

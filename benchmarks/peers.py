@@ -56,7 +56,7 @@ def measure(data: Path, peers: list[Path], threads: int, rounds: int, limit: int
     dataset = open_dataset(data)
     dataset = replace(dataset, records=dataset.records[:limit])
     if unknown := set(names) - {name for name, *_ in OURS}:
-        raise ConfigError(f"--ours {', '.join(sorted(unknown))}: there are {', '.join(name for name, *_ in OURS)}")
+        raise ConfigError(f"--ours {', '.join(sorted(unknown))}: choose from {', '.join(name for name, *_ in OURS)}")
     image = cv2.copyMakeBorder(two_people(), 0, 53, 0, 0, cv2.BORDER_CONSTANT, value=(127, 127, 127))
     calls: dict[str, Callable[[], object]] = {}
     scores: dict[str, dict[str, float]] = {}
@@ -66,7 +66,7 @@ def measure(data: Path, peers: list[Path], threads: int, rounds: int, limit: int
         try:
             own = lithepose.load(model, size=size, threads=threads, runtime=runtime, precision=precision)
         except LitheposeError as error:
-            print(f"left out: {name}: {error}")
+            print(f"skipped: {name}: {error}")
             continue
         calls[name] = lambda own=own: own(image)
         scores[name] = lithepose.evaluate(own, dataset).scores

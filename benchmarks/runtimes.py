@@ -81,7 +81,7 @@ def measure(threads: int, rounds: int, int8: tuple[str, str], folder: Path) -> l
         try:
             model = opened(runtime, precision, threads, int8)
         except LitheposeError as error:  # not available on this machine
-            print(f"left out: {name}: {error}")
+            print(f"skipped: {name}: {error}")
             continue
         parts[name], versions[name] = call_of(model, image), runs_in(model.predictor.runtime)
     alone = take_turns(parts, rounds, LEAST)

@@ -31,7 +31,7 @@ def main(runs: tuple[Path, ...], /, out: Path) -> None:
     for run in runs:
         rows = [row for row in read_log(run) if "total" in row]
         if len(rows) < WINDOW:
-            raise SystemExit(f"{run}: {len(rows)} lines in its log; {WINDOW} are needed")
+            raise SystemExit(f"{run}: only {len(rows)} lines in its log; {WINDOW} or more are required")
         batch = json.loads((run / "recipe.json").read_text(encoding="utf-8"))["batch"]
         smooth = np.convolve([row["total"] for row in rows], np.ones(WINDOW) / WINDOW, "valid")
         samples = np.array([row["step"] for row in rows]) * batch

@@ -142,7 +142,7 @@ def main(
     models = {form: runs / run / "weights.onnx" for form, run in compared.runs.items()}
     models = {form: path for form, path in models.items() if path.with_name("weights.safetensors").exists()}
     if not models:
-        raise SystemExit(f"{runs}: none of {', '.join(compared.runs.values())}; train them first")
+        raise SystemExit(f"{runs}: contains none of {', '.join(compared.runs.values())}; train them first")
     train, validation = (_open(data, *where) if where else None for where in (compared.train, compared.validation))
     assert validation
     rows, curves = {}, {}

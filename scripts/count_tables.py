@@ -265,7 +265,7 @@ def main() -> None:
     root = Path(__file__).parent.parent
     _write(root / "research" / "results" / "complexity.csv", rows)
     if missing := [name for name in NAMES if not any(row[1] == name for row in rows)]:
-        raise SystemExit(f"no line for {', '.join(missing)} in NETWORKS of this script")
+        raise SystemExit(f"no line for {', '.join(missing)} in NETWORKS of this script; add it")
     defaults = [next(row for row in rows if row[1] == name) for name in NAMES]
     _write(root / "lithepose" / "weights" / "networks.csv", defaults)
 

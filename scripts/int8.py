@@ -53,7 +53,7 @@ def main(
         scores["lithe"] = f", scores = {{ {listed} }}"
     path = out / "manifest.toml"
     if not path.is_file():
-        sys.exit(f"{path}: not there, so nothing is entered")
+        sys.exit(f"{path}: no such file, so no model is added to it")
     text = path.read_text(encoding="utf-8")
     for name, file in files.items():
         digest = hashlib.sha256(file.read_bytes()).hexdigest()

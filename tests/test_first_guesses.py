@@ -102,19 +102,19 @@ SAY = [
     ("lithepose.predict(IMAGE)", AttributeError, r"lithepose.load\(\)"),
 ]
 CLI = [
-    (["predict", "source=photo.jpg"], "inputs have no flag"),
-    (["predict", "photo.jpg", "imgsz=640"], "write --size"),
-    (["predict", "--input", "photo.jpg"], "inputs have no flag"),
-    (["predict", "photo.jpg", "--output", "x"], "write --out"),
+    (["predict", "source=photo.jpg"], "pass inputs without a flag"),
+    (["predict", "photo.jpg", "imgsz=640"], "use --size"),
+    (["predict", "--input", "photo.jpg"], "pass inputs without a flag"),
+    (["predict", "photo.jpg", "--output", "x"], "use --out"),
     (["predict", "photo.jpg", "--gpu", "0"], "--device cuda"),
-    (["predict", "photo.jpg", "--conf", "0.5"], "write --threshold"),
+    (["predict", "photo.jpg", "--conf", "0.5"], "use --threshold"),
     (["predict", "photo.jpg", "--treshold", "0.5"], "did you mean --threshold?"),
-    (["predict", "photo.jpg", "-o", "x"], "write --out"),
+    (["predict", "photo.jpg", "-o", "x"], "use --out"),
     (["track", "clip.mp4"], "lithepose predict clip.mp4 --track"),
     (["detect", "photo.jpg"], "lithepose predict image.jpg"),
     (["photo.jpg"], "lithepose predict photo.jpg"),
     (["predcit", "photo.jpg"], "did you mean predict?"),
-    (["--input", "photo.jpg"], "no option --input"),
+    (["--input", "photo.jpg"], "unknown option --input"),
     (["evaluate", "lithe", "--dta", "x"], "did you mean --data?"),
 ]
 

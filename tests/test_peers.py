@@ -83,7 +83,7 @@ def test_classified_coordinates_go_back_by_the_crop(tmp_path, monkeypatch):
 
 def test_other_outputs_are_refused(tmp_path):
     path = constant_network(tmp_path / "other.onnx", (1, 3, 32, 32), out=np.zeros((1, 84, 8)))
-    with pytest.raises(ModelError, match="neither YOLO-pose's nor RTMPose's"):
+    with pytest.raises(ModelError, match="neither YOLO-pose nor RTMPose"):
         open_peer(path, 1)
 
 

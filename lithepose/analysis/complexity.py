@@ -124,7 +124,9 @@ def measure_parts(net: Network, height: int, width: int) -> dict[str, Complexity
         return {"whole": measure(net, 3, height, width)}
     check_size(torch.empty(1, 3, height, width, device="meta"), net.multiple)
     if max(height, width) != net.config.size:
-        raise ConfigError(f"{height}x{width}: the detector brings images to {net.config.size}; set its option size")
+        raise ConfigError(
+            f"{height}x{width}: the longer side must be {net.config.size}; set the network's option size to change it"
+        )
     detector: Any = net.detector
     config = net.config
     heads = detector.roi_heads

@@ -61,11 +61,15 @@ def features(net: Network, image: np.ndarray, layers: Sequence[str]) -> list[Fea
     for name in layers:
         if name not in modules or not name:
             near = [known for known in modules if known.startswith(name.split(".")[0])][:8]
-            raise ConfigError(f"layer {name!r}: no such module; there are {', '.join(near or list(modules)[1:9])}, ...")
+            raise ConfigError(
+                f"layer {name!r}: no such module; available: {', '.join(near or list(modules)[1:9])}, ..."
+            )
 
     def keep(name: str, output: object) -> None:
         if not isinstance(output, Tensor) or output.ndim != 4:
-            raise ConfigError(f"layer {name}: returns no maps; name a module within it, as {name}.0")
+            raise ConfigError(
+                f"layer {name}: does not return feature maps; choose a module inside it, such as {name}.0"
+            )
         found[name] = output
 
     handles = [modules[name].register_forward_hook(lambda _, __, out, n=name: keep(n, out)) for name in layers]
@@ -75,7 +79,7 @@ def features(net: Network, image: np.ndarray, layers: Sequence[str]) -> list[Fea
         for handle in handles:
             handle.remove()
     if missing := [name for name in layers if name not in found]:
-        raise ConfigError(f"layer {missing[0]}: is not run on an image")
+        raise ConfigError(f"layer {missing[0]}: not run when the network processes an image; choose another layer")
     return [Features(name, found[name][0].float().numpy()) for name in layers]
 
 

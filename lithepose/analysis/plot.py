@@ -98,7 +98,7 @@ def _figure(size: tuple[float, float]) -> Any:
         from matplotlib.backends.backend_agg import FigureCanvasAgg  # pyright: ignore[reportMissingImports]
         from matplotlib.figure import Figure  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise MissingExtraError("curves need matplotlib: pip install 'lithepose[evaluate]'") from error
+        raise MissingExtraError("plots need matplotlib: pip install 'lithepose[evaluate]'") from error
     figure = Figure(figsize=size, dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
     return figure

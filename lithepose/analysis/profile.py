@@ -76,7 +76,7 @@ def profile(net: Network, height: int, width: int, rounds: int = ROUNDS) -> list
         ConfigError: the network does not support the size, or there are no rounds.
     """
     if rounds < 1:
-        raise ConfigError(f"{rounds} rounds; give 1 or more")
+        raise ConfigError(f"{rounds} rounds: must be 1 or more")
     x = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     check_size(x, net.multiple)
     leaves = {name: m for name, m in net.named_modules() if name and not list(m.children())}

@@ -78,9 +78,9 @@ def receptive_field(
     """
     joints = len(net.head.skeleton) if isinstance(net.head, HeatmapHead) else 0
     if not 0 <= joint < joints:
-        raise ConfigError(f"joint {joint}: {type(net).__name__} has heatmaps of {joints} joints")
+        raise ConfigError(f"joint {joint}: out of range; {type(net).__name__} has heatmaps of {joints} joints")
     if window < 1 or window % 2 == 0 or step < 1 or batch < 1:
-        raise ConfigError(f"window {window}, step {step}, batch {batch}: the window must be odd, all of them positive")
+        raise ConfigError(f"window {window}, step {step}, batch {batch}: all must be positive, and window must be odd")
     height, width = image.shape[:2]
     noise = np.random.default_rng(seed).integers(0, 256, (window, window, 3), np.uint8)
     reach = window // 2
@@ -94,13 +94,13 @@ def receptive_field(
         try:
             return stages[stage][0][:, joint]
         except IndexError:
-            raise ConfigError(f"stage {stage}: there are {len(stages)}") from None
+            raise ConfigError(f"stage {stage}: out of range; the network has {len(stages)} stages") from None
 
     expected = heatmaps(image[None])
     rows, columns = expected.shape[1:]
     cells = {"map": None, "peak": int(expected.argmax()), "centre": rows // 2 * columns + columns // 2}
     if at not in cells:
-        raise ConfigError(f"at {at!r}; there are {', '.join(cells)}")
+        raise ConfigError(f"at {at!r}: must be one of {', '.join(cells)}")
     cell = cells[at]
     change = np.empty(len(places), np.float32)
     starts = range(0, len(places), batch)
@@ -118,7 +118,7 @@ def receptive_field(
     rounding = 100 * torch.finfo(torch.float32).eps * float(expected.abs().max()) * (1 if cell is not None else rows)
     if 0 < change.max() < rounding:
         raise ConfigError(
-            f"the heatmap changes by {change.max():.1e} at most, which is rounding: train or calibrate first"
+            f"the heatmap changes by at most {change.max():.1e}, which is rounding; train or calibrate the network"
         )
     return change.reshape(-(-height // step), -(-width // step))
 

@@ -78,9 +78,12 @@ class BinaryLayer:
     def __post_init__(self) -> None:
         square = self.bits.ndim == 4 and self.bits.shape[1] == self.bits.shape[2] and self.bits.shape[1] % 2
         if not square or self.bits.shape[3] != words(self.channels) or self.scale.shape != self.bits.shape[:1]:
-            raise ModelError(f"signs {self.bits.shape} and scales {self.scale.shape} for {self.channels} channels")
+            raise ModelError(
+                f"signs of shape {self.bits.shape} and scales of shape {self.scale.shape} do not match"
+                f" {self.channels} channels"
+            )
         if self.bits.dtype != np.uint32 or self.scale.dtype != np.float32:
-            raise ModelError(f"signs as {self.bits.dtype} and scales as {self.scale.dtype}: must be uint32 and float32")
+            raise ModelError(f"signs are {self.bits.dtype} and scales {self.scale.dtype}; expected uint32 and float32")
 
     @classmethod
     def from_weights(cls, weight: np.ndarray, scale: np.ndarray) -> BinaryLayer:
@@ -200,7 +203,7 @@ class BinaryLayer:
         low, high = interval.low.astype(np.int64), interval.high.astype(np.int64)
         rising = high >= most
         if np.any(~rising & (low > -most) & (low <= high)):
-            raise ModelError("an interval of sums with two ends: BatchNorm gives one")
+            raise ModelError("interval of sums has two finite ends; expected one, as from BatchNorm")
         limit = np.where(low > high, -most, np.where(rising, low, high + 1)).clip(-most, most + 1)
         turned = rising & (low <= high)
         bits = -limit[:, None] >> np.arange(self.planes) & 1
@@ -250,20 +253,25 @@ class BinaryLayer:
         cells = activations.height * activations.width
         sums = out if out.ndim == 3 else flat(out)
         if sums.dtype != np.float32 or not sums.flags.c_contiguous or sums.shape[2] < cells:
-            raise ModelError(f"sums as {sums.dtype} {sums.shape} for {cells} cells: must be float32 and contiguous")
+            raise ModelError(
+                f"sums are {sums.dtype} of shape {sums.shape}; expected contiguous float32 with {cells} cells or more"
+            )
         size = activations.height, activations.width
         cells_of = size if out.ndim == 3 else out.shape[2:]
         activations.check((len(sums), self.channels, *cells_of))
         if activations.kernel != self.kernel:
-            raise ModelError(f"signs for {activations.kernel} x {activations.kernel} filters before {self.kernel} x")
+            raise ModelError(
+                f"signs are packed for {activations.kernel}x{activations.kernel} filters, but the filters are"
+                f" {self.kernel}x{self.kernel}"
+            )
         total = sums.shape[1]
         if slot < 0 or slot + self.width > total:
-            raise ModelError(f"{self.width} channels from {slot} on in {total}")
+            raise ModelError(f"{self.width} channels from channel {slot} on do not fit into {total} channels")
         if outer and not joined:
-            raise ModelError("signs of a sum where nothing is added")
+            raise ModelError("outer signs need joined=True")
         for signs, kind, channels in ((inner, np.int32, self.width), (outer, np.float32, total)):
             if signs and signs.interval.channels(kind) != channels:
-                raise ModelError(f"signs of {len(signs.interval.low)} channels of {channels}")
+                raise ModelError(f"signs have {len(signs.interval.low)} channels; expected {channels}")
             if signs:
                 signs.planes.check((len(sums), channels, *size))
         return (

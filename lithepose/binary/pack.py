@@ -146,9 +146,9 @@ def pack_stages(net: BinaryPaf) -> list[Stage]:
         ModelError: the network has no binary layers, or some that cannot be packed.
     """
     if not isinstance(net, BinaryPaf) or net.config.layers == "float":
-        raise ModelError("no binary layers to pack; `lithepose export` writes an .onnx of any network")
+        raise ModelError("no binary layers to pack; use `lithepose export` without --to bits to write an .onnx")
     if net.config.stages < 2:
-        raise ModelError("a network of one stage has nothing to pack; `lithepose export` writes its .onnx")
+        raise ModelError("a network with one stage has nothing to pack; use `lithepose export` without --to bits")
     return [Stage(pack_branch(stage.limbs), pack_branch(stage.joints)) for stage in list(net.stages)[1:]]  # pyright: ignore
 
 
@@ -174,7 +174,7 @@ def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | 
     path = Path(path)
     net, info = open_weights(weights, size=size)
     if path.suffix != ".safetensors" or (path.exists() and path.samefile(weights)):
-        raise ModelError(f"{path}: name another .safetensors file for the packed network")
+        raise ModelError(f"{path}: must be a .safetensors file other than the weights; choose another file")
     net.eval()
     try:
         stages = pack_stages(net)  # pyright: ignore[reportArgumentType]
@@ -195,8 +195,8 @@ def pack(weights: str | Path, path: str | Path, half: bool = False, size: int | 
         difference = parity(exported(net).eval(), PackedRuntime(bits))
         if not difference < WORST:
             raise ModelError(
-                f"{path}: not written; the packed network differs from torch by {difference}, beyond rounding; please"
-                " report it, with these weights"
+                f"{path}: not written; the packed network differs from torch by {difference}, more than rounding"
+                " explains; please report this and attach the weights"
             )
         if half:
             write(half)

@@ -74,9 +74,11 @@ class Interval:
             ModelError: the ends have different shapes or other types.
         """
         if not self.low.ndim == self.high.ndim == 1 or len(self.low) != len(self.high):
-            raise ModelError(f"intervals from {self.low.shape} to {self.high.shape}")
+            raise ModelError(
+                f"interval ends have shapes {self.low.shape} and {self.high.shape}; expected (C,) for both"
+            )
         if not self.low.dtype == self.high.dtype == kind:
-            raise ModelError(f"intervals as {self.low.dtype}, {self.high.dtype}: must be {kind.__name__}")
+            raise ModelError(f"interval ends are {self.low.dtype} and {self.high.dtype}; expected {kind.__name__}")
         return len(self.low)
 
     @cached_property
@@ -87,7 +89,7 @@ class Interval:
         """
         falling = ~np.isinf(self.high)
         if np.any(falling & np.isfinite(self.low)):
-            raise ModelError("an interval of floats with two ends: BatchNorm gives one")
+            raise ModelError("interval of floats has two finite ends; expected one, as from BatchNorm")
         threshold = np.where(falling, -self.high, self.low)
         threshold[self.low > self.high] = np.nan
         return np.where(falling, np.int32(-(2**31)), np.int32(0)), threshold
@@ -143,7 +145,7 @@ class Planes:
         """
         words, length = self.words, 2 * self.lead + padded(self.height * self.width) + 1
         if words.dtype != np.uint64 or not words.flags.c_contiguous or words.shape[2] != length:
-            raise ModelError(f"signs as {words.dtype} {words.shape}; make them by Planes.empty")
+            raise ModelError(f"signs are {words.dtype} of shape {words.shape}; create them with Planes.empty")
         return len(words), words.shape[1], self.height, self.width
 
     def check(self, shape: tuple[int, ...]) -> None:
@@ -155,8 +157,8 @@ class Planes:
         if self.shape != shape:
             images, channels, height, width = self.shape
             raise ModelError(
-                f"signs {(images, channels)} of {height} x {width} cells where {tuple(shape)} are needed, {shape[1]}"
-                " channels"
+                f"signs have shape {(images, channels)} with {height}x{width} cells; expected {tuple(shape)}, with"
+                f" {shape[1]} channels"
             )
 
 
@@ -187,7 +189,7 @@ def flat(x: np.ndarray) -> np.ndarray:
         ModelError: the map has other dimensions or another type, or its cells are not contiguous.
     """
     if x.ndim != 4 or x.dtype != np.float32:
-        raise ModelError(f"a map as {x.dtype} {x.shape}: must be float32 (N, C, H, W)")
+        raise ModelError(f"map is {x.dtype} of shape {x.shape}; expected float32 (N, C, H, W)")
     images, channels, height, width = x.shape
     size, cells = x.itemsize, height * width
     if x.flags.c_contiguous:
@@ -201,7 +203,9 @@ def flat(x: np.ndarray) -> np.ndarray:
         and (images == 1 or x.strides[0] == channels * step)
     )
     if not straight:
-        raise ModelError(f"a map {x.shape} by steps of {x.strides} bytes: must be contiguous, or of empty_map")
+        raise ModelError(
+            f"map of shape {x.shape} has strides of {x.strides} bytes; must be contiguous or created with empty_map"
+        )
     return np.lib.stride_tricks.as_strided(x, (images, channels, step // size), (channels * step, step, size))
 
 
@@ -221,7 +225,7 @@ def pack_activations(x: np.ndarray, interval: Interval | None = None, kernel: in
         ModelError: x has other dimensions, or the interval has more channels than x.
     """
     if x.ndim != 4 or (interval and interval.channels(np.float32) > x.shape[1]):
-        raise ModelError(f"a map of shape {x.shape}: give (N, C, H, W) with a channel for every sign")
+        raise ModelError(f"map has shape {x.shape}; expected (N, C, H, W) with at least one channel per sign")
     interval = interval or Interval.sign(x.shape[1])
     channels = len(interval.low)
     out = Planes.empty(x.shape, channels, kernel)

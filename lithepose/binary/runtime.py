@@ -91,7 +91,7 @@ def _read(path: Path) -> tuple[ModelInfo, list[Stage], Path, str]:
     with safe_open(path, "np") as file:
         metadata = json.loads((file.metadata() or {})["lithepose-packed"])
         if metadata["format"] != FORMAT:
-            raise ModelError(f"form {metadata['format']} instead of {FORMAT}")
+            raise ModelError(f"file format {metadata['format']}; expected {FORMAT}")
         tensors: Tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     info, stages = ModelInfo.from_json(json.dumps(metadata["info"])), list[Stage]()
     heatmaps, pafs = _head(info).channels
@@ -100,11 +100,14 @@ def _read(path: Path) -> tuple[ModelInfo, list[Stage], Path, str]:
         for side, count, width in zip(("limbs", "joints"), counts, (pafs, heatmaps), strict=True):
             branch = Branch.from_tensors(below(tensors, f"{i}.{side}."), metadata["joined"])
             if (len(branch.chains), branch.width) != (count, width):
-                raise ModelError(f"stage {i}, {side}: {len(branch.chains)} of {count} chains to {branch.width} maps")
+                raise ModelError(
+                    f"stage {i}, {side}: {len(branch.chains)} chains with {branch.width} output maps; expected {count}"
+                    f" with {width}"
+                )
             branches.append(branch)
         stages.append(Stage(*branches))
     if not stages or tensors_of(stages).keys() != tensors.keys():
-        raise ModelError(f"{len(stages)} stages that are not all that it holds")
+        raise ModelError(f"its tensors do not match {len(stages)} stages")
     return info, stages, path.with_name(metadata.get("float_part") or metadata["front"]), metadata["sha256"]
 
 
@@ -138,17 +141,17 @@ class PackedRuntime:
         except SafetensorError as error:
             raise ModelError(f"{path}: not a safetensors file ({error})") from error
         except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise ModelError(f"{path}: damaged, or packed by another version ({error}); pack it anew") from error
+            raise ModelError(f"{path}: damaged, or packed by another version ({error}); export it again") from error
         except KeyError as error:
             raise ModelError(
-                f"{path}: no packed network ({error} is missing); `lithepose export --to bits` makes one of a"
-                " trained binary_paf, `lithepose export` an .onnx of any"
+                f"{path}: not a packed network ({error} is missing); use `lithepose export --to bits` for a trained"
+                " binary_paf, or `lithepose export` to write an .onnx of any network"
             ) from error
         if not float_part.is_file():
-            raise MissingFileError(f"{float_part}: no such file; {path.name} needs it beside it")
+            raise MissingFileError(f"{float_part}: no such file; {path.name} needs it in the same folder")
         if hashlib.sha256(float_part.read_bytes()).hexdigest() != digest:
             raise ModelError(
-                f"{float_part}: of another network than {path.name}; keep the two that were packed together"
+                f"{float_part}: belongs to another network than {path.name}; use two files that were packed together"
             )
         try:
             self.session = open_session(float_part, threads)

@@ -30,7 +30,10 @@ class Skip:
 
     def __post_init__(self) -> None:
         if not self.gain.shape == self.shift.shape == self.weight.shape[1:]:
-            raise ModelError(f"a shortcut of {self.gain.shape}, {self.shift.shape} and {self.weight.shape}")
+            raise ModelError(
+                f"shapes of the shortcut do not match: gain {self.gain.shape}, shift {self.shift.shape}, weight"
+                f" {self.weight.shape}"
+            )
         floats(self.gain, self.shift, self.weight)
 
     def __call__(self, x: np.ndarray, out: np.ndarray, first: int, last: int) -> None:
@@ -67,17 +70,21 @@ class Chain:
     def __post_init__(self) -> None:
         channels = [self.enter.channels(np.float32), *(interval.channels(np.int32) for interval in self.between)]
         if channels != [layer.channels for layer in self.layers] or len({layer.kernel for layer in self.layers}) > 1:
-            raise ModelError(f"signs of {channels} channels before layers that read others")
+            raise ModelError(
+                f"signs of {channels} channels do not match the inputs of the layers, or the filters differ in size"
+            )
         if channels[1:] != [layer.width for layer in self.layers[:-1]]:
-            raise ModelError(f"signs of {channels[1:]} channels behind layers that write others")
+            raise ModelError(f"signs of {channels[1:]} channels do not match the outputs of the layers")
         _ = self.enter.encoded  # raises for ends that BatchNorm does not give
         for layer, interval in zip(self.layers, self.between, strict=False):
             layer.limits(interval)
         if not self.joined and len({layer.width for layer in self.layers}) > 1:
-            raise ModelError("layers of several widths of which the last alone is kept")
+            raise ModelError("layers must have the same width if only the last one is kept")
         around = self.skip.weight.shape[::-1] if self.skip else (channels[0], channels[0])
         if self.joined and around != (channels[0], self.width):
-            raise ModelError(f"a shortcut from {around[0]} to {around[1]} channels beside {self.width}")
+            raise ModelError(
+                f"shortcut maps {around[0]} to {around[1]} channels; expected {channels[0]} to {self.width}"
+            )
 
     @property
     def width(self) -> int:
@@ -171,16 +178,16 @@ class Branch:
 
     def __post_init__(self) -> None:
         if not self.chains or len(self.pointwise) != 2 or any(weight.ndim != 2 for weight, _ in self.pointwise):
-            raise ModelError("a branch without layers")
+            raise ModelError("branch must have binary layers and two 1x1 layers")
         if self.chains[0].joined and not self.chains[0].skip:  # it would add to the input of the other branch
-            raise ModelError("a first module without a shortcut")
+            raise ModelError("first module of a branch must have a shortcut")
         following = [len(chain.enter.low) for chain in self.chains[1:]]
         for chain, channels in zip(self.chains, [*following, self.pointwise[0][0].shape[1]], strict=True):
             if chain.width != channels:
-                raise ModelError(f"{chain.width} channels before layers that read {channels}")
+                raise ModelError(f"layers have {chain.width} output channels, but the next layers read {channels}")
         (weight, bias), (weight2, bias2) = self.pointwise
         if (*bias.shape, *bias2.shape) != (len(weight), len(weight2)) or weight2.shape[1] != len(bias):
-            raise ModelError(f"1x1 layers of {weight.shape} and {weight2.shape}")
+            raise ModelError(f"shapes of the 1x1 layers do not match: {weight.shape} and {weight2.shape}")
         floats(weight, bias, weight2, bias2)
 
     @property
@@ -248,7 +255,7 @@ def floats(*arrays: np.ndarray) -> None:
     """
     for array in arrays:
         if array.dtype != np.float32:
-            raise ModelError(f"weights as {array.dtype}: must be float32")
+            raise ModelError(f"weights are {array.dtype}; expected float32")
 
 
 def below(tensors: Tensors, prefix: str) -> Tensors:

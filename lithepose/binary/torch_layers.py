@@ -40,7 +40,7 @@ def binary_conv2d(x: Tensor, bits: Tensor, scale: Tensor, channels: int) -> Tens
     from .planes import pack_activations
 
     if x.shape[1] != channels:
-        raise ModelError(f"a map of {x.shape[1]} channels: the layer has {channels}")
+        raise ModelError(f"map has {x.shape[1]} channels; the layer expects {channels}")
     layer, team = _layer(bits, scale, channels), _team(torch.get_num_threads())
     signs = pack_activations(x.numpy(), kernel=layer.kernel, team=team)
     return torch.from_numpy(layer(signs, team, tight=True))
@@ -130,7 +130,7 @@ class PackedConv2d(nn.Module):
     def __init__(self, layer: BinaryConv2d, backend: str = "") -> None:
         super().__init__()
         if backend and backend not in BACKENDS:
-            raise ModelError(f"no backend {backend!r}; there are {', '.join(BACKENDS)}")
+            raise ModelError(f"unknown backend {backend!r}; choose one of {', '.join(BACKENDS)}")
         weight, scale = layer.fixed()
         self.channels, self.backend = weight.shape[1], backend
         self.register_buffer("bits", _pack(weight.cpu()).to(weight.device))

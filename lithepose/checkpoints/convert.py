@@ -71,22 +71,26 @@ def convert(state: Mapping[str, Tensor], to: str, path: str | Path) -> Converted
             continue
         public = _find(state, names[layer], kind)
         if public is None:
-            raise ModelError(f"{path}: no tensor {names[layer]}.{kind}; not {source.about}, or cut short")
+            raise ModelError(f"{path}: no tensor {names[layer]}.{kind}; the file is truncated or not {source.about}")
         tensor = state[public].float()
         if tensor.shape != own.shape:
-            shapes = f"{'x'.join(map(str, tensor.shape))}, not {'x'.join(map(str, own.shape))}"
-            raise ModelError(f"{path}: {public} has the shape {shapes}; not {source.about}")
+            shapes = f"{'x'.join(map(str, tensor.shape))}, expected {'x'.join(map(str, own.shape))}"
+            raise ModelError(f"{path}: {public} has shape {shapes}; the file is not {source.about}")
         taken.add(public)
         ours[name] = tensor.flip(1) if layer == source.stem and kind == "weight" else tensor
     left = [name for name in state if name not in taken and not re.search(source.beside, name)]
     if left:
-        raise ModelError(f"{path}: {to} has no layer for {left[0]} and {len(left) - 1} more; not {source.about}")
+        raise ModelError(
+            f"{path}: {to} has no layer for {left[0]} and {len(left) - 1} more tensors; the file is not {source.about}"
+        )
     net.load_state_dict(ours)
     compared = compare(net.eval(), state, names, source)
     worst = max(compared, key=lambda layer: compared[layer])
     if not compared[worst] <= LIMIT:
         first = next(layer for layer, apart in compared.items() if not apart <= LIMIT)
-        raise ModelError(f"{path}: {names[first]} computes something else here (by {compared[first]:.1e})")
+        raise ModelError(
+            f"{path}: {names[first]} computes other values after the conversion (difference {compared[first]:.1e})"
+        )
     return Converted(net, options, len(compared), compared[worst])
 
 

@@ -56,12 +56,12 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         ModelError: it cannot be read, or has no tensors.
     """
     if not path.is_file():
-        known = f"; --download fetches {', '.join(DOWNLOADS)}" if path.suffix == ".pth" else ""
-        raise MissingFileError(f"{path}: no such file; get it from its authors{known}")
+        known = f", or use --download for {', '.join(DOWNLOADS)}" if path.suffix == ".pth" else ""
+        raise MissingFileError(f"{path}: no such file; download it from its authors{known}")
     kind = path.suffix.lower()
     state = _caffe(path) if kind == ".caffemodel" else _safetensors(path) if kind == ".safetensors" else _torch(path)
     if not state:
-        raise ModelError(f"{path}: holds no tensors; a checkpoint of PyTorch, Caffe or safetensors was expected")
+        raise ModelError(f"{path}: contains no tensors; expected a PyTorch, Caffe or safetensors checkpoint")
     if all(name.startswith(WRAPPER) for name in state):
         state = {name.removeprefix(WRAPPER): tensor for name, tensor in state.items()}
     return state
@@ -71,7 +71,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ModelError(f"{path}: not a safetensors file, or cut short ({error})") from error
+        raise ModelError(f"{path}: not a safetensors file, or truncated ({error})") from error
 
 
 def _torch(path: Path) -> dict[str, Tensor]:
@@ -79,12 +79,12 @@ def _torch(path: Path) -> dict[str, Tensor]:
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
         line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{path}: no checkpoint of PyTorch with tensors alone, or cut short ({line})") from error
+        raise ModelError(f"{path}: not a PyTorch checkpoint of tensors only, or truncated ({line})") from error
     for key in INSIDE:
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]
     if not isinstance(found, Mapping):
-        raise ModelError(f"{path}: holds a {type(found).__name__}; tensors by name were expected")
+        raise ModelError(f"{path}: contains a {type(found).__name__}; expected tensors by name")
     return {str(name): tensor for name, tensor in found.items() if isinstance(tensor, Tensor)}
 
 
@@ -106,7 +106,7 @@ def _caffe(path: Path) -> dict[str, Tensor]:
             for kind, blob in zip(("weight", "bias"), blobs, strict=False):
                 state[f"{name}.{kind}"] = blob.flatten() if kind == "bias" else blob
     except (ValueError, IndexError, OverflowError) as error:
-        raise ModelError(f"{path}: no weights of Caffe, or cut short ({error})") from error
+        raise ModelError(f"{path}: not a Caffe weights file, or truncated ({error})") from error
     return state
 
 
@@ -143,7 +143,7 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             raise ValueError(f"unknown type {kind} at byte {at}")
         size, at = _varint(data, at) if kind == BYTES else (8 if kind == FIXED64 else 4, at)
         if at + size > len(data):
-            raise ValueError(f"it ends {at + size - len(data)} bytes early")
+            raise ValueError(f"the file ends {at + size - len(data)} bytes early")
         piece = data[at : at + size]
         yield tag >> 3, piece if kind == BYTES else int.from_bytes(piece, "little")
         at += size
@@ -164,7 +164,7 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
         if shift > 63:
-            raise ValueError(f"no number at byte {at}")
+            raise ValueError(f"invalid number at byte {at}")
 
 
 def download(name: str, folder: Path) -> Path:
@@ -178,7 +178,7 @@ def download(name: str, folder: Path) -> Path:
         OutputError: it cannot be downloaded or written.
     """
     if name not in DOWNLOADS:
-        raise ModelError(f"{name}: --download has no such file; there are {', '.join(DOWNLOADS)}")
+        raise ModelError(f"{name}: not available for --download; choose one of {', '.join(DOWNLOADS)}")
     path, digest = folder / name, Path(name).stem.rpartition("-")[2]
     if not path.is_file():
         beside = path.with_suffix(".part")
@@ -186,10 +186,12 @@ def download(name: str, folder: Path) -> Path:
             torch.hub.download_url_to_file(DOWNLOADS[name] + name, str(beside), progress=True)
         except (OSError, RuntimeError) as error:
             beside.unlink(missing_ok=True)
-            raise OutputError(f"{DOWNLOADS[name]}{name}: cannot be fetched ({error})") from error
+            raise OutputError(f"{DOWNLOADS[name]}{name}: download failed ({error})") from error
         beside.replace(path)
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(digest):
-        raise ModelError(f"{path}: its SHA-256 begins with {found[:8]}, not {digest}; delete it and fetch it again")
+        raise ModelError(
+            f"{path}: SHA-256 starts with {found[:8]}, expected {digest}; remove the file and download it again"
+        )
     return path

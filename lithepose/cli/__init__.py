@@ -119,7 +119,7 @@ def _run(given: list[str]) -> int:
         commands, program, rest = ANALYZE, "lithepose analyze", rest[1:]
     if not rest:
         print(overview(program, ABOUT if program == "lithepose" else "", commands), file=sys.stderr)
-        raise ConfigError("no command; name one of these")
+        raise ConfigError("no command given; choose one of the commands above")
     if rest[0] in ("-h", "--help"):
         print(overview(program, ABOUT if program == "lithepose" else "", commands))
         return OK
@@ -156,7 +156,7 @@ def _common(given: list[str]) -> tuple[list[str], Path | None, int, bool]:
         elif argument == "--config" or argument.startswith("--config="):
             named = argument.partition("=")[2] or next(arguments, "")
             if not named:
-                raise ConfigError("--config: name a TOML file")
+                raise ConfigError("--config: no file given; pass a TOML file")
             config = Path(named)
         elif argument != "--debug":
             rest.append(argument)

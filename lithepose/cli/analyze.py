@@ -115,10 +115,10 @@ def receptive_field(
     else:
         net = build(model, **parse_options(options))
     if not isinstance(net.head, HeatmapHead):
-        raise ConfigError(f"{model} has no heatmaps of whole images: choose another network")
+        raise ConfigError(f"{model} has no heatmaps of the full image; choose another network")
     names = net.head.skeleton.joints
     if joint and joint not in names:
-        raise ConfigError(f"--joint {joint}: {model} has {', '.join(names)}")
+        raise ConfigError(f"--joint {joint}: {model} has no such joint; choose one of {', '.join(names)}")
     if not 32 <= size <= 4096:
         raise ConfigError(f"--size {size}: the longer side of the network's input must be 32 to 4096 pixels")
     check_output(out, "--out")
@@ -222,7 +222,7 @@ def features(
     from ..media.image import read_image
 
     if not 32 <= size <= 4096 or channels < 1:
-        raise ConfigError(f"--size {size}, --channels {channels}: 32 to 4096 pixels, and 1 channel or more")
+        raise ConfigError(f"--size {size}, --channels {channels}: size must be 32 to 4096, and channels 1 or more")
     check_output(out, "--out")
     keep_inputs(out, "--out", (image, *([weights] if weights else [])))
     if weights:

@@ -59,19 +59,22 @@ def benchmark(
         out: .csv file for the table.
     """
     if rounds < 1 or threads < 0:
-        raise ConfigError(f"{rounds} rounds, {threads} threads: give 1 or more rounds, and 0 or more threads")
+        raise ConfigError(f"--rounds {rounds}, --threads {threads}: rounds must be 1 or more, and threads 0 or more")
     if only != "all" and not binary:
-        raise ConfigError(f"--only {only}: is for --binary")
+        raise ConfigError(f"--only {only}: only works with --binary")
     plain = runtime == ("auto",) and device == "cpu" and not (people or precision or compare)
     if binary and (models or image or size or not plain):
-        raise ConfigError("--binary measures networks of its own: give no model, image, size or what runs them")
+        raise ConfigError(
+            "--binary measures its own networks; omit models, --image, --size, --people, --compare, --runtime, --device"
+            " and --precision"
+        )
     longer, shape = _size(size)
     if people < 0:
-        raise ConfigError(f"--people {people}: must be 1 or more, or 0 for those in the image")
+        raise ConfigError(f"--people {people}: must be 1 or more, or 0 for the people found in the image")
     if out:
         check_output(out, "--out")
         if out.suffix.lower() != ".csv":
-            raise ConfigError(f"--out {out}: name a .csv")
+            raise ConfigError(f"--out {out}: must be a .csv file")
         keep_inputs(out, "--out", (*map(Path, models), *compare, *([image] if image else [])))
     if binary:
         try:

@@ -70,7 +70,7 @@ def cluster(
     except ImportError as error:
         raise missing("cluster", "cluster", error) from error
     if not out:
-        raise ConfigError("--out: name a folder or address for the results")
+        raise ConfigError("--out: required; pass a folder or address for the results")
     options = Options(
         model=model,
         size=size,
@@ -89,7 +89,7 @@ def cluster(
     if done.failed:
         inputs = counted(done.failed, "input", "inputs")
         err_console.print(f"{inputs} failed, see {out}/failed", style="red", markup=False, highlight=False)
-    there = f", {counted(done.before, 'file', 'files')} there before" if done.before else ""
+    there = f", {counted(done.before, 'file', 'files')} already existed" if done.before else ""
     note(
         f"{counted(done.frames, 'frame', 'frames')}, {counted(done.people, 'person', 'people')}, {done.failed} failed,"
         f" {done.seconds:.1f} s -> {counted(done.files, 'file', 'files')} of rows in {out}{there}"

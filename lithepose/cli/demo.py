@@ -32,7 +32,9 @@ def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
     poses = model(image)
     milliseconds = (time.perf_counter() - began) * 1000
     if not len(poses):
-        err_console.print("lithepose: no person found in the embedded image; this install is broken")
+        err_console.print(
+            "lithepose: no person found in the embedded image; this installation is broken, so reinstall lithepose"
+        )
         return SOME_FAILED
     table = Table(
         "joint", "x", "y", "score", title=f"the surest of {len(poses)} found, score {poses.person_score[0]:.2f}"

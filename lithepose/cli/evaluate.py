@@ -84,7 +84,7 @@ def evaluate(
             keep_inputs(path, option, (data, Path(model), *images))
     if curve:  # checked before the predictions, which may take an hour
         if curve.suffix.lower() not in (".png", ".svg", ".pdf"):
-            raise ConfigError(f"--curve {curve}: name a .png, .svg or .pdf")
+            raise ConfigError(f"--curve {curve}: must be a .png, .svg or .pdf file")
         if find_spec("matplotlib") is None:
             raise MissingExtraError("--curve needs matplotlib: pip install 'lithepose[evaluate]'")
     network = open_runtime(model, threads, runtime, device, precision)
@@ -92,8 +92,8 @@ def evaluate(
     if detector:
         if metric != "auto" or flip or scales != (1.0,) or curve or (crop, min_joints, complete) != ("auto", 1, True):
             raise ConfigError(
-                f"{model}: finds boxes; of the options only --size, --threads, --runtime, --device,"
-                " --precision, --first and --json apply"
+                f"{model}: finds boxes; omit --metric, --flip, --scales, --curve, --crop, --min-joints and"
+                " --no-complete"
             )
         predictor = PersonDetector(network, size=size)
     else:
@@ -111,7 +111,7 @@ def evaluate(
         metric == "auto" and not (isinstance(predictor, Estimator) and predictor.single_person)
     )
     if curve and by_oks:
-        raise ConfigError("--curve: oks has none over thresholds; add --metric pck or pckh")
+        raise ConfigError("--curve: oks has no curve over thresholds; use --metric pck or pckh")
     if by_oks:
         try:
             import faster_coco_eval  # noqa: F401

@@ -83,12 +83,14 @@ def export(
     except ImportError as error:
         raise missing("export --to bits" if bits else "export", "train,binary" if bits else "train", error) from error
     if Path(model).suffix.lower() in (".onnx", ".safetensors") and not Path(model).is_file():
-        raise MissingFileError(f"{model}: no such file; name weights, an .onnx or an embedded model")
+        raise MissingFileError(
+            f"{model}: no such file; pass a .safetensors or .onnx file, or the name of an embedded model"
+        )
     path = out or _default_path(model, trained, to, precision)
     check_output(path, "--out")
     if not bits:
         if path.suffix.lower() != SUFFIXES[to]:
-            raise ConfigError(f"--out {path}: name a {SUFFIXES[to]} for --to {to}")
+            raise ConfigError(f"--out {path}: must end with {SUFFIXES[to]} for --to {to}")
         keep_inputs(path, "--out", (Path(model),))
     logging.getLogger("torch").setLevel(logging.ERROR)  # the exporter logs too much
     with warnings.catch_warnings():
@@ -109,7 +111,7 @@ def export(
                 file = _onnx_file(model)
                 stored = open_runtime(file, runtime="onnx").info.precision  # raises if it is not a model
                 if stored == "int8" and precision:
-                    raise ConfigError(f"{model}: is in int8 already; name the file that it was made from")
+                    raise ConfigError(f"{model}: already quantized to int8; pass the fp32 file instead")
                 precision = "int8" if stored == "int8" else precision
                 shutil.copyfile(file, source)
             _convert(
@@ -173,7 +175,10 @@ def _convert(
     for other in others:
         apart = parity(reference, other, inputs)
         if apart.missed > MISSED or (apart.points and not apart.median <= LIMITS[precision]):
-            raise ModelError(f"{path}: not written; its joints are {apart} from those of {model} ({about(other)})")
+            raise ModelError(
+                f"{path}: not written; its joints differ from those of {model} ({about(other)}) by more than rounding:"
+                f" {apart}"
+            )
         lines.append(f"{apart} ({about(other)})" if apart.points else "finds no one in these images; see --check")
     size = sum(file.stat().st_size for file in source.parent.glob(f"{made.stem}.*")) / 1e6
     for file in source.parent.glob(f"{made.stem}.*"):
@@ -248,16 +253,18 @@ def _check(
         ConfigError: there are such options; the message names them.
     """
     if to == "bits" and (precision or calibrate or opset or fixed or not trained):
-        raise ConfigError("--to bits: takes a .safetensors, and of the options only --out, --half and --size")
+        raise ConfigError("--to bits: needs a .safetensors file, and only --out, --half and --size can be used with it")
     if half and to != "bits":
-        raise ConfigError("--half: is for --to bits; name a --precision")
+        raise ConfigError("--half: only works with --to bits; use --precision instead")
     if (precision == "int8") != bool(calibrate):
-        raise ConfigError("--precision int8 and --calibrate FOLDER go together: the ranges are measured on its images")
+        raise ConfigError(
+            "--precision int8 and --calibrate FOLDER must be used together; the ranges are measured on images of FOLDER"
+        )
     if to == "torchscript" and precision not in (None, "fp32"):
-        raise ConfigError(f"--precision {precision}: torchscript is in fp32; take onnx or openvino")
+        raise ConfigError(f"--precision {precision}: --to torchscript only supports fp32; use --to onnx or openvino")
     if not trained and (described or opset):
         given = described or f"--opset {opset}"
-        raise ConfigError(f"{model}: {given} is for the .safetensors of a training run")
+        raise ConfigError(f"{model}: {given} only works with the .safetensors of a training run")
 
 
 def _named(network: str | None, options: str | None, size: int | None) -> str:
@@ -278,8 +285,8 @@ def _onnx_file(model: str) -> Path:
     path = WEIGHTS / known[model]["file"] if model in known else Path(model)
     if path.suffix.lower() != ".onnx":
         raise ConfigError(
-            f"{model}: not an .onnx that lithepose export wrote; name the .safetensors of its training run, or an"
-            f" embedded model: {', '.join(known)}"
+            f"{model}: not an .onnx written by lithepose export; pass such a file, the .safetensors of a training run,"
+            f" or the name of an embedded model: {', '.join(known)}"
         )
     return path
 

@@ -53,11 +53,11 @@ def reproduce(
         out_console.print(table)
         return OK
     if not items:
-        raise ConfigError("no item; name one or several: lithepose reproduce --list prints them")
+        raise ConfigError("no item given; choose one or more from `lithepose reproduce --list`")
     if steps < 0 or (steps and not mini):
-        raise ConfigError(f"--steps {steps}: 1 or more, with --mini; a whole run has the steps of its recipe")
+        raise ConfigError(f"--steps {steps}: must be 1 or more, with --mini; a full run uses the steps of its recipe")
     if runs and not runs.is_dir():
-        raise ConfigError(f"--runs {runs}: no such folder; name the one that trainings are in")
+        raise ConfigError(f"--runs {runs}: no such folder; pass the folder of the training runs")
     work = Work(data, out, mini, steps or MINI_STEPS, runs)
     failed = dict[str, LitheposeError]()
     names = matching(items)
@@ -124,7 +124,7 @@ def convert(
         raise missing("convert", "train", error) from error
 
     if to not in SOURCES and to not in BACKBONES:
-        raise ConfigError(f"--to {to}: there are {', '.join((*SOURCES, *BACKBONES))}")
+        raise ConfigError(f"--to {to}: unknown network; choose one of {', '.join((*SOURCES, *BACKBONES))}")
     out = out or Path(f"{to}.safetensors")
     path = Path(file)
     check_output(out, "--out")

@@ -137,24 +137,30 @@ def predict(
     if threshold is not None and not 0 < threshold < 1:
         raise ConfigError(f"threshold {threshold}: must be above 0 and below 1")
     if overwrite and resume:
-        raise ConfigError("--overwrite begins anew and --resume goes on; leave one of them out")
+        raise ConfigError("--overwrite starts again and --resume continues; use only one of them")
     if incremental and boxes:
-        raise ConfigError("--incremental keeps the maps of whole images; leave it or --boxes out")
+        raise ConfigError(
+            "--incremental reuses maps of the full image, so it cannot be used with --boxes; omit one of them"
+        )
     if detect_every < 1:
         raise ConfigError(f"--detect-every {detect_every}: must be 1 or more")
     select = SelectConfig(min_person or 0.0, max_people, person, region)
     read = ReadConfig(start, end, every, reconnect, size_camera)
     if drawing.hide_faces and (person or region or max_people or min_person):
-        raise ConfigError("--hide-faces hides the faces of people who are kept; leave out what selects people")
+        raise ConfigError(
+            "--hide-faces only hides faces of people who are kept; omit --person, --region, --max-people, --min-person"
+        )
     part = _part(shard)
     style, measures = drawing.style(), changed(motion)
     if json and not out and not show and (unused := changed(drawing)):
-        raise ConfigError(f"{', '.join(unused)}: nothing is drawn with --json alone; add --out FOLDER, or --show")
+        raise ConfigError(f"{', '.join(unused)}: nothing is drawn with only --json; add --out FOLDER or --show")
     if measures and not (motion.angles or motion.distances):
-        raise ConfigError(f"{', '.join(measures)}: of what? Add --angles all, or --angles knee,elbow")
+        raise ConfigError(f"{', '.join(measures)}: nothing to measure; add --angles all or --angles knee,elbow")
     if measures and (resume or shard or str(json) == "-"):
         instead = "--resume" if resume else "--shard" if shard else "--json -"
-        raise ConfigError(f"{measures[0]}: not with {instead}; measure the saved results: lithepose angles poses.jsonl")
+        raise ConfigError(
+            f"{measures[0]}: cannot be used with {instead}; run `lithepose angles poses.jsonl` on the saved results"
+        )
     track = track or bool(drawing.trails) or drawing.colour == "id" or bool(measures)
     chosen = format or format_of(json or "-")
     if json is None:
@@ -165,17 +171,19 @@ def predict(
         json = out / name
     check_format(json, chosen)
     if resume and chosen != "lithepose":
-        raise ConfigError(f"--resume: goes on with lithepose's own .jsonl files, not with {chosen}")
+        raise ConfigError(f"--resume: can only continue lithepose's own .jsonl files, not {chosen}")
     if ids_from and chosen != "coco":
-        raise ConfigError(f"--ids-from: gives the ids of --format coco, not of {chosen}")
+        raise ConfigError(f"--ids-from: only works with --format coco, not with {chosen}")
     ids = read_ids(ids_from) if ids_from else {}
 
     inputs, failures = _inputs(sources)
     _check_times(chosen, inputs)
     if resume and (other := [i.source for i in inputs if i.kind == "live" or ADDRESS.match(i.source)]):
-        raise ConfigError(f"--resume: goes on with files alone, not with {shown(other[0])}; name another --json")
+        raise ConfigError(
+            f"--resume: only works with files, not with {shown(other[0])}; omit it and choose another --json"
+        )
     keep_sources(json, [*(i.source for i in inputs), boxes, model])
-    refuse_existing(json, overwrite or resume, ", --resume goes on with it")
+    refuse_existing(json, overwrite or resume, ", --resume to continue it")
     everything, (k, n) = inputs, part
     first = len(inputs) * (k - 1) // n
     inputs = inputs[first : len(inputs) * k // n]
@@ -183,7 +191,7 @@ def predict(
         model, boxes, size, flip, inputs, failures, threads=threads, runtime=runtime, device=device, precision=precision
     )
     if decoder and not isinstance(estimator.head, PafHead):
-        raise ConfigError(f"--decoder {decoder}: is for networks with part affinity fields; {model} has none")
+        raise ConfigError(f"--decoder {decoder}: only works with part affinity fields, which {model} does not have")
     estimator = estimator.with_config(
         **(OPENPOSE_DECODER if decoder else {}),
         **({"peak": threshold} if threshold is not None else {}),
@@ -206,7 +214,7 @@ def predict(
     done = set(finished_sources(json, videos)) if resume else set[str]()
     if resume:
         count = sum(i.source in done for i in inputs)
-        note(f"{json}: has {count} of {len(inputs)} inputs")
+        note(f"{json}: contains {count} of {len(inputs)} inputs")
     if images:
         for item in everything[:first] + [i for i in inputs if i.source in done]:
             images.reserve(item.source, ".mp4")  # also for an animation, or a file that turned out to be a video
@@ -236,7 +244,7 @@ def _check_twice(inputs: list[Input]) -> None:
     """
     sources = [item.source for item in inputs if item.kind != "image"]
     if twice := [source for source in sources if sources.count(source) > 1]:
-        raise ConfigError(f"{twice[0]}: is named twice; angles over time need every video once")
+        raise ConfigError(f"{twice[0]}: passed twice; pass each video once to measure angles over time")
 
 
 def _check_times(format: str, inputs: list[Input]) -> None:
@@ -258,7 +266,7 @@ def _check_times(format: str, inputs: list[Input]) -> None:
             return True  # it fails later, when it is read
 
     if format == "trc" and all(map(still, inputs)):
-        raise ConfigError("--format trc: has places for videos alone, and these are images; take csv, coco or openpose")
+        raise ConfigError("--format trc: only works with videos, but the inputs are images; use csv, coco or openpose")
 
 
 def _inputs(sources: tuple[str, ...]) -> tuple[list[Input], dict[str, str]]:
@@ -294,7 +302,7 @@ def _part(shard: str) -> tuple[int, int]:
         return 1, 1
     k, slash, n = shard.partition("/")
     if not (slash and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
-        raise ConfigError(f"--shard {shard}: must be K/N, the K-th of N parts, as in 3/16")
+        raise ConfigError(f"--shard {shard}: must be K/N, the K-th of N parts, such as 3/16")
     return int(k), int(n)
 
 
@@ -317,7 +325,7 @@ def _check_joints(format: str, model: str, estimator: Estimator) -> None:
 
     written = {"coco": COCO_17, "openpose": OPENPOSE_18, "openpose25": BODY_25}.get(format)
     if written and not set(written.joints) & set(estimator.joints):
-        raise ConfigError(f"--format {format}: it has none of {model}'s joints; take lithepose, csv or csv-wide")
+        raise ConfigError(f"--format {format}: contains none of {model}'s joints; use lithepose, csv or csv-wide")
 
 
 def _estimator(
@@ -340,13 +348,13 @@ def _estimator(
     suffix = Path(boxes).suffix.lower()
     if suffix != ".json":
         if Path(boxes).is_file() and boxes not in manifest() and suffix not in (".onnx", ".safetensors", ".xml"):
-            raise ConfigError(f"{boxes}: a file of boxes must be called .json")
+            raise ConfigError(f"{boxes}: a file of boxes must end with .json")
         return TopDown(single, open_finder(boxes, size=size if crops else 0, **engine))
     given = read_boxes(boxes)
     for source, name in {i.source: i.name for i in inputs if boxes_of(given, i.name) is None}.items():
-        failures[source] = f"{name}: no boxes in {boxes}; give it a list, empty if there is no person"
+        failures[source] = f"{name}: no boxes in {boxes}; add a list of boxes for it, empty if there is no person"
     if inputs and all(i.source in failures for i in inputs):
         asked = ", ".join(i.name for i in inputs)
-        has = f"some for {', '.join(given)}" if given else "none at all"
-        raise ConfigError(f"{boxes}: no boxes for {asked}; it has {has}")
+        has = f"boxes for {', '.join(given)}" if given else "no boxes"
+        raise ConfigError(f"{boxes}: no boxes for {asked}; the file contains {has}")
     return TopDown(single, boxes=given)

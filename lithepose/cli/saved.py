@@ -55,7 +55,7 @@ def merge(
     from ..writers.resume import merged, own_skeletons, read_results
 
     if not results:
-        raise ConfigError("no results: name the .jsonl files to join")
+        raise ConfigError("no results given; pass the .jsonl files to join")
     chosen = format or format_of(out)
     check_format(out, chosen)
     refuse_existing(out, overwrite)
@@ -71,9 +71,9 @@ def merge(
             videos += frame.index is not None
     if len(skeletons) > 1:
         names = ", ".join(sorted(skeleton.name for skeleton in skeletons))
-        raise ConfigError(f"the results have different joints ({names}); join those of one model")
+        raise ConfigError(f"the results have different joints ({names}); only join results of one model")
     if chosen == "trc" and not videos:
-        raise ConfigError("--format trc: has places for videos alone, and these are of images; take csv or coco")
+        raise ConfigError("--format trc: only works with videos, but the results are for images; use csv or coco")
     config = ResultConfig(ids=read_ids(ids_from) if ids_from else {}, skeleton=next(iter(skeletons), COCO_17))
     file, frames, people = open_results(out, chosen, config), 0, 0
     try:
@@ -115,7 +115,7 @@ def angles(
     from ..writers.resume import own_skeletons, read_results
 
     if not results:
-        raise ConfigError("no results: name the poses.jsonl of an earlier call")
+        raise ConfigError("no results given; pass the poses.jsonl of an earlier call")
     table = out or results[0].with_name("angles.csv")
     tracks, own = Tracks(), own_skeletons(path for path in results if path.is_file())
     for path in results:
@@ -171,9 +171,9 @@ def draw(
     style = replace(style, guessed=estimator.guessed) if estimator else style
     saved = {(frame.source, frame.index): (frame, poses) for frame, poses in read_results(results, skeleton)}
     if not saved:
-        raise ConfigError(f"{results}: holds no results to draw")
+        raise ConfigError(f"{results}: contains no results to draw")
     if drawing.trails and not any(poses.id is not None for _, poses in saved.values()):
-        raise ConfigError(f"--trails: {results} has no ids; predict it with --track")
+        raise ConfigError(f"--trails: {results} contains no ids; run lithepose predict with --track first")
     inputs = expand(list(sources or dict.fromkeys(source for source, _ in saved)))
     read = ReadConfig(start, end)
     if out is None:
@@ -224,8 +224,10 @@ def _drawn(
             yield Pending(frame, lambda poses=poses: poses)
         else:
             if drawn < count or not drawn:
-                what = f"{counted(count, 'result', 'results')}, and {drawn} of its frames"
-                why = f"{results} has {what} fit" if count else f"no results in {results}; name the files that it is of"
+                what = f"{counted(count, 'result', 'results')} for it, but {drawn} matching frames were found"
+                why = (
+                    f"{results} contains {what}" if count else f"no results in {results}; pass the files it belongs to"
+                )
                 yield Failed(item.name, ConfigError(f"{item.name}: {why}"))
 
 
@@ -245,8 +247,11 @@ def _misfit(frame: Frame, place: SavedFrame, poses: Poses, results: Path) -> str
     """Why saved results do not match a frame; empty if they may match."""
     size = frame.image.shape[1], frame.image.shape[0]
     if size != poses.size:
-        return f"{frame.name}: is {size[0]}x{size[1]}, the results in {results} are of {poses.size[0]}x{poses.size[1]}"
+        return (
+            f"{frame.name}: has size {size[0]}x{size[1]}, but the results in {results} are for"
+            f" {poses.size[0]}x{poses.size[1]}"
+        )
     if frame.time is not None and place.time is not None and abs(frame.time - place.time) > LATEST:
-        difference = f"is at {frame.time:.3f} s, the results in {results} at {place.time:.3f} s"
-        return f"{frame.name}: {difference}; give the --start that they were made with"
+        difference = f"is at {frame.time:.3f} s, but the results in {results} are at {place.time:.3f} s"
+        return f"{frame.name}: {difference}; pass the --start that they were made with"
     return ""

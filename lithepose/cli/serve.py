@@ -51,7 +51,7 @@ def serve(
         raise missing("serve", "serve", error) from error
     if not (0 < max_megabytes <= 1000 and 0 < max_megapixels <= 1000):
         raise ConfigError(
-            f"--max-megabytes {max_megabytes}, --max-megapixels {max_megapixels}: must be above 0 to 1000"
+            f"--max-megabytes {max_megabytes}, --max-megapixels {max_megapixels}: must be above 0 and at most 1000"
         )
     config = ServeConfig(
         host=host,

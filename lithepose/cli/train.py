@@ -27,7 +27,7 @@ def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None, t
         tensorboard: write TensorBoard events as well.
     """
     if not recipe.is_file():  # before asking to install torch
-        raise MissingFileError(f"{recipe}: no such recipe; those of the project are in recipes/")
+        raise MissingFileError(f"{recipe}: no such recipe; the project's recipes are in recipes/")
     from ..training.config import Recipe
 
     folder, plan = run or Path("runs") / recipe.stem, Recipe.read(recipe)
@@ -46,9 +46,9 @@ def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None, t
         except RuntimeError as error:
             if "out of memory" in str(error).lower():
                 asked = f"batch = {plan.batch}, size = {plan.size}"
-                raise MemoryError(f"{recipe}: {asked} are too much for the memory; lower one of them") from error
+                raise MemoryError(f"{recipe}: out of memory with {asked}; lower one of them") from error
             if str(error).startswith("DataLoader worker"):
-                cause = "a process that makes samples was killed; is the memory, or /dev/shm, full?"
+                cause = "a data loading process was killed; check that memory and /dev/shm are not full"
                 raise MemoryError(f"{recipe}: {cause} ({error})") from error
             raise
     note(f"weights: {weights}")

@@ -46,7 +46,7 @@ class Options:
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise ConfigError(f"threshold {self.threshold}: must be above 0 and below 1")
         if self.min_person is not None and not 0 <= self.min_person < 1:
-            raise ConfigError(f"lowest score of a person {self.min_person}: must be from 0 to below 1")
+            raise ConfigError(f"min_person {self.min_person}: must be 0 or more and below 1")
         if self.detect_every < 1:
             raise ConfigError(f"detect_every {self.detect_every}: must be 1 or more")
         if self.block < 1:
@@ -82,9 +82,13 @@ class Options:
             ConfigError: options differ; the message names them.
         """
         now = self.saved()
-        other = [f"{name} was {before.get(name)!r}, is {now[name]!r}" for name in now if before.get(name) != now[name]]
+        other = [
+            f"{name} was {before.get(name)!r}, is now {now[name]!r}" for name in now if before.get(name) != now[name]
+        ]
         if other:
-            raise ConfigError(f"{out}: holds results of other options ({'; '.join(other)}); name another --out")
+            raise ConfigError(
+                f"{out}: contains results made with other options ({'; '.join(other)}); choose another --out"
+            )
 
 
 @dataclass(frozen=True)
@@ -107,4 +111,6 @@ class Machines:
 
     def __post_init__(self) -> None:
         if self.cpus < 1 or self.workers < 0:
-            raise ConfigError(f"{self.cpus} CPUs a worker, {self.workers} workers: must be 1 or more, and 0 or more")
+            raise ConfigError(
+                f"{self.cpus} CPUs per worker, {self.workers} workers: CPUs must be 1 or more, and workers 0 or more"
+            )

@@ -58,7 +58,7 @@ def cluster(address: str, cpus: int) -> Iterator[None]:
             try:
                 ray.init(**options)
             except ConnectionError as error:
-                text = f"--address {address}: no Ray cluster ({error}); start one by ray start, or leave it out"
+                text = f"--address {address}: no Ray cluster found ({error}); run `ray start`, or omit --address"
                 raise OutputError(text) from error
         for number, handler in handlers.items():
             signal.signal(number, handler)

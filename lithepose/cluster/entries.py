@@ -55,7 +55,7 @@ def frames_of_work(work: Work, column: str, care: Care, mark: Callable[[int], No
     except OutputError:
         raise
     except damaged as error:  # what came before it is done. Other errors may be temporary: the task is repeated
-        text = f"{shown(work.sources[0])}: cannot be read ({error!r}); copy it again, and use --retry-failed"
+        text = f"{shown(work.sources[0])}: cannot be read ({error!r}); copy it again and use --retry-failed"
         yield Failed(shown(work.sources[0]), error if isinstance(error, DatasetError) else DatasetError(text))
 
 
@@ -92,7 +92,7 @@ def _tried(address: str, read: Callable[[], Any]) -> Any:
             raise ImageError(f"{shown(address)}: cannot be read ({error.strerror or type(error).__name__})") from error
         except Exception as error:  # each file system has its own errors
             if number == TRIES - 1:
-                raise ImageError(f"{shown(address)}: cannot be read ({error!r}), tried {TRIES} times") from error
+                raise ImageError(f"{shown(address)}: cannot be read after {TRIES} attempts ({error!r})") from error
             time.sleep(PAUSE * 4**number)
     raise AssertionError("returned or raised")
 
@@ -132,7 +132,7 @@ def _parquet(work: Work, column: str) -> Iterator[tuple[str, Opened]]:
 
 def _row(data: Any, name: str) -> Iterator[Frame]:
     if not isinstance(data, bytes):
-        raise ImageError(f"{name}: no bytes of an image in this row ({type(data).__name__})")
+        raise ImageError(f"{name}: expected the bytes of an image, found {type(data).__name__}")
     return frames_of(data, name)
 
 
@@ -145,4 +145,4 @@ def _bytes_column(schema: Any, name: str) -> str:
             return field.name
         if types.is_binary(kind) or types.is_large_binary(kind):
             return field.name
-    raise DatasetError(f"{name}: has no column of bytes ({', '.join(schema.names)}); name one by --column")
+    raise DatasetError(f"{name}: no column of bytes found ({', '.join(schema.names)}); set --column")

@@ -148,7 +148,7 @@ class Pool:
             self._idle_since = now
         elif now - self._idle_since > NEVER_READY:
             raise OutputError(
-                f"no worker of {self._cpus} CPUs has started for {NEVER_READY:.0f} s; add machines, or lower"
+                f"no worker with {self._cpus} CPUs has started in {NEVER_READY:.0f} s; add machines or lower"
                 " --cpus-per-worker"
             )
         while now - self._refused > STAFFED and len(self._loads) + len(self._starting) < self._wanted:
@@ -162,7 +162,7 @@ class Pool:
         except RayError as error:
             self._late_starts, self._refused = self._late_starts + 1, time.monotonic()
             if self._late_starts >= LATE_STARTS and not self._loads:
-                raise OutputError(f"workers do not start: {_plain(error)}") from error
+                raise OutputError(f"workers cannot be started: {_plain(error)}") from error
             return
         self._late_starts = 0
         self._loads[worker] = 0
@@ -216,7 +216,7 @@ class Pool:
                 if task.copies:  # another copy may still end
                     return
                 task.done = True
-                yield task, Lost(f"raised {task.errors} times: {_plain(error)}")
+                yield task, Lost(f"failed {task.errors} times: {_plain(error)}")
                 return
             self.add(task)
             return
@@ -236,12 +236,12 @@ class Pool:
         if task.method == "block" and task.deaths > SUSPECT:
             at = self._marked(task.work)
             if at is not None and at == task.suspect:
-                task.leave[at] = "the process that opened it died, twice; it may need more memory, or be hostile"
+                task.leave[at] = "the process that opened it died twice; it may need more memory, or be malicious"
                 at = None
             task.suspect = at
         if task.deaths - 2 * len(task.leave) >= DEATHS:
             task.done = True
-            yield task, Lost(f"{task.deaths} workers died of it: {_plain(error)}")
+            yield task, Lost(f"{task.deaths} workers died: {_plain(error)}")
             return
         self.add(task)
 

@@ -160,16 +160,16 @@ def _files_there(store: Store, options: Options, out: str) -> dict[int, str]:
         ConfigError: OUT is a file, or holds results of other options or of something else.
     """
     if os.path.isfile(out):
-        raise ConfigError(f"--out {out}: is a file; name a folder")
+        raise ConfigError(f"--out {out}: is a file; choose a folder")
     text = store.read_text(CALL)
     if text is None:
         if next(store.names("poses", ".parquet"), None):
-            raise ConfigError(f"{out}: holds results without {CALL}; name another --out")
+            raise ConfigError(f"{out}: contains results without {CALL}; choose another --out")
         return {}
     try:
         before = dict(json.loads(text))
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{out}/{CALL}: not the json of an earlier call ({error}); name another --out") from error
+        raise ConfigError(f"{out}/{CALL}: not the JSON of an earlier call ({error}); choose another --out") from error
     options.check(before, out)
     return {_number(name): name for name in store.names("poses", ".parquet")}
 
@@ -177,7 +177,7 @@ def _files_there(store: Store, options: Options, out: str) -> dict[int, str]:
 def _number(name: str) -> int:
     number = name.rpartition("/")[2].partition("-")[0]
     if not number.isdecimal():
-        raise ConfigError(f"{name}: not a file of lithepose cluster; remove it, or name another --out")
+        raise ConfigError(f"{name}: not a file of lithepose cluster; remove it, or choose another --out")
     return int(number)
 
 
@@ -195,11 +195,13 @@ def _check(plan: Iterator[Work], there: dict[int, str], out: str) -> int:
             if name != work.name:
                 sources = shown(work.sources[0]) + (f" and {len(work.sources) - 1} more" if work.sources[1:] else "")
                 raise ConfigError(
-                    f"{out}: holds results of other sources: file {name} is not of {sources}, as this call has it; name"
-                    " another --out for new ones, and join them by lithepose merge"
+                    f"{out}: contains results of other sources: file {name} does not belong to {sources}; choose"
+                    " another --out for new sources, and join the results with `lithepose merge`"
                 )
     if same < len(there):
-        raise ConfigError(f"{out}: holds results of more sources than are named; name all of them, or another --out")
+        raise ConfigError(
+            f"{out}: contains results of more sources than were passed; pass all of them, or choose another --out"
+        )
     return total
 
 
@@ -209,8 +211,8 @@ def _check_room(machines: Machines) -> None:
 
     if not machines.workers and not room(machines.cpus):
         raise ConfigError(
-            f"no machine of the cluster has {machines.cpus} CPUs; lower --cpus-per-worker, or give --workers, for which"
-            " a cluster that grows by itself starts machines"
+            f"no machine of the cluster has {machines.cpus} CPUs; lower --cpus-per-worker, or set --workers so that an"
+            " autoscaling cluster starts machines"
         )
 
 
@@ -238,7 +240,7 @@ def _marked(store: Store, work: Work) -> int | None:
 
 def _given_up(work: Work, reason: str) -> Iterator[dict[str, str]]:
     for source in work.sources:
-        yield {"source": shown(source), "error": f"{shown(source)}: its task was given up: {reason}", "type": "Lost"}
+        yield {"source": shown(source), "error": f"{shown(source)}: its task was abandoned: {reason}", "type": "Lost"}
 
 
 def _failures(store: Store) -> int:

@@ -70,9 +70,9 @@ def _items(source: str) -> Iterator[tuple[str, str]]:
         found = None
     if found is None:
         if source.isdecimal() or os.path.exists(source):
-            raise ConfigError(f"{source}: cameras and devices are read by `lithepose predict` alone")
+            raise ConfigError(f"{source}: cameras and devices are not supported on a cluster; use `lithepose predict`")
         raise MissingFileError(
-            f"{source}: no such file or folder; give images, videos, tar or parquet files, or a list"
+            f"{source}: no such file or folder; pass images, videos, tar or parquet files, or a list"
         )
     for item in found:
         if kind_of(item) == "list":
@@ -99,7 +99,7 @@ def _of_address(source: str) -> list[str]:
     """An address itself, or what a pattern or folder of an object store holds."""
     scheme = source.partition("://")[0].lower()
     if scheme in STREAMS:
-        raise ConfigError(f"{source}: streams are read by `lithepose predict` alone")
+        raise ConfigError(f"{source}: streams are not supported on a cluster; use `lithepose predict`")
     if scheme in ("http", "https"):
         return [source]
     fs, path = open_fs(source)
@@ -113,7 +113,7 @@ def _of_address(source: str) -> list[str]:
         item for item in found if kind_of(item) in ("tar", "parquet", "video") or Path(item).suffix.lower() in IMAGES
     ]
     if not known:
-        raise MissingFileError(f"{source}: holds no images, videos, tar or parquet files")
+        raise MissingFileError(f"{source}: contains no images, videos, tar or parquet files")
     return [fs.unstrip_protocol(item) for item in known]
 
 
@@ -128,7 +128,7 @@ def _of_list(source: str) -> Iterator[tuple[str, str]]:
                 if item and not item.startswith("#"):
                     kind = kind_of(item)
                     if kind == "list":
-                        raise ConfigError(f"{source}: {item}: a list in a list; name it in the call")
+                        raise ConfigError(f"{source}: {item} is a list inside a list; pass it in the call instead")
                     yield kind, item
     except FileNotFoundError as error:
         raise MissingFileError(f"{source}: no such list") from error

@@ -29,7 +29,9 @@ def open_fs(address: str) -> tuple[Any, str]:
     except ImportError as error:
         raise MissingExtraError(f"{address}: {error}") from error
     except ValueError as error:
-        raise ConfigError(f"{address}: {error}; give a path, or an address that fsspec knows, as s3://...") from error
+        raise ConfigError(
+            f"{address}: {error}; use a path, or an address that fsspec supports, such as s3://..."
+        ) from error
 
 
 class Store:
@@ -81,7 +83,9 @@ class Store:
                 self.fs.put_file(str(file), beside)
                 self.fs.mv(beside, path)
         except OSError as error:
-            raise OutputError(f"{path}: cannot be written ({error}); make room, or write elsewhere") from error
+            raise OutputError(
+                f"{path}: cannot be written ({error}); free some space, or choose another --out"
+            ) from error
         file.unlink(missing_ok=True)
 
     def write_text(self, name: str, text: str) -> None:
@@ -91,7 +95,7 @@ class Store:
             file.write_text(text, encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise OutputError(
-                f"{self.path(name)}: cannot be written ({error}); make room, or write elsewhere"
+                f"{self.path(name)}: cannot be written ({error}); free some space, or choose another --out"
             ) from error
         self.commit(file, name)
 

@@ -177,7 +177,7 @@ class Worker:
                 for frame, poses in saved(opened, name, make):
                     rows.write(frame, following(frame, poses) if following else poses)
         except FileNotFoundError as error:
-            raise OutputError(f"{file}: a part of the video is no longer there; call again") from error
+            raise OutputError(f"{file}: this part of the video no longer exists; run the command again") from error
         for line in (self._store.read_text(f"{file}.jsonl") or "").splitlines():
             failure = json.loads(line)
             rows.fail(name, failure["error"], failure["type"])

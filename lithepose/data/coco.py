@@ -44,7 +44,7 @@ class ImageFiles:
             elif source.is_file() and tarfile.is_tarfile(source):
                 found = self._members(source)
             else:
-                raise MissingFileError(f"{source}: no such folder or tar archive; give the data set's folder or .tar")
+                raise MissingFileError(f"{source}: no such folder or tar archive; pass the data set's folder or .tar")
             for name, place in found:
                 name = name.removeprefix("./")
                 self._whole.setdefault(name, place)
@@ -56,14 +56,16 @@ class ImageFiles:
         try:
             archive = tarfile.open(source, "r:")  # noqa: SIM115
         except tarfile.ReadError as error:
-            raise DatasetError(f"{source}: compressed archive; unpack it, or store it as plain .tar") from error
+            raise DatasetError(
+                f"{source}: compressed archives are not supported; unpack it, or use an uncompressed .tar"
+            ) from error
         with archive:
             try:
                 for member in archive:
                     if member.isfile():
                         yield member.name, (source, member.offset_data, member.size)
             except tarfile.ReadError as error:
-                raise DatasetError(f"{source}: the archive is cut off ({error}); copy it again") from error
+                raise DatasetError(f"{source}: the archive is truncated ({error}); copy it again") from error
 
     def _place(self, name: str) -> Place | None:
         for candidate in (
@@ -79,7 +81,7 @@ class ImageFiles:
             if candidate != name and self._ends.get(candidate):
                 return self._ends[candidate]
         if name in self._ends and self._ends[name] is None:
-            raise DatasetError(f"{name}: several files of the data set are called so; name them by their folders")
+            raise DatasetError(f"{name}: several files of the data set have this name; add their folders to the names")
         return self._ends.get(name)
 
     def __contains__(self, name: str) -> bool:
@@ -94,7 +96,7 @@ class ImageFiles:
         """
         place = self._place(name)
         if place is None:
-            raise MissingFileError(f"{name}: not among the {len(self._whole)} files of the data set")
+            raise MissingFileError(f"{name}: not found among the {len(self._whole)} files of the data set")
         path, offset, size = place
         with open(path, "rb") as file:
             file.seek(offset)
@@ -164,7 +166,9 @@ class KeypointSet:
             names = f"{split}.json", f"annotations/person_keypoints_{split}2017.json"
             name = next((name for name in names if name in files), "")
             if not name:
-                raise MissingFileError(f"{path}: holds no {names[0]}; name another split, or give the json file itself")
+                raise MissingFileError(
+                    f"{path}: contains no {names[0]}; choose another split, or pass the JSON file itself"
+                )
             raw, where = files.read(name), f"{path}{os.sep}{name}"
         try:
             content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
@@ -195,9 +199,9 @@ def _records(content: dict[str, Any], where: str) -> tuple[ImageRecord, ...]:
     people: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
         if annotation.get("category_id", min(known)) not in known:
-            repairs["annotations of other categories left out"] += 1
+            repairs["annotations of other categories ignored"] += 1
         elif annotation["image_id"] not in people:
-            repairs["annotations of unknown images left out"] += 1
+            repairs["annotations of unknown images ignored"] += 1
         else:
             people[annotation["image_id"]].append(_person(annotation, joints, repairs))
     records = list[ImageRecord]()
@@ -205,10 +209,10 @@ def _records(content: dict[str, Any], where: str) -> tuple[ImageRecord, ...]:
     for image in content["images"]:
         identity, name = image["id"], str(image["file_name"])
         if not isinstance(identity, int) or isinstance(identity, bool):
-            repairs["image ids that are no whole numbers counted instead"] += 1
+            repairs["non-integer image ids replaced"] += 1
             identity = number = number + 1
         plain = name.replace("\\", "/").removeprefix("./")
-        repairs["backslashes in file names turned"] += "\\" in name
+        repairs["backslashes in file names replaced"] += "\\" in name
         size = int(image.get("width") or 0), int(image.get("height") or 0)
         records.append(ImageRecord(identity, plain, *size, tuple(people[image["id"]])))
     _refuse_shares(people)
@@ -233,7 +237,9 @@ def _refuse_shares(people: dict[Any, list[dict[str, Any]]]) -> None:
         for value in (x, y)
     ]
     if len(values) >= 8 and 0 <= min(values) <= max(values) <= 1 and len(set(values)) > 2:
-        raise DatasetError("all joints lie between 0 and 1, as shares of the image; multiply them by width and height")
+        raise DatasetError(
+            "all joints are between 0 and 1, relative to the image size; multiply them by the width and height"
+        )
 
 
 def check_size(name: str, stated: tuple[int, int], size: tuple[int, int], where: str) -> None:
@@ -243,10 +249,10 @@ def check_size(name: str, stated: tuple[int, int], size: tuple[int, int], where:
         DatasetError: they differ. Sizes of 0 are unknown and not compared.
     """
     if all(stated) and tuple(stated) != size:
-        turned = ", as it lies before EXIF turns it upright" if stated == size[::-1] else ""
+        turned = ", which is its size before EXIF rotation" if stated == size[::-1] else ""
         raise DatasetError(
-            f"{name}: has {size[0]}x{size[1]} pixels, but {stated[0]}x{stated[1]} in {where}{turned}; its joints would"
-            " lie elsewhere. Correct the size there, and label the image as it is shown"
+            f"{name}: has {size[0]}x{size[1]} pixels, but {stated[0]}x{stated[1]} in {where}{turned}; correct the"
+            " size there, and label the image as it is displayed, or its joints will be misplaced"
         )
 
 
@@ -263,13 +269,13 @@ def _person(annotation: dict[str, Any], joints: int, repairs: Counter[str]) -> d
     if len(given) != 3 * joints or not all(map(_is_finite, given)):
         raise DatasetError(
             f"annotation {annotation.get('id')}: keypoints must be {3 * joints} finite numbers, three for each of the"
-            f" category's {joints}; there are {len(given)}"
+            f" category's {joints} joints; found {len(given)}"
         )
     visible = sum(v > 0 for v in given[2::3])
-    repairs["wrong num_keypoints counted anew"] += annotation.get("num_keypoints", visible) != visible
+    repairs["wrong num_keypoints corrected"] += annotation.get("num_keypoints", visible) != visible
     box = annotation.get("bbox") or []
     if len(box) != 4 or (visible and not (box[2] > 0 and box[3] > 0)):
-        repairs["missing boxes put around the keypoints"] += 1
+        repairs["missing boxes computed from the keypoints"] += 1
         xs, ys = ([given[3 * k + axis] for k in range(joints) if given[3 * k + 2] > 0] or [0] for axis in (0, 1))
         box = [min(xs), min(ys), max(max(xs) - min(xs), 1), max(max(ys) - min(ys), 1)]
     area = annotation.get("area") or 0
@@ -290,11 +296,11 @@ def _categories(content: dict[str, Any]) -> list[dict[str, Any]]:
     """
     found = [category for category in content["categories"] if category.get("keypoints")]
     if not found:
-        raise DatasetError("no category has keypoints; name its joints under categories")
+        raise DatasetError("no category has keypoints; list the joint names under categories")
     for other in found[1:]:
         if other["keypoints"] != found[0]["keypoints"]:
             names = ", ".join(str(category.get("name")) for category in found)
-            raise DatasetError(f"categories {names} have different joints; keep one of them in the file")
+            raise DatasetError(f"categories {names} have different joints; keep only one of them in the file")
     return found
 
 

@@ -64,7 +64,7 @@ def open_dataset(data: str | Path, split: str = "val", images: tuple[str | Path,
     try:
         return KeypointSet.open(path, split, images)
     except FileNotFoundError as error:
-        raise MissingFileError(f"{error}\nA data set's folder, or a tar of it, holds one of:\n{EXPECTED}") from error
+        raise MissingFileError(f"{error}\nA data set's folder or tar must contain one of:\n{EXPECTED}") from error
 
 
 class SplitError(ValueError):
@@ -151,7 +151,7 @@ def _centre_box(x: float | None, y: float | None, scale: float | None) -> list[f
 def _read_mpii(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleton]:
     """Read RELEASE.annolist: rectangles of heads with points of joints, x and y from 1."""
     if split != "train":
-        raise SplitError(f"{MPII_MAT}: only its training images are annotated; name split train, or get annot/*.json")
+        raise SplitError(f"{MPII_MAT}: only its training images are annotated; use split train, or add annot/*.json")
     release = _loadmat(files, MPII_MAT)["RELEASE"]
     records = []
     for i, (entry, train) in enumerate(zip(release.annolist, release.img_train, strict=True), 1):
@@ -217,12 +217,12 @@ def _read_lsp(files: ImageFiles, split: str) -> tuple[list[ImageRecord], Skeleto
     joints = np.asarray(_loadmat(files, "joints.mat")["joints"], float)
     extended = joints.shape[:2] == (14, 3)
     if not extended and joints.shape[:2] != (3, 14):
-        raise DatasetError(f"joints of shape {joints.shape}")
+        raise DatasetError(f"joints have shape {joints.shape}; expected (3, 14, N) or (14, 3, N)")
     people = joints.transpose(2, 0, 1) if extended else joints.transpose(2, 1, 0)
     visible = np.where(people[..., 2] > 0, 2, 0) if extended else np.where(people[..., 2] > 0, 1, 2)
     people = np.concatenate([people[..., :2] - 1, visible[..., None]], 2)
     if extended and split != "train":
-        raise SplitError("joints.mat: LSP extended is for training as a whole; name split train")
+        raise SplitError("joints.mat: all images of LSP extended are for training; use split train")
     chosen = range(len(people)) if extended else range(LSP_TRAIN) if split == "train" else range(LSP_TRAIN, len(people))
     digits = 5 if extended else 4
     named = [(_located(files, f"im{i + 1:0{digits}d}.jpg"), _person(people[i])) for i in chosen]

@@ -68,8 +68,8 @@ def open_cache(opened: KeypointSet, records: Sequence[ImageRecord], folder: Path
     names = [record.file_name for record in records]
     if lost := [name for name in names if name not in opened.files]:
         raise MissingFileError(
-            f"{opened.name}: {len(lost)} of its {len(names)} images are not there, as {', '.join(lost[:3])}; say where"
-            " they are by images, or take them out"
+            f"{opened.name}: {len(lost)} of its {len(names)} images are missing, such as {', '.join(lost[:3])}; set"
+            " `images` to their folder, or remove them from the annotations"
         )
     cache = ImageCache(opened.files, names, folder)
     for number, record in enumerate(records):
@@ -103,7 +103,9 @@ def _write(files: ImageFiles, names: Sequence[str], path: Path, index: Path) -> 
         beside.unlink(missing_ok=True)
         if not isinstance(error, OSError) or error.errno is None:  # an error of an image, which it names
             raise
-        raise OutputError(f"{path}: cannot write the decoded images ({error.strerror}); name another folder") from error
+        raise OutputError(
+            f"{path}: cannot write the decoded images ({error.strerror}); choose another folder"
+        ) from error
     beside = index.with_suffix(f".{os.getpid()}.tmp")
     beside.write_text(json.dumps(places), encoding="utf-8")
     os.replace(beside, index)

@@ -74,11 +74,12 @@ class Evaluation:
             return ""
         if not self.results:
             return (
-                f"{first} is {value:g}: no person was found in any image; do they show people, in colour and upright?"
+                f"{first} is {value:g}: no person was found in any image; check that they show people, in colour and"
+                " upright"
             )
         return (
-            f"{first} is {value:g}: no person was found where people are labelled; are these the images that the"
-            " annotations are of, in the same size, and the joints in the order that the category states?"
+            f"{first} is {value:g}: no person was found where people are labelled; check that the images belong to the"
+            " annotations and have the same size, and that the joints are in the order of the category"
         )
 
 
@@ -119,27 +120,27 @@ def evaluate(
     heads = any("head_size" in person for record in dataset.records for person in record.people)
     if not metric and not heads and predictor.single_person and dataset.skeleton in (MPII_16, LIP_16):
         raise DatasetError(
-            f"{dataset.name}: no sizes of heads, which PCKh is measured in; put gt_valid.mat beside annot/valid.json,"
-            " or use --metric pck"
+            f"{dataset.name}: contains no head sizes, which PCKh needs; put gt_valid.mat next to"
+            " annot/valid.json, or use --metric pck"
         )
     metric = metric or ("oks" if not predictor.single_person else "pckh" if heads else "pck")
     if metric not in ("oks", *THRESHOLDS):
-        raise DatasetError(f"metric {metric!r}; there are oks, pck and pckh")
+        raise DatasetError(f"unknown metric {metric!r}; choose one of oks, pck, pckh")
     if crop not in ("auto", "joints", "boxes"):
-        raise DatasetError(f"crop {crop!r}; there are auto, joints and boxes")
+        raise DatasetError(f"unknown crop {crop!r}; choose one of auto, joints, boxes")
     if crop == "boxes" and not isinstance(predictor, TopDown):
-        raise DatasetError("crop boxes: is for a network behind a person detector, as lithe")
+        raise DatasetError("crop boxes: only works with networks behind a person detector, such as lithe")
     if (crop == "joints" or min_joints != 1) and not predictor.single_person:
         raise DatasetError(
-            f"crop {crop}, {min_joints} joints: are for networks of one person; this one takes whole images"
+            f"crop {crop}, min_joints {min_joints}: only for single-person networks; this network runs on full images"
         )
     if metric == "pckh" and not heads:
-        raise DatasetError(f"{dataset.name}: no sizes of heads, which pckh is measured in (MPII and LIP have them)")
+        raise DatasetError(f"{dataset.name}: contains no head sizes, which pckh needs (MPII and LIP have them)")
     order = common_joints(predictor.head.output, dataset.skeleton)
     _check_labels(dataset, sum(len(people_to_measure(r, order, min_joints)) for r in dataset.records))
     if metric == "oks" and -1 in order:
         lacking = [name for name, i in zip(dataset.skeleton.joints, order, strict=True) if i < 0]
-        raise DatasetError(f"{dataset.name}: has joints that the model lacks ({', '.join(lacking)}); use pck")
+        raise DatasetError(f"{dataset.name}: has joints that the model does not have ({', '.join(lacking)}); use pck")
     if predictor.single_person:  # every joint is in the image, so the best guess counts, whatever its score
         predictor = predictor.with_config(peak=1e-4, joints=1)
     else:
@@ -182,9 +183,7 @@ def evaluate(
     at = np.where(found_joints[..., 2:] > 0, found_joints[..., :2], np.nan)
     curve = pck(where, at, reference, THRESHOLDS[metric])
     if not curve.count.any():
-        raise DatasetError(
-            f"{dataset.name}: no person has the length that {metric} is measured in and a labelled joint"
-        )
+        raise DatasetError(f"{dataset.name}: no person has both a labelled joint and the reference length of {metric}")
     scores, joints = _figures(metric, curve, dataset.skeleton)
     return Evaluation(metric, scores, results, joints, curve, basis)
 
@@ -230,8 +229,8 @@ def _check_labels(dataset: KeypointSet, people: int) -> None:
     """
     if not people:
         raise DatasetError(
-            f"{dataset.name}: no labelled person in {len(dataset)} images, so nothing can be measured; is it the right"
-            " split, and are the joints' visibilities 1 or 2?"
+            f"{dataset.name}: no labelled person in {len(dataset)} images, so nothing can be measured; check the split,"
+            " and that the visibility of labelled joints is 1 or 2"
         )
 
 
@@ -254,7 +253,7 @@ def common_joints(model: Skeleton, data: Skeleton) -> list[int]:
     """
     order = [model.joints.index(name) if name in model.joints else -1 for name in data.joints]
     if max(order) < 0:
-        raise DatasetError(f"the model's joints ({', '.join(model.joints)}) are none of the data's")
+        raise DatasetError(f"the data set has none of the model's joints ({', '.join(model.joints)})")
     return order
 
 

@@ -40,7 +40,8 @@ def oks(
     """
     if not skeleton.sigmas:
         raise DatasetError(
-            f"skeleton {skeleton.name} has no OKS sigmas; give its json's category a list `sigmas`, one number a joint"
+            f"skeleton {skeleton.name} has no OKS sigmas; add a list `sigmas` to the category in its JSON file, with"
+            " one number per joint"
         )
     # Without boxes, the results' area comes from their joints, including those at 0, 0, as in COCO's own tools.
     # The area decides between medium and large.
@@ -122,7 +123,9 @@ class Pck:
         """
         row = int(np.abs(self.thresholds - threshold).argmin())
         if abs(self.thresholds[row] - threshold) > 1e-9:
-            raise DatasetError(f"threshold {threshold}: measured from {self.thresholds[0]} to {self.thresholds[-1]}")
+            raise DatasetError(
+                f"threshold {threshold}: not measured; choose one from {self.thresholds[0]} to {self.thresholds[-1]}"
+            )
         which = list(range(len(self.count))) if joints is None else joints
         count = self.count[which]
         return float(np.nan_to_num(self.correct[row, which]) @ count / max(count.sum(), 1))

@@ -59,7 +59,7 @@ def check_fixed(info: ModelInfo, fixed: tuple[int, int]) -> None:
     sizes = [info.crop, info.small_crop] if info.crop else [(info.size, info.size)] if info.fixed_size else []
     if sizes and fixed not in sizes:
         takes = " and ".join("x".join(map(str, size)) for size in sizes if size)
-        raise ConfigError(f"--fixed {fixed[0]}x{fixed[1]}: {info.name} takes {takes}")
+        raise ConfigError(f"--fixed {fixed[0]}x{fixed[1]}: {info.name} only supports {takes}")
     if min(fixed) < 1 or fixed[0] % info.multiple or fixed[1] % info.multiple:
         raise ConfigError(f"--fixed {fixed[0]}x{fixed[1]}: height and width must be multiples of {info.multiple}")
 

@@ -66,7 +66,10 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
         onnx.save(model, whole)
         difference = parity(wrapped, OnnxRuntime(whole)) if difference is None else difference
         if not difference < WORST:
-            raise ModelError(f"{path}: not written; the exported graph differs from torch by {difference}")
+            raise ModelError(
+                f"{path}: not written; the exported graph differs from torch by {difference}, more than rounding"
+                " explains"
+            )
         shutil.copyfile(whole, path)
     return difference
 
@@ -173,7 +176,9 @@ def _halve(model: onnx.ModelProto) -> None:
         name = tensor.name
         rounded = numpy_helper.to_array(tensor).astype(np.float16)
         if not np.isfinite(rounded).all():
-            raise ModelError(f"{name}: values beyond fp16's range; train with weight decay, or lower the rate")
+            raise ModelError(
+                f"{name}: contains values beyond the range of fp16; train with weight decay or a lower rate"
+            )
         half = numpy_helper.from_array(rounded, f"{name}_half")
         tensor.CopyFrom(half)
         casts.append(helper.make_node("Cast", [half.name], [name], name=f"{name}_cast", to=TensorProto.FLOAT))
@@ -268,16 +273,16 @@ def open_weights(
     if network:
         default_head(network)  # raises for unknown names
     if not Path(weights).is_file():
-        raise MissingFileError(f"{weights}: no such weights; train first, or name another file")
+        raise MissingFileError(f"{weights}: no such file; train first, or pass another file")
     try:
         with safe_open(weights, "pt") as file:
             metadata = file.metadata() or {}
     except SafetensorError as error:
-        raise ModelError(f"{weights}: not a safetensors file, as a run writes at its end ({error})") from error
+        raise ModelError(f"{weights}: not a safetensors file of a finished training run ({error})") from error
     stored = json.loads(metadata["lithepose"]) if "lithepose" in metadata else {}
     info = ModelInfo.from_json(json.dumps(stored["info"])) if stored else None
     if not network and not info:
-        raise ModelError(f"{weights}: does not say which network it is of; give --network and --options")
+        raise ModelError(f"{weights}: does not name its network; pass --network and --options")
     if info and network in (None, info.name):
         known: dict[str, Any] = stored["options"] if options is None else options
         net = build(info.name, info.head, **{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
@@ -290,9 +295,9 @@ def open_weights(
     load_weights(net, weights)
     bad = [name for name, tensor in net.state_dict().items() if not tensor.isfinite().all()]
     if bad:
-        raise ModelError(f"{weights}: {bad[0]} holds values that are no numbers; the training has failed")
+        raise ModelError(f"{weights}: {bad[0]} contains NaN or infinite values; the training has failed")
     if size is not None and (info.fixed_size or info.crop) and size != info.size:
-        raise ModelError(f"size {size}: {info.name} takes {info.size} alone, which it was trained at")
+        raise ModelError(f"size {size}: {info.name} only supports size {info.size}, which it was trained with")
     if size is not None:
         info = replace(info, size=size)
     if not 32 <= info.size <= 4096:

@@ -68,13 +68,13 @@ def quantize(
         ConfigError: there are too few inputs.
     """
     if len(inputs) < LEAST:
-        raise ConfigError(f"{len(inputs)} inputs to calibrate with; give images of {LEAST} people or more")
+        raise ConfigError(f"{len(inputs)} inputs are too few for calibration; pass images of {LEAST} people or more")
     model, info = read_graph(path)
     layers = layers_of(model)
     convolutions = {name for name, layer in layers.items() if layer.kind == "Conv"}
     weights = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
     if not convolutions:
-        raise ModelError(f"{path}: has no convolution with weights of its own, so nothing can run in int8")
+        raise ModelError(f"{path}: contains no convolution with its own weights, so no layer can run in int8")
     ends, ranges = ends_of(layers), _ranges(model, layers, inputs)
     starts = starts_of(layers, ranges) & convolutions
     some = [inputs[i] for i in np.linspace(0, len(inputs) - 1, COMPARED).astype(int)]
@@ -106,12 +106,12 @@ def read_graph(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
         info = ModelInfo.from_json(metadata["lithepose"])
     except KeyError as error:
         raise ModelError(
-            f"{path}: an ONNX file without lithepose's metadata; make one by `lithepose export`"
+            f"{path}: ONNX file without lithepose's metadata; create one with `lithepose export`"
         ) from error
     except Exception as error:  # onnx raises protobuf's errors
-        raise ModelError(f"{path}: no ONNX file ({str(error).splitlines()[0]}); export or copy it again") from error
+        raise ModelError(f"{path}: not an ONNX file ({str(error).splitlines()[0]}); export or copy it again") from error
     if info.precision != "fp32":
-        raise ModelError(f"{path}: is in {info.precision} already; name the file that it was made from")
+        raise ModelError(f"{path}: already quantized to {info.precision}; pass the fp32 file instead")
     float_weights(model)
     return model, info
 

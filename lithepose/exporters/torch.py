@@ -24,8 +24,8 @@ def open_torch(weights: str | Path, threads: int = 0, device: str = "cpu") -> To
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise ModelError(
-            f"device cuda: torch {torch.__version__} finds no CUDA device; available: cpu; to get it, install a build"
-            " of torch with CUDA and the driver of the GPU"
+            f"device cuda: torch {torch.__version__} found no CUDA device; available: cpu; to use a GPU, install"
+            " a build of torch with CUDA and the GPU driver"
         )
     net, info = open_weights(weights)
     if threads:

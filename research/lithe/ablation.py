@@ -216,7 +216,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="csv to append to")
     arguments = parser.parse_args()
     if arguments.weights is None and STARTS.keys() & set(arguments.variants):
-        parser.error(f"{', '.join(STARTS)}: need --weights")
+        parser.error(f"{', '.join(STARTS)}: require --weights")
     torch.set_flush_denormal(True)
     cv2.setNumThreads(1)
     shape = tuple(arguments.shape)

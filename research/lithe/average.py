@@ -25,7 +25,7 @@ def main() -> None:
     if {name: tensor.shape for name, tensor in first.items()} != {
         name: tensor.shape for name, tensor in second.items()
     }:
-        parser.error(f"{arguments.second}: of another network or other options than {arguments.first}")
+        parser.error(f"{arguments.second}: has a different network or different options than {arguments.first}")
     with safe_open(arguments.first, "pt") as file:
         metadata = file.metadata()
     mixed = {name: tensor.float().lerp(second[name].float(), arguments.share).half() for name, tensor in first.items()}

@@ -87,7 +87,7 @@ def main() -> None:
     arguments = parser.parse_args()
     net, info = open_weights(arguments.weights)
     if not isinstance(net, Lithe):
-        raise SystemExit(f"{arguments.weights}: not of lithe")
+        raise SystemExit(f"{arguments.weights}: not weights of lithe")
     values, right = scores(net.eval(), KeypointSet.open(arguments.data / "coco-full.tar", "val"), info.crop)
     slope, offset = fit(values, right)
     print("before:")

@@ -52,7 +52,7 @@ def test_the_field_of_a_known_network():
 def test_what_does_not_exist():
     image = np.zeros((16, 16, 3), np.uint8)
     for options, says in (
-        ({"stage": 7}, "stage 7: there are 2"),
+        ({"stage": 7}, "stage 7: out of range; the network has 2 stages"),
         ({"window": 4}, "window 4"),
         ({"step": 0}, "step 0"),
         ({"at": "top"}, "top"),

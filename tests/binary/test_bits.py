@@ -250,21 +250,21 @@ def some(channels=32, size=(2, 2), kernel=3):
     ("call", "says"),
     [
         (lambda layer: layer(some(3)), "32 channels"),
-        (lambda layer: layer(some(kernel=1)), "before 3 x"),
+        (lambda layer: layer(some(kernel=1)), "the filters are 3x3"),
         (lambda layer: layer.call(some(), room(1, 16, 3, 2)), r"\(1, 32, 3, 2\)"),
         (lambda layer: layer.call(some(), room(1, 16, 2, 2, kind=float)), "float64"),
         (lambda layer: layer.call(some(), room(1, 16, 2, 4)[..., ::2]), "contiguous"),
         (lambda layer: layer.call(some(), room(1, 32, 2, 2)[:, ::-1]), "contiguous"),
-        (lambda layer: layer.call(some(), room(1, 3, 2, 2)), "from 0 on in 3"),
-        (lambda layer: layer.call(some(), room(1, 32, 2, 2), 17), "from 17 on in 32"),
-        (lambda layer: layer.call(some(), room(1, 32, 2, 2), -1), "from -1 on"),
+        (lambda layer: layer.call(some(), room(1, 3, 2, 2)), "from channel 0 on do not fit into 3 "),
+        (lambda layer: layer.call(some(), room(1, 32, 2, 2), 17), "from channel 17 on do not fit into 32 "),
+        (lambda layer: layer.call(some(), room(1, 32, 2, 2), -1), "from channel -1 on"),
         (
             lambda layer: layer.call(some(), room(1, 32, 2, 2), 0, None, Signs.of(Interval.sign(16), (1, 16, 2, 2))),
-            "16 channels of 32",
+            "16 channels; expected 32",
         ),
         (
             lambda layer: layer.call(some(), room(1, 32, 2, 2), 0, None, Signs(Interval.sign(32), some(size=(1, 1)))),
-            "1 x 1 cells",
+            "1x1 cells",
         ),
         (
             lambda layer: layer.call(some(), room(1, 32, 2, 2), 0, None, Signs(Interval.sign(32), some(16))),
@@ -279,21 +279,21 @@ def some(channels=32, size=(2, 2), kernel=3):
             lambda layer: layer.call(
                 some(), room(1, 16, 2, 2), outer=Signs.of(Interval.sign(16), (1, 16, 2, 2)), joined=False
             ),
-            "nothing is added",
+            "outer signs need joined=True",
         ),
         (
             lambda layer: layer.call(
                 some(), room(1, 16, 2, 2), 0, Signs.of(Interval(*np.int32([[-4] * 16, [4] * 16])), (1, 16, 2, 2))
             ),
-            "two ends",
+            "two finite ends",
         ),
         (lambda layer: pack_activations(np.zeros((4, 4, 3))), r"\(4, 4, 3\)"),
-        (lambda layer: pack_activations(np.zeros((1, 3, 4, 4)), Interval.sign(4)), "for every sign"),
+        (lambda layer: pack_activations(np.zeros((1, 3, 4, 4)), Interval.sign(4)), "one channel per sign"),
         (lambda layer: pack_activations(np.zeros((1, 1, 4, 4)), Interval(np.zeros(1), np.ones(1))), "float64"),
-        (lambda layer: pack_activations(np.zeros((1, 1, 4, 4)), Interval(*np.float32([[0], [1]]))), "two ends"),
+        (lambda layer: pack_activations(np.zeros((1, 1, 4, 4)), Interval(*np.float32([[0], [1]]))), "two finite ends"),
         (lambda layer: PackedConv2d(BinaryConv2d(3, 3, input_scale=True)), "input_scale"),
         (lambda layer: PackedConv2d(BinaryConv2d(3, 3), "fast"), "bits, integers, floats"),
-        (lambda layer: PackedConv2d(BinaryConv2d(33, 3), "bits")(torch.zeros(1, 40, 2, 2)), "has 33"),
+        (lambda layer: PackedConv2d(BinaryConv2d(33, 3), "bits")(torch.zeros(1, 40, 2, 2)), "expects 33"),
         (lambda layer: BinaryLayer(zeros(3, 3, 1, 1), zeros(3, kind=np.float32), 3), r"\(3, 3, 1, 1\)"),
         (lambda layer: BinaryLayer(zeros(3, 3, 3, 1), zeros(3), 3), "uint32 and float32"),
     ],

@@ -223,15 +223,15 @@ def test_wrong_files_are_told(packed, tmp_path, capsys):
     weights = path.with_name("weights.safetensors")
     assert "no such file; copy.safetensors needs it" in says("predict", image, "--model", copy)
     (tmp_path / "small-float.onnx").write_bytes(b"another")
-    assert "of another network" in says("predict", image, "--model", copy)
+    assert "belongs to another network" in says("predict", image, "--model", copy)
     assert "binary_paf bits by --to bits" in says("predict", image, "--model", weights)
     copy.write_bytes(b"no safetensors")
     assert "not a safetensors file" in says("predict", image, "--model", copy)
     assert "no such model file" in says("predict", image, "--model", tmp_path / "none.safetensors")
     save_arrays({}, copy, {"lithepose-packed": json.dumps({"format": 0})})
-    assert "form 0 instead of 2" in says("predict", image, "--model", copy)
-    assert "another .safetensors" in says("export", weights, "--to", "bits", "--out", weights)
-    assert "another .safetensors" in says("export", weights, "--to", "bits", "--out", tmp_path / "x.onnx")
+    assert "file format 0; expected 2" in says("predict", image, "--model", copy)
+    assert "other than the weights" in says("export", weights, "--to", "bits", "--out", weights)
+    assert "other than the weights" in says("export", weights, "--to", "bits", "--out", tmp_path / "x.onnx")
     assert "no such file" in says("export", tmp_path / "none.safetensors", "--to", "bits")
     assert "no such folder" in says("export", weights, "--to", "bits", "--out", tmp_path / "none" / "x.safetensors")
     assert not list(tmp_path.glob("x*"))
@@ -274,7 +274,7 @@ def test_damaged_files_are_told_before_the_kernels_read_them(packed, tmp_path):
 
     def refused(tensors, said):
         save_arrays(tensors, bad, said)
-        with pytest.raises(ValueError, match=r"bad\.safetensors: (damaged|no packed)"):
+        with pytest.raises(ValueError, match=r"bad\.safetensors: (damaged|not a packed)"):
             PackedRuntime(bad)
 
     for name in [name for name in tensors if name.startswith(("0.limbs.0.", "0.limbs.4.", "0.limbs.pointwise"))]:

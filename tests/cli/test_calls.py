@@ -93,13 +93,13 @@ def test_a_config_file_gives_options_and_the_call_goes_before_it(folder, capsys)
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[predict]\ntreshold = 0.3", "[predict] has no option treshold; did you mean threshold?"),
-        ("[predikt]\nsize = 3", "[predikt] is no table of a command; did you mean predict?"),
-        ("size = 3", "[size] is no table of a command"),
-        ("[evaluate]\nsise = 3", "[evaluate] has no option sise; did you mean size?"),
+        ("[predict]\ntreshold = 0.3", "unknown option treshold in [predict]; did you mean threshold?"),
+        ("[predikt]\nsize = 3", "[predikt] is not a valid command table; did you mean predict?"),
+        ("size = 3", "[size] is not a valid command table"),
+        ("[evaluate]\nsise = 3", "unknown option sise in [evaluate]; did you mean size?"),
         ("[predict]\ntrack = 1", "track = 1: must be true or false"),
-        ("[predict]\nsize = true", "size = True: must be a value as of --size"),
-        ("[predict", "not TOML"),
+        ("[predict]\nsize = true", "size = True: must be a value that --size accepts"),
+        ("[predict", "not a valid TOML file"),
     ],
 )
 def test_a_config_file_with_mistakes(folder, capsys, text, says):

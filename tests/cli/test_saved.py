@@ -74,9 +74,9 @@ def test_a_file_that_was_moved_is_found_by_its_name(folder):
 @pytest.mark.parametrize(
     ("count", "size", "arguments", "says"),
     [
-        (3, (128, 96), [], "clip.mp4 frame 0: is 64x48, the results in poses.jsonl are of 128x96"),
-        (9, (64, 48), [], "poses.jsonl has 9 results, and 5 of its frames fit"),
-        (5, (64, 48), ["--start", "0.2"], "give the --start that they were made with"),
+        (3, (128, 96), [], "clip.mp4 frame 0: has size 64x48, but the results in poses.jsonl are for 128x96"),
+        (9, (64, 48), [], "poses.jsonl contains 9 results for it, but 5 matching frames were found"),
+        (5, (64, 48), ["--start", "0.2"], "pass the --start that they were made with"),
     ],
 )
 def test_frames_that_do_not_fit_are_errors(folder, capsys, count, size, arguments, says):
@@ -119,12 +119,12 @@ def test_predict_measures_what_angles_measures_in_its_results(folder):
     ("arguments", "says"),
     [
         (["--angles", "tail"], "'tail': coco17 has"),
-        (["--lowpass", "6"], "--lowpass: of what?"),
-        (["--distances", "wrists", "--plot", "a.png"], "draws angles; add --angles"),
-        (["--angles", "knee", "--json", "-"], "not with --json -"),
-        (["--angles", "knee", "--shard", "1/2"], "not with --shard; measure the saved results"),
-        (["--json", "r.jsonl", "--fade", "--colour", "id"], "--colour, --fade: nothing is drawn with --json alone"),
-        (["--format", "trc"], "for videos alone"),
+        (["--lowpass", "6"], "--lowpass: nothing to measure"),
+        (["--distances", "wrists", "--plot", "a.png"], "no angles to plot; add --angles"),
+        (["--angles", "knee", "--json", "-"], "cannot be used with --json -"),
+        (["--angles", "knee", "--shard", "1/2"], "cannot be used with --shard; run `lithepose angles poses.jsonl`"),
+        (["--json", "r.jsonl", "--fade", "--colour", "id"], "--colour, --fade: nothing is drawn with only --json"),
+        (["--format", "trc"], "only works with videos"),
     ],
 )
 def test_options_that_do_not_go_together(folder, capsys, arguments, says):
@@ -154,7 +154,7 @@ def test_merge_knows_joints_of_own_models_and_addresses_that_differ_in_their_que
 def test_merge_to_trc_needs_videos(folder, capsys):
     save(folder / "a.jsonl", "a.jpg")
     assert main(["merge", "a.jsonl", "--out", "t", "--format", "trc"]) == 2
-    assert "for videos alone" in capsys.readouterr().err
+    assert "only works with videos" in capsys.readouterr().err
 
 
 def test_trc_files_of_people_who_are_no_longer_there_go(folder):

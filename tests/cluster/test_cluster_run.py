@@ -73,9 +73,9 @@ def test_a_call_whose_worker_is_killed_has_the_rows_of_predict_and_a_second_one_
     assert (done.files, done.failed) == (3, 1)
     assert len(rows(Path("out"))) == len(found) + 1
     for changed in ({"threshold": 0.5}, {"block": 3}):
-        with pytest.raises(ConfigError, match="holds results of other options"):
+        with pytest.raises(ConfigError, match="contains results made with other options"):
             predict(sources, "out", Options(runtime="onnx", **({"block": 2, "segment": 1.0} | changed)), MACHINES)
-    with pytest.raises(ConfigError, match="of more sources than are named"):
+    with pytest.raises(ConfigError, match="of more sources than were passed"):
         predict(sources[:1], "out", OPTIONS, MACHINES)
     with pytest.raises(ConfigError, match="of other sources"):
         predict(sources[1:], "out", OPTIONS, MACHINES)

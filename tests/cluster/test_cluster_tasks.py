@@ -174,7 +174,7 @@ def test_without_the_extra_it_says_what_to_install(people, monkeypatch, capsys):
         (("0",), "cameras"),
         (("rtsp://camera/1",), "streams"),
         (("gone",), "gone: no such file"),
-        (("lists.txt",), "a list in a list"),
+        (("lists.txt",), "is a list inside a list"),
     ],
 )
 def test_sources_that_cannot_be(tmp_path, monkeypatch, sources, says):

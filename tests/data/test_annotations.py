@@ -42,9 +42,9 @@ FULL = {
     [
         ({"keypoints": []}, {"num_keypoints": 0}, "without keypoints: 1"),
         ({"keypoints": None}, {"num_keypoints": 0}, "without keypoints: 1"),
-        ({"num_keypoints": 99}, {"num_keypoints": 3}, "num_keypoints counted anew: 1"),
-        ({"bbox": []}, {"bbox": [4, 10, 16, 24]}, "boxes put around the keypoints: 1"),
-        ({"bbox": [0, 0, 0, 0]}, {"bbox": [4, 10, 16, 24]}, "boxes put around the keypoints: 1"),
+        ({"num_keypoints": 99}, {"num_keypoints": 3}, "num_keypoints corrected: 1"),
+        ({"bbox": []}, {"bbox": [4, 10, 16, 24]}, "boxes computed from the keypoints: 1"),
+        ({"bbox": [0, 0, 0, 0]}, {"bbox": [4, 10, 16, 24]}, "boxes computed from the keypoints: 1"),
         ({"area": 0}, {"area": pytest.approx(0.53 * 16 * 24)}, ""),
     ],
 )
@@ -78,7 +78,7 @@ def test_ids_may_be_words_and_annotations_of_unknown_images_are_left_out(tmp_pat
     with caplog.at_level(logging.WARNING):
         (record,) = opened(tmp_path, [FULL | {"image_id": "a"}, FULL | {"image_id": "gone"}], images).records
     assert (record.id, len(record.people)) == (1, 1)
-    assert "annotations of unknown images left out: 1" in caplog.text
+    assert "annotations of unknown images ignored: 1" in caplog.text
 
 
 SPELLINGS = [
@@ -114,5 +114,5 @@ def test_mirror_pairs_may_be_stated(tmp_path):
 
 def test_coordinates_in_shares_of_the_image_are_refused(tmp_path):
     shares = [FULL | {"id": i, "keypoints": [0.1 * i, 0.5, 2, 0.3, 0.4, 2, 0.9, 0.2, 1]} for i in range(1, 4)]
-    with pytest.raises(DatasetError, match="all joints lie between 0 and 1, as shares of the image"):
+    with pytest.raises(DatasetError, match="all joints are between 0 and 1, relative to the image size"):
         opened(tmp_path, shares)

@@ -123,7 +123,7 @@ def test_the_crop_around_joints_leaves_out_those_that_the_network_lacks(marked):
     assert sides == [64, *[pytest.approx(26 * MARGIN)] * 2]  # the one who is alone in the image: all of it
     with pytest.raises(ValueError, match="crop 'whole'"):
         evaluate(Looking(Fixed()), marked, crop="whole")
-    with pytest.raises(ValueError, match="one person"):
+    with pytest.raises(ValueError, match="single-person"):
         evaluate(Looking("lithe_paf"), marked, metric="pck", crop="joints")
 
 
@@ -151,7 +151,7 @@ def test_a_network_that_errs_is_not_right(marked):
 
 
 def test_metrics_that_do_not_fit_are_refused(marked, model):
-    with pytest.raises(ValueError, match="sizes of heads"):
+    with pytest.raises(ValueError, match="head sizes"):
         evaluate(model, marked, metric="pckh")
     with pytest.raises(ValueError, match="sigmas"):
         evaluate(Predictor(Fixed()), marked, metric="oks")

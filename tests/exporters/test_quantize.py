@@ -133,7 +133,7 @@ def test_what_cannot_be_quantized_is_named(tiny, inputs, int8, tmp_path):
         quantize(tiny, tmp_path / "x.onnx", inputs[:3])
     with pytest.raises(MissingFileError, match=r"nothing\.onnx"):
         quantize(tmp_path / "nothing.onnx", tmp_path / "x.onnx", inputs)
-    with pytest.raises(ModelError, match="is in int8 already"):
+    with pytest.raises(ModelError, match="already quantized to int8"):
         quantize(int8[0], tmp_path / "x.onnx", inputs)
     (tmp_path / "text.onnx").write_text("no graph")
     with pytest.raises(ModelError, match=r"text\.onnx"):
@@ -221,8 +221,8 @@ def test_int8_from_the_command_line(tiny, inputs, tmp_path, capsys, astronaut):
     assert said.count("pixels over") == 2  # in ONNX Runtime and in OpenVINO
     assert OnnxRuntime(out, 1).info.precision == "int8"
     assert main(call) == 2
-    assert "--calibrate FOLDER go together" in capsys.readouterr().err
+    assert "--calibrate FOLDER must be used together" in capsys.readouterr().err
     assert main(["export", str(out), "--precision", "fp16", "--out", str(tmp_path / "x.onnx")]) == 2
-    assert "is in int8 already" in capsys.readouterr().err
+    assert "already quantized to int8" in capsys.readouterr().err
     assert main(["export", str(tiny), "--fixed", "96", "64", "--out", str(tmp_path / "x.onnx")]) == 2
-    assert "takes 64x64" in capsys.readouterr().err
+    assert "only supports 64x64" in capsys.readouterr().err

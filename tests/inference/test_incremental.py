@@ -148,4 +148,4 @@ def test_command_and_stream(tmp_path, monkeypatch, model, capsys):
     assert [line["frame"] for line in lines] == list(range(6))
     assert len(list(Predictor("lithe_paf", size=128).stream("clip.mp4", incremental=True, track=True))) == 6
     assert main(["predict", *options, "x.jsonl", "--incremental", "--boxes", "lithe_paf"]) == 2
-    assert "leave it or --boxes out" in capsys.readouterr().err.replace("\n", " ")
+    assert "omit one of them" in capsys.readouterr().err.replace("\n", " ")

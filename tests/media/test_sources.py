@@ -304,7 +304,7 @@ def test_where_results_may_go_is_found_out_without_a_trace(tmp_path):
     check_output(tmp_path / "pipe", "--out")
     with pytest.raises(ValueError, match="is a folder"):
         check_output(tmp_path, "--out")
-    with pytest.raises(OSError, match=r"none: no such folder; make it, or name another --json"):
+    with pytest.raises(OSError, match=r"none: no such folder; create it, or choose another --json"):
         check_output(tmp_path / "none" / "x.json", "--json")
 
 

@@ -210,7 +210,7 @@ def test_a_plot_over_time(folder):
         (["--lowpass", "30"], "below half"),
         (["--fill", "-1"], "must be 0 or more"),
         (["--plot", "angles.txt"], ".png, .svg"),
-        (["--out", "angles.txt"], "name a .csv"),
+        (["--out", "angles.txt"], "angles.txt: must be a .csv file"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(folder, capsys, arguments, says):
@@ -224,5 +224,5 @@ def test_angles_of_an_earlier_call_are_not_replaced(folder, capsys):
     write(folder / "poses.jsonl", walker())
     (folder / "angles.csv").write_text("mine")
     assert main(["angles", "poses.jsonl"]) == 2
-    assert "angles.csv: exists; --overwrite" in capsys.readouterr().err
+    assert "angles.csv: already exists; use --overwrite" in capsys.readouterr().err
     assert (folder / "angles.csv").read_text() == "mine"

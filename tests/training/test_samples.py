@@ -234,7 +234,7 @@ def test_images_that_are_not_there_or_of_another_size_are_named(stick_images):
         _ = samples(stick_images)[0]
     for record in records[2:]:
         record.unlink()
-    with pytest.raises(FileNotFoundError, match=r"images are not there, as .*images"):
+    with pytest.raises(FileNotFoundError, match=r"images are missing, such as .*images"):
         samples(stick_images)
 
 

@@ -86,11 +86,26 @@ def gone(group: int) -> bool:
 @pytest.mark.parametrize(
     ("place", "kind", "to_all", "says"),
     [
-        ("start", "SIGTERM", False, "stopped by SIGTERM before a step was done; go on:"),
-        ("step", "SIGINT", True, "stopped by SIGINT at step 3 of 40; step 3 is saved in runs/mine; go on:"),
-        ("step", "SIGTERM", True, "stopped by SIGTERM at step 3 of 40; step 3 is saved in runs/mine; go on:"),
-        ("validation", "SIGHUP", False, "stopped by SIGHUP at step 1 of 40; nothing is saved in runs/mine yet; go on:"),
-        ("saving", "SIGTERM", False, "stopped by SIGTERM at step 3 of 40; nothing is saved in runs/mine yet; go on:"),
+        ("start", "SIGTERM", False, "stopped by SIGTERM before any step was done; to continue, run:"),
+        ("step", "SIGINT", True, "stopped by SIGINT at step 3 of 40; step 3 is saved in runs/mine; to continue, run:"),
+        (
+            "step",
+            "SIGTERM",
+            True,
+            "stopped by SIGTERM at step 3 of 40; step 3 is saved in runs/mine; to continue, run:",
+        ),
+        (
+            "validation",
+            "SIGHUP",
+            False,
+            "stopped by SIGHUP at step 1 of 40; nothing is saved in runs/mine yet; to continue, run:",
+        ),
+        (
+            "saving",
+            "SIGTERM",
+            False,
+            "stopped by SIGTERM at step 3 of 40; nothing is saved in runs/mine yet; to continue, run:",
+        ),
     ],
 )
 def test_stopped_anywhere_it_ends_and_says_how_to_go_on(stick_images, place, kind, to_all, says):

@@ -240,7 +240,7 @@ def test_a_recording_is_not_gone_on_with(folder, capsys):
     written(folder / "r.jsonl")
     before = (folder / "r.jsonl").read_bytes()
     assert main(["predict", "rtsp://camera/live", "--json", "r.jsonl", "--resume"]) == 2
-    assert "--resume: goes on with files alone" in capsys.readouterr().err
+    assert "--resume: only works with files" in capsys.readouterr().err
     assert main(["predict", "images/1.jpg", "--json", "r.jsonl", "--resume"]) == 0
     assert (folder / "r.jsonl").read_bytes().startswith(before)
 
@@ -255,7 +255,7 @@ def test_parquet_of_no_frame_leaves_the_earlier_file(tmp_path):
 
 def test_faces_of_people_left_out_are_not_said_to_be_hidden(folder, capsys):
     assert main(["predict", "images/1.jpg", "--hide-faces", "--max-people", "1"]) == 2
-    assert "leave out what selects people" in capsys.readouterr().err
+    assert "omit --person, --region, --max-people, --min-person" in capsys.readouterr().err
 
 
 def test_a_damaged_input_of_merge_costs_no_earlier_result(folder, capsys):

@@ -29,19 +29,21 @@ def arguments_of(path: Path, command: str, commands: Mapping[str, Command], give
         ConfigError: it is not TOML, or has a table, key or value that no command takes.
     """
     if not path.is_file():
-        raise MissingFileError(f"--config {path}: no such file; it holds a table a command, as [predict]")
+        raise MissingFileError(
+            f"--config {path}: no such file; pass a TOML file with a table per command, such as [predict]"
+        )
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--config {path}: not TOML ({error})") from error
+        raise ConfigError(f"--config {path}: not a valid TOML file ({error})") from error
     flat: dict[str, Any] = {}
     for name, table in tables.items():
         inner = {k: v for k, v in table.items() if isinstance(v, dict)} if isinstance(table, dict) else {}
         flat |= {f"{name} {k}": v for k, v in inner.items()} if inner else {name: table}
     for name, table in flat.items():
         if name not in commands or not isinstance(table, dict):
-            hint = did_you_mean(name, commands) or f"; there are {', '.join(commands)}"
-            raise ConfigError(f"--config {path}: [{name}] is no table of a command{hint}")
+            hint = did_you_mean(name, commands) or f"; choose one of {', '.join(commands)}"
+            raise ConfigError(f"--config {path}: [{name}] is not a valid command table{hint}")
         _check_keys(path, name, table, commands[name])
     own, used = flat.get(command, {}), {a.partition("=")[0].replace("_", "-") for a in given if a.startswith("--")}
     added = list[str]()
@@ -56,8 +58,8 @@ def _check_keys(path: Path, name: str, table: dict[str, Any], command: Command) 
     known = [key.replace("_", "-") for key in parameters_of(command)]
     for key in table:
         if key.replace("_", "-") not in known:
-            hint = did_you_mean(key, known) or f"; there are {', '.join(known)}"
-            raise ConfigError(f"--config {path}: [{name}] has no option {key}{hint}")
+            hint = did_you_mean(key, known) or f"; choose one of {', '.join(known)}"
+            raise ConfigError(f"--config {path}: unknown option {key} in [{name}]{hint}")
 
 
 def _argument(path: Path, flag: str, value: Any, default: Any) -> list[str]:
@@ -68,5 +70,5 @@ def _argument(path: Path, flag: str, value: Any, default: Any) -> list[str]:
         turned = flag if not default else f"--no-{flag[2:]}"
         return [turned] if value != default else []
     if isinstance(value, (bool, dict)):
-        raise ConfigError(f"--config {path}: {flag[2:]} = {value!r}: must be a value as of {flag}")
+        raise ConfigError(f"--config {path}: {flag[2:]} = {value!r}: must be a value that {flag} accepts")
     return [flag, *map(str, value if isinstance(value, list) else [value])]

@@ -20,9 +20,9 @@ def check_output(path: Path, option: str) -> None:
         OSError: its folder does not exist, or cannot be written to.
     """
     if path.is_dir():
-        raise ConfigError(f"{path}: is a folder; name a file")
+        raise ConfigError(f"{path}: is a folder; choose a file")
     if not path.parent.is_dir():
-        raise MissingFileError(f"{path.parent}: no such folder; make it, or name another {option}")
+        raise MissingFileError(f"{path.parent}: no such folder; create it, or choose another {option}")
     try:
         try:
             path.open("xb").close()
@@ -32,7 +32,7 @@ def check_output(path: Path, option: str) -> None:
         else:
             path.unlink()
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); name another {option}") from error
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another {option}") from error
 
 
 def refuse_existing(path: Path, overwrite: bool, resume: str = "") -> None:
@@ -50,7 +50,7 @@ def refuse_existing(path: Path, overwrite: bool, resume: str = "") -> None:
         return
     there = any(path.iterdir()) if path.is_dir() else path.is_file() and path.stat().st_size > 0
     if there:
-        raise ConfigError(f"{path}: exists; --overwrite replaces it{resume}, or name another")
+        raise ConfigError(f"{path}: already exists; use --overwrite to replace it{resume}, or choose another file")
 
 
 def keep_inputs(path: Path, option: str, read: tuple[Path, ...], names: Set[str] = frozenset()) -> None:
@@ -73,7 +73,7 @@ def keep_inputs(path: Path, option: str, read: tuple[Path, ...], names: Set[str]
             annotations = file.read(100).lstrip()[:1] == b"{"
         inputs += [path] if annotations or path.name in names else []
     if is_one_of(path, inputs):
-        raise ConfigError(f"{option} {path}: is one of the files to read; name another")
+        raise ConfigError(f"{option} {path}: is one of the input files; choose another file")
 
 
 def keep_sources(json: Path, sources: list[str]) -> None:
@@ -85,9 +85,9 @@ def keep_sources(json: Path, sources: list[str]) -> None:
     from ...media.inputs import IMAGES, VIDEOS
 
     if json.suffix.lower() in IMAGES | VIDEOS:
-        raise ConfigError(f"{json}: is the name of an image or video; name a .json, .jsonl or .csv for the results")
+        raise ConfigError(f"{json}: has the suffix of an image or video; use .json, .jsonl or .csv for the results")
     if str(json) != "-" and is_one_of(json, sources):
-        raise ConfigError(f"{json}: is one of the files to read; name another for the results")
+        raise ConfigError(f"{json}: is one of the input files; choose another file for the results")
 
 
 def parse_options(text: str) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def parse_options(text: str) -> dict[str, Any]:
     try:
         return {k: tuple(v) if isinstance(v, list) else v for k, v in dict(json.loads(text)).items()}
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"--options {text!r}: not a json object, as in '{{\"width\": 128}}'") from error
+        raise ConfigError(f"--options {text!r}: must be a JSON object, such as '{{\"width\": 128}}'") from error
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -106,5 +106,5 @@ def parse_size(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"(\d+)x(\d+)", text)
     if not match:
-        raise ConfigError(f"--size {text}: give HEIGHTxWIDTH, as in 256x384")
+        raise ConfigError(f"--size {text}: must be HEIGHTxWIDTH, such as 256x384")
     return int(match[1]), int(match[2])

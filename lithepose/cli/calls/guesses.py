@@ -28,24 +28,26 @@ COMMANDS = {  # commands of other tools, or other words -> what to write
     "help": "lithepose --help",
     "version": "lithepose --version",
 }
-INPUTS, FOLDER = "inputs have no flag, as in `lithepose predict image.jpg`", "write --out FOLDER"
-DEVICE = "--device cuda for a GPU, or --precision int8; --threads N sets the threads of the CPU"
+INPUTS, FOLDER = "pass inputs without a flag, as in `lithepose predict image.jpg`", "use --out FOLDER"
+DEVICE = "use --device cuda for a GPU, or --precision int8; --threads N sets the number of CPU threads"
 FLAGS = {  # for `predict`, and for other commands that have the flags of the hint
     **dict.fromkeys(("--input", "--source", "--image", "--images", "--video", "-i", "-s"), INPUTS),
     **dict.fromkeys(("--output", "--project", "--save-dir", "--out-dir", "-o"), FOLDER),
     **dict.fromkeys(("--gpu", "--cuda", "--half"), DEVICE),
-    **dict.fromkeys(("--conf", "--confidence", "--score-thr", "--min-confidence"), "write --threshold"),
-    **dict.fromkeys(("--imgsz", "--img-size", "--resolution"), "write --size"),
-    **dict.fromkeys(("--weights", "-m"), "write --model"),
-    **dict.fromkeys(("--save-txt", "--save-json", "--save-csv"), "write --json people.json, or people.csv"),
-    **dict.fromkeys(("--webcam", "--camera"), "a camera is an input: `lithepose predict 0`"),
-    **dict.fromkeys(("--view-img", "--display"), "write --show"),
-    **dict.fromkeys(("--save", "--draw"), "drawn images are saved, but with --json alone; --out names the folder"),
-    **dict.fromkeys(("--force", "--exist-ok", "-y"), "write --overwrite"),
-    **dict.fromkeys(("--vid-stride", "--stride"), "write --every"),
-    **dict.fromkeys(("--max-det", "--max-persons"), "write --max-people"),
-    **dict.fromkeys(("--color",), "write --colour"),
-    **dict.fromkeys(("--blur-faces", "--anonymize"), "write --hide-faces"),
+    **dict.fromkeys(("--conf", "--confidence", "--score-thr", "--min-confidence"), "use --threshold"),
+    **dict.fromkeys(("--imgsz", "--img-size", "--resolution"), "use --size"),
+    **dict.fromkeys(("--weights", "-m"), "use --model"),
+    **dict.fromkeys(("--save-txt", "--save-json", "--save-csv"), "use --json people.json, or people.csv"),
+    **dict.fromkeys(("--webcam", "--camera"), "pass a camera as input, as in `lithepose predict 0`"),
+    **dict.fromkeys(("--view-img", "--display"), "use --show"),
+    **dict.fromkeys(
+        ("--save", "--draw"), "drawn images are saved unless only --json is set; set their folder with --out"
+    ),
+    **dict.fromkeys(("--force", "--exist-ok", "-y"), "use --overwrite"),
+    **dict.fromkeys(("--vid-stride", "--stride"), "use --every"),
+    **dict.fromkeys(("--max-det", "--max-persons"), "use --max-people"),
+    **dict.fromkeys(("--color",), "use --colour"),
+    **dict.fromkeys(("--blur-faces", "--anonymize"), "use --hide-faces"),
 }
 
 
@@ -60,11 +62,13 @@ def no_command(word: str, known: Iterable[str], program: str = "lithepose") -> C
     """The error for a word that is not a command."""
     known = list(known)
     if word in COMMANDS and program == "lithepose":
-        return ConfigError(f"no command {word!r}; write `{COMMANDS[word]}`")
+        return ConfigError(f"unknown command {word!r}; use `{COMMANDS[word]}`")
     if "." in word or "=" in word or Path(word).exists():
-        return ConfigError(f"no command {word!r}; write `lithepose predict {word.rpartition('=')[2]}`")
+        return ConfigError(f"unknown command {word!r}; use `lithepose predict {word.rpartition('=')[2]}`")
     close = did_you_mean(word, known)
-    return ConfigError(f"no command {word!r}{close or '; there are ' + ', '.join(known)} (`{program} --help`)")
+    return ConfigError(
+        f"unknown command {word!r}{close or '; choose one of ' + ', '.join(known)} (see `{program} --help`)"
+    )
 
 
 def check_flags(program: str, known: Iterable[str], arguments: Iterable[str]) -> None:
@@ -87,12 +91,12 @@ def check_flags(program: str, known: Iterable[str], arguments: Iterable[str]) ->
         if re.match(r"--?[A-Za-z]", flag):
             if dashed in known or dashed.startswith("--tyro-"):
                 continue
-            raise ConfigError(f"no option {flag}; {_instead(dashed, known)} (`{program} --help` lists them)")
+            raise ConfigError(f"unknown option {flag}; {_instead(dashed, known)} (see `{program} --help`)")
         pair = re.fullmatch(r"([a-z_]+)=(.*)", argument)
         if pair and not Path(argument).exists():
             name = "--" + pair[1].replace("_", "-")
-            hint = f"write {name} {pair[2]}" if name in known else _instead(name, known)
-            raise ConfigError(f"{argument}: options are written with dashes; {hint} (`{program} --help` lists them)")
+            hint = f"use {name} {pair[2]}" if name in known else _instead(name, known)
+            raise ConfigError(f"{argument}: options must start with dashes; {hint} (see `{program} --help`)")
 
 
 def _instead(flag: str, known: list[str]) -> str:
@@ -101,4 +105,4 @@ def _instead(flag: str, known: list[str]) -> str:
     # A hint for predict may name a flag that this command lacks.
     if guess and all(word.rstrip(",;") in known for word in named) and (named or "--threshold" in known):
         return guess
-    return did_you_mean(flag, known).removeprefix("; ") or "--help lists its options"
+    return did_you_mean(flag, known).removeprefix("; ") or "choose one of the command's options"

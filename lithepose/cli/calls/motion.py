@@ -35,7 +35,7 @@ def check_motion(options: MotionOptions, table: Path, overwrite: bool, skeleton:
 
     config = options.config()
     if options.plot and not options.angles:
-        raise ConfigError(f"--plot {options.plot}: draws angles; add --angles all, or --angles knee,elbow")
+        raise ConfigError(f"--plot {options.plot}: no angles to plot; add --angles all or --angles knee,elbow")
     if skeleton:
         choose(config.angles or "all", skeleton)
         if config.distances:
@@ -48,7 +48,7 @@ def check_motion(options: MotionOptions, table: Path, overwrite: bool, skeleton:
         if path == options.plot:
             check_plot(path)
         elif path.suffix.lower() != ".csv":
-            raise ConfigError(f"{path}: name a .csv")
+            raise ConfigError(f"{path}: must be a .csv file")
         refuse_existing(path, overwrite)
         if path.parent.is_dir():
             check_output(path, "file")

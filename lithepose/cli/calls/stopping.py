@@ -141,9 +141,9 @@ class Stopping:
 
     def _said(self) -> str:
         by = f"stopped by {self._signal or 'SIGINT'}"
-        position, go_on = self.position, f"go on: {self.again}"
+        position, go_on = self.position, f"to continue, run: {self.again}"
         if position is None or not position.begun:
-            return f"lithepose train: {by} before a step was done; {go_on}"
+            return f"lithepose train: {by} before any step was done; {go_on}"
         kept = (
             f"step {position.saved} is saved in {self.run}" if position.saved else f"nothing is saved in {self.run} yet"
         )
