@@ -15,7 +15,7 @@ from ..runtime.base import Runtime
 from .models import open_runtime
 
 DETECTOR = "person_detector"
-SCORE, OVERLAP = 0.25, 0.6
+SCORE, OVERLAP = 0.35, 0.6
 LEAST = 1.0  # pixels of the image; smaller boxes lie in the padding
 
 
