@@ -94,9 +94,11 @@ class DrawStyle:
         if self.colour not in ("side", "person", "id") and not re.fullmatch("#[0-9a-fA-F]{6}", self.colour):
             raise ConfigError(f"colour {self.colour!r}: must be side, person, id or #rrggbb")
         if self.background not in get_args(Background):
-            raise ConfigError(f"background {self.background!r}: must be {', '.join(get_args(Background))}")
+            raise ConfigError(f"background {self.background!r}: must be one of {', '.join(get_args(Background))}")
         if not 0 < self.width <= 20 or self.trail < 0:
-            raise ConfigError(f"width {self.width}: must be above 0 and at most 20; trail {self.trail}: 0 or more")
+            raise ConfigError(
+                f"width {self.width}: must be above 0 and at most 20; trail {self.trail}: must be 0 or more"
+            )
 
 
 @with_hints

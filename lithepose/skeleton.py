@@ -39,7 +39,7 @@ class Skeleton:
     def __post_init__(self) -> None:
         n = len(self.joints)
         if len(set(self.joints)) != n:
-            raise ConfigError(f"skeleton {self.name!r} names a joint twice: {self.joints}")
+            raise ConfigError(f"skeleton {self.name!r} contains a duplicate joint: {self.joints}")
         if any(not 0 <= i < n for pair in (*self.edges, *self.flip_pairs) for i in pair):
             raise ConfigError(f"skeleton {self.name!r} has an edge or flip pair outside its {n} joints")
         if self.sigmas and len(self.sigmas) != n:
@@ -98,7 +98,7 @@ class Skeleton:
             return cls(data["name"], joints, pairs("edges"), pairs("flip_pairs"), tuple(data.get("sigmas", ())))
         except (tomllib.TOMLDecodeError, KeyError) as error:
             raise ConfigError(
-                f"{path}: not a skeleton file ({error!r}); it needs name, joints and, by joint name, edges"
+                f"{path}: not a valid skeleton file ({error!r}); it needs name, joints and edges by joint name"
             ) from error
 
 

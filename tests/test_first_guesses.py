@@ -97,7 +97,7 @@ SAY = [
     ("lithepose.Body(mode='balanced')", AttributeError, r"lithepose.load\(\)"),
     ("lithepose.draw_skeleton(IMAGE, poses)", AttributeError, r"lithepose.draw\(image, poses\)"),
     ("lithepose.solutions.pose", AttributeError, r"lithepose.load\(\)"),
-    ("lithepose.load('yolov8n-pose.pt')", ValueError, "there are lithe"),
+    ("lithepose.load('yolov8n-pose.pt')", ValueError, "choose one of lithe"),
     ("lithepose.load(gpu=True)", TypeError, "device='cuda'"),
     ("lithepose.predict(IMAGE)", AttributeError, r"lithepose.load\(\)"),
 ]

@@ -52,7 +52,7 @@ def test_skeleton_from_toml(tmp_path):
 
 
 def test_wrong_skeletons_are_refused():
-    with pytest.raises(ValueError, match="twice"):
+    with pytest.raises(ValueError, match="duplicate"):
         Skeleton("a", ("x", "x"))
     with pytest.raises(ValueError, match="outside"):
         Skeleton("a", ("x", "y"), ((0, 2),))

@@ -31,7 +31,7 @@ def of_kind(table: Mapping[type, T], head: object) -> T:
         if kind in table:
             return table[kind]
     known = ", ".join(kind.__name__ for kind in table)
-    raise ConfigError(f"{type(head).__name__}: no line for this kind of output; there are {known}")
+    raise ConfigError(f"{type(head).__name__}: unsupported kind of output; supported: {known}")
 
 
 def head_to_dict(head: Head[Any] | BoxHead) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def head_from_dict(data: dict[str, Any], info: dict[str, Any]) -> Head[Any] | Bo
         info: the rest of the file's metadata.
     """
     if data.get("type", "BoxHead") not in HEADS:
-        raise ModelError(f"output of kind {data['type']}, which this version does not know; update lithepose")
+        raise ModelError(f"output kind {data['type']} is not supported by this version; update lithepose")
     kind = HEADS[data["type"]] if "type" in data else _type_before_0_2(data, info)
     values = {f.name: data[f.name] for f in fields(kind) if f.init and f.name in data}
     for name in ("skeleton", "output"):

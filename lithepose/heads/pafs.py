@@ -46,7 +46,8 @@ class PafHead(HeatmapHead):
         """
         if not skeleton.edges:
             raise ConfigError(
-                f"skeleton {skeleton.name}: has no edges, by which people are found; take context_cpm, one of an image"
+                f"skeleton {skeleton.name}: has no edges, which are needed to find people; for one person per image,"
+                " use context_cpm"
             )
         joined, more = {0}, True
         while more:
@@ -55,8 +56,8 @@ class PafHead(HeatmapHead):
         if len(joined) < len(skeleton):
             loose = ", ".join(joint for i, joint in enumerate(skeleton.joints) if i not in joined)
             raise ConfigError(
-                f"skeleton {skeleton.name}: its edges do not join {loose} with {skeleton.joints[0]}; people are found"
-                " by limbs, so every joint must hang on another"
+                f"skeleton {skeleton.name}: its edges do not connect {loose} to {skeleton.joints[0]}; people are found"
+                " by limbs, so all joints must be connected"
             )
         return replace(self, skeleton=skeleton, output=skeleton, limbs=skeleton.edges)
 
@@ -106,7 +107,9 @@ class PafHead(HeatmapHead):
             if frozenset(mirrored) not in index:
                 (a, b), (c, d) = ([self.skeleton.joints[i] for i in pair] for pair in (limb, mirrored))
                 name = self.skeleton.name
-                raise ConfigError(f"no flip: {name} joins {a} and {b}, but not, in the mirror, {c} and {d}")
+                raise ConfigError(
+                    f"flip cannot be used: {name} has a limb from {a} to {b}, but no mirrored limb from {c} to {d}"
+                )
         return tuple(index[frozenset(limb)] for limb in self._mirrored_limbs)
 
     @cached_property

@@ -45,7 +45,7 @@ class FoundHead(Head[Found]):
             ConfigError: there are several people, who may differ between views.
         """
         if any(len(view.person_score) != 1 for view, _ in views):
-            raise ConfigError("flip and scales need a network with heatmaps or of one person")
+            raise ConfigError("flip and scales need a network that outputs heatmaps, or one for a single person")
         target = views[0][1]
         places = np.stack([target.to_input(back.to_image(view.xy)) for view, back in views])
         weight = np.stack([view.score for view, _ in views])[..., None] + 1e-6  # views with a higher score count more

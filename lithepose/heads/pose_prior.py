@@ -45,7 +45,7 @@ class PosePrior:
         """
         if not cls.known(skeleton):
             raise ConfigError(
-                f"no prior of poses for the joints of {skeleton.name}, only for COCO's 17; leave out complete"
+                f"no pose prior for the joints of {skeleton.name}, only for COCO's 17 joints; omit complete"
             )
         return _read(FILE)
 

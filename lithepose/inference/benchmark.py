@@ -126,7 +126,7 @@ def _opened(subjects: Subjects) -> list[tuple[str, Predictor | TopDown]]:
         if len(found) == before:
             raise errors[0]
         for error in errors:
-            LOG.warning("left out: %s", error)
+            LOG.warning("skipped: %s", error)
     return found
 
 
@@ -226,5 +226,5 @@ def foreign(path: Path, threads: int, size: int = 0) -> tuple[str, Callable[[], 
         session.run(None, feed)
     except Exception as error:  # ONNX Runtime raises a dozen types of its own
         why = str(error).splitlines()[0]
-        raise ModelError(f"{path}: ONNX Runtime cannot run it ({why}); is --size one that it takes?") from error
+        raise ModelError(f"{path}: ONNX Runtime cannot run it ({why}); check that it supports this --size") from error
     return ", ".join("x".join(map(str, array.shape)) for array in feed.values()), lambda: session.run(None, feed)

@@ -54,7 +54,7 @@ class PersonDetector:
         self.runtime = open_runtime(model, threads, runtime, device, precision) if by_name else model
         info = self.runtime.info
         if not isinstance(info.head, BoxHead):
-            raise ConfigError(f"{info.name}: not a person detector; it cannot tell where people are")
+            raise ConfigError(f"{info.name}: not a person detector; it cannot locate people")
         self.size = size or info.size
         if not 32 <= self.size <= 4096:
             raise ConfigError(f"size {self.size}: the longer side of the detector's input must be 32 to 4096 pixels")

@@ -310,7 +310,7 @@ class Estimator(ABC):
         Raises:
             ConfigError: the model has no maps of whole images.
         """
-        raise ConfigError("incremental inference keeps the maps of whole images, which this model does not have")
+        raise ConfigError("incremental inference needs maps of the full image, which this model does not have")
 
 
 def _prepared(
@@ -333,4 +333,4 @@ def check_on_error(on_error: str) -> None:
         ConfigError: it is unknown; the message names the known ones.
     """
     if on_error not in get_args(OnError):
-        raise ConfigError(f"on_error={on_error!r}; there are {', '.join(get_args(OnError))}")
+        raise ConfigError(f"unknown on_error={on_error!r}; choose one of {', '.join(get_args(OnError))}")

@@ -71,9 +71,11 @@ class Incremental:
 
     def __init__(self, predictor: MapPredictor, every: int = 15, change: float = 5.0, most: float = 0.7) -> None:
         if predictor.flip or len(predictor.scales) > 1:
-            raise ConfigError("incremental inference takes one view; leave out flip and scales")
+            raise ConfigError("incremental inference supports only one view; omit flip and scales")
         if not isinstance(predictor.head, HeatmapHead):
-            raise ConfigError(f"{predictor.runtime.info.name} has no maps of whole images to start from")
+            raise ConfigError(
+                f"{predictor.runtime.info.name} has no maps of the full image, which incremental inference needs"
+            )
         self.stride = predictor.head.stride
         self.predictor, self.every, self.change, self.most = predictor, every, change, most
         self.share = 0.0

@@ -51,15 +51,15 @@ def _check_still(source: str | Path | int) -> None:
         ImageError: it is not an image; the message says how to read it.
     """
     path = Path(str(source))
-    kind = "a camera's number" if isinstance(source, int) or str(source).isdecimal() else ""
+    kind = "a camera number" if isinstance(source, int) or str(source).isdecimal() else ""
     if not ADDRESS.match(str(source)):
         kind = "a video" if path.suffix.lower() in VIDEOS else kind
         kind = "a folder" if path.is_dir() else kind
         kind = "a pattern" if has_magic(str(source)) else kind
     if kind and not path.is_file():
-        raise ImageError(f"{source}: is {kind}; model.stream({str(source)!r}) gives its frames, one after another")
+        raise ImageError(f"{source}: is {kind}; use model.stream({str(source)!r}) to read its frames")
     if kind == "a video":
-        raise ImageError(f"{source}: is a video; model.stream({str(source)!r}) gives its frames, one after another")
+        raise ImageError(f"{source}: is a video; use model.stream({str(source)!r}) to read its frames")
 
 
 def open_image(image: Any) -> np.ndarray:
@@ -80,6 +80,6 @@ def open_image(image: Any) -> np.ndarray:
         except UnicodeDecodeError:
             data = ""
         if isinstance(data, str):
-            raise ImageError(f"{image!r}: a file opened as text; open it by open(path, 'rb')")
+            raise ImageError(f"{image!r}: file is opened in text mode; open it with open(path, 'rb')")
         return decode_image(data)
     return as_rgb(image)

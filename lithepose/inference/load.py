@@ -52,7 +52,9 @@ def load(
     network = open_runtime(model, threads, runtime, device, precision)
     if not network.info.crop:
         if detector:
-            raise ConfigError(f"detector {detector}: {network.info.name} takes whole images; leave it out")
+            raise ConfigError(
+                f"detector {detector}: {network.info.name} runs on full images, without a detector; omit it"
+            )
         return Predictor(network, size=size, config=config, flip=flip, scales=scales)
     pose = Predictor(network, config=config, flip=flip, scales=scales)
     name = detector or manifest().get(str(model), {}).get("detector", DETECTOR)

@@ -56,11 +56,11 @@ def open_runtime(
         ModelError: the file is not a model, or the device is missing.
     """
     if threads < 0:
-        raise ConfigError(f"{threads} threads; give 1 or more, or 0 for one a core")
+        raise ConfigError(f"threads {threads}: must be 1 or more, or 0 for one per core")
     check_device(device)
     for name, value, known in (("runtime", runtime, RUNTIMES), ("precision", precision, ("", *PRECISIONS))):
         if value not in known:
-            raise ConfigError(f"{name} {value!r}; there are {', '.join(filter(None, known))}")
+            raise ConfigError(f"unknown {name} {value!r}; choose one of {', '.join(filter(None, known))}")
     path = _int8_file(model) if precision == "int8" and str(model) in manifest() else weights_file(model)
     if runtime == "torch":
         opened = _torch(path, threads, device, precision)
@@ -71,11 +71,11 @@ def open_runtime(
     file_precision = opened.info.precision
     if precision and (precision == "int8") != (file_precision == "int8"):
         remedy = (
-            "make an int8 file by `lithepose export --precision int8 --calibrate FOLDER`"
+            "make an int8 file with `lithepose export --precision int8 --calibrate FOLDER`"
             if precision == "int8"
-            else "leave the precision out, or name the file that it was made from"
+            else "omit the precision, or pass the file that it was made from"
         )
-        raise ConfigError(f"precision {precision}: {model} is in {file_precision}; {remedy}")
+        raise ConfigError(f"precision {precision}: {model} is an {file_precision} model; {remedy}")
     LOG.info("%s: %s", model, about(opened))
     return opened
 
@@ -84,11 +84,11 @@ def _graph(path: Path, threads: int, runtime: str, device: str, precision: str) 
     """The runtime for an ``.onnx`` or ``.xml`` file."""
     only = "openvino" if path.suffix.lower() == ".xml" else "bf16" if precision == "bf16" else ""
     if only and (runtime == "onnx" or device != "cpu"):
-        what = f"{path}: a file of OpenVINO" if only == "openvino" else "precision bf16: is OpenVINO's"
+        what = f"{path}: OpenVINO files run" if only == "openvino" else "precision bf16: runs"
         given = [f"--runtime {runtime}"] * (runtime == "onnx") + [f"--device {device}"] * (device != "cpu")
-        raise ConfigError(f"{what}; leave out {' and '.join(given)}")
+        raise ConfigError(f"{what} only in OpenVINO on the CPU; omit {' and '.join(given)}")
     if runtime == "openvino" and device != "cpu":
-        raise ConfigError(f"device {device}: OpenVINO runs on the cpu here; take --runtime onnx for {device}")
+        raise ConfigError(f"device {device}: OpenVINO is supported only on the CPU; use --runtime onnx for {device}")
     if not (runtime == "openvino" or only or (runtime == "auto" and device == "cpu" and prefers_openvino())):
         return OnnxRuntime(path, threads, device)
     try:
@@ -97,7 +97,7 @@ def _graph(path: Path, threads: int, runtime: str, device: str, precision: str) 
     except (ModelError, MissingExtraError) as error:
         if runtime == "openvino" or only:
             raise
-        LOG.info("%s; ONNX Runtime is tried", error)
+        LOG.info("%s; trying ONNX Runtime", error)
         return OnnxRuntime(path, threads, device)
 
 
@@ -116,13 +116,13 @@ def _packed(path: Path, threads: int, runtime: str, device: str, precision: str)
     """
     if _trained(path):
         raise ConfigError(
-            f"{path}: weights of a training run; add --runtime torch, or make an .onnx by `lithepose export`, of a"
-            " binary_paf bits by --to bits"
+            f"{path}: weights of a training run; add --runtime torch, or make an .onnx file with `lithepose export`"
+            " (for binary_paf, a packed .safetensors with --to bits)"
         )
     if runtime != "auto" or device != "cpu" or precision:
         raise ConfigError(
-            f"{path}: a network in bits has a runtime of its own, on the cpu; leave out --runtime, --device and"
-            " --precision, or add --runtime torch for the file of a training run"
+            f"{path}: a network in bits runs only in its own runtime on the CPU; omit --runtime, --device and"
+            " --precision, or use --runtime torch with the weights of the training run"
         )
     try:
         from ..binary.runtime import PackedRuntime
@@ -143,21 +143,21 @@ def _trained(path: Path) -> bool:
 def _torch(path: Path, threads: int, device: str, precision: str) -> Runtime:
     """The runtime for the weights of a training run, or for those beside an embedded file."""
     if precision not in ("", "fp32"):
-        raise ConfigError(f"precision {precision}: the runtime torch computes in fp32")
+        raise ConfigError(f"precision {precision}: the torch runtime supports only fp32")
     if device not in ("cpu", "cuda"):
-        raise ConfigError(f"device {device}: the runtime torch runs on cpu and cuda")
+        raise ConfigError(f"device {device}: the torch runtime supports only cpu and cuda")
     weights = path.with_suffix(".safetensors")
     if not weights.is_file():
         raise MissingFileError(
-            f"{weights}: no such file, which the runtime torch needs; name the .safetensors of a training run, or take"
-            " another runtime"
+            f"{weights}: no such file, which the torch runtime needs; pass the .safetensors file of a training run, or"
+            " choose another runtime"
         )
     try:
         # By name: the base install has no torch, and its modules import nothing that needs it.
         opener = import_module("..exporters.torch", __package__)
     except ImportError as error:
         raise MissingExtraError(
-            f"the runtime torch needs {error.name}: pip install 'lithepose[train]' ({error})", name=error.name
+            f"the torch runtime needs {error.name}: pip install 'lithepose[train]' ({error})", name=error.name
         ) from error
     return opener.open_torch(weights, threads, device)
 
@@ -173,8 +173,8 @@ def _int8_file(model: str | Path) -> Path:
     if entry is None:
         having = [name for name, entry in known.items() if "int8" in entry]
         raise ConfigError(
-            f"precision int8: {model} has no embedded int8 file ({', '.join(having) or 'no model has one'}); make one"
-            f" by `lithepose export {model} --precision int8 --calibrate FOLDER`, and give the file"
+            f"precision int8: {model} has no embedded int8 file (available for: {', '.join(having) or 'none'}); make"
+            f" one with `lithepose export {model} --precision int8 --calibrate FOLDER` and pass that file"
         )
     return WEIGHTS / entry["file"]
 
@@ -191,6 +191,6 @@ def weights_file(model: str | Path) -> Path:
     if Path(model).suffix.lower() in (".onnx", ".safetensors", ".xml"):
         return Path(model)
     raise ConfigError(
-        f"no model {str(model)!r} with weights here; there are {', '.join(known)}, or train one and give the .onnx file"
-        " that `lithepose export` wrote or a .safetensors file that `lithepose export --to bits` wrote"
+        f"no embedded weights for model {str(model)!r}; choose one of {', '.join(known)}, or train a model and pass the"
+        " .onnx file from `lithepose export` or the .safetensors file from `lithepose export --to bits`"
     )

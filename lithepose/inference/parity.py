@@ -68,7 +68,7 @@ def images_in(folder: Path) -> list[Path]:
     """
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in IMAGES) if folder.is_dir() else []
     if not found:
-        raise MissingFileError(f"{folder}: no folder with images; name one")
+        raise MissingFileError(f"{folder}: not a folder with images; pass a folder that contains images")
     return found
 
 

@@ -78,11 +78,11 @@ class Predictor(Estimator):
             )
         if not info.batched and (flip or len(scales) > 1):
             raise ConfigError(
-                f"{info.name} finds other boxes in every view, which cannot be averaged; leave out flip and scales"
+                f"{info.name} finds different boxes in every view, which cannot be averaged; omit flip and scales"
             )
         if (info.fixed_size or info.crop) and (self.size, scales) != (info.size, (1.0,)):
             takes = "x".join(map(str, info.crop)) or info.size
-            raise ConfigError(f"size {self.size}, scales {scales}: {info.name} takes {takes} alone")
+            raise ConfigError(f"size {self.size}, scales {scales}: {info.name} supports only size {takes}")
         default = DecodeConfig(peak=CALIBRATED_PEAK) if info.crop else DecodeConfig()
         self.config, self.flip, self.scales = config or default, flip, scales
         self._check_config()

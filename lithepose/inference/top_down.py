@@ -31,7 +31,7 @@ from .predictor import Predictor
 
 Finder = Predictor | PersonDetector
 Box = Sequence[float]
-WANTED = 'it must read {"image.jpg": [[x, y, width, height], ...], ...}'
+WANTED = 'expected {"image.jpg": [[x, y, width, height], ...], ...}'
 LEAST = 0.1  # least size of a box around some joints, relative to the person's box, which is used otherwise
 PERSON = 0.34  # lowest score of a person, see :attr:`TopDown.person`
 FAR = 3  # largest enlarged box, relative to the image, so that a wrong box does not fill the memory
@@ -73,7 +73,7 @@ class TopDown(Estimator):
         predictor = Predictor(predictor) if isinstance(predictor, (str, Path)) else predictor
         if not predictor.single_person:
             name = predictor.runtime.info.name
-            raise ConfigError(f"{name} finds all people by itself; leave out the boxes, or name a model of one person")
+            raise ConfigError(f"{name} finds all people itself; omit the boxes, or choose a single-person model")
         if detect_every < 1:
             raise ConfigError(f"detect_every={detect_every}: must be 1 or more")
         # The box holds a person: one joint above the threshold is enough.
@@ -82,7 +82,7 @@ class TopDown(Estimator):
         if isinstance(finder, Predictor):
             if finder.single_person:
                 name = finder.runtime.info.name
-                raise ConfigError(f"{name}: a network of one person cannot tell where people are")
+                raise ConfigError(f"{name}: a single-person network cannot locate people; choose a person detector")
             # With guessed joints, since a box around only a face would cut off the body below it.
             finder = finder.with_config(complete=PosePrior.known(finder.head.output))
         self._finder = finder
@@ -138,7 +138,7 @@ class TopDown(Estimator):
         """The same models with other values of the person detector's ``score`` or ``overlap``."""
         other, detector = copy.copy(self), copy.copy(self.finder)
         if not isinstance(detector, PersonDetector) or changes.keys() - {"score", "overlap"}:
-            raise ConfigError(f"{changes}: a person detector has a score and an overlap")
+            raise ConfigError(f"{changes}: only score and overlap of a person detector can be changed")
         for name, value in changes.items():
             setattr(detector, name, value)
         other._finder = detector
@@ -171,7 +171,7 @@ class TopDown(Estimator):
         if boxes is None:
             return super().__call__(image, on_error=on_error)
         if several(image) is not None:
-            raise ConfigError("boxes are of one image; call with one image at a time")
+            raise ConfigError("boxes belong to one image; pass one image at a time")
         image = open_image(image)
         checked = [_checked(box, (image.shape[1], image.shape[0])) for box in boxes]
         given = np.array(checked, np.float32).reshape(-1, 4)
@@ -297,11 +297,11 @@ def _checked(box: Any, size: tuple[int, int] | None = None) -> list[float]:
     except (TypeError, ValueError):
         numbers = []
     if len(numbers) != 4 or not np.isfinite(numbers).all() or min(numbers[2:]) <= 0:
-        raise BoxError(f"box {box!r}: must be x, y, width and height, the latter two above 0")
+        raise BoxError(f"box {box!r}: must be x, y, width and height, with width and height above 0")
     if size:
         x, y, w, h = numbers
         if x + w <= 0 or y + h <= 0 or x >= size[0] or y >= size[1] or square(numbers)[2] > FAR * max(size):
-            raise BoxError(f"box {numbers}: beside the image of {size[0]}x{size[1]} pixels, or far larger than it")
+            raise BoxError(f"box {numbers}: outside the image of {size[0]}x{size[1]} pixels, or much larger than it")
     return numbers
 
 
@@ -313,13 +313,13 @@ def read_boxes(path: str | Path) -> dict[str, list[Box]]:
         ConfigError: it has another form.
     """
     if not Path(path).is_file():
-        raise MissingFileError(f"{path}: no such file; name a json of boxes, or a model that finds people")
+        raise MissingFileError(f"{path}: no such file; pass a JSON file of boxes, or a model that finds people")
     try:
         boxes = json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"{path}: no json ({error}); {WANTED}") from error
+        raise ConfigError(f"{path}: not a valid JSON file ({error}); {WANTED}") from error
     if not isinstance(boxes, dict) or not all(isinstance(given, list) for given in boxes.values()):
-        raise ConfigError(f"{path}: not a list of boxes for every image; {WANTED}")
+        raise ConfigError(f"{path}: must contain a list of boxes for every image; {WANTED}")
     checked: dict[str, list[Box]] = {}
     for name, given in boxes.items():
         try:

@@ -94,7 +94,7 @@ def _whole_png(data: bytes) -> bytes:
             head.append(whole)
     frames = [frame for frame in frames if len(frame) > 1]
     if not frames:
-        raise ImageError("animation with a damaged first image; export it again")
+        raise ImageError("the first image of the animation is damaged; export it again")
     control = b"acTL" + len(frames).to_bytes(4, "big") + plays
     control = (8).to_bytes(4, "big") + control + zlib.crc32(control).to_bytes(4, "big")
     return data[:8] + b"".join([*head, control, *(chunk for frame in frames for chunk in frame)]) + IEND
@@ -144,13 +144,13 @@ def decode_animation(data: bytes) -> list[tuple[np.ndarray, float]]:
     first = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     if first is not None and count * first.shape[0] * first.shape[1] > MAX_TOTAL:
         size = f"{count} images of {first.shape[1]}x{first.shape[0]}"
-        raise ImageError(f"animation of {size} pixels, more than can be decoded at once; convert it to MP4")
+        raise ImageError(f"the animation has {size} pixels, more than can be decoded at once; convert it to MP4")
     try:
         ok, animation = cv2.imdecodeanimation(np.frombuffer(data, np.uint8))
     except cv2.error as error:
-        raise ImageError(f"OpenCV refuses the animation ({error.err}); convert it to MP4") from error
+        raise ImageError(f"OpenCV cannot decode the animation ({error.err}); convert it to MP4") from error
     if not ok or not len(animation.frames):
-        raise ImageError("animation that OpenCV cannot decode; convert it to MP4")
+        raise ImageError("OpenCV cannot decode the animation; convert it to MP4")
     durations = [duration if duration > 0 else STILL for duration in np.ravel(animation.durations).tolist()]
     ends = np.cumsum(durations) / 1000
     return list(zip(animation.frames, [0.0, *ends[:-1].tolist()], strict=True))

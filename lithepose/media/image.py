@@ -36,7 +36,7 @@ def read_image(path: str | Path) -> UInt8[np.ndarray, "h w 3"]:
     with named_errors(path):
         image = decode_image(data)
     if (count := frame_count(data)) > 1:
-        LOG.warning("%s: animation of %d images, of which the first is read; stream() reads all", path, count)
+        LOG.warning("%s: animation of %d images; only the first is read; use stream() to read all", path, count)
     return image
 
 
@@ -85,10 +85,10 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     middle is decoded as far as libjpeg can, as in image viewers.
     """
     if not data:
-        raise ImageError("empty file; is the copy complete?")
+        raise ImageError("the file is empty; check that the copy is complete")
     jpeg = data[:2] == b"\xff\xd8"
     if jpeg and _ends_early(data):
-        raise ImageError("JPEG that ends early; copy it again")
+        raise ImageError("the JPEG file ends early; copy it again")
     if data.startswith(JXL):
         return _decode_jxl(data)
     buffer = np.frombuffer(still_png(data) if data[:4] == b"\x89PNG" and b"acTL" in data else data, np.uint8)
@@ -104,7 +104,7 @@ def decode_image(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
                 if turned.shape[:2] == image.shape[:2]:
                     image = cv2.cvtColor(turned, cv2.COLOR_BGRA2RGBA)
     except cv2.error as error:
-        raise ImageError(f"OpenCV refuses it ({error.err}); shrink or convert it") from error
+        raise ImageError(f"OpenCV cannot decode it ({error.err}); shrink or convert it") from error
     if image is None and data[4:8] == b"ftyp":
         return _decode_heif(data)
     if image is None:
@@ -125,13 +125,13 @@ def _decode_jxl(data: bytes) -> np.ndarray:
         import pillow_jxl  # noqa: F401  # pyright: ignore[reportMissingImports]
         from PIL import Image
     except ImportError as error:
-        raise ImageError("JPEG XL, which needs pillow-jxl-plugin: pip install 'lithepose[jxl]'") from error
+        raise ImageError("JPEG XL files need pillow-jxl-plugin: pip install 'lithepose[jxl]'") from error
     try:
         return as_rgb(Image.open(io.BytesIO(data)))
     except ImageError:
         raise
     except Exception as error:  # libjxl's own errors
-        raise ImageError(f"JPEG XL that libjxl refuses ({error}); convert it to JPEG") from error
+        raise ImageError(f"libjxl cannot decode the JPEG XL file ({error}); convert it to JPEG") from error
 
 
 def _decode_heif(data: bytes) -> np.ndarray:
@@ -139,11 +139,11 @@ def _decode_heif(data: bytes) -> np.ndarray:
     try:
         import pillow_heif  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise ImageError("HEIC or HEIF, which needs pillow-heif: pip install 'lithepose[heif]'") from error
+        raise ImageError("HEIC and HEIF files need pillow-heif: pip install 'lithepose[heif]'") from error
     try:
         return as_rgb(np.asarray(pillow_heif.open_heif(data, convert_hdr_to_8bit=True)))
     except Exception as error:  # libheif's own errors
-        raise ImageError(f"HEIF that libheif refuses ({error}); convert it to JPEG") from error
+        raise ImageError(f"libheif cannot decode the HEIF file ({error}); convert it to JPEG") from error
 
 
 def _ends_early(data: bytes) -> bool:
@@ -209,13 +209,15 @@ def as_rgb(image: object) -> UInt8[np.ndarray, "h w 3"]:
         array = np.asarray(image)
     if array.ndim == 0:
         kind = type(image).__name__
-        raise ImageError(f"{kind} is no image; give a path, an (H, W, 3) uint8 RGB array or a PIL image")
+        raise ImageError(f"{kind} is not an image; pass a path, an (H, W, 3) uint8 RGB array or a PIL image")
     if array.ndim == 2:
         array = array[:, :, None]
     if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or 0 in array.shape:
-        raise ImageError(f"array of shape {array.shape} is no image; give (H, W), (H, W, 3) or (H, W, 4)")
+        raise ImageError(f"array of shape {array.shape} is not an image; expected (H, W), (H, W, 3) or (H, W, 4)")
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
-        raise ImageError(f"{array.shape[1]}x{array.shape[0]} pixels are over the limit of 268 million; shrink it")
+        raise ImageError(
+            f"image has {array.shape[1]}x{array.shape[0]} pixels, more than the limit of 268 million; shrink it"
+        )
     array = _as_uint8(array)
     if array.shape[2] == 4:
         alpha = array[:, :, 3:].astype(np.uint16)
@@ -257,7 +259,7 @@ def _as_uint8(array: np.ndarray) -> np.ndarray:
         if not (low >= 0.0 and high <= 1.0):  # a NaN fails here too
             raise ImageError(f"float image with values from {low:g} to {high:g}; scale it to 0..1 or use uint8")
         return (array * 255 + 0.5).astype(np.uint8)
-    raise ImageError(f"image of type {array.dtype}; use uint8, uint16, bool or floats in 0..1")
+    raise ImageError(f"image of type {array.dtype} is not supported; use uint8, uint16, bool or floats in 0..1")
 
 
 def encode_image(suffix: str, image: np.ndarray) -> bytes:
@@ -270,7 +272,7 @@ def encode_image(suffix: str, image: np.ndarray) -> bytes:
     if not cv2.haveImageWriter(f"image{suffix}"):
         raise ConfigError(f"{suffix or 'no suffix'}: cannot write this kind of image; use .jpg or .png")
     size = f"{image.shape[1]}x{image.shape[0]}"
-    refusal = OutputError(f"no {suffix} can hold a colour image of {size} pixels; write a .png")
+    refusal = OutputError(f"a {suffix} file cannot contain a colour image of {size} pixels; use .png")
     try:
         swapped = cv2.COLOR_RGBA2BGRA if image.shape[2] == 4 else cv2.COLOR_RGB2BGR
         ok, data = cv2.imencode(suffix, cv2.cvtColor(image, swapped))
@@ -296,4 +298,4 @@ def write_image(path: Path, image: np.ndarray) -> None:
         raise OutputError(f"{path}: {error}") from error
     except OSError as error:
         why = error.strerror or error
-        raise OutputError(f"{path}: cannot be written ({why}); make room, or write elsewhere") from error
+        raise OutputError(f"{path}: cannot be written ({why}); free disk space, or choose another path") from error

@@ -86,7 +86,7 @@ def expand(sources: Sequence[str]) -> list[Input]:
         elif glob.has_magic(source):
             found += _inside(source, glob.iglob(source, recursive=True), "pattern")
         else:
-            raise MissingFileError(f"{source}: no such file or folder; give an image, video, folder, pattern or camera")
+            raise MissingFileError(f"{source}: no such file or folder; pass an image, video, folder, pattern or camera")
     return distinct(found)
 
 
@@ -97,9 +97,9 @@ def _kind(name: str) -> str:
 def _inside(source: str, paths: Iterator[str], kind: str) -> list[Input]:
     files = [p for p in paths if _plain(p) and os.path.isfile(p) and _readable(p)]
     if not files:
-        deeper = f"; {source.rstrip('/')}/** includes its subfolders" if kind == "folder" else ""
+        deeper = f"; use {source.rstrip('/')}/** to include its subfolders" if kind == "folder" else ""
         known = " ".join(sorted(IMAGES | VIDEOS))
-        raise MissingFileError(f"{source}: {kind} without images or videos (by suffix: {known}){deeper}")
+        raise MissingFileError(f"{source}: {kind} has no images or videos (known suffixes: {known}){deeper}")
     return [Input(p, _kind(p)) for p in sorted(files, key=_natural)]
 
 

@@ -220,7 +220,7 @@ def read_address(address: str | Path) -> np.ndarray:
     """
     data, _ = _fetched(str(address))
     if data is None:
-        raise ImageError(f"{shown(str(address))}: not an image; videos and cameras are read by stream()")
+        raise ImageError(f"{shown(str(address))}: not an image; use stream() to read videos and cameras")
     with named_errors(shown(str(address))):
         return decode_image(data)
 
@@ -253,7 +253,7 @@ def _film(item: Input, config: ReadConfig, endless: bool = False) -> Iterator[Fr
                     index += 1
             if not endless:
                 return
-            error = VideoError(f"{name}: gave no more frames after {index}; is the camera or server still there?")
+            error = VideoError(f"{name}: no more frames after the first {index}; check the camera or server")
         except VideoError as raised:
             error = raised
         lost = lost or time.monotonic()
@@ -268,7 +268,7 @@ def _camera(number: str, config: ReadConfig) -> Iterator[Frame]:
     capture = cv2.VideoCapture(int(number) if number.isdecimal() and not os.path.exists(number) else number)
     try:
         if not capture.isOpened():
-            raise VideoError(f"{number}: camera cannot be opened; is it there, and free?")
+            raise VideoError(f"{number}: camera cannot be opened; check that it is connected and not in use")
         if config.camera_size:
             capture.set(cv2.CAP_PROP_FRAME_WIDTH, config.camera_size[0])
             capture.set(cv2.CAP_PROP_FRAME_HEIGHT, config.camera_size[1])
@@ -288,4 +288,4 @@ def _camera(number: str, config: ReadConfig) -> Iterator[Frame]:
             index += 1
     finally:
         capture.release()
-    raise VideoError(f"{number}: gave no more frames after {index}; is the camera still there?")
+    raise VideoError(f"{number}: no more frames after the first {index}; check that the camera is connected")

@@ -49,11 +49,15 @@ class Video:
                 self._file or path, metadata_errors="replace", options=options, timeout=SILENCE
             )
         except (FFmpegError, OSError, ValueError) as error:
-            what = "cannot be opened; is it there, and free?" if not self._file else "not a video that FFmpeg can read"
+            what = (
+                "cannot be opened; check that it exists and is not in use"
+                if not self._file
+                else "not a video that FFmpeg can read"
+            )
             raise VideoError(f"{name}: {what} ({_reason(error)})") from error
         if not self._container.streams.video:
             self._container.close()
-            raise VideoError(f"{name}: holds no video")
+            raise VideoError(f"{name}: contains no video")
         self._stream: Any = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         rate = self._stream.average_rate or self._stream.guessed_rate
@@ -112,14 +116,14 @@ class Video:
             count += 1
             yield self._image(frame), time
         if self._file and (self._corrupt or is_damaged(self._file, self._stream.id)):
-            raise VideoError(f"{self.name}: ends early or has lost parts, {count} frames read; copy it again")
+            raise VideoError(f"{self.name}: ends early or has missing parts ({count} frames read); copy it again")
         if self._file and self._damaged and count:
             parts = "1 damaged part" if self._damaged == 1 else f"{self._damaged} damaged parts"
-            raise VideoError(f"{self.name}: {parts}, {count} frames read; copy it again")
+            raise VideoError(f"{self.name}: {parts} ({count} frames read); copy it again")
         if self._file and not count and last >= 0:
             raise VideoError(f"{self.name}: ends after {last:.1f} s, before the start at {self._start:g} s")
         if self._file and not count:
-            raise VideoError(f"{self.name}: holds no frame that can be decoded; copy it again, or convert it to MP4")
+            raise VideoError(f"{self.name}: contains no frame that can be decoded; copy it again, or convert it to MP4")
 
     def _frames(self) -> Iterator[Any]:
         """Decoded frames; single packets that cannot be decoded are left out."""
@@ -134,7 +138,7 @@ class Video:
                 if self._file:
                     self._corrupt = True
                     break
-                raise VideoError(f"{self.name}: breaks off ({_reason(error)})") from error
+                raise VideoError(f"{self.name}: stream was interrupted ({_reason(error)})") from error
             try:
                 decoded = packet.decode()
             except FFmpegError:

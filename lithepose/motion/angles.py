@@ -94,8 +94,8 @@ def choose(names: str, skeleton: Skeleton) -> tuple[Angle, ...]:
         found = groups.get(name, [a for a in there if name in (a.name, a.name.removeprefix(f"{side_of(a.name)}_"))])
         if not found:
             raise ConfigError(
-                f"angle {name!r}: {skeleton.name} has {', '.join(dict.fromkeys(_plain(a) for a in there)) or 'none'};"
-                " all, joints and segments"
+                f"angle {name!r}: not available for {skeleton.name}; choose all, joints, segments, or one of its"
+                f" angles: {', '.join(dict.fromkeys(_plain(a) for a in there)) or 'none'}"
             )
         chosen |= dict.fromkeys(found)
     return tuple(chosen)
@@ -127,7 +127,7 @@ def joint_values(values: np.ndarray, skeleton: Skeleton, joint: str, least: bool
     if joint in skeleton.joints:
         return values[:, skeleton.joints.index(joint)]
     if not _has(skeleton, joint):
-        raise ConfigError(f"no joint {joint!r}; {skeleton.name} has {', '.join(skeleton.joints)}")
+        raise ConfigError(f"{skeleton.name} has no joint {joint!r}; choose one of {', '.join(skeleton.joints)}")
     two = values[:, [skeleton.joints.index(end) for end in MIDPOINTS[joint]]]
     return two.min(1) if least else two.mean(1)
 
@@ -194,8 +194,8 @@ def pairs(names: str, skeleton: Skeleton) -> tuple[Segment, ...]:
         ends = tuple(name.split("-")) if "-" in name else (f"left_{kind}", f"right_{kind}")
         if len(ends) != 2 or not all(_has(skeleton, joint) for joint in ends):
             raise ConfigError(
-                f"distance {name!r}: must be two joints, as left_ankle-right_ankle, or ankles; {skeleton.name} has"
-                f" {', '.join(skeleton.joints)}"
+                f"distance {name!r}: must be two joints, such as left_ankle-right_ankle, or both of a kind, such as"
+                f" ankles; joints of {skeleton.name}: {', '.join(skeleton.joints)}"
             )
         chosen.append((ends[0], ends[1]))
     return tuple(chosen)

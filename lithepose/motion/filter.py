@@ -57,7 +57,7 @@ def import_scipy() -> tuple[Any, Any]:
     try:
         from scipy.signal import butter, sosfiltfilt  # pyright: ignore[reportMissingImports]
     except ImportError as error:
-        raise MissingExtraError("a low pass needs scipy: pip install 'lithepose[motion]'") from error
+        raise MissingExtraError("the low-pass filter needs scipy: pip install 'lithepose[motion]'") from error
     return butter, sosfiltfilt
 
 
@@ -91,7 +91,7 @@ def low_pass(
     single = np.arctan(np.tan(np.pi * cutoff * step) / (np.sqrt(2) - 1) ** (1 / (2 * ORDER))) / np.pi
     if not 0 < cutoff * step < 0.5 or not 0 < single < 0.5:
         raise ConfigError(
-            f"low pass at {cutoff:g} Hz: must be above 0 and below half the {1 / step:.4g} frames a second"
+            f"low pass at {cutoff:g} Hz: must be above 0 and below half of the {1 / step:.4g} frames per second"
         )
     sections = butter(ORDER, 2 * single, output="sos")
     for k in range(xy.shape[1]):

@@ -23,7 +23,7 @@ def check_plot(path: Path) -> None:
         MissingExtraError: matplotlib is not installed.
     """
     if path.suffix.lower() not in SUFFIXES:
-        raise ConfigError(f"--plot {path}: name a {', '.join(SUFFIXES)}")
+        raise ConfigError(f"--plot {path}: unsupported file type; use one of {', '.join(SUFFIXES)}")
     try:
         import matplotlib.figure  # noqa: F401  # pyright: ignore[reportMissingImports]
     except ImportError as error:
@@ -48,7 +48,7 @@ def plot_angles(path: Path, curves: list[Curves]) -> int:
 
     people = [one for one in curves if one.track.id is not None and one.angles]
     if not people:
-        raise ConfigError(f"--plot {path}: angles over time are of videos, and no person of a video was found")
+        raise ConfigError(f"--plot {path}: only people in videos can be plotted, and none was found")
     longest = sorted(people, key=lambda one: -len(one.track.times))[:MOST]
     shown = [one for one in people if one in longest]
     figure = Figure(figsize=(9, 1 + 2.6 * len(shown)), dpi=110, layout="constrained")

@@ -112,11 +112,11 @@ def _treated(track: Track, config: MotionConfig) -> tuple[Track, np.ndarray, lis
         if not is_regular(track.times):
             steps = 1000 * np.diff(track.times)
             span = f"{steps.min():.0f} to {steps.max():.0f} ms"
-            notes.append(f"{track.source}: frames are {span} apart; resampled to even steps for the low pass")
+            notes.append(f"{track.source}: frames are {span} apart; resampled to even steps for the low-pass filter")
         if lost := int((before & ~np.isfinite(xy).all(2)).sum()):
             notes.append(
-                f"{track.source} person {track.id}: {lost} places of joints are left out, as the low pass needs 16"
-                " frames without a gap; --fill closes gaps"
+                f"{track.source} person {track.id}: {lost} joint positions are omitted, because the low-pass filter"
+                " needs 16 frames without a gap; use --fill to fill gaps"
             )
     return replace(track, xy=xy), filled & np.isfinite(xy).all(2), notes
 

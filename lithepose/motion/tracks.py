@@ -61,7 +61,7 @@ class Tracks:
         self.skeleton = self.skeleton or poses.skeleton
         if poses.skeleton != self.skeleton:
             names = f"{self.skeleton.name} and {poses.skeleton.name}"
-            raise ConfigError(f"{frame.source}: the results have different joints ({names}); take those of one model")
+            raise ConfigError(f"{frame.source}: the results have different joints ({names}); use results of one model")
         flat = poses.to_numpy()
         if frame.index is None:
             for place, person in enumerate(flat[:, None]):
@@ -73,8 +73,8 @@ class Tracks:
         frames = self._frames.setdefault(frame.source, [])
         time = float(frame.index) if frame.time is None else frame.time
         if frames and time <= frames[-1][1]:
-            problem = f"{frame.source}: the times of frames do not rise at frame {frame.index}"
-            raise ConfigError(f"{problem}; are its results there twice?")
+            problem = f"{frame.source}: the frame times do not increase at frame {frame.index}"
+            raise ConfigError(f"{problem}; check for duplicate results")
         frames.append((frame.index, time))
         if poses.id is None:
             self._nameless.setdefault(frame.source, []).append((len(frames) - 1, poses))

@@ -57,7 +57,7 @@ def build(name: str, head: Head[Any] | BoxHead | None = None, **options: Any) ->
         options["backbone"] = options.pop("front")
     for option in options:
         if option not in known:
-            raise ConfigError(f"{name} has no option {option!r}; there are {', '.join(known)}")
+            raise ConfigError(f"{name} has no option {option!r}; choose one of {', '.join(known)}")
     try:
         return network(network.Config(**options), *([head] if head else []))
     except ImportError as error:
@@ -83,7 +83,7 @@ def head_of(name: str, skeleton: Skeleton) -> Head[Any]:
     """
     head = default_head(name)
     if isinstance(head, BoxHead):
-        raise ConfigError(f"{name}: finds boxes and has no joints; leave the skeleton out")
+        raise ConfigError(f"{name}: finds boxes, not joints; omit the skeleton")
     return head.with_skeleton(skeleton)
 
 
@@ -103,5 +103,5 @@ def load_imagenet(net: Network, pretrained: str | Path) -> None:
 
 def _network(name: str) -> type[Network]:
     if name not in NETWORKS:
-        raise ConfigError(f"no network {name!r}; there are {', '.join(NETWORKS)}")
+        raise ConfigError(f"unknown network {name!r}; choose one of {', '.join(NETWORKS)}")
     return NETWORKS[name]

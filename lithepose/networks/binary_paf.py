@@ -85,7 +85,7 @@ class BinaryConv2d(nn.Conv2d):
     ) -> None:
         super().__init__(c_in, c_out, kernel, padding=kernel // 2, bias=False)
         if gradient not in ("autograd", "xnor"):
-            raise ConfigError(f"gradient {gradient!r}; there are autograd and xnor")
+            raise ConfigError(f"unknown gradient {gradient!r}; choose autograd or xnor")
         self.centred, self.gradient, self.input_scale = centred, gradient, input_scale
 
     def latent(self) -> Tensor:
@@ -102,7 +102,7 @@ class BinaryConv2d(nn.Conv2d):
         """
         if self.input_scale:
             raise ConfigError(
-                "a layer with input_scale cannot be packed: what it is scaled by is no bit; train without"
+                "a layer with input_scale cannot be packed, because its scale is not binary; train without input_scale"
             )
         weight = self.latent().detach()
         return weight, weight.abs().mean((1, 2, 3))
@@ -184,7 +184,7 @@ def large_layer(kind: str, **options: Any) -> Callable[[int, int], nn.Module]:
         "binary7": lambda c_in, c_out: bits(c_in, c_out, 7),
     }
     if kind not in kinds:
-        raise ConfigError(f"no layers {kind!r}; there are {', '.join(kinds)}")
+        raise ConfigError(f"unknown layers {kind!r}; choose one of {', '.join(kinds)}")
     return kinds[kind]
 
 

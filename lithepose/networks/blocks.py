@@ -127,7 +127,9 @@ def check_size(x: Tensor, multiple: int) -> None:
     height, width = x.shape[-2:]
     if height % multiple or width % multiple or not height or not width:
         up = [max(1, -(-s // multiple)) * multiple for s in (height, width)]
-        raise ConfigError(f"input of {height}x{width}: the next size that fits is {up[0]}x{up[1]}")
+        raise ConfigError(
+            f"input of {height}x{width}: must be multiples of {multiple}; the next larger size is {up[0]}x{up[1]}"
+        )
 
 
 def gaussian_(module: nn.Module) -> None:

@@ -143,7 +143,7 @@ def make_context(name: str, c: int) -> tuple[nn.Module, int]:
     if name == "none":
         return nn.Identity(), c
     if name not in CONTEXTS:
-        raise ConfigError(f"no context {name!r}; there are {', '.join(CONTEXTS)} and none")
+        raise ConfigError(f"unknown context {name!r}; choose one of {', '.join(CONTEXTS)}, none")
     module = CONTEXTS[name](c)
     return module, module.c_out
 
@@ -162,9 +162,9 @@ class ContextCpm(Network):
         super().__init__()
         self.config = config = config or ContextCpmConfig()
         if config.context_at not in ("each_stage", "backbone"):
-            raise ConfigError(f"context_at={config.context_at!r}; there are each_stage and backbone")
+            raise ConfigError(f"unknown context_at={config.context_at!r}; choose each_stage or backbone")
         if config.stages < 1:
-            raise ConfigError(f"{config.stages} stages; there must be at least 1")
+            raise ConfigError(f"stages={config.stages}: must be at least 1")
         # The Gaussian has the same size in input pixels for every stride.
         sigma = head.sigma * head.stride / config.stride
         self.head, self.multiple = replace(head, stride=config.stride, sigma=sigma), 4 * config.stride

@@ -77,7 +77,7 @@ def head_layer(kind: str, c_in: int, c_out: int, expansion: int, norm: bool = Fa
     if kind == "vanilla":
         return nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1, bias=not norm), *end)
     if kind not in ("depthwise", "expanded"):
-        raise ConfigError(f"no convolution {kind!r}; there are vanilla, depthwise and expanded")
+        raise ConfigError(f"unknown convolution {kind!r}; choose vanilla, depthwise or expanded")
     middle = c_in * (expansion if kind == "expanded" else 1)
     return nn.Sequential(
         nn.Conv2d(c_in, middle, 3, padding=1, groups=c_in), nn.Conv2d(middle, c_out, 1, bias=not norm), *end
@@ -143,14 +143,14 @@ def make_backbone(levels: str, backbone: str) -> nn.Module:
         return _resnet50()
     if backbone != "mobilenet_v3":
         raise ConfigError(
-            f"no backbone {backbone!r} with levels {levels!r}; there are mobilenet_v3, and mobilenet_v1 and resnet50"
-            " with fpn"
+            f"backbone {backbone!r} with levels {levels!r}: not supported; choose mobilenet_v3, or mobilenet_v1 or"
+            " resnet50 with fpn"
         )
     from torchvision.models import mobilenet_v3_large  # pyright: ignore[reportMissingImports]
     from torchvision.models.detection.backbone_utils import BackboneWithFPN  # pyright: ignore[reportMissingImports]
 
     if levels not in LEVELS:
-        raise ConfigError(f"no levels {levels!r}; there are {', '.join(LEVELS)}")
+        raise ConfigError(f"unknown levels {levels!r}; choose one of {', '.join(LEVELS)}")
     features, taken = mobilenet_v3_large().features, LEVELS[levels]
     if levels == "c4":
         return SingleLevel(features, *next(iter(taken.items())))
@@ -248,7 +248,9 @@ class KeypointRcnn(Network):
         wanted = {name: f"features.{name}" for name in body.state_dict() if not name.endswith("num_batches_tracked")}
         missing = [key for key in wanted.values() if key not in state]
         if missing:
-            raise ConfigError(f"{pretrained}: no tensor {missing[0]!r}; this is not a MobileNetV3-Large ImageNet start")
+            raise ConfigError(
+                f"{pretrained}: no tensor {missing[0]!r}; pass the ImageNet weights of a MobileNetV3-Large"
+            )
         body.load_state_dict({name: state[key] for name, key in wanted.items()}, strict=False)
 
 

@@ -110,7 +110,7 @@ class Lithe(Network):
         super().__init__()
         self.config = config = config or LitheConfig()
         if head.stride != 4:
-            raise ConfigError(f"stride={head.stride}: lithe has heatmaps at stride 4")
+            raise ConfigError(f"stride={head.stride}: must be 4 for lithe")
         self.head = head
         # Slope and offset of a joint's score in logits: heatmap values -> shares of joints that are right.
         self.calibration: Tensor
@@ -121,7 +121,7 @@ class Lithe(Network):
             "efficientnet_lite0": EfficientNetLite0,
         }
         if config.backbone not in makers:
-            raise ConfigError(f"backbone={config.backbone!r}; there are {', '.join(makers)}")
+            raise ConfigError(f"unknown backbone={config.backbone!r}; choose one of {', '.join(makers)}")
         self.backbone = makers[config.backbone]()
         channels = self.backbone.channels if config.backbone != "mobilenet_v1" else (128, 256, 512, 1024)
         width = config.width

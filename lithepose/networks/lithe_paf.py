@@ -86,9 +86,11 @@ class LithePaf(Network):
         super().__init__()
         self.config = config = config or LithePafConfig()
         if config.width < 4 or config.width % 4 or config.context < 1 or config.expansion < 1:
-            raise ConfigError(f"width={config.width}: must be a multiple of 4; context and expansion at least 1")
+            raise ConfigError(
+                f"width={config.width}: must be a multiple of 4; context and expansion must be at least 1"
+            )
         if not config.blocks or min(config.blocks) < 0:
-            raise ConfigError(f"blocks={config.blocks}: one number of blocks a stage, at least one stage")
+            raise ConfigError(f"blocks={config.blocks}: must be a number of blocks per stage, for at least one stage")
         self.head = head
         self.backbone = MobileNetV1()
         width = config.width

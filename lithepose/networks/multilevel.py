@@ -111,9 +111,11 @@ class Multilevel(Network):
         super().__init__()
         self.config = config = config or MultilevelConfig()
         if config.detect not in (3, 4):
-            raise ConfigError(f"detect={config.detect}: there are 3 and 4 convolutions a branch")
+            raise ConfigError(f"detect={config.detect}: must be 3 or 4 convolutions per branch")
         if config.transfer < 0 or config.refine < 1:
-            raise ConfigError(f"transfer={config.transfer}, refine={config.refine}: at least 0 and 1 dense blocks")
+            raise ConfigError(
+                f"transfer={config.transfer}, refine={config.refine}: must be at least 0 and 1 dense blocks"
+            )
         self.head, self.multiple = head, 8
         self.backbone = make_backbone(config.backbone)
         paper = (128.0, 128.0, 128.0), (256.0, 256.0, 256.0)  # x / 256 - 0.5

@@ -69,7 +69,7 @@ class OpenPose(Network):
         super().__init__()
         self.config = config = config or self.Config()
         if config.stages < 1:
-            raise ConfigError(f"{config.stages} stages; there must be at least 1")
+            raise ConfigError(f"stages={config.stages}: must be at least 1")
         self.head, self.multiple = head, 8
         self.backbone = make_backbone(config.backbone)
         self.mean, self.std = self.backbone.mean, self.backbone.std
@@ -123,7 +123,7 @@ class LightweightOpenPose(Network):
         super().__init__()
         self.config = config = config or LightweightOpenPoseConfig()
         if config.refinements < 0 or config.width < 1:
-            raise ConfigError("refinements must be at least 0, width at least 1")
+            raise ConfigError("refinements must be at least 0, and width at least 1")
         self.head, self.multiple, width = head, 8, config.width
         self.backbone = MobileNetV1(stride=8, act="relu", eps=PUBLISHED_EPS)
         self.align = conv(512, width, 1)

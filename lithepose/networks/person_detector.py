@@ -52,7 +52,7 @@ class PersonDetector(Network):
         self.config = config = config or PersonDetectorConfig()
         self.head = head
         if self.head.strides != (8, 16, 32):
-            raise ConfigError(f"strides={self.head.strides}: person_detector has 8, 16 and 32")
+            raise ConfigError(f"strides={self.head.strides}: must be 8, 16 and 32 for person_detector")
         self.backbone = ResidualBackbone(config.widths, config.depths)
         width = config.width
         self.lateral8, self.lateral16, self.lateral32 = (nn.Conv2d(c, width, 1) for c in self.backbone.channels[1:])

@@ -40,10 +40,12 @@ def filters(streams: str | tuple[int, ...], joints: int) -> tuple[int, ...]:
         streams = tuple(TOTAL // joints + (j < TOTAL % joints) for j in range(joints))
     elif isinstance(streams, str):
         if streams not in FILTERS:
-            raise ConfigError(f"no streams {streams!r}; there are equal, {', '.join(FILTERS)}, or one number a joint")
+            raise ConfigError(
+                f"unknown streams {streams!r}; choose equal, {', '.join(FILTERS)}, or one number per joint"
+            )
         streams = FILTERS[streams]
     if len(streams) != joints or min(streams) < 1:
-        raise ConfigError(f"streams {streams}: one positive number is needed for each of {joints} joints")
+        raise ConfigError(f"streams {streams}: must be one positive number for each of {joints} joints")
     return tuple(streams)
 
 
@@ -176,7 +178,7 @@ class SplitStream(Network):
         self.config = config = config or SplitStreamConfig()
         for skip in (config.skip14, config.skip28):
             if skip not in ("add", "concat"):
-                raise ConfigError(f"skip {skip!r}; there are add and concat")
+                raise ConfigError(f"unknown skip {skip!r}; choose add or concat")
         if config.out_kernel < 1 or config.out_kernel % 2 == 0:
             raise ConfigError(f"out_kernel={config.out_kernel}: must be odd")
         self.head, self.multiple = head, 16

@@ -27,7 +27,9 @@ def load_backbone(backbone: nn.Module, state: dict[str, Tensor], pretrained: str
     try:
         backbone.load_state_dict(state)
     except RuntimeError as error:
-        raise ModelError(f"{pretrained}: of another width ({str(error).splitlines()[-1].strip()})") from error
+        raise ModelError(
+            f"{pretrained}: weights of a different width ({str(error).splitlines()[-1].strip()})"
+        ) from error
 
 
 def read_pretrained(pretrained: str | Path) -> dict[str, Tensor]:
@@ -67,12 +69,12 @@ def read_pretrained(pretrained: str | Path) -> dict[str, Tensor]:
     if package == "embedded" and not file.is_file():
         there = ", ".join(sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))) or "none"
         raise MissingFileError(
-            f"{pretrained}: no such weights here; there are {there}. An installed package has ONNX alone: install a"
-            " copy of the source tree by pip install -e"
+            f"{pretrained}: no such embedded weights; available: {there}. An installed package contains only ONNX"
+            " files: install a copy of the source tree with pip install -e"
         )
     if not file.is_file():
         names = "torchvision:NAME, timm:NAME or, in the source tree, embedded:NAME"
-        raise MissingFileError(f"{pretrained}: no such file; give a .safetensors, {names}")
+        raise MissingFileError(f"{pretrained}: no such file; pass a .safetensors file, {names}")
     try:
         return read_tensors(file)
     except SafetensorError as error:
@@ -107,7 +109,7 @@ def find_module(net: nn.Module, name: str) -> nn.Module:
     for part in _current_name(name).split("."):
         children = dict(module.named_children())
         if part not in children:
-            raise ModelError(f"no module {name!r}; {found} has {', '.join(children) or 'none'}")
+            raise ModelError(f"no module {name!r}; available in {found}: {', '.join(children) or 'none'}")
         module, found = children[part], part if module is net else f"{found}.{part}"
     return module
 
@@ -125,7 +127,7 @@ def load_weights(net: nn.Module, path: str | Path, reinit: tuple[str, ...] = ())
         ModelError: the file is not safetensors, or belongs to another network, other options or other joints.
     """
     if not Path(path).is_file():
-        raise MissingFileError(f"{path}: no such weights; train first, or name another file")
+        raise MissingFileError(f"{path}: no such weights; train first, or choose another file")
     try:
         state = {name: tensor for name, tensor in read_tensors(path).items() if not _within(name, reinit)}
         missing, unknown = net.load_state_dict(state, strict=False)
@@ -134,12 +136,12 @@ def load_weights(net: nn.Module, path: str | Path, reinit: tuple[str, ...] = ())
     except RuntimeError as error:
         line = str(error).splitlines()[-1].strip()
         raise ModelError(
-            f"{path}: weights of other options or joints ({line}); a recipe may reinit what does not fit"
+            f"{path}: weights for other options or joints ({line}); set reinit in the recipe to modules that do not fit"
         ) from error
     left_out = "num_batches_tracked", "calibration"  # older files lack these
     missing = [name for name in missing if not (name.endswith(left_out) or _within(name, reinit))]
     if missing or unknown:
-        raise ModelError(f"{path}: weights of another network; lacks {missing[:3]}, has {unknown[:3]}")
+        raise ModelError(f"{path}: weights of a different network; missing {missing[:3]}, unexpected {unknown[:3]}")
 
 
 def _within(name: str, modules: tuple[str, ...]) -> bool:

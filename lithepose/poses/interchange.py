@@ -73,7 +73,7 @@ class AsJson:
             boxes = np.array(given, np.float32).reshape(-1, 4) if len(given) == len(rows) > 0 else None
             return cls(flat[..., :2], flat[..., 2], scores, skeleton, (data["width"], data["height"]), ids, boxes)
         except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"not a lithepose json ({error!r})") from error
+            raise DatasetError(f"not a valid lithepose JSON ({error!r})") from error
 
     def to_coco(self, image_id: int) -> list[dict[str, Any]]:
         """COCO keypoint results, one dict per person: x, y, score triples in COCO-17 order, zeros where not found."""
@@ -101,7 +101,7 @@ class AsJson:
             flat = np.array([r["keypoints"] for r in results], np.float32).reshape(len(results), 17, 3)
             scores = np.array([r["score"] for r in results], np.float32)
         except (KeyError, TypeError, ValueError) as error:
-            raise DatasetError(f"not COCO keypoint results of 17 joints ({error!r})") from error
+            raise DatasetError(f"not COCO keypoint results with 17 joints ({error!r})") from error
         xy = np.where(flat[..., 2:] > 0, flat[..., :2], np.nan).astype(np.float32)
         ids = [r.get("track_id") for r in results]
         known = np.array(ids, np.int64) if ids and None not in ids else None
@@ -137,13 +137,11 @@ class AsJson:
         try:
             rows = [person["pose_keypoints_2d"] for person in data["people"]]
         except (KeyError, TypeError) as error:
-            raise DatasetError(f"not a json of OpenPose ({error!r})") from error
+            raise DatasetError(f"not a valid OpenPose JSON ({error!r})") from error
         lengths = {len(row) for row in rows}
         skeleton = BODY_25 if lengths == {75} or len(data.get("joints", ())) == 25 else OPENPOSE_18
         if lengths - {3 * len(skeleton)}:
-            raise DatasetError(
-                "OpenPose json of other than 18 or 25 joints; write it with --model_pose BODY_25 or COCO"
-            )
+            raise DatasetError("OpenPose JSON must have 18 or 25 joints; write it with --model_pose BODY_25 or COCO")
         flat = np.array(rows, np.float32).reshape(len(rows), len(skeleton), 3)
         found = flat[..., 2] > 0
         xy = np.where(found[..., None], flat[..., :2], np.nan).astype(np.float32)

@@ -44,7 +44,7 @@ class Person:
 
         def __getattr__(self, name: str) -> Any:
             if "skeleton" in self.__dict__ and name in self.skeleton.joints:
-                raise AttributeError(f"a person has no {name!r}; write person[{name!r}]")
+                raise AttributeError(f"a person has no attribute {name!r}; use person[{name!r}]")
             raise no_attribute("a person", name, PERSON, dir(type(self)))
 
     @property
@@ -59,6 +59,6 @@ class Person:
             KeyError: unknown joint; the message names the known ones.
         """
         if joint not in self.skeleton.joints:
-            raise KeyError(f"no joint {joint!r}; there are {', '.join(self.skeleton.joints)}")
+            raise KeyError(f"unknown joint {joint!r}; choose one of {', '.join(self.skeleton.joints)}")
         k = self.skeleton.joints.index(joint)
         return Joint(float(self.xy[k, 0]), float(self.xy[k, 1]), float(self.score[k]))

@@ -57,7 +57,8 @@ class Poses(AsJson, AsTables):
         n, k = len(self.person_score), len(self.skeleton)
         if self.xy.shape != (n, k, 2) or self.score.shape != (n, k):
             raise DatasetError(
-                f"{n} people of {k} joints need xy {(n, k, 2)}, score {(n, k)}; not {self.xy.shape}, {self.score.shape}"
+                f"{n} people of {k} joints: xy is {self.xy.shape} and score {self.score.shape}; expected {(n, k, 2)}"
+                f" and {(n, k)}"
             )
         if self.id is not None and len(self.id) != n:
             raise DatasetError(f"{len(self.id)} ids for {n} people")
@@ -89,7 +90,8 @@ class Poses(AsJson, AsTables):
         """Some of the people; an integer gives one person, still as Poses."""
         if isinstance(which, str):
             raise TypeError(
-                f"{which!r} is of one person: for person in poses: person[{which!r}]; or poses.xy, by poses.joints"
+                f"{which!r} belongs to one person; use person[{which!r}] for a person in poses, or poses.xy in the"
+                " order of poses.joints"
             )
         if isinstance(which, (int, np.integer)):
             which = [range(len(self))[which]]
@@ -117,7 +119,7 @@ class Poses(AsJson, AsTables):
         keys |= {"x": boxes[:, 0] + boxes[:, 2] / 2, "y": boxes[:, 1] + boxes[:, 3] / 2}
         keys |= {} if self.id is None else {"id": self.id}
         if key not in keys:
-            raise ConfigError(f"sorted_by({key!r}): there are {', '.join(keys)}")
+            raise ConfigError(f"sorted_by({key!r}): unknown key; choose one of {', '.join(keys)}")
         return self[np.argsort(-keys[key] if descending else keys[key], kind="stable")]
 
     @property

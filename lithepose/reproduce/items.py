@@ -85,7 +85,7 @@ def matching(names: tuple[str, ...]) -> list[str]:
         if not own:
             papers = list(dict.fromkeys(item.split("/")[0] for item in ITEMS))
             near = [item for item in ITEMS if name.split("/")[0] in item] or papers
-            raise ConfigError(f"{name}: no such item; there are {', '.join(near)} (lithepose reproduce --list)")
+            raise ConfigError(f"{name}: no such item; choose one of {', '.join(near)} (see lithepose reproduce --list)")
         found += own
     return list(dict.fromkeys(found))
 

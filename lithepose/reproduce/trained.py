@@ -153,7 +153,9 @@ def _found(work: Work, form: Form) -> Run | None:
             raw = json.loads(path.read_text(encoding="utf-8"))
             first = [_source(raw[part][0]) for part in ("validation", "data")]
         except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-            raise ConfigError(f"{path}: not the recipe of a run with validation ({error!r}); train it again") from error
+            raise ConfigError(
+                f"{path}: not a recipe of a run with validation ({error!r}); train the run again"
+            ) from error
         return Run(folder, *first, root=work.data)
     return None
 

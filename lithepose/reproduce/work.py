@@ -104,7 +104,7 @@ def recipe_file(name: str) -> Path:
     found = [path for root in (ROOT, Path()) for place in places for path in root.glob(place)]
     if not found:
         raise MissingFileError(
-            f"{name}.toml: no such recipe here or in {ROOT}; call it in the folder of a copy of the repository"
+            f"{name}.toml: no such recipe here or in {ROOT}; run the command in a copy of the repository"
         )
     return found[0]
 
@@ -141,7 +141,7 @@ def write_result(result: Result, folder: Path, name: str, title: str, mini: bool
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}); name another --out") from error
+        raise OutputError(f"{folder}: cannot be created ({error.strerror}); choose another --out") from error
     table, page, image = (folder / f"{name}.{suffix}" for suffix in ("csv", "md", "png"))
     columns = list(dict.fromkeys(column for row in result.rows for column in row))
     with table.open("w", newline="", encoding="utf-8") as file:

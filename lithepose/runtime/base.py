@@ -51,7 +51,7 @@ class ModelInfo:
             ModelError: the network only finds boxes.
         """
         if isinstance(self.head, BoxHead):
-            raise ModelError(f"{self.name}: finds boxes of people, no joints; name a pose model")
+            raise ModelError(f"{self.name}: finds boxes of people, not joints; choose a pose model")
         return self.head
 
     @property

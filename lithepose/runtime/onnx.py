@@ -82,7 +82,7 @@ class OnnxRuntime:
             raise
         except KeyError as error:
             raise ModelError(
-                f"{path}: an ONNX file without lithepose's metadata; make one by `lithepose export`"
+                f"{path}: ONNX file without lithepose's metadata; make one with `lithepose export`"
             ) from error
         except Exception as error:  # ONNX Runtime raises many types of its own
             why = str(error).splitlines()[0]

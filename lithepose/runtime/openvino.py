@@ -15,7 +15,7 @@ try:
     from .openvino_core import core, openvino
 except ImportError as error:
     raise MissingExtraError(
-        f"the runtime openvino needs {error.name}: pip install 'lithepose[openvino]' ({error})", name=error.name
+        f"the openvino runtime needs {error.name}: pip install 'lithepose[openvino]' ({error})", name=error.name
     ) from error
 
 from .base import ModelInfo, Output, run_batch
@@ -51,15 +51,15 @@ class OpenVinoRuntime:
 
     def __init__(self, path: str | Path, threads: int = 0, precision: str = "fp32") -> None:
         if precision not in PRECISIONS:
-            raise ConfigError(f"precision {precision!r}: OpenVINO takes {', '.join(PRECISIONS)}")
+            raise ConfigError(f"precision {precision!r}: must be one of {', '.join(PRECISIONS)} for OpenVINO")
         if not Path(path).is_file():
             raise MissingFileError(f"{path}: no such model file; `lithepose models` lists the embedded ones")
         if Path(path).suffix.lower() not in SUFFIXES:
-            raise ModelError(f"{path}: neither .onnx nor .xml; make one by `lithepose export`")
+            raise ModelError(f"{path}: must be an .onnx or .xml file; make one with `lithepose export`")
         self._made_from = str(path), threads, precision
         self._core = core()
         if precision == "bf16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise ModelError("precision bf16: this processor does not compute in it; leave it out, or take int8")
+            raise ModelError("precision bf16: not supported by this processor; omit it or use int8")
         threads = threads or cores()
         # All options are set: by default the processor decides the precision, and threads are bound to cores.
         self._options = {
@@ -74,9 +74,9 @@ class OpenVinoRuntime:
             self.info = ModelInfo.from_json(_metadata(self._model))
             compiled = self._core.compile_model(self._model, "CPU", self._options)
         except KeyError as error:
-            raise ModelError(f"{path}: a model without lithepose's metadata; make one by `lithepose export`") from error
+            raise ModelError(f"{path}: model without lithepose's metadata; make one with `lithepose export`") from error
         except Exception as error:  # OpenVINO raises RuntimeErrors of many lines
-            raise ModelError(f"{path}: OpenVINO cannot load it ({_cause(error)}); take --runtime onnx") from error
+            raise ModelError(f"{path}: OpenVINO cannot load it ({_cause(error)}); use --runtime onnx") from error
         self._names = [output.get_any_name() for output in self._model.outputs]
         self._fixed = self._model.inputs[0].partial_shape.is_static
         self._request, self._lock = compiled.create_infer_request(), threading.Lock()

@@ -18,10 +18,10 @@ PROVIDERS = {
     "directml": "DmlExecutionProvider",
 }
 REMEDIES = {
-    "cuda": "`pip uninstall onnxruntime`, then `pip install onnxruntime-gpu` with the CUDA and cuDNN that it names",
-    "tensorrt": "`pip uninstall onnxruntime`, then `pip install onnxruntime-gpu`, and TensorRT's libraries",
-    "coreml": "run it on macOS",
-    "directml": "`pip uninstall onnxruntime`, then `pip install onnxruntime-directml`, on Windows",
+    "cuda": "run `pip uninstall onnxruntime`, then `pip install onnxruntime-gpu` with the CUDA and cuDNN that it needs",
+    "tensorrt": "run `pip uninstall onnxruntime`, then `pip install onnxruntime-gpu`, and install TensorRT's libraries",
+    "coreml": "run on macOS",
+    "directml": "run `pip uninstall onnxruntime`, then `pip install onnxruntime-directml`, on Windows",
 }
 
 
@@ -32,7 +32,7 @@ def check_device(device: str) -> None:
         ConfigError: it is unknown; names the known ones.
     """
     if device not in DEVICES:
-        raise ConfigError(f"device {device!r}; there are {', '.join(DEVICES)}")
+        raise ConfigError(f"unknown device {device!r}; choose one of {', '.join(DEVICES)}")
 
 
 def providers_of(device: str) -> list[str]:
@@ -47,7 +47,7 @@ def providers_of(device: str) -> list[str]:
     check_device(device)
     provider, available = PROVIDERS[device], onnxruntime.get_available_providers()
     if provider not in available:
-        raise _lacking(device, f"this ONNX Runtime {onnxruntime.__version__} lacks {provider}")
+        raise _lacking(device, f"ONNX Runtime {onnxruntime.__version__} does not include {provider}")
     return [provider] if device == "cpu" else [provider, PROVIDERS["cpu"]]
 
 
@@ -58,10 +58,12 @@ def check_session(session: onnxruntime.InferenceSession, device: str) -> None:
         ModelError: it does not; names the device and the remedy.
     """
     if PROVIDERS[device] not in session.get_providers():
-        raise _lacking(device, f"{PROVIDERS[device]} is there, and does not start")
+        raise _lacking(device, f"{PROVIDERS[device]} is installed, but does not start")
 
 
 def _lacking(device: str, why: str) -> ModelError:
     known = {provider: name for name, provider in PROVIDERS.items()}
     here = ", ".join(known[p] for p in onnxruntime.get_available_providers() if p in known)
-    return ModelError(f"device {device}: {why}; available: {here}; to get it, {REMEDIES.get(device, 'reinstall it')}")
+    return ModelError(
+        f"device {device}: {why}; available: {here}; to use it, {REMEDIES.get(device, 'reinstall ONNX Runtime')}"
+    )

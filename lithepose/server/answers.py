@@ -30,7 +30,7 @@ def chosen_format(asked: str | None, accept: str) -> str:
     """
     if asked:
         if asked not in get_args(Format):
-            raise RequestError(400, f"format={asked}: there are {', '.join(get_args(Format))}")
+            raise RequestError(400, f"unknown format={asked}; choose one of {', '.join(get_args(Format))}")
         return asked
     kinds = [part.split(";", 1)[0].strip().lower() for part in accept.split(",") if part.strip()]
     for kind in kinds:
@@ -39,7 +39,7 @@ def chosen_format(asked: str | None, accept: str) -> str:
         if kind in ("*/*", "application/*"):
             return "lithepose"
     if kinds:
-        raise RequestError(406, f"Accept: {accept}: there are {', '.join(TYPES)}")
+        raise RequestError(406, f"Accept: {accept}: unknown type; choose one of {', '.join(TYPES)}")
     return "lithepose"
 
 

@@ -77,7 +77,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(job.answer), config.seconds)
         except TimeoutError as error:
-            raise RequestError(503, f"no worker was done in {config.seconds:g} s; try again", RETRY) from error
+            raise RequestError(503, f"no worker finished within {config.seconds:g} s; try again", RETRY) from error
         except Exception as error:
             raise as_refused(error) from error
 
@@ -114,7 +114,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
         with budget.hold() as take:
             images, _ = await read_images(request, config, take)
             if len(images) > 1:
-                raise RequestError(400, f"{len(images)} images; send one, its drawing comes back")
+                raise RequestError(400, f"{len(images)} images sent; send only one")
             drawn = await find(images[0][1], as_drawing(".png" if png else ".jpg"), threshold)
         return Response(drawn, media_type="image/png" if png else "image/jpeg")
 
@@ -135,7 +135,9 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
     async def model_file(name: str) -> FileResponse:
         """A network of the running model, for browsers."""
         if name not in files.paths:
-            raise RequestError(404, f"{name}.onnx: there are {', '.join(files.paths) or 'none for this model'}")
+            raise RequestError(
+                404, f"{name}.onnx: no such file; available: {', '.join(files.paths) or 'none for this model'}"
+            )
         return FileResponse(files.paths[name], media_type="application/octet-stream")
 
     @app.get("/healthz", responses=examples.HEALTH_ANSWERS)

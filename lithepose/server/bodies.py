@@ -38,7 +38,7 @@ class Budget:
         def take(count: int) -> None:
             nonlocal own
             if self.held + count > self.limit:
-                raise RequestError(429, "the bodies of too many requests are in memory; try again", RETRY)
+                raise RequestError(429, "too many request bodies are in memory; try again", RETRY)
             own, self.held = own + count, self.held + count
 
         try:
@@ -62,16 +62,18 @@ async def read_images(
     try:
         data = await asyncio.wait_for(_read(request, config.max_bytes, take), config.seconds)
     except TimeoutError as error:
-        raise RequestError(408, f"the body did not arrive in {config.seconds:g} s", {"Connection": "close"}) from error
+        raise RequestError(
+            408, f"the body did not arrive within {config.seconds:g} s", {"Connection": "close"}
+        ) from error
     except ClientDisconnect as error:
-        raise RequestError(400, "the client went away") from error
+        raise RequestError(400, "the client disconnected") from error
     if kind != b"multipart/form-data":
         if not data:
             raise RequestError(400, "the body is empty; send the bytes of an image, or a form with files")
         return [("", data)], False
     files = await asyncio.to_thread(form_files, data, options.get(b"boundary", b""), config.max_images)
     if not files:
-        raise RequestError(400, "the form holds no file; send at least one image")
+        raise RequestError(400, "the form contains no file; send at least one image")
     return files, True
 
 
@@ -116,11 +118,11 @@ def form_files(data: bytes, boundary: bytes, most: int) -> list[tuple[str, bytes
         nonlocal parts
         parts += 1
         if parts > 4 * most:
-            raise RequestError(413, f"the form has more than {4 * most} parts; send {most} images at most")
+            raise RequestError(413, f"the form has more than {4 * most} parts; send at most {most} images")
         _, options = parse_options_header(disposition)
         if b"filename" in options:
             if len(files) == most:
-                raise RequestError(413, f"the form holds too many files; send {most} at most")
+                raise RequestError(413, f"the form contains too many files; send at most {most}")
             into = bytearray()
             files.append((options[b"filename"].decode("utf-8", "replace"), into))
 
@@ -150,7 +152,7 @@ def form_files(data: bytes, boundary: bytes, most: int) -> list[tuple[str, bytes
     except RequestError:
         raise
     except Exception as error:  # the parser has its own errors, and also lets others through
-        raise RequestError(400, f"not a form that can be read ({error}); send multipart/form-data") from error
+        raise RequestError(400, f"the form cannot be read ({error}); send multipart/form-data") from error
     if not ended:
         raise RequestError(400, "the form ends early; send it again")
     return [(name, bytes(file)) for name, file in files]
@@ -163,7 +165,7 @@ def checked_pixels(data: bytes, config: ServeConfig) -> int:
         RequestError: not an image of a known kind, or too large.
     """
     if not data:
-        raise RequestError(422, "the image is empty; send the whole file")
+        raise RequestError(422, "the image is empty; send the complete file")
     try:
         width, height = image_size(data)
     except ImageError as error:

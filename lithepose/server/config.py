@@ -54,10 +54,12 @@ class ServeConfig:
         if not self.seconds > 0:
             raise ConfigError(f"seconds {self.seconds}: must be above 0")
         if wrong := [o for o in self.origins if not o.startswith(("http://", "https://")) or o.endswith("/")]:
-            raise ConfigError(f"origin {wrong[0]}: write it as a browser does, https://example.org")
+            raise ConfigError(
+                f"origin {wrong[0]}: must start with http:// or https:// and not end with /, such as https://example.org"
+            )
 
         if self.browser_runtime and not (self.browser_runtime / "ort.wasm.min.mjs").is_file():
-            message = "has no ort.wasm.min.mjs; name the folder dist of npm's onnxruntime-web"
+            message = "contains no ort.wasm.min.mjs; pass the dist folder of npm's onnxruntime-web"
             raise ConfigError(f"--browser-runtime {self.browser_runtime}: {message}")
 
     @property
@@ -83,5 +85,7 @@ def read_token(path: Path) -> str:
     token = (text.splitlines() or [""])[0].strip()
     plain = token.isascii() and all(c.isalnum() or c in "-._~" for c in token)
     if len(token) < 16 or not plain:
-        raise ConfigError(f"--token-file {path}: the first line must hold 16 or more letters, digits or -._~")
+        raise ConfigError(
+            f"--token-file {path}: the first line must contain 16 or more characters, only letters, digits and -._~"
+        )
     return token

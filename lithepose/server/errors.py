@@ -35,8 +35,8 @@ def as_refused(error: BaseException) -> RequestError:
         return error
     if isinstance(error, (ImageError, OutputError)):
         return RequestError(422, f"the image cannot be used: {error}")
-    LOG.error("an image failed", exc_info=error)
-    return RequestError(500, "the server failed at this image; its log says why")
+    LOG.error("failed to process an image", exc_info=error)
+    return RequestError(500, "the server failed to process this image; see its log")
 
 
 def body(status: int, message: str) -> dict[str, dict[str, int | str]]:
@@ -53,7 +53,7 @@ async def refused(_: Request, error: Exception) -> Response:
 async def not_served(request: Request, error: Exception) -> Response:
     """Handler of unknown endpoints and methods."""
     assert isinstance(error, HTTPException)
-    known = "GET / is a page; POST /v1/poses, POST /v1/draw, GET /v1/models and others are in /openapi.json"
-    reason = {404: f"{request.url.path}: nothing here; {known}", 405: f"{request.method} is not for this address"}
+    known = "GET / is the web page; /openapi.json lists POST /v1/poses, POST /v1/draw, GET /v1/models and others"
+    reason = {404: f"{request.url.path}: not found; {known}", 405: f"method {request.method} is not allowed here"}
     message = reason.get(error.status_code, str(error.detail))
     return JSONResponse(body(error.status_code, message), error.status_code, dict(error.headers or {}))

@@ -27,20 +27,20 @@ def _json(description: str, example: Any) -> dict[str, Any]:
 _REASONS = {
     400: "A parameter or a form that cannot be read.",
     401: "The token is missing or wrong.",
-    408: "The body came too slowly.",
+    408: "The body did not arrive in time.",
     413: "A body or an image that is too large.",
     415: "Not an image of a known kind.",
-    421: "A host name that the server does not answer to.",
+    421: "A host name that is not allowed.",
     422: "An image that cannot be decoded.",
     429: "All workers are busy; Retry-After says when to try again.",
-    503: "No worker was done in time, or the server is shutting down.",
+    503: "No worker finished in time, or the server is shutting down.",
 }
 ERRORS: dict[int | str, dict[str, Any]] = {status: _json(reason, ERROR) for status, reason in _REASONS.items()}
 
 POSES = {"requestBody": {"required": True, "content": IMAGES | FORM}}
 POSES_ANSWERS = {
-    200: _json("People of one image; of a form: results and errors, an item an image.", ANSWER),
-    406: _json("Accept names no format that there is.", ERROR),
+    200: _json("People of one image; for a form: results and errors, one item per image.", ANSWER),
+    406: _json("Accept contains no known format.", ERROR),
     **ERRORS,
 }
 DRAW = {"requestBody": {"required": True, "content": IMAGES | FORM}}

@@ -67,9 +67,9 @@ class Guard:
         """Status and message of a refusal; 0 for none."""
         host = _host(headers.get("host", ""))
         if self.config.hosts and host not in self.config.hosts:
-            return 421, f"this server answers to {', '.join(sorted(self.config.hosts))} alone, not to {host!r}"
+            return 421, f"host {host!r} is not allowed; use one of {', '.join(sorted(self.config.hosts))}"
         if scope["type"] == "websocket" and not self._is_own(headers):
-            return 403, "pages of this origin may not open streams; name it with --origin"
+            return 403, "pages of this origin may not open streams; allow it with --origin"
         path = scope["path"]
         free = any(path == known or (known.endswith("/") and known != "/" and path.startswith(known)) for known in OPEN)
         # A browser's preflight request has no token; its response holds no data.
@@ -80,7 +80,7 @@ class Guard:
             and not asks
             and not secrets.compare_digest(_token(headers), self.config.token)
         ):
-            return 401, "send the server's token: Authorization: Bearer TOKEN"
+            return 401, "missing or wrong token; send the server's token as Authorization: Bearer TOKEN"
         return 0, ""
 
     def _is_own(self, headers: Headers) -> bool:

@@ -19,11 +19,11 @@ def image_size(data: bytes) -> tuple[int, int]:
     try:
         size = _size(data)
     except (IndexError, ValueError) as error:
-        raise ImageError("the header of the image is cut off; send the whole file") from error
+        raise ImageError("the header of the image is cut off; send the complete file") from error
     if size is None:
-        raise ImageError(f"not an image that is taken here; send {KINDS}")
+        raise ImageError(f"not an image of a supported type; send {KINDS}")
     if min(size) < 1:
-        raise ImageError(f"the header states an image of {size[0]}x{size[1]} pixels; export it again")
+        raise ImageError(f"the header declares an image of {size[0]}x{size[1]} pixels; export it again")
     return size
 
 

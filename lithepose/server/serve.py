@@ -39,9 +39,7 @@ def serve(config: ServeConfig, ready: Callable[[str], None]) -> None:
 
 def _server(app: FastAPI, config: ServeConfig, ready: Callable[[str], None]) -> uvicorn.Server:
     if config.host not in LOOPBACK and not config.token:
-        LOG.warning(
-            "%s: other machines can reach this server, and no token is asked for; see --token-file", config.host
-        )
+        LOG.warning("%s: other machines can reach this server without a token; set one with --token-file", config.host)
     return _Server(
         uvicorn.Config(
             app,
@@ -69,7 +67,7 @@ def _listen(config: ServeConfig) -> socket.socket:
         return socket.create_server((config.host, config.port), family=family, backlog=CONNECTIONS)
     except OSError as error:
         raise ConfigError(
-            f"cannot listen at {config.host}, port {config.port} ({error.strerror}); name others"
+            f"cannot listen on {config.host}, port {config.port} ({error.strerror}); choose another host or port"
         ) from error
 
 

@@ -56,7 +56,7 @@ class Stream:
             follow = self._follower()
         except RequestError as error:
             await self.socket.send_json(body(error.status, error.message))
-            await self.socket.close(1008, "see the message before")
+            await self.socket.close(1008, "see the previous message")
             return
         self.metrics.streams.inc()
         self.workers.streams += 1
@@ -131,11 +131,11 @@ class Stream:
             await asyncio.wait_for(self.socket.send_json(place | answer), self.config.seconds)
             if self._ended or self._newest is not None:
                 self._arrived.set()
-        await self.socket.close(1001, f"no frame in {QUIET:g} s")
+        await self.socket.close(1001, f"no frame within {QUIET:g} s")
 
     async def _people(self, data: bytes | str, follow: Any, number: int, seconds: float) -> dict[str, Any]:
         if isinstance(data, str):
-            raise RequestError(400, "a text message; send every frame as a binary one, an encoded image")
+            raise RequestError(400, "text message received; send every frame as a binary message with an encoded image")
         if self._late is not None:  # only one frame at a time may use the state of earlier frames
             await asyncio.wait([self._late])
         pixels, began = await asyncio.to_thread(checked_pixels, data, self.config), time.perf_counter()
@@ -145,11 +145,11 @@ class Stream:
             self._late = asyncio.wrap_future(job.answer)
             found = await asyncio.wait_for(asyncio.shield(self._late), self.config.seconds)
         except QueueFullError as error:
-            raise RequestError(429, "all workers are busy; this frame was left out") from error
+            raise RequestError(429, "all workers are busy; this frame was skipped") from error
         except ClosedError as error:
             raise RequestError(503, "the server is shutting down") from error
         except TimeoutError as error:
-            raise RequestError(503, f"no worker was done in {self.config.seconds:g} s") from error
+            raise RequestError(503, f"no worker finished within {self.config.seconds:g} s") from error
         except Exception as error:
             raise as_refused(error) from error
         self.metrics.people.inc(len(found["people"]))

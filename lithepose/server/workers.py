@@ -171,5 +171,5 @@ def _decoded(job: Job) -> np.ndarray:
     image = decode_image(job.data)
     if image.shape[0] * image.shape[1] > job.pixels:
         size = f"{image.shape[1]}x{image.shape[0]}"
-        raise ImageError(f"it has {size} pixels, more than its header states; export it again")
+        raise ImageError(f"it has {size} pixels, more than its header declares; export it again")
     return image

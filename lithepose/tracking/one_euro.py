@@ -48,7 +48,7 @@ class Smoother:
             ConfigError: the people have no ids.
         """
         if poses.id is None:
-            raise ConfigError("smoothing needs to know who is who: track first")
+            raise ConfigError("smoothing needs people with ids; track first")
         if math.isfinite(self._time):
             gap = time - self._time
             self._gap += (gap - self._gap) / (8 if self._gap else 1)

@@ -33,13 +33,13 @@ class SelectConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_score < 1:
-            raise ConfigError(f"lowest score of a person {self.min_score}: must be from 0 to below 1")
+            raise ConfigError(f"lowest score of a person {self.min_score}: must be at least 0 and below 1")
         if self.most < 0:
-            raise ConfigError(f"{self.most} people at most: must be 1 or more, or 0 for all")
+            raise ConfigError(f"maximum number of people {self.most}: must be 1 or more, or 0 for all")
         if self.person not in ("", "main") and not self.person.isdecimal():
-            raise ConfigError(f"person {self.person!r}: must be main, or the number of an id")
+            raise ConfigError(f"person {self.person!r}: must be main or an id")
         if self.region is not None and min(self.region[2:]) <= 0:
-            raise ConfigError(f"region {self.region}: must be x, y, width and height, the latter two above 0")
+            raise ConfigError(f"region {self.region}: must be x, y, width and height, with width and height above 0")
 
     @property
     def by_id(self) -> bool:

@@ -57,7 +57,9 @@ def load_checkpoint(
         schedule.state = dict(saved["schedule"])
         return int(saved["step"])
     except Exception as error:  # torch raises many types of exception for a damaged file
-        raise ModelError(f"{path}: damaged, or of another network; remove it or name another run ({error})") from error
+        raise ModelError(
+            f"{path}: damaged, or from a different network; remove it or choose another run ({error})"
+        ) from error
 
 
 def cut_log(path: Path, steps: int) -> None:
@@ -87,8 +89,10 @@ def exclusive(path: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-                raise OutputError(f"{path}: cannot be locked ({error.strerror}); name a run on another disk") from error
-            raise BlockingIOError(f"{path.parent}: another process trains here; name another run") from error
+                raise OutputError(
+                    f"{path}: cannot be locked ({error.strerror}); choose a run on another disk"
+                ) from error
+            raise BlockingIOError(f"{path.parent}: another process is training this run; choose another run") from error
         yield
 
 
@@ -102,7 +106,9 @@ def save_weights(path: Path, average: Average, info: ModelInfo | None = None, op
     halves = {k: v.half().contiguous() for k, v in average.state.items()}
     bad = [k for k, v in halves.items() if not v.isfinite().all()]
     if bad:
-        raise TrainingError(f"{path}: {bad[0]} holds values that fp16 cannot; the checkpoint is kept beside it")
+        raise TrainingError(
+            f"{path}: {bad[0]} contains values that fp16 cannot represent; the checkpoint is kept in the same folder"
+        )
     # One entry, because several entries have no fixed order and the same run must give the same bytes.
     stored = {"info": json.loads(info.to_json()), "options": options or {}} if info else None
     metadata = {"lithepose": json.dumps(stored)} if stored else None

@@ -141,7 +141,7 @@ class Recipe:
             MissingFileError: no such file.
         """
         if not Path(path).is_file():
-            raise MissingFileError(f"{path}: no such recipe; those of the project are in recipes/")
+            raise MissingFileError(f"{path}: no such recipe; the recipes of the project are in recipes/")
         try:
             raw = _read(Path(path))
             _known(cls, raw)
@@ -155,7 +155,7 @@ class Recipe:
                 raw[name] = _checked(replace(kind(), **_tuples(raw.get(name, {}))))
             recipe = _checked(cls(options=_tuples(raw.pop("options", {})), **_tuples(raw)))
         except (UnicodeDecodeError, tomllib.TOMLDecodeError, TypeError, AttributeError, KeyError) as error:
-            raise ConfigError(f"{path}: not a recipe ({error})") from error
+            raise ConfigError(f"{path}: not a valid recipe ({error})") from error
         try:
             recipe.check()
         except ValueError as error:
@@ -170,42 +170,46 @@ class Recipe:
             or min(self.size, self.batch, self.steps, self.save_every, self.log_every) < 1
         ):
             raise ConfigError(
-                "needs data, a size that 8 divides, and batch, steps, save_every and log_every of 1 or more"
+                "needs data, a size that is a multiple of 8, and batch, steps, save_every and log_every of 1 or more"
             )
         for key in ("crop", "small_crop"):
             sides = getattr(self, key)
             whole = all(isinstance(side, int) and side >= 32 and not side % 32 for side in sides)
             if sides and (len(sides) != 2 or not whole):
-                raise ConfigError(f"{key} = {list(sides)}: height and width, multiples of 32")
+                raise ConfigError(f"{key} = {list(sides)}: must be height and width, both multiples of 32")
         for (table, key), known in CHOICES.items():
             value = getattr(getattr(self, table) if table else self, key)
             if value not in known:
                 name = f"{table}.{key}" if table else key
-                raise ConfigError(f"{name} = {value!r}; there are {', '.join(known)}")
+                raise ConfigError(f"{name} = {value!r}: unknown value; choose one of {', '.join(known)}")
         if self.fold_norm and not (self.init_from or self.pretrained):
-            raise ConfigError("fold_norm needs the statistics of trained weights; give init_from or pretrained")
+            raise ConfigError("fold_norm needs the statistics of trained weights; set init_from or pretrained")
         if not 0 <= self.small_share < 1:
             raise ConfigError(f"small_share = {self.small_share}: must be at least 0 and below 1")
         for source in (*self.data, *self.validation):
             if not 0 <= source.large < 1:
-                raise ConfigError(f"large = {source.large}: a share of the image's longer side, from 0 to below 1")
+                raise ConfigError(
+                    f"large = {source.large}: must be a share of the image's longer side, at least 0 and below 1"
+                )
         if self.distill != DistillConfig() and not self.distill.teacher:
-            raise ConfigError("[distill]: name a teacher")
+            raise ConfigError("[distill]: needs a teacher; set teacher, or remove [distill]")
         for name, share in (("share", self.distill.share), ("patched", self.distill.patched)):
             if not 0 <= share <= 1:
-                raise ConfigError(f"distill.{name} = {share}: must be 0 to 1")
+                raise ConfigError(f"distill.{name} = {share}: must be from 0 to 1")
         if any(source.unlabelled for source in self.data) and not self.distill.teacher:
-            raise ConfigError("unlabelled = true: needs a distill.teacher to label these people")
+            raise ConfigError("unlabelled = true: set distill.teacher, which labels these people")
         if any(source.unlabelled for source in self.validation):
-            raise ConfigError("unlabelled = true: validation needs people with labels")
+            raise ConfigError("unlabelled = true: must not be set for validation, which needs labels")
         if self.reinit and not self.init_from:
-            raise ConfigError(f"reinit = {list(self.reinit)} needs init_from, for the other modules")
+            raise ConfigError(f"reinit = {list(self.reinit)}: set init_from, for the weights of the other modules")
         trained = ("backbone", "detector.backbone") if self.pretrained else ()
         chance = [name for name in self.freeze.modules if name in self.reinit or not self.init_from]
         if chance := [name for name in chance if not name.startswith(trained)]:
-            raise ConfigError(f"freeze.modules = {chance} would keep random weights; give them weights")
+            raise ConfigError(
+                f"freeze.modules = {chance}: these modules have no trained weights; set init_from or pretrained"
+            )
         if self.schedule.name == "plateau" and not self.validation:
-            raise ConfigError("schedule.name = 'plateau' needs [[validation]] data to see one")
+            raise ConfigError("schedule.name = 'plateau' needs [[validation]] data to detect a plateau")
 
     def to_json(self) -> str:
         """Return the recipe as JSON, for the run's folder."""
@@ -276,7 +280,7 @@ def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in readers:
         raise TypeError(f"{path.name} extends itself")
     if not path.is_file():
-        raise TypeError(f"it extends {path}, which is not there")
+        raise TypeError(f"it extends {path}, which does not exist")
     raw = _current(tomllib.loads(path.read_text(encoding="utf-8")))
     for table, key in ((raw, "init_from"), (raw.get("distill", {}), "teacher")):
         if table.get(key) and isinstance(table[key], str):
@@ -299,7 +303,7 @@ def _known(kind: Any, table: dict[str, Any]) -> None:
     names = [f.name for f in fields(kind)]
     for key in table:
         if key not in names:
-            raise TypeError(f"no key {key!r}; there are {', '.join(names)}")
+            raise TypeError(f"unknown key {key!r}; choose one of {', '.join(names)}")
 
 
 def _checked(table: Any) -> Any:
@@ -315,10 +319,10 @@ def _checked(table: Any) -> Any:
         if not isinstance(value, (int, float) if wanted is float else wanted) or (
             isinstance(value, bool) and wanted is not bool
         ):
-            raise TypeError(f"{f.name} = {value!r} is no {wanted.__name__}")
+            raise TypeError(f"{f.name} = {value!r}: must be of type {wanted.__name__}")
         pair: Any = value if isinstance(f.default, tuple) and f.default else (1, 1)
         if not (len(pair) == 2 and 0 < pair[0] <= pair[1]):
-            raise TypeError(f"{f.name} = {value!r}: two numbers above 0, the smaller first")
+            raise TypeError(f"{f.name} = {value!r}: must be two numbers above 0, the smaller first")
     return table
 
 
@@ -365,4 +369,6 @@ def same_recipe(recipe: Recipe, path: Path) -> None:
         one["init_from"] = Path(one["init_from"]).name
         one["distill"]["teacher"] = "/".join(Path(one["distill"]["teacher"]).parts[-2:])  # with the name of its run
     if differ := _differences(now, before):
-        raise ConfigError(f"{path.parent}: was begun with another {', '.join(differ)}; name another run, or remove it")
+        raise ConfigError(
+            f"{path.parent}: was started with a different {', '.join(differ)}; choose another run, or remove it"
+        )

@@ -73,7 +73,9 @@ class CropSamples:
         self.sets = [_load(source, root, head, cache) for source in sources]
         shares = np.array([source.weight for source in sources], float)
         if shares.min() < 0 or not shares.sum():
-            raise DatasetError(f"weight = {', '.join(map(str, shares))}: 0 or more, and more in one of the sources")
+            raise DatasetError(
+                f"weight = {', '.join(map(str, shares))}: must be 0 or more, and above 0 in at least one source"
+            )
         self.bounds = np.cumsum(shares / shares.sum())
         self.order = list(head.skeleton.flip_order)
         low = [k for k, joint in enumerate(head.skeleton.joints) if joint.endswith(("hip", "knee", "ankle"))]
@@ -184,7 +186,7 @@ def _load(source: Source, root: Path, head: CropHead, cache: Path) -> _People:
             found.extend(more)
         records.append(record)
     if not records:
-        raise DatasetError(f"{opened.name}: no person has what the recipe asks for ({source})")
+        raise DatasetError(f"{opened.name}: no person matches the recipe ({source})")
     store = open_cache(opened, records, cache)
     number = np.array(image)
     scale = np.array([store.scale(i) for i in range(len(records))])[number]

@@ -64,7 +64,9 @@ class DetectionSamples:
         self.sets = [_load(source, root, cache) for source in sources]
         shares = np.array([source.weight for source in sources], float)
         if shares.min() < 0 or not shares.sum():
-            raise DatasetError(f"weight = {', '.join(map(str, shares))}: 0 or more, and more in one of the sources")
+            raise DatasetError(
+                f"weight = {', '.join(map(str, shares))}: must be 0 or more, and above 0 in at least one source"
+            )
         self.bounds = np.cumsum(shares / shares.sum())
 
     def __len__(self) -> int:
@@ -163,7 +165,7 @@ def _load(source: Source, root: Path, cache: Path) -> _Images:
         people.append(boxes[~np.array(crowd, bool)])
         ignore.append(np.concatenate([boxes[np.array(crowd, bool)], further]))
     if not records:
-        raise DatasetError(f"{opened.name}: no images ({source})")
+        raise DatasetError(f"{opened.name}: contains no images ({source})")
     store = open_cache(opened, records, cache)
     for number in range(len(records)):
         scale = np.tile(store.scale(number), 2).astype(np.float32)
@@ -180,7 +182,7 @@ def _left_out(path: Path, source: Source) -> dict[int, list[list[float]]]:
     content = json.loads(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
     key = f"{Path(source.data).stem}/{source.split}.json"
     if key not in content:
-        raise DatasetError(f"{path}: has no boxes for {key}; there are {', '.join(content)}")
+        raise DatasetError(f"{path}: contains no boxes for {key}; available: {', '.join(content)}")
     boxes: dict[int, list[list[float]]] = {}
     for box in content[key]:
         if box["score"] >= SURE:

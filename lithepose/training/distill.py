@@ -33,12 +33,16 @@ class Teacher:
     def __init__(self, recipe: Recipe, head: object, device: torch.device) -> None:
         path = Path(recipe.distill.teacher)
         if not path.is_file():
-            raise MissingFileError(f"distill.teacher = {path}: no such file; name the weights.safetensors of a run")
+            raise MissingFileError(
+                f"distill.teacher = {path}: no such file; set it to the weights.safetensors of a run"
+            )
         if not isinstance(head, CropHead):
-            raise ConfigError(f"distill.teacher: {recipe.network} does not take person crops; leave out [distill]")
+            raise ConfigError(f"distill.teacher: {recipe.network} does not use person crops; remove [distill]")
         net, info = open_weights(path)
         if not isinstance(net.head, CropHead):
-            raise ConfigError(f"distill.teacher = {path}: {info.name} does not take person crops; name one that does")
+            raise ConfigError(
+                f"distill.teacher = {path}: {info.name} does not use person crops; choose a teacher that does"
+            )
         skeletons = net.head.skeleton, head.skeleton
         for what, its, ours in (
             ("joints", *(s.joints for s in skeletons)),
@@ -48,8 +52,8 @@ class Teacher:
         ):
             if its != ours:
                 raise ConfigError(
-                    f"distill.teacher = {path}: its heatmaps have {what} {its}, those of the recipe {ours}; name a"
-                    " teacher trained alike"
+                    f"distill.teacher = {path}: its heatmaps have {what} {its}, but the recipe has {ours}; choose a"
+                    f" teacher with the same {what}"
                 )
         self.net = net.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)  # pyright: ignore
         self.order = None if skeletons[0].unpaired else list(skeletons[0].flip_order)

@@ -95,7 +95,9 @@ def are_large(boxes: np.ndarray, source: Source, record: ImageRecord) -> np.ndar
         DatasetError: the data set does not give the sizes of its images.
     """
     if source.large and not record.width:
-        raise DatasetError(f"{source.data}: large = {source.large} needs sizes of images, which this format lacks")
+        raise DatasetError(
+            f"{source.data}: large = {source.large} needs the sizes of the images, which this format does not contain"
+        )
     return boxes[:, 2:].max(1, initial=0) >= source.large * max(record.width, record.height)
 
 
@@ -134,7 +136,9 @@ class PoseSamples(Dataset[dict[str, Any]]):
             self.sets.append(_load(opened, source, root, head, need))
         weights = np.array([s.source.weight for s in self.sets])
         if weights.min() < 0 or not weights.sum():
-            raise DatasetError(f"weight = {', '.join(map(str, weights))}: 0 or more, and more in one of the sources")
+            raise DatasetError(
+                f"weight = {', '.join(map(str, weights))}: must be 0 or more, and above 0 in at least one source"
+            )
         self.shares = weights / weights.sum()
         self.mosaic_shares = weights * [s.source.mosaic for s in self.sets]
         self.mosaic_shares /= max(self.mosaic_shares.sum(), 1e-9)
@@ -270,8 +274,8 @@ def _load(opened: KeypointSet, source: Source, root: Path, head: Head[Any], need
     """
     if not set(opened.skeleton.joints) & set(head.skeleton.joints):
         raise DatasetError(
-            f"{opened.name}: its joints ({', '.join(opened.skeleton.joints)}) are none of the network's"
-            f' ({", ".join(head.skeleton.joints)}); put skeleton = "data" into the recipe'
+            f"{opened.name}: none of its joints ({', '.join(opened.skeleton.joints)}) is one of the network's"
+            f' ({", ".join(head.skeleton.joints)}); set skeleton = "data" in the recipe'
         )
     skip = set()
     if source.without:
@@ -288,11 +292,11 @@ def _load(opened: KeypointSet, source: Source, root: Path, head: Head[Any], need
         loaded.main.append(main)
         loaded.sizes.append((record.width, record.height))
     if not loaded.names:
-        raise DatasetError(f"{opened.name}: no image has what the recipe asks for ({source})")
+        raise DatasetError(f"{opened.name}: no image matches the recipe ({source})")
     if lost := [name for name in loaded.names if name not in opened.files]:
         raise MissingFileError(
-            f"{opened.name}: {len(lost)} of its {len(loaded.names)} images are not there, as {', '.join(lost[:3])};"
-            " say where they are by images, or take them out"
+            f"{opened.name}: {len(lost)} of its {len(loaded.names)} images are missing, for example"
+            f" {', '.join(lost[:3])}; set images to their folder, or remove them from the data set"
         )
     return loaded
 

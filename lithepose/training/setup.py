@@ -42,7 +42,9 @@ def make_head(recipe: Recipe, root: Path) -> Head[Any] | None:
         opened = open_dataset(root / source.data, source.split, tuple(root / i for i in source.images))
         return head_of(recipe.network, opened.skeleton)
     if recipe.skeleton not in SKELETONS:
-        raise ConfigError(f"skeleton = {recipe.skeleton!r}; there are data, {', '.join(SKELETONS)}")
+        raise ConfigError(
+            f"skeleton = {recipe.skeleton!r}: unknown skeleton; choose one of data, {', '.join(SKELETONS)}"
+        )
     return head_of(recipe.network, SKELETONS[recipe.skeleton])
 
 
@@ -116,7 +118,7 @@ class Freezing:
         self.backbone: Any = getattr(net, "backbone", None)
         self.blocks = len(self.backbone.blocks) if isinstance(self.backbone, MobileNetV1) else 0
         if config.blocks and not self.blocks:
-            raise ConfigError(f"freeze.blocks = {config.blocks}: only a MobileNetV1 backbone can keep its first blocks")
+            raise ConfigError(f"freeze.blocks = {config.blocks}: only works with a MobileNetV1 backbone")
         if config.backbone_steps and self.backbone is None:
             raise ConfigError(f"freeze.backbone_steps = {config.backbone_steps}: {name} has no backbone to freeze")
 
@@ -138,7 +140,7 @@ class Freezing:
             module.requires_grad_(False)
         self.train_mode()
         if not any(p.requires_grad for p in self.net.parameters()):
-            raise ConfigError(f"freeze: nothing is left to train at step {step}; freeze less")
+            raise ConfigError(f"freeze: all modules are frozen at step {step}; freeze fewer modules")
 
     def train_mode(self) -> None:
         """Set training mode, except for BatchNorm of frozen modules."""
@@ -167,9 +169,9 @@ def make_samples(
     lonely = net.head.skeleton.unpaired if isinstance(net.head, Head) and augment.flip else ()
     if lonely:
         raise ConfigError(
-            f"augment.flip = {augment.flip}: {', '.join(lonely)} belong to one side and have no partner on the other;"
-            " mirrored images would teach the wrong side. Name both sides alike (left_hip, right_hip), state flip_pairs"
-            " in the category, or set flip = 0"
+            f"augment.flip = {augment.flip}: {', '.join(lonely)} belong to one side, but have no counterpart on the"
+            " other; mirrored images would teach the wrong side. Use matching names (left_hip, right_hip), set"
+            " flip_pairs in the category, or set flip = 0"
         )
     if isinstance(net.head, CropHead):
         shapes = [(net.crop, 1.0 - recipe.small_share * bool(net.small_crop)), (net.small_crop, recipe.small_share)]

@@ -107,7 +107,7 @@ class Trainer:
         self, recipe: Recipe, root: Path, folder: Path, world: World, position: Position | None = None
     ) -> None:
         if recipe.batch % world.size:
-            raise ConfigError(f"batch = {recipe.batch}: {world.size} processes must share it evenly")
+            raise ConfigError(f"batch = {recipe.batch}: must be divisible by the number of processes, {world.size}")
         self.recipe, self.folder, self.world = recipe, folder, world
         self.position = position or Position()
         torch.manual_seed(recipe.seed)
@@ -156,7 +156,7 @@ class Trainer:
         progress = Progress(*columns, console=console, disable=quiet or not world.first or not console.is_terminal)
         batches = self.batches(self.samples, self.first * recipe.batch, recipe.steps * recipe.batch, recipe.batch)
         if self.first and world.first and not quiet:
-            console.print(f"{folder}: goes on from step {self.first}", highlight=False)
+            console.print(f"{folder}: resuming from step {self.first}", highlight=False)
         with contextlib.ExitStack() as stack:
             stack.enter_context(progress)
             if log:
@@ -261,7 +261,7 @@ class Trainer:
         if not math.isfinite(values["total"] + values["gradient"]):  # before it gets into the weights
             names = sorted({name for n in numbers for name in self.samples.image_names(n)})
             raise TrainingError(
-                f"loss {values['total']}, gradient {values['gradient']} at step {step}, samples {numbers[0]} to"
+                f"loss {values['total']} and gradient {values['gradient']} at step {step}, samples {numbers[0]} to"
                 f" {numbers[-1]} ({', '.join(names)}); the last checkpoint is kept in {self.folder}"
             )
         self.optimizer.step()

@@ -24,7 +24,7 @@ def folder_for(path: str | Path, format: str) -> Path:
         OutputError: the folder cannot be made.
     """
     if str(path) == "-":
-        raise ConfigError(f"{format} writes several files; give a folder, not -")
+        raise ConfigError(f"{format} writes several files; pass a folder, not -")
     make_folder(Path(path))
     return Path(path)
 

@@ -70,7 +70,7 @@ class ImageSink:
 
     def _write_frame(self, frame: Frame, drawn: np.ndarray) -> Path:
         if drawn.shape[2] == 4:
-            raise OutputError("an MP4 cannot be transparent; draw videos on black")
+            raise OutputError("an MP4 cannot be transparent; use the background black for videos")
         if frame.source not in self._videos or frame.index == 0:
             if not frame.live:  # the frame before was the last one of its file
                 self.close()

@@ -44,7 +44,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{path}: no folder can be made here ({error.strerror}); name another") from error
+        raise OutputError(f"{path}: folder cannot be created ({error.strerror}); choose another folder") from error
 
 
 @contextlib.contextmanager
@@ -56,5 +56,5 @@ def named(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written ({error.strerror or error}); make room, or write elsewhere"
+            f"{path}: cannot be written ({error.strerror or error}); free disk space, or choose another path"
         ) from error

@@ -41,7 +41,7 @@ class ParquetFile:
         except ImportError as error:
             raise MissingExtraError("parquet needs pyarrow: pip install 'lithepose[parquet]'") from error
         if str(path) == "-":
-            raise ConfigError("parquet cannot be written to standard output; name a file")
+            raise ConfigError("parquet cannot be written to standard output; pass a file")
         self.path, self._arrow, self._parquet = Path(path), pyarrow, pyarrow.parquet
         self._columns = (*Poses.wide_columns(skeleton), *SIZE)
         kinds = {name: pyarrow.int64() for name in WHOLE} | {name: pyarrow.string() for name in TEXT}
@@ -72,7 +72,9 @@ class ParquetFile:
             ]
             self._writer.write_table(self._arrow.Table.from_arrays(arrays, schema=self._schema))
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error}); make room, or write elsewhere") from error
+            raise OutputError(
+                f"{self.path}: cannot be written ({error}); free disk space, or choose another path"
+            ) from error
         self._rows.clear()
 
     def close(self) -> None:
@@ -86,7 +88,9 @@ class ParquetFile:
             self._writer.close()
             self._beside.replace(self.path)
         except OSError as error:
-            raise OutputError(f"{self.path}: cannot be written ({error}); make room, or write elsewhere") from error
+            raise OutputError(
+                f"{self.path}: cannot be written ({error}); free disk space, or choose another path"
+            ) from error
 
     def abandon(self) -> None:
         """Leave an earlier file as it is."""

@@ -43,9 +43,11 @@ def parquet_frames(path: Path, skeleton: Skeleton | None = None) -> Iterator[tup
     if path.is_dir():
         files = sorted((path / "poses").glob("part=*/*.parquet"))
         if not files:
-            raise MissingFileError(f"{path}: folder without poses/part=*/*.parquet; name an OUT of lithepose cluster")
+            raise MissingFileError(
+                f"{path}: folder without poses/part=*/*.parquet; pass the OUT folder of lithepose cluster"
+            )
     elif not path.is_file():
-        raise MissingFileError(f"{path}: no such file; name the results of an earlier call")
+        raise MissingFileError(f"{path}: no such file; pass the results of an earlier run")
     for file in files:
         yield from _of_file(file, skeleton)
 
@@ -72,7 +74,9 @@ def _of_file(path: Path, skeleton: Skeleton | None) -> Iterator[tuple[Place, Pos
             if rows:
                 yield _place(rows[0]), _poses(rows, known)
     except (KeyError, ValueError, TypeError, pyarrow.ArrowException) as error:
-        raise DatasetError(f"{path}: not a Parquet file of lithepose ({error!r}); predict it again") from error
+        raise DatasetError(
+            f"{path}: not a Parquet file of lithepose ({error!r}); run lithepose predict again"
+        ) from error
 
 
 def _place(row: dict[str, Any]) -> Place:

@@ -96,7 +96,7 @@ def open_results(path: str | Path, format: str = "", config: ResultConfig | None
     """
     format = format or format_of(path)
     if format not in FORMATS:
-        raise ConfigError(f"format {format!r}; there are {', '.join(FORMATS)}")
+        raise ConfigError(f"unknown format {format!r}; choose one of {', '.join(FORMATS)}")
     return FORMATS[format](path, config or ResultConfig())
 
 
@@ -113,7 +113,7 @@ def format_of(path: str | Path) -> str:
     """
     suffix = Path(path).suffix.lower()
     if suffix and suffix not in SUFFIXES:
-        raise ConfigError(f"{path}: {suffix} files cannot be written; name a {', '.join(SUFFIXES)} file")
+        raise ConfigError(f"{path}: {suffix} files cannot be written; use one of {', '.join(SUFFIXES)}")
     return SUFFIXES.get(suffix, "lithepose")
 
 
@@ -125,7 +125,7 @@ def check_format(path: str | Path, format: str) -> None:
     """
     suffix, fitting = Path(path).suffix.lower(), FITTING.get(format, ())
     if fitting and suffix and suffix not in fitting:
-        raise ConfigError(f"{path}: --format {format} is written to a {' or '.join(fitting)} file")
+        raise ConfigError(f"{path}: --format {format} needs a {' or '.join(fitting)} file")
 
 
 def read_ids(path: Path) -> dict[str, int]:
@@ -136,14 +136,14 @@ def read_ids(path: Path) -> dict[str, int]:
         ConfigError: it has no images with a file name and a whole number as id.
     """
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such file; name the COCO json that has the image ids")
+        raise MissingFileError(f"{path}: no such file; pass the COCO JSON file that contains the image ids")
     try:
         images = json.loads(path.read_text(encoding="utf-8"))["images"]
         named = {str(image["file_name"]).replace("\\", "/").removeprefix("./"): image["id"] for image in images}
         if not named or not all(isinstance(number, int) for number in named.values()):
-            raise ValueError("ids must be whole numbers")
+            raise ValueError("ids must be integers")
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: no COCO json with images, their file_name and id ({error!r})") from error
+        raise ConfigError(f"{path}: not a COCO JSON file of images with file_name and id ({error!r})") from error
     short = Counter(name.rpartition("/")[2] for name in named)
     plain = {name.rpartition("/")[2]: number for name, number in named.items()}
     return {name: number for name, number in plain.items() if short[name] == 1} | named
@@ -166,7 +166,7 @@ class TextFile(ABC):
         if self._owned:
             make_folder(self.path.parent)
             if self.path.is_dir():
-                raise OutputError(f"{self.path}: is a folder; name a file for the results")
+                raise OutputError(f"{self.path}: is a folder; pass a file for the results")
 
     def header(self) -> str:
         """The first line of the file."""
@@ -267,8 +267,8 @@ class CocoFile(TextFile):
         ends = ("/".join(parts[i:]) for i in range(len(parts)))
         found = next((self.config.ids[end] for end in ends if end in self.config.ids), None)
         if found is None or frame.index is not None:
-            why = "videos have no ids there" if frame.index is not None else "no image of this name has an id there"
-            raise OutputError(f"{frame.source}: is not in the file of --ids-from ({why})")
+            why = "it contains no ids for videos" if frame.index is not None else "it contains no image of this name"
+            raise OutputError(f"{frame.source}: not found in the file of --ids-from ({why})")
         return found
 
     def _image_id(self, frame: Place) -> int:

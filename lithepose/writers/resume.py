@@ -51,7 +51,7 @@ def read_results(
             yield SavedFrame(*place), poses
         return
     if not path.is_file():
-        raise MissingFileError(f"{path}: no such file; name the poses.jsonl of an earlier call")
+        raise MissingFileError(f"{path}: no such file; pass the poses.jsonl of an earlier run")
     own = skeleton if isinstance(skeleton, dict) else {} if skeleton is None else None
     for number, data in _items(path):
         try:
@@ -88,7 +88,9 @@ def _items(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield from enumerate(json.load(file), 1)
             except ValueError as error:
-                raise DatasetError(f"{path}: not a whole json list ({error}); was the call interrupted?") from error
+                raise DatasetError(
+                    f"{path}: not a complete JSON list ({error}); the run may have been interrupted"
+                ) from error
             return
         for number, line in enumerate(file, 1):
             if not line.endswith("\n"):
@@ -96,7 +98,7 @@ def _items(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line)
             except ValueError as error:
-                raise DatasetError(f"{path}: line {number}: not json ({error})") from error
+                raise DatasetError(f"{path}: line {number}: not valid JSON ({error})") from error
 
 
 def finished_sources(path: Path, again: Set[str] = frozenset()) -> list[str]:
@@ -114,7 +116,7 @@ def finished_sources(path: Path, again: Set[str] = frozenset()) -> list[str]:
         DatasetError: a line that is not a result.
     """
     if path.suffix.lower() not in (".jsonl", ".ndjson"):
-        raise ConfigError(f"--resume: goes on with a .jsonl file alone, not with {path}")
+        raise ConfigError(f"--resume: only works with a .jsonl file, not with {path}")
     if not path.exists():
         return []
     sources, end, last, begins = dict[str, None](), 0, "", 0

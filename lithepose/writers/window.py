@@ -27,11 +27,11 @@ class Window:
         try:
             import tkinter
         except ImportError as error:
-            raise ConfigError("--show: this Python has no tkinter; install python3-tk, or leave --show out") from error
+            raise ConfigError("--show: this Python has no tkinter; install python3-tk, or omit --show") from error
         try:
             self._root = tkinter.Tk()
         except tkinter.TclError as error:
-            raise ConfigError(f"--show: no window can be opened ({error}); leave it out") from error
+            raise ConfigError(f"--show: no window can be opened ({error}); omit --show") from error
         self._tk, self._lock = tkinter, threading.Lock()
         self._newest: np.ndarray | None = None
         self._shown: tkinter.PhotoImage | None = None  # tkinter keeps no reference of its own

@@ -224,7 +224,7 @@ def test_wrong_files_are_told(packed, tmp_path, capsys):
     assert "no such file; copy.safetensors needs it" in says("predict", image, "--model", copy)
     (tmp_path / "small-float.onnx").write_bytes(b"another")
     assert "belongs to another network" in says("predict", image, "--model", copy)
-    assert "binary_paf bits by --to bits" in says("predict", image, "--model", weights)
+    assert "for binary_paf, a packed .safetensors with --to bits" in says("predict", image, "--model", weights)
     copy.write_bytes(b"no safetensors")
     assert "not a safetensors file" in says("predict", image, "--model", copy)
     assert "no such model file" in says("predict", image, "--model", tmp_path / "none.safetensors")

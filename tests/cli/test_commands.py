@@ -193,9 +193,9 @@ def test_one_missing_file_does_not_stop_the_others(tmp_path):
         (["predict", SAMPLES, "--model", "nonsense"], "nonsense"),
         (["predict", SAMPLES, "--model", "gone.onnx"], "gone.onnx"),
         (["predict", SAMPLES, "--size", "7"], "size 7"),
-        (["predict", SAMPLES, "--threads", "-1"], "-1 threads"),
+        (["predict", SAMPLES, "--threads", "-1"], "threads -1"),
         (["predict", SAMPLES, "--threshold", "2"], "threshold 2"),
-        (["predict", SAMPLES / "camera.jpg", "--out", SAMPLES / "camera.jpg"], "camera.jpg: no folder"),
+        (["predict", SAMPLES / "camera.jpg", "--out", SAMPLES / "camera.jpg"], "camera.jpg: folder cannot be created"),
         (["predict", SAMPLES / "camera.jpg", "--json", "."], "is a folder"),
         (["export", SAMPLES / "camera.jpg", "--out", "gone/x.onnx"], "gone"),
         (["demo", "--out", "gone/x.jpg"], "gone"),
@@ -353,7 +353,7 @@ def test_benchmark_measures_stage_by_stage(tmp_path):
     pairs = "--rounds", 2, "--size", 128, "--runtime", "onnx", "--precision", "fp32", "bf16", "--out", table
     done = lithepose("benchmark", *pairs)
     assert done.returncode == 0, done.stderr
-    assert "left out: precision bf16" in done.stderr
+    assert "skipped: precision bf16" in done.stderr
     assert len(table.read_text().splitlines()) == 2
     for arguments, says in (
         (("--runtime", "onnx", "--precision", "bf16"), "precision bf16"),

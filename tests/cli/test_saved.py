@@ -118,7 +118,7 @@ def test_predict_measures_what_angles_measures_in_its_results(folder):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--angles", "tail"], "'tail': coco17 has"),
+        (["--angles", "tail"], "'tail': not available for coco17"),
         (["--lowpass", "6"], "--lowpass: nothing to measure"),
         (["--distances", "wrists", "--plot", "a.png"], "no angles to plot; add --angles"),
         (["--angles", "knee", "--json", "-"], "cannot be used with --json -"),

@@ -151,15 +151,15 @@ def test_int8_is_loaded_by_precision_from_the_manifest(tiny, int8, tmp_path, mon
     monkeypatch.setattr(models, "WEIGHTS", tmp_path)
     assert models.open_runtime("lithe", 1).info.precision == "fp32"
     assert models.open_runtime("lithe", 1, precision="int8").info.precision == "int8"
-    with pytest.raises(ConfigError, match=r"finder has no embedded int8 file \(lithe\)"):
+    with pytest.raises(ConfigError, match=r"finder has no embedded int8 file \(available for: lithe\)"):
         models.open_runtime("finder", 1, precision="int8")
     both = lithepose.load("lithe", precision="int8", threads=1)  # with a detector that has none
     assert isinstance(both, lithepose.TopDown)
     assert both.predictor.runtime.info.precision == "int8"
     assert both.finder.runtime.info.precision == "fp32"
-    with pytest.raises(ConfigError, match="is in int8"):
+    with pytest.raises(ConfigError, match="is an int8 model"):
         models.open_runtime(int8[0], precision="fp32")
-    with pytest.raises(ConfigError, match="is in fp32; make an int8 file by `lithepose export"):
+    with pytest.raises(ConfigError, match="is an fp32 model; make an int8 file with `lithepose export"):
         models.open_runtime(tiny, precision="int8")
 
 

@@ -71,7 +71,7 @@ def test_a_model_file_can_name_a_new_kind(monkeypatch):
 def test_tables_are_looked_up_by_kind_and_say_what_they_lack():
     table = {HeatmapHead: "maps"}
     assert of_kind(table, HeatmapHead(DOT, DOT)) == of_kind(table, PafHead(DOT, DOT)) == "maps"
-    with pytest.raises(ConfigError, match="DotHead: no line for this kind of output; there are HeatmapHead"):
+    with pytest.raises(ConfigError, match="DotHead: unsupported kind of output; supported: HeatmapHead"):
         of_kind(table, DotHead(DOT, DOT))
-    with pytest.raises(ModelError, match="DotHead, which this version does not know"):
+    with pytest.raises(ModelError, match="DotHead is not supported by this version"):
         head_from_dict(head_to_dict(DotHead(DOT, DOT)), {})

@@ -223,5 +223,5 @@ def test_two_hundred_people_and_none():
     assert 1 <= len(top_down(image, boxes)) < 200  # duplicates go
     assert len(top_down(image, [])) == 0
     assert len(top_down(np.zeros((1, 1, 3), np.uint8))) == 0
-    with pytest.raises(ValueError, match="beside the image"):
+    with pytest.raises(ValueError, match="outside the image"):
         top_down(image, [(900, 900, 5, 5)])

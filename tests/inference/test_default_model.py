@@ -81,7 +81,7 @@ def test_flip_and_size_are_options_of_load(astronaut):
     assert lithepose.load(size=256).size == 256
     with pytest.raises(ValueError, match="size 7"):
         lithepose.load(size=7)
-    with pytest.raises(ValueError, match="lithe_paf takes whole images"):
+    with pytest.raises(ValueError, match="lithe_paf runs on full images"):
         lithepose.load("lithe_paf", detector="person_detector")
     with pytest.raises(ValueError, match="not a person detector"):
         lithepose.load(detector="lithe_paf")

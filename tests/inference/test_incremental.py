@@ -135,7 +135,7 @@ def test_what_has_no_maps_is_refused():
 
     with pytest.raises(ValueError, match="boxes has no maps"):
         Incremental(Predictor(Boxes()))
-    with pytest.raises(ValueError, match="leave out flip and scales"):
+    with pytest.raises(ValueError, match="omit flip and scales"):
         Incremental(Predictor(Colours(), flip=True))
 
 

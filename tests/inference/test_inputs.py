@@ -82,10 +82,10 @@ def test_address(model: Any, expected: np.ndarray, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("bad", "why"),
     [
-        (None, "NoneType is no image"),
-        ({"image": 1}, "dict is no image"),
+        (None, "NoneType is not an image"),
+        ({"image": 1}, "dict is not an image"),
         (b"GIF89a", "can decode"),
-        ([SAMPLE, b""], "image 1 of 2: empty file"),
+        ([SAMPLE, b""], "image 1 of 2: the file is empty"),
         (np.zeros((2, 3, 4, 5, 6), np.uint8), "shape"),
     ],
 )
@@ -95,7 +95,7 @@ def test_what_is_no_image(model: Any, bad: Any, why: str) -> None:
 
 
 def test_file_opened_as_text(model: Any) -> None:
-    with open(SAMPLE, encoding="utf-8") as file, pytest.raises(ImageError, match="opened as text"):
+    with open(SAMPLE, encoding="utf-8") as file, pytest.raises(ImageError, match="opened in text mode"):
         model(file)
 
 
@@ -121,7 +121,7 @@ def test_unreadable_images_of_a_list(model: Any, expected: np.ndarray, tmp_path:
     assert np.array_equal(first.xy, third.xy, equal_nan=True)
     assert model([missing], on_error="warn") == [None]
     assert "image 0 of 1" in caplog.text
-    with pytest.raises(ConfigError, match="on_error='ignore'; there are raise, skip, warn"):
+    with pytest.raises(ConfigError, match="on_error='ignore'; choose one of raise, skip, warn"):
         model([missing], on_error="ignore")
 
 

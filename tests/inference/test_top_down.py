@@ -214,5 +214,5 @@ def test_boxes_on_the_command_line(tmp_path, monkeypatch, capsys):
     assert main([*call[:2], "--model", "lithe_paf", "--boxes", "lithe_paf"]) == 2
     assert "lithe_paf finds all people" in capsys.readouterr().err.replace("\n", " ")
     assert main([*call, "--complete"]) == 2
-    assert "leave out complete" in capsys.readouterr().err.replace("\n", " ")
+    assert "omit complete" in capsys.readouterr().err.replace("\n", " ")
     assert main([*call, "--boxes", str(tmp_path / "none.json")]) == 2

@@ -188,7 +188,7 @@ def test_a_camera_that_ends_by_itself_is_named(monkeypatch):
     one, two, end = frames(expand(["0"]))
     assert (one.index, two.index) == (0, 1)
     assert isinstance(end, Failed)
-    assert "no more frames after 2" in str(end.error)
+    assert "no more frames after the first 2" in str(end.error)
 
 
 def test_a_video_that_cannot_be_finished_is_kept_as_a_failure(tmp_path, monkeypatch):
@@ -257,7 +257,7 @@ def test_a_full_disk_is_told_with_the_name_of_the_file(format):
     one = Poses(np.ones((1, 17, 2), "f4"), np.ones((1, 17), "f4"), np.ones(1, "f4"), COCO_17, (4, 4))
     file = open_results("/dev/full", format)
     for call in (lambda: file.write(Frame(image, "a.png"), one), file.close):
-        with pytest.raises(OSError, match=r"/dev/full: cannot be written .*; make room"):
+        with pytest.raises(OSError, match=r"/dev/full: cannot be written .*; free disk space"):
             call()
 
 

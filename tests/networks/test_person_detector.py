@@ -174,5 +174,5 @@ def test_a_pose_model_is_no_detector():
 def test_information_of_a_detector_goes_through_json():
     info = ModelInfo("person_detector", BoxHead(), 32, 320)
     assert ModelInfo.from_json(info.to_json()) == info
-    with pytest.raises(ValueError, match="no joints"):
+    with pytest.raises(ValueError, match="not joints"):
         _ = info.joints_head

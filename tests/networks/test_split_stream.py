@@ -115,7 +115,7 @@ def test_exported_regression_takes_images_of_any_shape(tmp_path):
     for predictor in (Predictor(tmp_path / "w.onnx"), Predictor(TorchRuntime(net, describe("joint_regression", net)))):
         poses = predictor(np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8))
         assert poses.xy.shape == (1, 11, 2)
-    with pytest.raises(ValueError, match="takes 64 alone"):
+    with pytest.raises(ValueError, match="supports only size 64"):
         Predictor(tmp_path / "w.onnx", size=96)
     runtime = Predictor(tmp_path / "w.onnx").runtime
     with pytest.raises(ValueError, match="cannot run it at"):

@@ -68,7 +68,7 @@ def test_names_are_items_or_papers():
     assert matching(("osokin2019context/table3",)) == ["osokin2019context/table3"]
     hoang = matching(("hoang2020rcnn", "hoang2020rcnn/fig2"))
     assert hoang == [name for name in ITEMS if name.startswith("hoang2020rcnn/")]
-    with pytest.raises(ConfigError, match=r"table9: no such item; there are hoang2020rcnn/table1"):
+    with pytest.raises(ConfigError, match=r"table9: no such item; choose one of hoang2020rcnn/table1"):
         matching(("hoang2020rcnn/table9",))
 
 

@@ -91,7 +91,7 @@ def test_a_drawing_comes_back(start):
     png = client.post("/v1/draw", content=encoded(), headers={"Accept": "image/png"})
     assert png.content.startswith(b"\x89PNG")
     two = [("files", ("a.png", encoded())), ("files", ("b.png", encoded()))]
-    assert "send one" in message(client.post("/v1/draw", files=two))
+    assert "send only one" in message(client.post("/v1/draw", files=two))
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_limits(start):
     assert large.status_code == 413
     assert "100x51" in message(large)
     three = [("files", (f"{i}.png", encoded())) for i in range(3)]
-    assert "2 at most" in message(client.post("/v1/poses", files=three))
+    assert "at most 2" in message(client.post("/v1/poses", files=three))
 
 
 def test_a_bomb_is_refused_by_its_header(start):

@@ -62,7 +62,7 @@ def test_the_main_person_of_a_video_stays_until_it_is_long_gone():
     ("options", "why"),
     [
         ({"min_score": 1.0}, "lowest score"),
-        ({"most": -1}, "people at most"),
+        ({"most": -1}, "number of people -1"),
         ({"person": "best"}, "must be main"),
         ({"region": (0, 0, 0, 5)}, "region"),
     ],

@@ -106,7 +106,7 @@ def test_a_recipe_extends_another(tmp_path):
     ):
         (tmp_path / "bad.toml").write_text(f'extends = "base.toml"\n{chance}\n')
         with pytest.raises(
-            ValueError, match=r"bad\.toml: (reinit .* needs init_from|freeze.modules .* random weights)"
+            ValueError, match=r"bad\.toml: (reinit .* set init_from|freeze.modules .* no trained weights)"
         ):
             Recipe.read(tmp_path / "bad.toml")
 
@@ -114,7 +114,7 @@ def test_a_recipe_extends_another(tmp_path):
 def test_a_recipe_does_not_extend_itself(tmp_path):
     (tmp_path / "one.toml").write_text('extends = "two.toml"\n')
     (tmp_path / "two.toml").write_text('extends = "one.toml"\n')
-    with pytest.raises(ValueError, match=r"one\.toml: not a recipe \(one\.toml extends itself\)"):
+    with pytest.raises(ValueError, match=r"one\.toml: not a valid recipe \(one\.toml extends itself\)"):
         Recipe.read(tmp_path / "one.toml")
 
 
@@ -123,12 +123,12 @@ def test_a_run_may_move_with_the_weights_that_it_began_with(tmp_path):
     (tmp_path / "recipe.json").write_text(one.to_json())
     same_recipe(replace(one, init_from="/there/lithe.safetensors"), tmp_path / "recipe.json")
     for other in (replace(one, init_from="/here/other.safetensors"), replace(one, freeze=FreezeConfig())):
-        with pytest.raises(ValueError, match=r"begun with another (init_from|freeze.modules)"):
+        with pytest.raises(ValueError, match=r"started with a different (init_from|freeze.modules)"):
             same_recipe(other, tmp_path / "recipe.json")
     old = json.loads(one.to_json())
     del old["freeze"]["modules"]  # as written before there was such a key
     (tmp_path / "recipe.json").write_text(json.dumps(old))
-    with pytest.raises(ValueError, match=r"begun with another freeze\.modules"):
+    with pytest.raises(ValueError, match=r"started with a different freeze\.modules"):
         same_recipe(one, tmp_path / "recipe.json")
 
 
@@ -160,7 +160,7 @@ def test_recipes_and_runs_of_version_0_1_are_read(tmp_path):
     run |= {"optimizer": "sgd", "rate": 0.2, "schedule": "steps", "freeze": 3, "frozen": ["front"]}
     run |= {"clip": 2.0, "front_rate": 0.3, "milestones": [5], "warmup": 1}
     (tmp_path / "recipe.json").write_text(json.dumps(run))
-    with pytest.raises(ValueError, match=r"begun with another optimizer\.lr; "):
+    with pytest.raises(ValueError, match=r"started with a different optimizer\.lr; "):
         same_recipe(recipe, tmp_path / "recipe.json")
 
 

@@ -141,7 +141,7 @@ def test_a_size_that_disagrees_is_named(stick_images):
 
 
 def test_sources_without_people_are_named(stick_images):
-    with pytest.raises(ValueError, match="no person has what the recipe asks for"):
+    with pytest.raises(ValueError, match="no person matches the recipe"):
         crops(stick_images.parent, joints=18)
 
 

@@ -127,7 +127,7 @@ def test_small_people_can_be_left_out(stick_images):
     [
         ("[distill]\nteacher = 'a.safetensors'\nshare = 1.5", "share = 1.5"),
         ("[distill]\nteacher = 'a.safetensors'\npatched = -0.1", "patched = -0.1"),
-        ("[distill]\nshare = 0.2", "name a teacher"),
+        ("[distill]\nshare = 0.2", "needs a teacher"),
         ("[[data]]\ndata = 'sticks'\nlarge = 15.0", "large = 15.0"),
         ("[[data]]\ndata = 'sticks'\nunlabelled = true", "unlabelled = true.*teacher"),
         ("[distill]\nteacher = 3", "teacher = 3"),
@@ -153,9 +153,9 @@ def test_teachers_of_other_kinds_are_refused(taught, stick_images):
     bottom_up = build("lithe_paf", None, width=16, context=16, blocks=(1, 1)).head
     for path, head, error, message in (
         (folder / "none.safetensors", LITHE_HEAD, MissingFileError, "none.safetensors"),
-        (weights, bottom_up, ConfigError, "lithe does not take person crops"),
-        (weights, replace(LITHE_HEAD, stride=8), ConfigError, "stride 4, those of the recipe 8"),
-        (weights, replace(LITHE_HEAD, sigma=3.0), ConfigError, "sigma 2.0, those of the recipe 3.0"),
+        (weights, bottom_up, ConfigError, "lithe does not use person crops"),
+        (weights, replace(LITHE_HEAD, stride=8), ConfigError, "stride 4, but the recipe has 8"),
+        (weights, replace(LITHE_HEAD, sigma=3.0), ConfigError, "sigma 2.0, but the recipe has 3.0"),
     ):
         with pytest.raises(error, match=message):
             Teacher(replace(COMMON, distill=DistillConfig(str(path))), head, torch.device("cpu"))
@@ -170,7 +170,7 @@ def test_a_run_goes_on_with_its_own_teacher_alone(taught):
     recipe = replace(COMMON, distill=DistillConfig(str(weights), patched=0.5), schedule=same_rate)
     whole = train(replace(recipe, steps=4), folder, folder / "whole", quiet=True)
     train(recipe, folder, folder / "run", quiet=True)
-    with pytest.raises(ConfigError, match=r"another distill\.teacher"):
+    with pytest.raises(ConfigError, match=r"a different distill\.teacher"):
         train(replace(recipe, distill=DistillConfig(str(other)), steps=4), folder, folder / "run", quiet=True)
     parts = train(replace(recipe, steps=4), folder, folder / "run", quiet=True)
     assert [json.loads(line)["step"] for line in (folder / "run" / "log.jsonl").read_text().splitlines()] == [2, 4]

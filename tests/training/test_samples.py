@@ -234,12 +234,12 @@ def test_images_that_are_not_there_or_of_another_size_are_named(stick_images):
         _ = samples(stick_images)[0]
     for record in records[2:]:
         record.unlink()
-    with pytest.raises(FileNotFoundError, match=r"images are missing, such as .*images"):
+    with pytest.raises(FileNotFoundError, match=r"images are missing, for example .*images"):
         samples(stick_images)
 
 
 def test_weights_of_sources_that_are_none(stick_images):
-    with pytest.raises(ValueError, match="weight = 0, 0: 0 or more"):
+    with pytest.raises(ValueError, match="weight = 0, 0: must be 0 or more"):
         PoseSamples([Source("sticks", weight=0)] * 2, stick_images.parent, COCO_HEAD, 128, AugmentConfig())
 
 

@@ -173,7 +173,7 @@ def test_two_processes_do_not_share_a_run(tmp_path):
         )
         command = [sys.executable, "-c", code, str(tmp_path / "lock")]
         other = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-        assert "another process trains here" in other.stderr
+        assert "another process is training this run" in other.stderr
     with exclusive(tmp_path / "lock"):
         pass
 
@@ -225,14 +225,17 @@ def test_modules_keep_their_weights_and_others_begin_anew(stick_images):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"freeze": FreezeConfig(("frnt",))}, "freeze.modules: no module 'frnt'; the network has backbone, context, "),
+        (
+            {"freeze": FreezeConfig(("frnt",))},
+            "freeze.modules: no module 'frnt'; available in the network: backbone, context, ",
+        ),
         (
             {"freeze": FreezeConfig(("backbone", "context", "lateral8", "lateral16", "merge", "stages"))},
-            "freeze: nothing is left to train",
+            "freeze: all modules are frozen",
         ),
-        ({"reinit": ("stages.2",)}, "lithe_paf: reinit: no module 'stages.2'; stages has 0, 1"),
-        ({"reinit": ("stages.1.joints",)}, "weights of other options or joints .*stages\\.1\\.pafs.*reinit"),
-        ({"reinit": ("stages.0",), "skeleton": ""}, r"lacks \['stages\.1\."),
+        ({"reinit": ("stages.2",)}, "lithe_paf: reinit: no module 'stages.2'; available in stages: 0, 1"),
+        ({"reinit": ("stages.1.joints",)}, "weights for other options or joints .*stages\\.1\\.pafs.*reinit"),
+        ({"reinit": ("stages.0",), "skeleton": ""}, r"missing \['stages\.1\."),
     ],
 )
 def test_modules_that_are_not_there_are_named(stick_images, changes, message):

@@ -116,12 +116,12 @@ def test_coco_ids_by_file_name(tmp_path):
     file = open_results(tmp_path / "r.json", "coco", ResultConfig(ids=read_ids(tmp_path / "own.json")))
     for source in ("/data/val/a.jpg", "b.jpg"):
         file.write(frame(source), poses(1))
-    with pytest.raises(OutputError, match=r"c\.jpg: is not in the file of --ids-from"):
+    with pytest.raises(OutputError, match=r"c\.jpg: not found in the file of --ids-from"):
         file.write(frame("c.jpg"), poses(1))
     file.close()
     assert [r["image_id"] for r in json.loads((tmp_path / "r.json").read_text())] == [41, 50]
     (tmp_path / "words.json").write_text(json.dumps({"images": [{"id": "a", "file_name": "a.jpg"}]}))
-    with pytest.raises(ConfigError, match="ids must be whole numbers"):
+    with pytest.raises(ConfigError, match="ids must be integers"):
         read_ids(tmp_path / "words.json")
 
 
@@ -263,7 +263,7 @@ def test_a_damaged_input_of_merge_costs_no_earlier_result(folder, capsys):
     (folder / "2.jsonl").write_text("damaged\n")
     (folder / "all.csv").write_text("earlier\n")
     assert main(["merge", "1.jsonl", "2.jsonl", "--out", "all.csv", "--overwrite"]) == 2
-    assert "2.jsonl: line 1: not json" in capsys.readouterr().err
+    assert "2.jsonl: line 1: not valid JSON" in capsys.readouterr().err
     assert (folder / "all.csv").read_text() == "earlier\n"
 
 

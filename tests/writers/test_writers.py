@@ -63,7 +63,7 @@ def test_images_without_boxes_are_not_written_over(record, tmp_path):
 
 
 def test_a_format_without_colours_is_refused(tmp_path):
-    with pytest.raises(OSError, match=r"x\.pbm: no \.pbm can hold a colour image of 8x6 pixels"):
+    with pytest.raises(OSError, match=r"x\.pbm: a \.pbm file cannot contain a colour image of 8x6 pixels"):
         write_image(tmp_path / "x.pbm", np.zeros((6, 8, 3), np.uint8))
 
 

@@ -16,5 +16,5 @@ def make_backbone(name: str) -> VGG19 | MobileNetV1:
         ConfigError: the backbone does not exist.
     """
     if name not in BACKBONES:
-        raise ConfigError(f"no backbone {name!r}; there are {', '.join(BACKBONES)}")
+        raise ConfigError(f"unknown backbone {name!r}; choose one of {', '.join(BACKBONES)}")
     return BACKBONES[name]()

@@ -90,5 +90,5 @@ class EfficientNetLite0(nn.Module):
             elif key in state:
                 ours[name] = state[key]
             else:
-                raise ConfigError(f"{pretrained}: no tensor {key!r}; this is not an EfficientNet-Lite0")
+                raise ConfigError(f"{pretrained}: no tensor {key!r}; pass the weights of an EfficientNet-Lite0")
         load_backbone(self, ours, pretrained)

@@ -21,7 +21,7 @@ def activation(name: str) -> nn.Module:
         ConfigError: the activation does not exist.
     """
     if name not in ("relu6", "relu"):
-        raise ConfigError(f"no activation {name!r}; there are relu6 and relu")
+        raise ConfigError(f"unknown activation {name!r}; choose relu6 or relu")
     return nn.ReLU6(inplace=True) if name == "relu6" else nn.ReLU(inplace=True)
 
 
@@ -79,7 +79,7 @@ class MobileNetV1(nn.Module):
     def __init__(self, blocks: int = 11, stride: int = 16, act: str = "relu6", eps: float = EPS) -> None:
         super().__init__()
         if stride not in (4, 8, 16):
-            raise ConfigError(f"stride {stride}: MobileNetV1's must be 4, 8 or 16")
+            raise ConfigError(f"stride {stride}: must be 4, 8 or 16 for MobileNetV1")
         self.frozen: int | None = None  # number of blocks, see freeze
         self.stem = nn.Sequential()
         self.stem.conv = nn.Conv2d(3, 32, 3, 2, 1, bias=False)
@@ -142,7 +142,7 @@ class MobileNetV1(nn.Module):
             try:
                 state = _other_eps({_from_timm(name): tensor for name, tensor in state.items()}, 1e-5)
             except (KeyError, IndexError) as error:
-                raise ConfigError(f"{pretrained}: no MobileNetV1 of timm ({error})") from error
+                raise ConfigError(f"{pretrained}: not a MobileNetV1 from timm ({error})") from error
         ours: dict[str, Tensor] = {}
         own, kept = self.state_dict(), set[str]()
         for name in own:
@@ -154,7 +154,7 @@ class MobileNetV1(nn.Module):
             elif name.startswith(("blocks.11.", "blocks.12.")):
                 kept.add(name.rsplit(".", 2)[0])
             else:
-                raise ConfigError(f"{pretrained}: no tensor {key!r}; this is no start of a MobileNetV1")
+                raise ConfigError(f"{pretrained}: no tensor {key!r}; pass the weights of a MobileNetV1")
         ours |= {name: own[name] for name in own if name.startswith(tuple(kept))}
         load_backbone(self, ours, pretrained)
 

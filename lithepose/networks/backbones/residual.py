@@ -132,9 +132,11 @@ class ResidualBackbone(nn.Module):
     def __init__(self, widths: tuple[int, ...], depths: tuple[int, ...], block: str = "residual") -> None:
         super().__init__()
         if len(widths) != 5 or len(depths) != 4 or min(widths) < 4 or min(depths) < 0:
-            raise ConfigError(f"widths={widths}, depths={depths}: five widths of 4 or more, four depths of 0 or more")
+            raise ConfigError(
+                f"widths={widths}, depths={depths}: must be five widths of 4 or more and four depths of 0 or more"
+            )
         if block not in BLOCKS:
-            raise ConfigError(f"block={block!r}; there are {', '.join(BLOCKS)}")
+            raise ConfigError(f"unknown block={block!r}; choose one of {', '.join(BLOCKS)}")
         self.channels = widths[1:]
         self.stem = conv_bn(3, widths[0], stride=2)
         self.levels = nn.ModuleList(
@@ -159,6 +161,8 @@ class ResidualBackbone(nn.Module):
         missing = [name for name in self.state_dict() if f"backbone.{name}" not in state]
         missing = [name for name in missing if not name.endswith("num_batches_tracked")]
         if missing:
-            raise ConfigError(f"{pretrained}: no tensor backbone.{missing[0]}; this network has another backbone")
+            raise ConfigError(
+                f"{pretrained}: no tensor backbone.{missing[0]}; the weights are for a different backbone"
+            )
         zero = torch.zeros((), dtype=torch.long)
         load_backbone(self, {name: state.get(f"backbone.{name}", zero) for name in self.state_dict()}, pretrained)

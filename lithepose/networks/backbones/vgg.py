@@ -49,5 +49,5 @@ class VGG19(nn.Module):
         state = read_pretrained(pretrained)
         missing = [name for name in self.state_dict() if name not in state]
         if missing:
-            raise ConfigError(f"{pretrained}: no tensor {missing[0]!r}; this is not a VGG-19 ImageNet start")
+            raise ConfigError(f"{pretrained}: no tensor {missing[0]!r}; pass the ImageNet weights of a VGG-19")
         load_backbone(self, {name: state[name] for name in self.state_dict()}, pretrained)
