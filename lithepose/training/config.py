@@ -86,10 +86,10 @@ class FreezeConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """A trained network that predicts heatmaps as targets, for networks of person crops."""
+    """Trained networks that predict heatmaps as targets, for networks of person crops."""
 
-    teacher: str = ""  # weights.safetensors of its run; in a recipe file, relative to that file
-    share: float = 0.5  # share of its heatmaps in the targets; where a label is unknown they are the target
+    teacher: tuple[str, ...] = ()  # weights.safetensors of a run, or of several; relative to the recipe file
+    share: float = 0.5  # share of their mean heatmaps in the targets; where a label is unknown these are the target
     patched: float = 0.0  # share of crops with a rectangle of another crop; only the teacher labels these
 
 
@@ -269,6 +269,9 @@ def _current(raw: dict[str, Any]) -> dict[str, Any]:
     for table, key in ((current, "reinit"), (current.get("freeze", {}), "modules")):
         if isinstance(table.get(key), (list, tuple)):
             table[key] = ["backbone" if name == "front" else name for name in table[key]]
+    distill = current.get("distill", {})
+    if isinstance(distill.get("teacher"), str):
+        current["distill"] = distill | {"teacher": [distill["teacher"]] if distill["teacher"] else []}
     return current
 
 
@@ -282,9 +285,10 @@ def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise TypeError(f"it extends {path}, which does not exist")
     raw = _current(tomllib.loads(path.read_text(encoding="utf-8")))
-    for table, key in ((raw, "init_from"), (raw.get("distill", {}), "teacher")):
-        if table.get(key) and isinstance(table[key], str):
-            table[key] = str((path.parent / table[key]).resolve())
+    if raw.get("init_from") and isinstance(raw["init_from"], str):
+        raw["init_from"] = str((path.parent / raw["init_from"]).resolve())
+    if isinstance(teachers := raw.get("distill", {}).get("teacher"), list):
+        raw["distill"]["teacher"] = [str((path.parent / teacher).resolve()) for teacher in teachers]
     if "extends" not in raw:
         return raw
     base = _read(path.parent / raw.pop("extends"), (*readers, path.resolve()))
@@ -367,7 +371,8 @@ def same_recipe(recipe: Recipe, path: Path) -> None:
     before = default | before | {name: default[name] | before.get(name, {}) for name in TABLES}
     for one in (before, now):  # folders may have moved; a resumed run does not read init_from
         one["init_from"] = Path(one["init_from"]).name
-        one["distill"]["teacher"] = "/".join(Path(one["distill"]["teacher"]).parts[-2:])  # with the name of its run
+        names = ["/".join(Path(path).parts[-2:]) for path in one["distill"]["teacher"]]  # with the names of the runs
+        one["distill"]["teacher"] = names
     if differ := _differences(now, before):
         raise ConfigError(
             f"{path.parent}: was started with a different {', '.join(differ)}; choose another run, or remove it"

@@ -1,4 +1,4 @@
-"""Distillation: a trained network's heatmaps as targets, mixed with the labels or in place of unknown labels."""
+"""Distillation: heatmaps of trained networks as targets, mixed with the labels or in place of unknown labels."""
 
 from __future__ import annotations
 
@@ -10,64 +10,67 @@ from torch import Tensor
 from ..errors import ConfigError, MissingFileError
 from ..exporters.onnx import open_weights
 from ..heads.people import CropHead
+from ..networks import Network
 from .config import Recipe
 
 
 class Teacher:
-    """Predicts heatmaps of person crops with a trained network, averaged over each crop and its mirror image.
+    """Predicts heatmaps of person crops with trained networks: means over them, each crop and its mirror image.
 
     If a joint of one side has no partner on the other, it cannot be mirrored. Then only the crop itself is used.
 
     Args:
-        recipe: its ``distill.teacher`` is the ``weights.safetensors`` file of the trained network.
+        recipe: its ``distill.teacher`` lists the ``weights.safetensors`` files of the trained networks.
         head: head of the network in training.
-        device: device of both networks.
+        device: device of all networks.
 
     Raises:
         MissingFileError: no such file.
-        ModelError: the file is not safetensors of a network.
-        ConfigError: the network or the teacher does not take person crops, or their heatmaps differ in joints, stride
-            or sigma.
+        ModelError: a file is not safetensors of a network.
+        ConfigError: the network or a teacher does not take person crops, or their heatmaps differ in joints, stride or
+            sigma.
     """
 
     def __init__(self, recipe: Recipe, head: object, device: torch.device) -> None:
-        path = Path(recipe.distill.teacher)
-        if not path.is_file():
-            raise MissingFileError(
-                f"distill.teacher = {path}: no such file; set it to the weights.safetensors of a run"
-            )
         if not isinstance(head, CropHead):
             raise ConfigError(f"distill.teacher: {recipe.network} does not use person crops; remove [distill]")
-        net, info = open_weights(path)
-        if not isinstance(net.head, CropHead):
-            raise ConfigError(
-                f"distill.teacher = {path}: {info.name} does not use person crops; choose a teacher that does"
-            )
-        skeletons = net.head.skeleton, head.skeleton
-        for what, its, ours in (
-            ("joints", *(s.joints for s in skeletons)),
-            ("mirrored joints", *(s.flip_order for s in skeletons)),
-            ("stride", net.head.stride, head.stride),
-            ("sigma", net.head.sigma, head.sigma),
-        ):
-            if its != ours:
-                raise ConfigError(
-                    f"distill.teacher = {path}: its heatmaps have {what} {its}, but the recipe has {ours}; choose a"
-                    f" teacher with the same {what}"
-                )
-        self.net = net.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)  # pyright: ignore
-        self.order = None if skeletons[0].unpaired else list(skeletons[0].flip_order)
+        self.nets = [_opened(Path(path), head).to(device) for path in recipe.distill.teacher]
+        self.order = None if head.skeleton.unpaired else list(head.skeleton.flip_order)
         self.precision = recipe.precision
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
         """Return heatmaps (N, K, H / stride, W / stride) float32 of scaled images (N, 3, H, W)."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            maps = self.net(x)[-1][0].float()
-            if self.order is None:
-                return maps
-            mirrored = self.net(x.flip(3))[-1][0].float()
-        return (maps + mirrored.flip(3)[:, self.order]) / 2
+            maps = self._mean(x)
+            return maps if self.order is None else (maps + self._mean(x.flip(3)).flip(3)[:, self.order]) / 2
+
+    def _mean(self, x: Tensor) -> Tensor:
+        return torch.stack([net(x)[-1][0].float() for net in self.nets]).mean(0)
+
+
+def _opened(path: Path, head: CropHead) -> Network:
+    """Return a teacher with frozen weights; errors as in :class:`Teacher`."""
+    if not path.is_file():
+        raise MissingFileError(f"distill.teacher = {path}: no such file; set it to the weights.safetensors of a run")
+    net, info = open_weights(path)
+    if not isinstance(net.head, CropHead):
+        raise ConfigError(
+            f"distill.teacher = {path}: {info.name} does not use person crops; choose a teacher that does"
+        )
+    skeletons = net.head.skeleton, head.skeleton
+    for what, its, ours in (
+        ("joints", *(s.joints for s in skeletons)),
+        ("mirrored joints", *(s.flip_order for s in skeletons)),
+        ("stride", net.head.stride, head.stride),
+        ("sigma", net.head.sigma, head.sigma),
+    ):
+        if its != ours:
+            raise ConfigError(
+                f"distill.teacher = {path}: its heatmaps have {what} {its}, but the recipe has {ours}; choose a"
+                f" teacher with the same {what}"
+            )
+    return net.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def with_teacher(labels: Tensor, weight: Tensor, maps: Tensor, share: float) -> tuple[Tensor, Tensor]:

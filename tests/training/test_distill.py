@@ -37,11 +37,11 @@ def taught(stick_images) -> tuple[Path, Path]:
 
 def test_a_teacher_answers_alike_for_an_image_and_its_mirror_image(taught):
     _, weights = taught
-    teacher = Teacher(replace(COMMON, distill=DistillConfig(str(weights))), LITHE_HEAD, torch.device("cpu"))
+    teacher = Teacher(replace(COMMON, distill=DistillConfig((str(weights),))), LITHE_HEAD, torch.device("cpu"))
     x = torch.randn(2, 3, 64, 96)
     maps = teacher(x)
     assert maps.shape == (2, 17, 16, 24)
-    own = teacher.net(x)[-1][0]
+    own = teacher.nets[0](x)[-1][0]
     assert not torch.allclose(maps, own, atol=1e-4)
     mirrored = teacher(x.flip(3)).flip(3)[:, list(LITHE_HEAD.skeleton.flip_order)]
     assert torch.allclose(maps, mirrored, atol=1e-5)
@@ -82,7 +82,7 @@ def test_a_student_that_is_its_teacher_has_less_to_learn_from_it(taught):
     losses = []
     for share in (0.0, 1.0):
         run = folder / f"share{share}"
-        train(replace(recipe, distill=DistillConfig(str(weights), share)), folder, run, quiet=True)
+        train(replace(recipe, distill=DistillConfig((str(weights),), share)), folder, run, quiet=True)
         losses.append(json.loads((run / "log.jsonl").read_text().splitlines()[0])["total"])
     assert losses[1] < losses[0] / 5
 
@@ -142,10 +142,25 @@ def test_recipes_that_mean_nothing_are_refused(tmp_path, text, message):
         Recipe.read(recipe)
 
 
-def test_a_teacher_is_named_relative_to_the_recipe(tmp_path):
+@pytest.mark.parametrize("names", [["a"], ["a", "b"]])
+def test_teachers_are_named_relative_to_the_recipe(tmp_path, names):
     recipe = tmp_path / "mine.toml"
-    recipe.write_text("network = 'lithe'\n[distill]\nteacher = 'runs/a.safetensors'\n[[data]]\ndata = 'sticks'\n")
-    assert Path(Recipe.read(recipe).distill.teacher) == (tmp_path / "runs" / "a.safetensors").resolve()
+    files = [f"runs/{name}.safetensors" for name in names]
+    text = json.dumps(files if len(files) > 1 else files[0])
+    recipe.write_text(f"network = 'lithe'\n[distill]\nteacher = {text}\n[[data]]\ndata = 'sticks'\n")
+    assert [Path(path) for path in Recipe.read(recipe).distill.teacher] == [(tmp_path / f).resolve() for f in files]
+
+
+def test_heatmaps_of_several_teachers_are_averaged(taught):
+    folder, weights = taught
+    second = train(replace(COMMON, seed=1), folder, folder / "second", quiet=True)
+    x = torch.randn(2, 3, 64, 64)
+    one, two, both = (
+        Teacher(replace(COMMON, distill=DistillConfig(tuple(map(str, paths)))), LITHE_HEAD, torch.device("cpu"))(x)
+        for paths in ((weights,), (second,), (weights, second))
+    )
+    assert not torch.allclose(one, two, atol=1e-4)
+    assert torch.allclose(both, (one + two) / 2, atol=1e-6)
 
 
 def test_teachers_of_other_kinds_are_refused(taught, stick_images):
@@ -158,7 +173,7 @@ def test_teachers_of_other_kinds_are_refused(taught, stick_images):
         (weights, replace(LITHE_HEAD, sigma=3.0), ConfigError, "sigma 2.0, but the recipe has 3.0"),
     ):
         with pytest.raises(error, match=message):
-            Teacher(replace(COMMON, distill=DistillConfig(str(path))), head, torch.device("cpu"))
+            Teacher(replace(COMMON, distill=DistillConfig((str(path),))), head, torch.device("cpu"))
 
 
 def test_a_run_goes_on_with_its_own_teacher_alone(taught):
@@ -167,11 +182,11 @@ def test_a_run_goes_on_with_its_own_teacher_alone(taught):
     other.parent.mkdir()
     other.write_bytes(weights.read_bytes())
     same_rate = ScheduleConfig("constant", warmup=0)
-    recipe = replace(COMMON, distill=DistillConfig(str(weights), patched=0.5), schedule=same_rate)
+    recipe = replace(COMMON, distill=DistillConfig((str(weights),), patched=0.5), schedule=same_rate)
     whole = train(replace(recipe, steps=4), folder, folder / "whole", quiet=True)
     train(recipe, folder, folder / "run", quiet=True)
     with pytest.raises(ConfigError, match=r"a different distill\.teacher"):
-        train(replace(recipe, distill=DistillConfig(str(other)), steps=4), folder, folder / "run", quiet=True)
+        train(replace(recipe, distill=DistillConfig((str(other),)), steps=4), folder, folder / "run", quiet=True)
     parts = train(replace(recipe, steps=4), folder, folder / "run", quiet=True)
     assert [json.loads(line)["step"] for line in (folder / "run" / "log.jsonl").read_text().splitlines()] == [2, 4]
     first, second = load_file(whole), load_file(parts)
@@ -180,10 +195,10 @@ def test_a_run_goes_on_with_its_own_teacher_alone(taught):
 
 def test_joints_without_a_partner_are_not_mirrored(taught):
     _, weights = taught
-    teacher = Teacher(replace(COMMON, distill=DistillConfig(str(weights))), LITHE_HEAD, torch.device("cpu"))
+    teacher = Teacher(replace(COMMON, distill=DistillConfig((str(weights),))), LITHE_HEAD, torch.device("cpu"))
     teacher.order = None
     x = torch.randn(1, 3, 64, 64)
-    assert torch.equal(teacher(x), teacher.net(x)[-1][0])
+    assert torch.equal(teacher(x), teacher.nets[0](x)[-1][0])
 
 
 def test_pretrained_blocks_that_begin_anew_keep_their_weights(taught):
