@@ -9,14 +9,22 @@ medians of the rounds' ratios. In its turn a row is first called once without ti
 series of images; otherwise a call would have to load its weights from memory again. Two at once: two models, each with
 its own threads, in two Python threads; 2 times the time of one would be the same as one after the other. These have
 rounds of their own, as they disturb the others. int8 uses the embedded files, or those of --int8.
+
+Everything is measured in several processes, one after the other, and the table holds the medians over them: the time of
+int8 differs between processes by up to a third, whatever the number of rounds. The columns from and to are the range of
+the ratio to fp32 in ONNX Runtime.
 """
 
 from __future__ import annotations
 
+import statistics
 import tempfile
 import threading
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -32,6 +40,7 @@ from lithepose.timing import about, cpu, median, ratio, take_turns, write_table
 
 LEAST = 20.0  # shortest time of a turn, in milliseconds
 TWO = ", two at once"
+MEASURED = "median_ms", "times_yardstick", "times_onnx_fp32", "times_one"
 KINDS = ("onnx", "fp32"), ("onnx", "int8"), ("openvino", "fp32"), ("openvino", "bf16"), ("openvino", "int8")
 
 
@@ -112,21 +121,35 @@ def measure(threads: int, rounds: int, int8: tuple[str, str], folder: Path) -> l
     return rows
 
 
-def main(out: Path, rounds: int = 40, int8: tuple[str, str] = ("lithe", "person_detector")) -> None:
+def combined(rows: list[dict[str, Any]]) -> dict[str, object]:
+    """Return one row for the same row of several processes: medians, and the range of the ratio to fp32."""
+    middle = {key: round(statistics.median(row[key] for row in rows), 3) for key in MEASURED}
+    ratios = [row["times_onnx_fp32"] for row in rows]
+    return rows[0] | middle | {"from": min(ratios), "to": max(ratios), "processes": len(rows)}
+
+
+def main(out: Path, rounds: int = 40, processes: int = 3, int8: tuple[str, str] = ("lithe", "person_detector")) -> None:
     """Measure, and write the table.
 
     Args:
         out: CSV file to write.
-        rounds: number of rounds, for medians.
+        rounds: number of rounds in a process, for medians.
+        processes: number of processes that measure everything, one after the other.
         int8: pose model and person detector in int8, as names or files.
     """
+    rows = list[dict[str, object]]()
     with tempfile.TemporaryDirectory() as folder:
-        rows = [row for threads in (2, 1) for row in measure(threads, rounds, int8, Path(folder))]
+        for threads in (2, 1):
+            runs = []
+            for _ in range(processes):
+                with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                    runs.append(pool.submit(measure, threads, rounds, int8, Path(folder)).result())
+            rows += [combined(list(same)) for same in zip(*runs, strict=True)]
     write_table(out, rows)
-    shown = "threads", "part", "median_ms", "times_yardstick", "times_onnx_fp32", "times_one"
-    print(*(f"{column:>28}" for column in shown))
+    shown = "threads", "part", "median_ms", "times_yardstick", "times_onnx_fp32", "from", "to", "times_one"
+    print(*(f"{column:>24}" for column in shown))
     for row in rows:
-        print(*(f"{row[column]!s:>28}" for column in shown))
+        print(*(f"{row[column]!s:>24}" for column in shown))
 
 
 if __name__ == "__main__":
