@@ -172,11 +172,14 @@ def joints_from_heatmaps(heatmaps: Tensor, stride: int, sigma: float, shuffle: i
     """
     rows, columns = heatmaps.shape[-2:]
     cells = rows * columns  # of a phase
-    raw, smooth = (m.unflatten(1, (-1, shuffle**2)).flatten(2) for m in (heatmaps, smoothed(heatmaps, shuffle)))
+    raw, smooth = heatmaps.unflatten(1, (-1, shuffle**2)), smoothed(heatmaps, shuffle).unflatten(1, (-1, shuffle**2))
+    # First the row, then the column in it: OpenVINO takes ten times as long for the highest of all cells at once.
+    lines = smooth.flatten(2, 3)  # (N, K, phases * rows, columns)
+    line = lines.amax(3).argmax(2, keepdim=True)
+    column = lines.gather(2, line[..., None].expand(-1, -1, 1, columns))[:, :, 0].argmax(2).float()
     # In floats, which hold these indices exactly: exporters turn a division of integers into many operations.
-    best = smooth.argmax(2).float()
-    phase, rest = _divide(best, cells)
-    (row, column), (row_phase, column_phase) = _divide(rest, columns), _divide(phase, shuffle)
+    phase, row = _divide(line[:, :, 0].float(), rows)
+    row_phase, column_phase = _divide(phase, shuffle)
     phases = torch.stack([column_phase, row_phase], -1)
     xy = torch.stack([column, row], -1) * shuffle + phases
     along_x, along_y = heatmaps.new_tensor([1, 0]), heatmaps.new_tensor([0, 1])
@@ -188,8 +191,9 @@ def joints_from_heatmaps(heatmaps: Tensor, stride: int, sigma: float, shuffle: i
     at_first, at_last = xy == 0, xy == last
     before = torch.where(phases == 0, wrap, -step).masked_fill(at_first, 0)
     after = torch.where(phases == shuffle - 1, -wrap, step).masked_fill(at_last, 0)
-    index = (best[..., None] + torch.cat([torch.zeros_like(best)[..., None], before, after], -1)).long()
-    raw, smooth = raw.gather(2, index), smooth.gather(2, index)
+    best = (phase * cells + row * columns + column)[..., None]
+    index = torch.cat([best, best + before, best + after], -1).long()
+    raw, smooth = raw.flatten(2).gather(2, index), smooth.flatten(2).gather(2, index)
 
     inner = torch.minimum(xy, last - xy).amin(-1, keepdim=True) > SMOOTH_REACH
     centre, lower, upper = torch.where(inner, smooth, raw).clamp(min=1e-6).log().split([1, 2, 2], -1)
