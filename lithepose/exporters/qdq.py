@@ -23,7 +23,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 SAME_SCALE = "Resize", "MaxPool"  # return values of their input
 # Operations that read people from maps. A convolution after them, such as smoothing, is not a layer of the network.
-READING = "ArgMax", "Expand", "GatherElements", "GatherND", "TopK"
+READING = "ArgMax", "Expand", "Gather", "GatherElements", "GatherND", "TopK"
 Range = tuple[float, float]
 
 

@@ -1,5 +1,5 @@
 // Outputs of person_detector and lithe -> people, as lithepose does by default. See docs/deployment.md for the contract.
-export const limits = { box: 0.25, overlap: 0.6, joint: 0.35, person: 0.34, alike: 0.75, margin: 1.25 };
+export const limits = { box: 0.35, overlap: 0.6, joint: 0.35, person: 0.34, alike: 0.75, margin: 1.25 };
 const SIGMAS = [26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89].map((s) => s / 1000);
 
 // boxes (512 x 4), scores (512), back { width, height, scaleX, scaleY } of the letterbox -> [{ box: [x, y, w, h], score }]
