@@ -23,7 +23,7 @@ SILENT = tyro.conf.arg(help_behavior_hint="")
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
 COMMON = {  # options of every command; main removes them from a call before its command runs
     "config": Annotated[Path | None, tyro.conf.arg(help="TOML file with options.", metavar="PATH"), SILENT],
-    "quiet": Annotated[bool, tyro.conf.arg(aliases=["-q"], help="print errors and results alone."), SILENT],
+    "quiet": Annotated[bool, tyro.conf.arg(aliases=["-q"], help="print only errors and results."), SILENT],
     "verbose": Annotated[bool, tyro.conf.arg(aliases=["-v"], help="print a line for every input."), SILENT],
     "debug": Annotated[bool, tyro.conf.arg(help="print the traceback of an error."), SILENT],
     "version": Annotated[bool, tyro.conf.arg(aliases=["-V"], help="print the version and exit."), SILENT],
