@@ -21,7 +21,7 @@ lint: ## style, and formatting in place
 types: ## static types
 	$(PYTHON) -m pyright --pythonpath $(PYTHON)
 
-contracts: ## rooms import downwards only
+contracts: ## packages import downwards only
 	$(dir $(PYTHON))lint-imports
 
 bench: ## time of a whole call, stage by stage, into results/
@@ -30,7 +30,7 @@ bench: ## time of a whole call, stage by stage, into results/
 memory: ## memory over a video of 10,000 frames, into results/
 	$(PYTHON) benchmarks/memory.py --out results/memory.csv
 
-complexity: ## parameters and multiply-adds of all networks beside the papers', into research/results/
+complexity: ## parameters and multiply-adds of all networks next to the papers', into research/results/
 	$(PYTHON) scripts/count_tables.py
 
 docs: ## the site, into site/; a warning is an error

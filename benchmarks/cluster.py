@@ -1,4 +1,4 @@
-"""Benchmarks and checks of ``lithepose cluster`` on two local nodes, against ``lithepose predict``.
+"""Benchmarks and checks of ``lithepose cluster`` on two local nodes, compared with ``lithepose predict``.
 
     python benchmarks/cluster.py speed --out TABLE.csv --images 20000
     python benchmarks/cluster.py kills --out TABLE.csv --kills 10
@@ -106,7 +106,7 @@ def same_rows(out: Path, reference: Path) -> int:
     found, wanted = rows(out), rows(reference)
     twice = [row for row, count in Counter(found).items() if count > 1]
     assert not twice, f"{len(twice)} duplicate rows, such as {twice[0]}"
-    assert found == wanted, f"{len(set(wanted) - set(found))} of {len(wanted)} rows are lost or differ"
+    assert found == wanted, f"{len(set(wanted) - set(found))} of {len(wanted)} rows are missing or different"
     return len(found)
 
 
@@ -292,7 +292,7 @@ def video(out: Path, seconds: float = 180, rate: int = 10, segment: float = 20, 
             run(folder, "cluster", *options)
         one = {p.index: poses for p, poses in read_results(folder / "p.jsonl")}
         cut = {p.index: poses for p, poses in read_results(folder / "out")}
-    assert one.keys() == cut.keys(), "every frame once"
+    assert one.keys() == cut.keys(), "every frame must occur once"
     likeness, ids = [], 0
     for index, poses in one.items():
         other: Poses = cut[index]

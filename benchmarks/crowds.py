@@ -25,8 +25,8 @@ def decode(
 def walkers(seed: int, frames: int = 150, rate: float = 30.0) -> list[tuple[float, np.ndarray, Poses]]:
     """Make poses of two to five people who walk past each other in an image of 640x480, as a network might find them.
 
-    Near people hide those behind. Joints are off by a hundredth of the height, and one in twelve is missed. People with
-    fewer than four visible joints are not found.
+    Near people hide the people behind them. Joints are off by a hundredth of the height, and one in twelve is missed.
+    People with fewer than four visible joints are not found.
 
     Returns:
         per frame: time, the true number of every person found, the poses.

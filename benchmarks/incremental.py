@@ -3,10 +3,10 @@
     python benchmarks/incremental.py --out results/incremental-CPU.csv [VIDEO...]
 
 Runs on generated videos of 960x720 with three levels of noise, and on all given videos. The generated ones show a still
-image, an image with a trembling part of the face, one that moves over a still background, and one that pans. Full and
-incremental runs use two threads and take turns frame by frame. Similarity is OKS with the most similar person of the
-other run, averaged over the people of both runs. Noise alone changes the full run too: ``noise`` is the similarity of
-full runs on two draws of it. Writes the table to ``--out``.
+image, an image in which a part of the face trembles, one that moves over a still background, and one that pans. Full
+and incremental runs use two threads and take turns frame by frame. Similarity is OKS with the most similar person of
+the other run, averaged over the people of both runs. Noise alone changes the full run too: ``noise`` is the similarity
+of full runs on two draws of it. Writes the table to ``--out``.
 """
 
 from __future__ import annotations

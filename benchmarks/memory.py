@@ -66,7 +66,7 @@ def main(out: Path, frames: int = 10_000) -> None:
         seconds = time.monotonic() - began
         lines = [json.loads(line) for line in results.read_text().splitlines()]
         assert process.returncode == 0
-        assert [line["frame"] for line in lines] == list(range(frames)), "every frame once"
+        assert [line["frame"] for line in lines] == list(range(frames)), "every frame must occur once"
     first = next(m for done, m in seen if done >= 500)
     rows = [{"frames": 500, "largest_mb": round(first, 1)}]
     for tenth in range(1, 11):
@@ -74,7 +74,8 @@ def main(out: Path, frames: int = 10_000) -> None:
         rows.append({"frames": tenth * frames // 10, "largest_mb": round(max(memory), 1) if memory else ""})
     write_table(out, rows)
     print(
-        f"{frames} frames in {seconds:.0f} s; largest memory at 500 and by tenths: {[r['largest_mb'] for r in rows]} MB"
+        f"{frames} frames in {seconds:.0f} s; largest memory after frame 500 and in every tenth of the run:"
+        f" {[r['largest_mb'] for r in rows]} MB"
     )
     print(out)
 

@@ -74,7 +74,7 @@ def connections(
 
 
 def best_first(found: list[Candidate], pairs: list[tuple[int, int, int, float]]) -> list[dict[int, int]]:
-    """huang2019mln: take the best remaining connection; connections that share a joint form one person."""
+    """huang2019mln: use the best remaining connection; connections that share a joint form one person."""
     people: list[dict[int, int]] = []
     used: set[tuple[int, int]] = set()
     for limb, a, b, _ in sorted(pairs, key=lambda pair: (-pair[3], pair[:3])):
@@ -105,7 +105,7 @@ def best_first(found: list[Candidate], pairs: list[tuple[int, int, int, float]])
 def limb_by_limb(
     found: list[Candidate], pairs: list[tuple[int, int, int, float]], head: PafHead
 ) -> list[dict[int, int]]:
-    """OpenPose: take each kind of limb in turn; limbs from shoulders to ears come last and only add missing ears."""
+    """OpenPose: process each kind of limb in turn; limbs from shoulders to ears come last and only add missing ears."""
     ends = [b for _, b in head.limbs]
     spare = [limb for limb in range(len(ends)) if ends[limb] in ends[limb + 1 :]]
     people: list[dict[int, int]] = []

@@ -4,9 +4,9 @@
     python benchmarks/peers.py coco-val.tar --peers yolo11n-pose.onnx rtmpose-t.onnx --out TABLE.csv
 
 Measures OKS-AP on a data set of COCO's 17 joints, and the time of a whole call, from pixels in memory to people, on one
-image of 640x480 pixels with two people. All models take turns in every round. The table holds medians, and medians of
-the rounds' ratios to the first row. Nothing is downloaded: peers are .onnx files of YOLO-pose (any version) or RTMPose
-(with boxes of lithepose's person detector), or a .tflite file of MoveNet if LiteRT is installed.
+image of 640x480 pixels with two people. All models take turns in every round. The table contains medians, and medians
+of the rounds' ratios to the first row. Nothing is downloaded: peers are .onnx files of YOLO-pose (any version) or
+RTMPose (with boxes of lithepose's person detector), or a .tflite file of MoveNet if LiteRT is installed.
 """
 
 from __future__ import annotations

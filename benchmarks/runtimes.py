@@ -4,15 +4,16 @@
 
 A call on one image of 640x480 pixels with two people runs the person detector, crops, the pose network on two boxes,
 and decoding. The reference is that of benchmarks/stages.py: an fp32 network with one billion multiply-adds of 3x3
-convolutions in ONNX Runtime. All rows of one number of threads take turns in every round. The table holds medians, and
-medians of the rounds' ratios. In its turn a row is first called once without timing, and then for 20 ms, as for a
+convolutions in ONNX Runtime. All rows of one number of threads take turns in every round. The table contains medians,
+and medians of the rounds' ratios. In each turn, a row is first called once without timing, and then for 20 ms, as for a
 series of images; otherwise a call would have to load its weights from memory again. Two at once: two models, each with
-its own threads, in two Python threads; 2 times the time of one would be the same as one after the other. These have
-rounds of their own, as they disturb the others. int8 uses the embedded files, or those of --int8.
+its own threads, in two Python threads; 2 times the time of one model would mean no gain over running them in sequence.
+They are measured in separate rounds, because they slow down the others. int8 uses the embedded files, or those of
+--int8.
 
-Everything is measured in several processes, one after the other, and the table holds the medians over them: the time of
-int8 differs between processes by up to a third, whatever the number of rounds. The columns from and to are the range of
-the ratio to fp32 in ONNX Runtime.
+Everything is measured in several processes, one after the other, and the table contains the medians over them: the time
+of int8 differs between processes by up to a third, whatever the number of rounds. The columns from and to are the range
+of the ratio to fp32 in ONNX Runtime.
 """
 
 from __future__ import annotations

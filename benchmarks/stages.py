@@ -3,9 +3,9 @@
     python benchmarks/stages.py --out results/stages-CPU.csv
 
 The reference is an fp32 ONNX network with one billion multiply-adds of 3x3 convolutions, run by the same ONNX Runtime
-with the same settings. All parts take turns in every round, so that a slow machine affects all of them. The table holds
-medians; a ratio is the median of the rounds' ratios. The image has 640x480 pixels. The detector runs on it, and the
-pose network on 1, 2, 5 and 20 boxes. Writes the table to ``--out``.
+with the same settings. All parts take turns in every round, so that a slow machine affects all of them. The table
+contains medians; a ratio is the median of the rounds' ratios. The image has 640x480 pixels. The detector runs on it,
+and the pose network on 1, 2, 5 and 20 boxes. Writes the table to ``--out``.
 """
 
 from __future__ import annotations

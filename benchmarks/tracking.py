@@ -3,8 +3,8 @@
     python benchmarks/tracking.py
 
 Twenty videos show two to five people who walk past each other (``benchmarks/crowds.py``). Joints are off by a hundredth
-of a person's height, one in twelve is missed, and those behind other people are hidden. Then there is a still person,
-and one who moves steadily. Writes the results to ``--out``.
+of a person's height, one in twelve is missed, and those behind other people are hidden. Smoothing is measured on a
+still person, and on a person who moves steadily. Writes the results to ``--out``.
 """
 
 from __future__ import annotations

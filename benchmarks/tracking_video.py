@@ -2,14 +2,13 @@
 
     python benchmarks/tracking_video.py --data DATA
 
-Each of ten videos of 640x480 shows two to four people from validation images of Leeds Sports Pose Extended in which
-the model finds the person (otherwise there is nothing to follow). Their boxes move to and fro over a plain background,
-near people in front of others. The model runs on every frame. A pose belongs to the person with the largest overlap of
-boxes. This runs once with the tracker as it is, and once with a tracker that starts an id for every person found.
+Each of ten videos of 640x480 shows two to four people from validation images of Leeds Sports Pose Extended in which the
+model finds the person (otherwise there is nothing to follow). Their boxes move to and fro over a plain background; near
+people cover others. The model runs on every frame. A pose belongs to the person with the largest overlap of boxes. This
+runs once with the tracker as it is, and once with a tracker that starts an id for every person found.
 
 Then each person is shown alone: still, in noise, to measure the jitter after smoothing, and moving steadily, to measure
-its lag behind the detections. Writes the table to ``--out``.
-behind what the model found. Writes the table to ``--out``.
+the lag behind the detections. Writes the table to ``--out``.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ def draw(
     Args:
         image: (H, W, 3) uint8 RGB, the image that the poses were found in.
         poses: what to draw.
-        threshold: joints with a lower score are left out.
+        threshold: joints with a lower score are not drawn.
         copy: draw on a copy; otherwise draw on ``image`` itself, if it is writable.
         style: colours and other options.
 

@@ -24,7 +24,7 @@ def main(runs: tuple[Path, ...], /, out: Path) -> None:
     """Plot the losses.
 
     Args:
-        runs: folders of runs, each of which continued with the weights of the one before.
+        runs: folders of runs, each of which started from the weights of the previous one.
         out: image to write.
     """
     x, curves, before = {}, {}, 0

@@ -6,10 +6,10 @@
     python research/one_person.py context-cpm --data DATA --out research/osokin2019context/results/context-cpm.csv
 
 and likewise ``split-stream`` and ``context-cpm-stage`` (only second stages, all after the same first stage).
-``COMPARISONS`` below names all runs; missing ones are left out. Each variant has a row with: PCK@0.2 of the torso, as
-measured by ``lithepose evaluate``; the mean squared error of joint positions, relative to the side of the input, on
-the first images of the training set and on all validation images (debnath2018split's table 3 has such a pair; it states
-no unit); and the network's time with one and two threads, in turn. If stages are compared, the loss is that of the last
+``COMPARISONS`` below lists all runs; missing ones are skipped. Each variant has a row with: PCK@0.2 of the torso, as
+measured by ``lithepose evaluate``; the mean squared error of joint positions, relative to the side of the input, on the
+first images of the training set and on all validation images (debnath2018split's table 3 has such a pair, without a
+unit); and the network's time with one and two threads, in turn. If stages are compared, the loss is that of the last
 one. Only people with as many labelled joints as the recipe requires count. Writes the table to ``--out``, and plots of
 the losses and of the share of correct joints over the threshold (as in debnath2018split, figure 5).
 """

@@ -1,4 +1,4 @@
-"""Counts of every network and variant for which a paper gives a count, and of the baselines, beside the papers' counts.
+"""Counts of every network and variant with a count in a paper, and of the baselines, next to the papers' counts.
 
     python scripts/count_tables.py
 
@@ -265,7 +265,7 @@ def main() -> None:
     root = Path(__file__).parent.parent
     _write(root / "research" / "results" / "complexity.csv", rows)
     if missing := [name for name in NAMES if not any(row[1] == name for row in rows)]:
-        raise SystemExit(f"no line for {', '.join(missing)} in NETWORKS of this script; add it")
+        raise SystemExit(f"{', '.join(missing)}: not in NETWORKS of this script; add a line for each")
     defaults = [next(row for row in rows if row[1] == name) for name in NAMES]
     _write(root / "lithepose" / "weights" / "networks.csv", defaults)
 

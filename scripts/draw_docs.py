@@ -176,7 +176,7 @@ def flow() -> str:
         arrow((724, 334), (780, 334), (780, 8), (481, 8), (481, 18), label=""),
         '<text x="774" y="190" font-size="12" text-anchor="end">exporters</text>',
     ]
-    return document(800, 376, parts, "what passes through the rooms")
+    return document(800, 376, parts, "data flow through the package")
 
 
 if __name__ == "__main__":

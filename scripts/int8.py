@@ -2,8 +2,8 @@
 
     python scripts/int8.py CALIBRATION_IMAGES --evaluate coco-val.tar
 
-Calibrate with training images, never with images of the evaluation. Writes NAME-int8.onnx beside the weights, and their
-line in the manifest; with ``--evaluate`` also the scores, which take a minute or two.
+Calibrate with training images, never with images of the evaluation. Writes NAME-int8.onnx next to the weights, and
+their line in the manifest; with ``--evaluate`` also the scores, which takes a minute or two.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ def main(
     if evaluate:
         model = lithepose.load(files["lithe"], detector=files["person_detector"], threads=threads)
         done = lithepose.evaluate(model, evaluate, split)
-        print(f"scores in {model}: {done.scores}")
+        print(f"scores of {model}: {done.scores}")
         listed = ", ".join(f"{key} = {done.scores[key]:.4f}" for key in SCORES)
         scores["lithe"] = f", scores = {{ {listed} }}"
     path = out / "manifest.toml"
     if not path.is_file():
-        sys.exit(f"{path}: no such file, so no model is added to it")
+        sys.exit(f"{path}: no such file; the int8 models are not registered")
     text = path.read_text(encoding="utf-8")
     for name, file in files.items():
         digest = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -92,7 +92,7 @@ def _plain(match: re.Match[str], path: str) -> str:
 
 def models() -> str:
     """Return the list of cards."""
-    lines = ["# Models", "", "What the package brings, with training data, scores, and where each one fails.", ""]
+    lines = ["# Models", "", "The models in the package, with their training data, scores and typical failures.", ""]
     for path in sorted((ROOT / CARDS).glob("*.md")):
         title, _, rest = path.read_text(encoding="utf-8").partition("\n")
         first = rest.strip().split("\n\n")[0].replace("\n", " ")
@@ -107,8 +107,8 @@ def reproduced() -> str:
         "# Reproduced tables",
         "",
         "Mini runs on two CPU cores, by `lithepose reproduce ITEM --mini`: they show that each pipeline works."
-        " **Accuracies and losses in them mean little**, and times were taken while other programs used the cores."
-        " [Reproduce](reproduce.md) has the commands.",
+        " **Their accuracies and losses mean little**, and times were measured while other programs used the cores."
+        " [Reproduce](reproduce.md) lists the commands.",
         "",
     ]
     for path in sorted(MINI.glob("*/*.md")):
@@ -125,7 +125,7 @@ def skeletons() -> str:
     lines = [
         "# Orders of joints",
         "",
-        "The numbers are the index along the joint axis of every array; `poses.joints` has the names.",
+        "The numbers are the indices along the joint axis of every array; `poses.joints` has the names.",
         "",
     ]
     for name, skeleton in SKELETONS.items():

@@ -27,8 +27,8 @@ PAPERS = {  # height x width at which each paper counts or times, and its number
     "openpose": ("368x432", "52,298,816 convolution weights, 159.6 GMACs (printed as FLOPs; huang2019mln)"),
     "binary_paf": (
         "368x656",
-        "no counts, but 49 -> 27 multiplications and 48 -> 26 additions a cell for its module: three 3x3 filters in"
-        " place of a 7x7, without the halving of widths, with which it is 7.9 times fewer",
+        "no counts, but 49 -> 27 multiplications and 48 -> 26 additions per cell for its module: three 3x3 filters"
+        " instead of one 7x7 filter; with the halved widths, which this ignores, it is 7.9 times fewer",
     ),
     "multilevel": ("368x432", "21,278,912 convolution weights, 82.5 GMACs (printed as FLOPs)"),
     "context_cpm": ("256x256", "21.3 GMACs (printed as FLOPs); the U-shaped module 6.44 M and 2.53 G"),

@@ -31,7 +31,7 @@ from .train import train
 
 
 def analyze() -> int:
-    """Count or time a network, draw what its layers see, or draw samples of a recipe: `lithepose analyze --help`."""
+    """Measure size and speed of a network, draw its features, or draw training samples: `lithepose analyze --help`."""
     raise AssertionError("main runs its own commands")
 
 
@@ -66,7 +66,7 @@ examples:
   lithepose predict image.jpg clip.mp4
   lithepose predict --help
 
-Every command takes -h, -q (errors and results alone), -v (a line for every
+Every command accepts -h, -q (only errors and results), -v (a line for every
 input), --debug (tracebacks) and --config FILE.toml (options); `lithepose -V`
 prints the version."""
 

@@ -23,7 +23,7 @@ def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
 
     Args:
         model: name of a network.
-        size: input size, HEIGHTxWIDTH in pixels. Default: that of its paper.
+        size: input size, HEIGHTxWIDTH in pixels. Default: the size in its paper.
         options: options of the network, as json.
     """
     try:
@@ -37,10 +37,10 @@ def complexity(model: str, /, size: str = "", options: str = "{}") -> int:
     height, width = parse_size(size or (f"{own}x{own}" if own else paper_size))
     parts = measure_parts(net, height, width)
     title = f"{model} at {height}x{width}; a MAC is two FLOPs, but papers print MACs as FLOPs"
-    table = Table("", *parts, title=title, caption=f"Its paper, for the default options at {paper_size}: {paper}")
+    table = Table("", *parts, title=title, caption=f"In the paper, with default options at {paper_size}: {paper}")
     rows = {
         "parameters": [f"{c.parameters:,}" for c in parts.values()],
-        "of them conv weights": [f"{c.conv_weights:,}" for c in parts.values()],
+        "of which conv weights": [f"{c.conv_weights:,}" for c in parts.values()],
         "BatchNorm statistics": [f"{c.bn_statistics:,}" for c in parts.values()],
         "GMACs": [f"{c.macs / 1e9:.3f}" for c in parts.values()],
         "GFLOPs": [f"{2 * c.macs / 1e9:.3f}" for c in parts.values()],
@@ -72,7 +72,7 @@ def receptive_field(
 ) -> int:
     """Draw the receptive field of a joint: the change of its heatmap when noise covers each position of the image.
 
-    With trained weights, the found joint is marked too: blue for a joint of the right side, else red.
+    With trained weights, the predicted joint is also marked: blue for a joint on the right side, otherwise red.
 
     Examples:
         lithepose analyze receptive-field lithe_paf image.jpg
@@ -88,11 +88,11 @@ def receptive_field(
             this image.
         options: options of the network, as json.
         size: longer side of the network's input.
-        step: pixels between two positions of the 11x11 window of noise.
+        step: distance between two positions of the 11x11 window of noise, in pixels.
         stage: stage of the heatmap, from 0; -1 is the last.
-        at: where the change is measured: in the whole map, or only in its highest cell (peak) or middle cell (centre).
+        at: where the change is measured: in the full map, or only in its highest cell (peak) or middle cell (centre).
         seed: seed of the noise and of random weights.
-        truth: true x and y of the joint in the image, in pixels; marked in white.
+        truth: true x and y of the joint in the image, in pixels; they are marked in white.
     """
     try:
         import torch
@@ -137,9 +137,9 @@ def receptive_field(
     marks = None if truth is None else tuple(transform.to_input(np.array(truth)).tolist())
     colour = (0, 0, 255) if names[index].startswith("right") else (255, 0, 0)
     write_image(out, draw_field(pixels, change, marks, found, colour))
-    by = "" if weights else ", by random weights"
-    share = f"{covered(change):.1%} of the image change it by a hundredth of the largest change or more{by}"
-    out_console.print(f"{names[index]}: {share}; drawn: {out}")
+    by = "" if weights else " (random weights)"
+    share = f"{covered(change):.1%} of the image changes the heatmap by at least 1% of the largest change{by}"
+    out_console.print(f"{names[index]}: {share}; image written to {out}")
     return OK
 
 
@@ -153,10 +153,10 @@ def profile(model: str, /, size: str = "", options: str = "{}", rounds: int = 10
 
     Args:
         model: name of a network; its weights are random.
-        size: input size, HEIGHTxWIDTH in pixels. Default: that of its paper.
+        size: input size, HEIGHTxWIDTH in pixels. Default: the size in its paper.
         options: options of the network, as json.
         rounds: number of rounds; medians are printed.
-        layers: number of slowest layers to print one by one.
+        layers: number of slowest layers to list one by one.
     """
     try:
         from ..analysis.complexity import PAPERS
@@ -192,7 +192,7 @@ def features(
     size: int = 256,
     channels: int = 16,
 ) -> int:
-    """Draw the responses of a network's layers to an image: the channels that vary most, side by side.
+    """Draw the feature maps of a network's layers for an image: the channels that vary most, side by side.
 
     Examples:
         lithepose analyze features multilevel image.jpg
@@ -238,7 +238,7 @@ def features(
     for one in found:
         shape = "x".join(map(str, one.maps.shape))
         out_console.print(f"{one.layer}: {shape}, {one.active:.1%} above zero", markup=False, highlight=False)
-    out_console.print(f"drawn: {out}", markup=False, highlight=False)
+    out_console.print(f"image written to {out}", markup=False, highlight=False)
     return OK
 
 
@@ -252,7 +252,7 @@ def augment(recipe: Path, /, data: Path = Path("data"), out: Path = Path("augmen
 
     Args:
         recipe: TOML file, see recipes/.
-        data: folder that the recipe's data sets are in.
+        data: folder with the recipe's data sets.
         out: image to write.
         count: number of samples.
     """
@@ -276,5 +276,5 @@ def augment(recipe: Path, /, data: Path = Path("data"), out: Path = Path("augmen
     with tempfile.TemporaryDirectory() as cache:
         samples = make_samples(plan.data, data, net, plan, plan.augment, Path(cache))
         write_image(out, tiled(sample_images(samples, count), 6))
-    out_console.print(f"{count} samples of {len(samples)} images: {out}", markup=False, highlight=False)
+    out_console.print(f"{count} samples from {len(samples)} images, written to {out}", markup=False, highlight=False)
     return OK

@@ -30,10 +30,10 @@ def benchmark(
     only: Literal["all", "layers", "networks"] = "all",
     out: Path | None = None,
 ) -> int:
-    """Measure the time for an image, part by part; or compare binary convolution with what it replaces.
+    """Measure the time per image, part by part, or compare binary convolutions with the layers that they replace.
 
-    All parts of all models take turns in every round. The table holds medians, and the median of the rounds' ratios to
-    the first row.
+    In every round, all parts of all models run in turn. The table contains medians, and the median over the rounds of
+    the ratio to the first row.
 
     Examples:
         lithepose benchmark lithe lithe_paf --threads 1 --out times.csv
@@ -42,7 +42,7 @@ def benchmark(
 
     Args:
         models: names of embedded models, or files. Default: lithe.
-        binary: measure binary layers, modules and whole networks instead of models.
+        binary: measure binary layers, modules and complete networks instead of models.
         image: image to run on. Default: the embedded one.
         size: longer side of the network's input, or HEIGHTxWIDTH, to which the image is resized. Default: the model's
             own.
@@ -50,12 +50,12 @@ def benchmark(
         runtime: runtime of the models, one or several. auto is OpenVINO on x86 where it is installed, else ONNX
             Runtime.
         device: device for ONNX Runtime.
-        precision: fp32, bf16 (OpenVINO) or int8, one or several. Default: that of the files.
-        compare: ONNX files of other networks, timed in the same run in ONNX Runtime, on noise of their input shape.
-            Free sides are --size, or 640.
+        precision: fp32, bf16 (OpenVINO) or int8, one or several. Default: the precision of the files.
+        compare: ONNX files of other networks, measured in the same run with ONNX Runtime, on noise of their input
+            shape. Dynamic sides are set to --size, or to 640.
         threads: threads of the network; 0 uses one per core. Binary layers and modules are measured on one thread.
         rounds: number of rounds; medians are printed.
-        only: with --binary, the part of its tables to measure.
+        only: with --binary, which tables to measure.
         out: .csv file for the table.
     """
     if rounds < 1 or threads < 0:

@@ -36,8 +36,8 @@ def cluster(
 ) -> int:
     """Find people in any number of images and videos, on one or many machines, with Ray.
 
-    Rows go to OUT/poses/part=*/*.parquet, and inputs that could not be read to OUT/failed/part=*/*.jsonl. Repeat the
-    call to do what is missing. See docs/scaling.md.
+    Rows are written to OUT/poses/part=*/*.parquet, and inputs that could not be read are listed in
+    OUT/failed/part=*/*.jsonl. A repeated call processes only what is missing. See docs/scaling.md.
 
     Examples:
         lithepose cluster folder --out out
@@ -48,10 +48,9 @@ def cluster(
         sources: folders, patterns, images, videos, tar files of images (WebDataset), Parquet files with encoded images,
             or .txt lists of files; paths that all machines can read, or addresses such as s3://bucket/folder/.
         out: folder or address for the results.
-        address: address of a Ray cluster; auto is the one that this machine belongs to. Default: start Ray on this
-            machine.
-        cpus_per_worker: CPUs of each worker, which holds one model.
-        workers: largest number of workers. Default: as many as fit on the machines, including those that join later.
+        address: address of a Ray cluster; auto uses the cluster of this machine. Default: start Ray on this machine.
+        cpus_per_worker: CPUs per worker; each worker loads one model.
+        workers: maximum number of workers. Default: as many as fit on the machines, including those that join later.
         model: name of an embedded model, or an .onnx or packed .safetensors file.
         size: longer side of the input (for lithe, of the person detector); 0 is the model's own.
         runtime: runtime of the network, as in predict.
@@ -59,11 +58,11 @@ def cluster(
         threshold: lowest score of a joint, above 0 and below 1. Default: the model's own.
         min_person: lowest score of a person. Default: the model's own.
         detect_every: in a video, run the person detector at least every N frames.
-        track: ids for the people in videos.
+        track: assign ids to the people in videos.
         block: images per task; each task writes one file of rows.
-        segment: least seconds of video per task.
-        column: column of Parquet files that holds the images. Default: the first that holds bytes.
-        retry_failed: make files of rows with failed inputs again.
+        segment: minimum seconds of video per task.
+        column: column of Parquet files with the images. Default: the first column of bytes.
+        retry_failed: process tasks with failed inputs again.
     """
     try:
         from ..cluster import Machines, Options, predict

@@ -11,7 +11,7 @@ from .calls.console import OK, SOME_FAILED, err_console, out_console
 
 
 def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
-    """Test the install: find the person in an embedded image, print the joints and write the drawn image.
+    """Test the installation: find the person in a sample image, print the joints and write the drawn image.
 
     Examples:
         lithepose demo
@@ -36,13 +36,11 @@ def demo(out: Path = Path("lithepose-demo.jpg")) -> int:
             "lithepose: no person found in the embedded image; this installation is broken, so reinstall lithepose"
         )
         return SOME_FAILED
-    table = Table(
-        "joint", "x", "y", "score", title=f"the surest of {len(poses)} found, score {poses.person_score[0]:.2f}"
-    )
+    table = Table("joint", "x", "y", "score", title=f"best of {len(poses)} found, score {poses.person_score[0]:.2f}")
     for joint, (x, y), score in zip(poses.joints, poses.xy[0], poses.score[0], strict=True):
         if score > 0:
             table.add_row(joint, f"{x:.1f}", f"{y:.1f}", f"{score:.2f}")
     write_image(out, draw(image, poses))
     out_console.print(table)
-    out_console.print(f"{milliseconds:.0f} ms for a {image.shape[1]}x{image.shape[0]} image; drawn: {out}")
+    out_console.print(f"{milliseconds:.0f} ms for a {image.shape[1]}x{image.shape[0]} image; result written to {out}")
     return OK

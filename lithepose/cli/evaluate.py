@@ -46,8 +46,8 @@ def evaluate(
 
     Args:
         model: name of an embedded model, or an .onnx or packed .safetensors file.
-        data: folder or .tar of a data set (COCO, LIP, MPII, FLIC, LSP, or any SPLIT.json in COCO-keypoint form with its
-            images), or a json in that form.
+        data: folder or .tar of a data set (COCO, LIP, MPII, FLIC, LSP, or any SPLIT.json in COCO keypoint format with
+            its images), or a json file in that format.
         split: split of the data set.
         metric: auto is oks for multi-person networks; for single-person networks it is pckh if head sizes are known,
             else pck.
@@ -60,14 +60,14 @@ def evaluate(
         device: device for ONNX Runtime; a missing device is an error.
         precision: fp32, bf16 (OpenVINO) or int8. Default: the file's own, fp32 for embedded models.
         images: folders or .tar of the images, if they are not with the annotations.
-        first: measure only the first N images; 0 takes all.
+        first: use only the first N images; 0 uses all.
         complete: for oks, guess joints that were not found, since every labelled joint counts.
         crop: input of a single-person network. joints: a square around the joints that it needs. auto: the data set's
-            own box, if it has one; else the whole image, if the person is alone in it; else like joints. boxes: for
+            own box, if it has one; else the full image, if no other person is in it; else like joints. boxes: for
             lithe, the annotated boxes instead of the person detector's.
-        min_joints: for single-person networks: leave out people with fewer labelled joints that the network knows.
-        json: file for the measured COCO results.
-        curve: image of the share of correct joints over the threshold (pck, pckh).
+        min_joints: for single-person networks, skip people with fewer labelled joints that the network knows.
+        json: file for the results in COCO format.
+        curve: file for a plot of the share of correct joints over the threshold (pck, pckh).
     """
     from ..data.formats import open_dataset
     from ..evaluation.evaluate import evaluate as measure
@@ -136,7 +136,7 @@ def evaluate(
         "metric", "value", title=f"{model} on {len(dataset)} images of {data} ({split}), longer side {predictor.size}"
     )
     for name, value in done.scores.items():
-        table.add_row(name, f"{value:.4f}" if value >= 0 else "none of this size")
+        table.add_row(name, f"{value:.4f}" if value >= 0 else "no people of this size")
     for name, value in done.joints.items():
         table.add_row(f"  {name}", f"{value:.4f}")
     out_console.print(table)

@@ -56,19 +56,19 @@ def export(
     Args:
         model: .safetensors of a training run, .onnx that this command wrote, or name of an embedded model.
         to: onnx, for any network; openvino (.xml and .bin); torchscript, for one input size; or bits, for binary_paf:
-            one bit per binary weight, run by the extra binary.
+            one bit per binary weight (needs the extra binary to run).
         network: name of the network, for .safetensors. Default: the one in the weights file.
         options: options of the network, as json. Default: those in the weights file, or none.
-        out: file to write. Default: beside the weights, or in this folder for an embedded model. For bits it is a
-            .safetensors; the real-valued part is written beside it as ...-float.onnx.
+        out: file to write. Default: next to the weights, or in this folder for an embedded model. For bits it is a
+            .safetensors; the real-valued part is written next to it as ...-float.onnx.
         precision: fp16 or fp32 weights, both computed in fp32; or int8, with --calibrate. Default: fp16, or fp32 for
             torchscript.
-        calibrate: folder of images with people, on which the ranges of int8 are measured. Do not use images of the
-            evaluation.
+        calibrate: folder of images with people, on which the ranges of int8 are measured. Do not use evaluation
+            images.
         check: folder of images for the comparison, in addition to the embedded ones.
         opset: ONNX operator set version, for .safetensors.
-        fixed: height and width of the only input that the file takes, one image at a time.
-        half: for bits, round the real-valued part's weights to fp16, as onnx does.
+        fixed: height and width of the input, if the file must accept only this size, one image at a time.
+        half: for bits, round the weights of the real-valued part to fp16, as --to onnx does.
         size: longer side of the model's default input. Default: the size of its training, else 512.
     """
     bits = to == "bits"
@@ -179,7 +179,7 @@ def _convert(
                 f"{path}: not written; its joints differ from those of {model} ({about(other)}) by more than rounding:"
                 f" {apart}"
             )
-        lines.append(f"{apart} ({about(other)})" if apart.points else "finds no one in these images; see --check")
+        lines.append(f"{apart} ({about(other)})" if apart.points else "no people found; add images with --check")
     size = sum(file.stat().st_size for file in source.parent.glob(f"{made.stem}.*")) / 1e6
     for file in source.parent.glob(f"{made.stem}.*"):
         shutil.copyfile(file, path.with_suffix(file.suffix))
@@ -201,7 +201,7 @@ def _script(
     inputs: list[np.ndarray],
     described: tuple[str | None, dict[str, Any] | None, int | None],
 ) -> tuple[Runtime, list[np.ndarray]]:
-    """A TorchScript trace of a model, and the inputs that it takes."""
+    """A TorchScript trace of a model, and the inputs that it accepts."""
     from ..exporters.formats import ScriptRuntime, to_torchscript
     from ..exporters.onnx import open_weights
     from ..runtime.torch import exported
@@ -222,7 +222,8 @@ def _tell(done: Quantization) -> None:
     """Print how many layers run in int8, what it changes, and the layers that stay in float."""
     kept = ", ".join(done.kept) or "none"
     out_console.print(
-        f"int8: {done.layers} layers, change of the network's maps {done.error:.1%}; in float: {kept}", highlight=False
+        f"int8: {done.layers} layers, which change the network's outputs by {done.error:.1%}; in float: {kept}",
+        highlight=False,
     )
 
 

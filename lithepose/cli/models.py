@@ -18,7 +18,7 @@ def models() -> int:
     from ..inference.models import WEIGHTS, manifest
 
     name = Column("name", no_wrap=True)
-    embedded = Table("task", name, "parameters", "GMACs", "file", "scores", "choose it for", title="embedded")
+    embedded = Table("task", name, "parameters", "GMACs", "file", "scores", "choose it for", title="embedded models")
     known = manifest()
     tasks = list(dict.fromkeys(model["task"] for model in known.values()))
 
@@ -49,7 +49,7 @@ def models() -> int:
         "MB fp32",
         "fp16",
         "bits",
-        title="to train",
+        title="networks to train",
     )
     with open(WEIGHTS / "networks.csv", newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -65,7 +65,7 @@ def models() -> int:
     out_console.print(embedded)
     out_console.print(networks)
     out_console.print(
-        "In brackets what the paper prints; bits: binary weights in bits, the rest in fp32. binary_paf runs with the"
-        " extra binary; `lithepose analyze complexity NETWORK` (extra train) counts other options and sizes."
+        "Values in brackets are the paper's. bits: binary weights stored as bits, the others in fp32. binary_paf needs"
+        " the extra binary. `lithepose analyze complexity NETWORK` (extra train) counts other options and sizes."
     )
     return OK

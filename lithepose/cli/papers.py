@@ -33,13 +33,13 @@ def reproduce(
         lithepose reproduce huang2019mln --mini --data data
 
     Args:
-        items: PAPER/ITEM as in the list, or a paper's key for all of its items.
+        items: PAPER/ITEM as printed by --list, or a paper's key for all of its items.
         mini: train a few steps on a few images, to show within minutes that everything works; its accuracies and times
             mean little.
-        data: folder of the data sets that recipes name. With --mini: images of the project's small archives, or a data
-            set in COCO keypoint format (train.json, val.json); if there is neither, images are drawn.
-        out: folder for tables and images, PAPER/ITEM.csv, .md and .png, and for trainings, runs/.
-        runs: folder of finished trainings, named by their recipes; they are used instead of new ones.
+        data: folder of the recipes' data sets. With --mini, it may contain the project's small archives, or a data set
+            in COCO keypoint format (train.json, val.json); otherwise images are generated.
+        out: folder for tables and images (PAPER/ITEM.csv, .md and .png) and for training runs (runs/).
+        runs: folder of finished training runs, named after their recipes; they are used instead of training again.
         steps: training steps of a mini run. Default: 24.
         list: print all items, their requirements and their costs.
     """
@@ -47,7 +47,7 @@ def reproduce(
     from ..reproduce.work import MINI_STEPS, Work, write_result
 
     if list:
-        table = Table("item", "what", "whole run", "needs", "--mini", title="lithepose reproduce ITEM")
+        table = Table("item", "what", "full run", "needs", "--mini", title="lithepose reproduce ITEM")
         for name, item in ITEMS.items():
             table.add_row(name, item.title, item.cost(), item.needs, item.mini_cost())
         out_console.print(table)
@@ -83,7 +83,7 @@ def reproduce(
         for sentence in result.conditions:
             out_console.print(f"- {sentence}", markup=False, highlight=False)
         seconds, busy = time.perf_counter() - began, sum(os.times()[:4]) - busy
-        note(f"{name}: {seconds:.0f} s, {busy:.0f} s of a core -> {', '.join(map(str, written))}")
+        note(f"{name}: {seconds:.0f} s, {busy:.0f} s of CPU time -> {', '.join(map(str, written))}")
     for name, error in failed.items():
         err_console.print(f"{name}: {error}", style="red", markup=False, highlight=False)
     return SOME_FAILED if failed else OK
@@ -98,8 +98,8 @@ def convert(
 ) -> int:
     """Convert a public checkpoint of a network to weights that this package can train from and export.
 
-    For a whole network, each layer is compared with the result of the checkpoint's own tensors. No code in the file is
-    run. The authors' licence still applies, and is printed.
+    For a complete network, each layer is compared with the result of the checkpoint's own tensors. Code in the file is
+    not executed. The authors' licence still applies, and is printed.
 
     Examples:
         lithepose convert pose_iter_440000.caffemodel --to openpose
@@ -111,8 +111,8 @@ def convert(
         to: network of the checkpoint: openpose, lightweight_openpose, context_cpm or keypoint_rcnn; or ImageNet weights
             for ``pretrained`` of a recipe: vgg19 or mobilenet_v3.
         out: file to write. Default: NETWORK.safetensors.
-        download: first download the file, if it is one of the torchvision files that the documentation names, and check
-            its digest. Otherwise nothing is downloaded.
+        download: first download the file, if it is one of the torchvision files that the documentation lists, and check
+            its digest. By default, nothing is downloaded.
     """
     try:
         from ..checkpoints.convert import BACKBONES, save, save_backbone
@@ -134,12 +134,13 @@ def convert(
     state = read_checkpoint(path)
     if to in BACKBONES:
         count = save_backbone(state, to, path, out)
-        out_console.print(f'{out}: {count} tensors of {to}; pretrained = "{out}" in a recipe', highlight=False)
+        use = f'to use them in a recipe, set pretrained = "{out}"'
+        out_console.print(f"{out}: {count} tensors of {to}; {use}", highlight=False)
         out_console.print("licence of the weights: BSD-3-Clause (torchvision)", highlight=False)
         return OK
     done = converted(state, to, path)
     save(done, to, out)
-    line = f"{out}: {done.layers} layers compared, largest difference {done.difference:.1e}; export it by"
+    line = f"{out}: {done.layers} layers compared, largest difference {done.difference:.1e}; export it with"
     out_console.print(f"{line} `lithepose export {out}`", highlight=False)
     out_console.print(f"licence of the weights: {SOURCES[to].licence}", highlight=False)
     return OK

@@ -64,8 +64,8 @@ def predict(
 ) -> int:
     """Find people in images, folders, globs, videos, cameras (by index) and streams (rtsp://...).
 
-    Drawn images and videos go to OUT, together with poses.jsonl. With --json alone, nothing is drawn. Results of an
-    earlier call are not replaced.
+    Drawn images and videos are written to OUT, together with poses.jsonl. With only --json, nothing is drawn. Results
+    of an earlier call are not replaced.
 
     Examples:
         lithepose predict image.jpg clip.mp4
@@ -75,11 +75,11 @@ def predict(
     Args:
         sources: images, videos, folders, globs, camera indices or stream URLs.
         out: folder for drawn images and videos. Default: ./out, or ./out-2 and so on if that has results, unless --json
-            is given.
+            is set.
         json: file for the joints; - is standard output. Default: OUT/poses.jsonl.
         format: format of that file. openpose (18 joints) and openpose25 write a folder with one json per frame, trc a
-            folder with one file per person of a video. Default: by its suffix, .csv, .parquet, .json (one list) or
-            .jsonl (one line per frame).
+            folder with one file per person of a video. Default: set by its suffix, .csv, .parquet, .json (one list)
+            or .jsonl (one line per frame).
         model: name of an embedded model, or an .onnx or packed .safetensors file.
         size: longer side of the input (for lithe, of the person detector); 0 is the model's own. A larger size finds
             smaller people, but is slower.
@@ -96,26 +96,26 @@ def predict(
         boxes: boxes of people, for single-person networks: name of a model that finds them (with its own size and
             threshold), or a .json {"image.jpg": [[x, y, width, height], ...]}. Default: for lithe, the embedded person
             detector; for others, one person who fills the image.
-        track: give each person in a video an id that stays the same.
+        track: assign each person in a video an id that stays the same.
         smooth: track people and smooth their joints, with a lag of about a frame.
-        incremental: run the network only where a video has changed: faster if the camera and most people stand still.
-            For networks with maps of whole images, such as lithe_paf.
+        incremental: run the network only where a video has changed: faster if the camera and most people do not move.
+            For networks with maps of full images, such as lithe_paf.
         detect_every: in a video, run the person detector at least every N frames. In between, boxes follow people until
-            a person is lost or, above 5, until something else moves.
+            a person is lost or, if N is above 5, until something else moves.
         start: seconds to skip at the start of a video.
         end: second at which to stop reading a video; 0 reads to its end.
         every: use only every N-th frame of a video, camera or stream.
-        reconnect: seconds for which to retry a stream that broke off; 0 does not retry.
+        reconnect: seconds for which to retry an interrupted stream; 0 does not retry.
         size_camera: width and height to request from cameras.
         min_person: lowest score of a person. Default: 0.34 for lithe, 0 for others.
-        max_people: keep the N best people of a frame; 0 keeps all.
+        max_people: keep the N people with the highest scores in a frame; 0 keeps all.
         person: main keeps the largest person; in a video, the same one while it is visible. A number keeps the person
             with this id.
-        region: x, y, width and height in pixels; people outside are left out.
-        ids_from: COCO json that gives image ids by file name, for --format coco.
+        region: x, y, width and height in pixels; people outside are omitted.
+        ids_from: COCO json with the image ids by file name, for --format coco.
         overwrite: replace results of an earlier call.
         resume: continue the .jsonl file of an earlier call: skip inputs that have results in it.
-        show: show the drawn images in a window, if there is a display. Escape or closing the window ends the call.
+        show: show the drawn images in a window, if a display is available. Escape or closing the window ends the call.
         shard: K/N processes the K-th of N equal parts of the inputs; lithepose merge joins the results.
         drawing: how images and videos are drawn.
         motion: angles of joints over the frames of videos; `lithepose angles` measures saved results.
@@ -214,7 +214,7 @@ def predict(
     done = set(finished_sources(json, videos)) if resume else set[str]()
     if resume:
         count = sum(i.source in done for i in inputs)
-        note(f"{json}: contains {count} of {len(inputs)} inputs")
+        note(f"{json}: contains results for {count} of {len(inputs)} inputs")
     if images:
         for item in everything[:first] + [i for i in inputs if i.source in done]:
             images.reserve(item.source, ".mp4")  # also for an animation, or a file that turned out to be a video
@@ -237,10 +237,10 @@ def predict(
 
 
 def _check_twice(inputs: list[Input]) -> None:
-    """Refuse a video that is named twice: its frames could not be told apart.
+    """Refuse a video that is passed twice: its frames could not be distinguished.
 
     Raises:
-        ConfigError: a video is named twice.
+        ConfigError: a video is passed twice.
     """
     sources = [item.source for item in inputs if item.kind != "image"]
     if twice := [source for source in sources if sources.count(source) > 1]:
@@ -316,10 +316,10 @@ def _free_folder(folder: Path, name: str, reuse: bool) -> Path:
 
 
 def _check_joints(format: str, model: str, estimator: Estimator) -> None:
-    """Refuse a format that can hold none of the model's joints.
+    """Refuse a format that can contain none of the model's joints.
 
     Raises:
-        ConfigError: it can hold none of them; the message names formats that can.
+        ConfigError: it can contain none of them; the message names formats that can.
     """
     from ..skeleton import BODY_25, COCO_17, OPENPOSE_18
 

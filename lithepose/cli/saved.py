@@ -36,7 +36,7 @@ def merge(
 ) -> int:
     """Join results of `lithepose predict` and `lithepose cluster`, or convert them to another format.
 
-    Rows keep the order of the files. If two files have the same frame, the first one counts.
+    Rows keep the order of the files. If two files contain the same frame, the first one is used.
 
     Examples:
         lithepose merge out/poses-*.jsonl --out all.jsonl
@@ -44,10 +44,10 @@ def merge(
         lithepose merge poses.jsonl --out folder --format openpose
 
     Args:
-        results: .jsonl or .json files of lithepose's own format, .parquet files, and folders of `lithepose cluster`.
+        results: .jsonl or .json files in lithepose's own format, .parquet files, and folders of `lithepose cluster`.
         out: file for the joined results; for openpose, openpose25 and trc a folder.
-        format: format of that file. Default: by its suffix.
-        ids_from: COCO json that gives image ids by file name, for --format coco.
+        format: format of that file. Default: set by its suffix.
+        ids_from: COCO json with the image ids by file name, for --format coco.
         overwrite: replace OUT if it exists.
     """
     from ..skeleton import COCO_17
@@ -106,10 +106,10 @@ def angles(
         lithepose angles poses.jsonl --distances ankles,left_wrist-nose
 
     Args:
-        results: .jsonl or .json files of lithepose's own format.
-        out: .csv for the angles. Default: angles.csv beside the first file.
+        results: .jsonl or .json files in lithepose's own format.
+        out: .csv file for the angles. Default: angles.csv next to the first file.
         overwrite: replace files of an earlier call.
-        motion: all angles, unless --angles names some.
+        motion: all angles are measured unless --angles is set.
     """
     from ..motion.tracks import Tracks
     from ..writers.resume import own_skeletons, read_results
@@ -139,7 +139,7 @@ def draw(
 ) -> int:
     """Draw saved results of `lithepose predict` again, on their images and videos, without running the network.
 
-    Frames without results are left out. Images and results that differ in size are an error.
+    Frames without results are skipped. It is an error if images and results differ in size.
 
     Examples:
         lithepose draw out/poses.jsonl
@@ -147,11 +147,11 @@ def draw(
         lithepose draw poses.jsonl folder --background transparent --out skeletons
 
     Args:
-        results: .jsonl or .json file of lithepose's own format.
-        sources: images, videos or folders of the results. Default: the files that the results name.
+        results: .jsonl or .json file in lithepose's own format.
+        sources: images, videos or folders of the results. Default: the files named in the results.
         out: folder for drawn images and videos. Default: ./drawn, or ./drawn-2 and so on.
-        model: model of the results. It gives the lines between joints of your own skeleton, and the joints that are
-            guesses and drawn hollow.
+        model: model that made the results. It defines the lines between the joints of your own skeleton, and which
+            joints are guesses, which are drawn hollow.
         start: seconds of a video that were skipped by the call that made the results.
         end: second at which to stop reading a video; 0 reads to its end.
         overwrite: replace drawn files of an earlier call.

@@ -33,7 +33,7 @@ def serve(
 
     Args:
         host: address to listen on. Other machines can reach the server unless it is a loopback address.
-        port: port to listen on; 0 picks a free one.
+        port: port to listen on; 0 selects a free port.
         model: name or file of the model.
         workers: threads that run the model; they share the processor's cores.
         token_file: file with a token in its first line, which requests must send (Authorization: Bearer TOKEN).
@@ -42,7 +42,7 @@ def serve(
         max_megabytes: largest request, in megabytes.
         max_megapixels: largest image, in megapixels.
         waiting: number of requests that may wait; further ones are refused (429).
-        seconds: time limit for a request to arrive, and again for its answer.
+        seconds: time limit for receiving a request, and for its response.
     """
     try:
         from ..server.config import ServeConfig, read_token

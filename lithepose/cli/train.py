@@ -22,9 +22,9 @@ def train(recipe: Path, /, data: Path = Path("data"), run: Path | None = None, t
 
     Args:
         recipe: TOML file, see recipes/.
-        data: folder that the recipe's data sets are in.
+        data: folder with the recipe's data sets.
         run: folder for checkpoints, log and weights. Default: runs/ and the recipe's name.
-        tensorboard: write TensorBoard events as well.
+        tensorboard: also write TensorBoard events.
     """
     if not recipe.is_file():  # before asking to install torch
         raise MissingFileError(f"{recipe}: no such recipe; the project's recipes are in recipes/")

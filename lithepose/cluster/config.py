@@ -24,10 +24,10 @@ class Options:
         threshold: lowest score of a joint; None is the model's own.
         min_person: lowest score of a person; None is the model's own.
         detect_every: in a video, run the person detector at least every N frames.
-        track: give ids to the people in videos.
+        track: assign ids to the people in videos.
         block: images per task, and per file of rows.
-        segment: least seconds of video per task.
-        column: column of Parquet sources with the encoded images; empty is the first that holds bytes.
+        segment: minimum seconds of video per task.
+        column: column of Parquet sources with the encoded images; empty is the first column of bytes.
     """
 
     model: str = "lithe"
@@ -55,7 +55,7 @@ class Options:
             raise ConfigError(f"segment {self.segment}: must be above 0 seconds")
 
     def model_files(self) -> list[Path]:
-        """The model file, then the files beside it that belong to it; empty for an embedded model."""
+        """The model file, then the files next to it that belong to it; empty for an embedded model."""
         if not os.path.isfile(self.model):
             return []
         file = Path(self.model)
@@ -98,10 +98,10 @@ class Machines:
     Attributes:
         address: address of a Ray cluster: ``auto``, ``ray://host:port`` or ``host:port``; empty starts Ray on this
             machine.
-        cpus: CPUs of each worker, which holds one model.
-        workers: largest number of workers; 0 takes as many as fit on the machines of the cluster, including those that
+        cpus: CPUs per worker; each worker loads one model.
+        workers: maximum number of workers; 0 starts as many as fit on the machines of the cluster, including those that
             join later.
-        retry_failed: repeat blocks that have failed inputs.
+        retry_failed: process tasks with failed inputs again.
     """
 
     address: str = ""

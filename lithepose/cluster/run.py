@@ -1,4 +1,4 @@
-"""A call on a cluster: it plans, does and counts what is missing."""
+"""A call on a cluster: it plans, processes and counts what is missing."""
 
 from __future__ import annotations
 
@@ -76,13 +76,13 @@ def predict(
 ) -> Summary:
     """Find the people of any number of images and videos, and write rows under OUT.
 
-    A second call with the same arguments does what is missing. Every file of rows is complete or does not exist.
+    A second call with the same arguments processes what is missing. Every file of rows is complete or does not exist.
 
     Args:
         sources: folders, patterns, images, videos, tar files (WebDataset), Parquet files with encoded images, text
             lists of these; paths that all machines can read, or addresses that fsspec opens.
-        out: folder or address. ``poses/part=*/*.parquet`` has the rows, ``failed/part=*/*.jsonl`` what could not be
-            done.
+        out: folder or address. ``poses/part=*/*.parquet`` has the rows, ``failed/part=*/*.jsonl`` the failed
+            inputs.
         options: what the rows depend on.
         machines: where the work is done.
         on_progress: called as tasks end.
@@ -157,7 +157,7 @@ def _files_there(store: Store, options: Options, out: str) -> dict[int, str]:
     """Names of the existing files of rows, by number.
 
     Raises:
-        ConfigError: OUT is a file, or holds results of other options or of something else.
+        ConfigError: OUT is a file, or contains results of other options or of something else.
     """
     if os.path.isfile(out):
         raise ConfigError(f"--out {out}: is a file; choose a folder")

@@ -286,13 +286,13 @@ def _basis(predictor: Estimator, dataset: KeypointSet, order: list[int], crop: s
     if isinstance(predictor, TopDown):
         return f"{counted}, in {'annotated boxes' if crop == 'boxes' else 'boxes that the person detector finds'}"
     if not predictor.single_person:
-        return f"{counted}, found in whole images"
+        return f"{counted}, found in full images"
     kinds = Counter[str]()
     for record, person in people:
         own = crop == "auto" and person.get("centre_box") is not None
         whole = crop == "auto" and len(people_to_measure(record, [])) == 1
         kinds[
-            "in the data set's own box" if own else "in whole images" if whole else "in a square around the joints"
+            "in the data set's own box" if own else "in full images" if whole else "in a square around the joints"
         ] += 1
     return f"{counted}: " + ", ".join(f"{count} {kind}" for kind, count in kinds.items())
 

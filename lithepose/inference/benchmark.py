@@ -46,7 +46,7 @@ class Subjects:
         device: likewise.
         compare: ONNX files of other networks, which run on noise of their input shape.
         size: longer side of the input; 0 is each model's own.
-        people: for networks on person crops, number of crops per call; 0 takes the people that are found.
+        people: for networks on person crops, number of crops per call; 0 uses the people that are found.
         threads: threads of the networks; 0 uses one per core.
         shape: height and width that the image is resized to, for inputs of one shape; None keeps the image's.
     """
@@ -72,7 +72,7 @@ def timings(subjects: Subjects, file: Path | None, rounds: int) -> list[Row]:
 
     Returns:
         one row per model, in milliseconds. For a model with a person detector, each part covers both networks. The
-        ratio is the median over the rounds of the whole time relative to that of the first row.
+        ratio is the median over the rounds of the total time relative to that of the first row.
 
     Raises:
         ConfigError, ModelError, MissingExtraError: as in :func:`lithepose.inference.load.load`, if a model runs in none
@@ -150,7 +150,7 @@ def _one_network(model: Any, image: np.ndarray, _: int) -> tuple[str, int, Parts
 
 
 def _top_down(model: Any, image: np.ndarray, people: int) -> tuple[str, int, Parts]:
-    """Likewise for a person detector and a network on crops; if no person is found, for the detector alone."""
+    """Likewise for a person detector and a network on crops; if no person is found, only for the detector."""
     assert isinstance(model, TopDown)
     detector, pose = model.finder, model.predictor
     assert isinstance(detector, PersonDetector)

@@ -231,18 +231,18 @@ class Estimator(ABC):
 
         Args:
             source: one or several sources.
-            track: give each person in a video an id that stays the same (``poses.id``).
+            track: assign each person in a video an id that stays the same (``poses.id``).
             smooth: smooth their joints too, with a lag of about a frame.
             incremental: run the network only where a video has changed, see
                 :class:`lithepose.inference.incremental.Incremental`.
-            on_error: whether an input that cannot be read raises its error (``raise``), is left out (``skip``), or is
-                left out and logged (``warn``).
-            read: the part of videos to read, and how long to retry streams that break off.
+            on_error: whether an input that cannot be read raises its error (``raise``), is skipped (``skip``), or is
+                skipped and logged (``warn``).
+            read: the part of videos to read, and how long to retry interrupted streams.
             select: people to keep.
 
         Raises:
             ImageError: an image cannot be read.
-            ConfigError: ``incremental`` with a model that has no maps of whole images.
+            ConfigError: ``incremental`` with a model that has no maps of full images.
         """
         check_on_error(on_error)
         sources = [source] if isinstance(source, (str, Path, int)) else list(source)
@@ -272,13 +272,13 @@ class Estimator(ABC):
         Args:
             inputs: inputs from :func:`lithepose.media.inputs.expand`, read in their own thread.
             pipeline: pipeline of this estimator.
-            track: give ids to the people in videos.
+            track: assign ids to the people in videos.
             smooth: smooth their joints too.
             read: as in :func:`lithepose.media.sources.frames`.
             select: people to keep.
 
         Yields:
-            a frame that the network has run on, or an input that failed; the other inputs go on.
+            a frame that the network has run on, or an input that failed; the other inputs continue.
         """
         inputs = list(inputs)
         by_id = track or smooth or (select is not None and select.by_id)
@@ -308,7 +308,7 @@ class Estimator(ABC):
         """Like :meth:`pipeline`, but the network runs only where a video has changed.
 
         Raises:
-            ConfigError: the model has no maps of whole images.
+            ConfigError: the model has no maps of full images.
         """
         raise ConfigError("incremental inference needs maps of the full image, which this model does not have")
 

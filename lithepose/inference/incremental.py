@@ -53,20 +53,20 @@ class Incremental:
 
     The network's input is compared with its earlier input, cell by cell (the mean over 8x8 pixels, in which noise of
     single pixels averages out). The network runs on the rectangle around all changed cells, with a margin for context,
-    and that part of the maps is replaced. It runs on the whole image every ``every`` frames, at a cut, and when most of
+    and that part of the maps is replaced. It runs on the full image every ``every`` frames, at a cut, and when most of
     the image has changed.
 
     Args:
         predictor: predictor of a network with maps, without flip or scales.
-        every: frames after which the network runs on the whole image.
+        every: frames after which the network runs on the full image.
         change: difference of a cell's mean colour, of 255, that counts as a change.
-        most: share of the image from which the network runs on the whole image.
+        most: changed share of the image from which the network runs on the full image.
 
     Attributes:
         share: share of the input that the network ran on for the last frame.
 
     Raises:
-        ConfigError: the predictor averages views, or its network has no maps of whole images.
+        ConfigError: the predictor averages views, or its network has no maps of full images.
     """
 
     def __init__(self, predictor: MapPredictor, every: int = 15, change: float = 5.0, most: float = 0.7) -> None:
@@ -92,7 +92,7 @@ class Incremental:
             image: (H, W, 3) uint8 RGB.
 
         Returns:
-            People of the whole image.
+            People of the full image.
         """
         pixels, back = self.predictor.letterbox(image)
         stride = self.stride

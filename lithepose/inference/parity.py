@@ -73,15 +73,15 @@ def images_in(folder: Path) -> list[Path]:
 
 
 def network_inputs(info: ModelInfo, files: Iterable[Path], most: int = 0) -> list[np.ndarray]:
-    """Network inputs from images: crops around people, as the embedded detector finds them, or whole images.
+    """Network inputs from images: crops around people, as the embedded detector finds them, or full images.
 
     Args:
         info: description of the network.
         files: images; those that cannot be read are left out.
-        most: largest number of inputs; 0 takes all.
+        most: maximum number of inputs; 0 uses all.
 
     Returns:
-        inputs, each (H, W, 3) uint8. If the network also takes smaller crops, every third input is one.
+        inputs, each (H, W, 3) uint8. If the network also accepts smaller crops, every third input is one.
     """
     detector, inputs = PersonDetector(runtime="onnx") if info.crop else None, list[np.ndarray]()
     for file in files:

@@ -62,7 +62,7 @@ class ReadConfig:
         start: seconds to skip at the start of a video.
         end: second at which to stop reading a video; 0 reads to its end.
         every: with N, use only every N-th frame.
-        reconnect: seconds for which to retry a stream that broke off; 0 does not retry.
+        reconnect: seconds for which to retry an interrupted stream; 0 does not retry.
         camera_size: (width, height) to request from cameras.
     """
 
@@ -82,14 +82,14 @@ class ReadConfig:
 
 @dataclass(frozen=True)
 class Failed:
-    """A source that could not be used; other sources go on."""
+    """A source that could not be used; the other sources continue."""
 
     source: str
     error: Exception
 
 
 def frames(inputs: Iterable[Input], config: ReadConfig | None = None) -> Iterator[Frame | Failed]:
-    """All frames of the inputs of :func:`expand`, one at a time; an input that cannot be read gives :class:`Failed`.
+    """All frames of the inputs of :func:`expand`, one at a time; an input that cannot be read yields :class:`Failed`.
 
     Files come one after another, then all cameras and streams at the same time. Their frames are dropped when a newer
     one is available.

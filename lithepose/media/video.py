@@ -37,7 +37,7 @@ class Video:
         seconds: duration, as stated; 0 if unknown.
 
     Raises:
-        VideoError: it cannot be opened, or holds no video.
+        VideoError: it cannot be opened, or contains no video.
     """
 
     def __init__(self, path: str, name: str, start: float = 0.0) -> None:

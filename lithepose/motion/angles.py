@@ -1,6 +1,6 @@
 """Angles of joints and segments, and distances in body lengths, in the image plane.
 
-Definitions name joints, so that they hold for every skeleton that has those joints.
+Definitions refer to joints by name, so they apply to every skeleton that has those joints.
 """
 
 from __future__ import annotations

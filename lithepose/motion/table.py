@@ -29,8 +29,8 @@ class MotionConfig:
     Attributes:
         angles: names, as in :func:`lithepose.motion.angles.choose`; empty for none.
         distances: pairs, as in :func:`lithepose.motion.angles.pairs`; empty for none.
-        fill: longest gap of a joint, in seconds, that is filled by a straight line; 0 fills none.
-        lowpass: cut-off in Hz of the low pass on the joints' positions; 0 for none.
+        fill: longest gap of a joint, in seconds, that is filled by linear interpolation; 0 fills none.
+        lowpass: cut-off frequency in Hz of the low-pass filter on the joints' positions; 0 for none.
     """
 
     angles: str = "all"
@@ -75,7 +75,7 @@ def curves_of(tracks: Tracks, config: MotionConfig) -> tuple[list[Curves], list[
         config: what to measure.
 
     Returns:
-        curves of every person, and notes on videos that could not be treated as asked.
+        curves of every person, and notes on videos that could not be processed as requested.
 
     Raises:
         ConfigError: an angle or distance that the skeleton does not have, or a cut-off that the video does not allow.

@@ -87,7 +87,7 @@ class Poses(AsJson, AsTables):
         return len(self.person_score)
 
     def __getitem__(self, which: int | slice | np.ndarray | Sequence[int]) -> Poses:
-        """Some of the people; an integer gives one person, still as Poses."""
+        """Some of the people; an integer selects one person, still as Poses."""
         if isinstance(which, str):
             raise TypeError(
                 f"{which!r} belongs to one person; use person[{which!r}] for a person in poses, or poses.xy in the"

@@ -28,7 +28,7 @@ from ..timing import Row, median, ratio, take_turns
 from .trained import Form, conditions, count, figure, loss_row, losses, predictor_of, scores, trained
 from .work import Result, Work
 
-PAPER = "COCO, TensorFlow, one GTX 1080, 368x654, 100 epochs shown; it prints no optimizer, batch, counts or accuracy"
+PAPER = "COCO, TensorFlow, one GTX 1080, 368x654, 100 epochs shown; it states no optimizer, batch, counts or accuracy"
 FORMS = {
     "7x7 float": Form("openpose", "openpose-mini"),
     "multi-scale float": Form("binary-paf-float", "binary-paf-float-mini"),
@@ -66,10 +66,10 @@ def operations(work: Work) -> Result:
         rows,
         lambda path: bars(path, by_kind, f"GMACs at {HEIGHT}x{WIDTH}"),
         (
-            f"{HEIGHT}x{WIDTH} instead of 368x654, which 8 does not divide",
-            "the paper counts three filters of the same width in place of one; its module halves the widths, so it has"
+            f"{HEIGHT}x{WIDTH} instead of 368x654, which is not a multiple of 8",
+            "the paper counts three filters of the same width instead of one; its module halves the widths, so it has"
             " 7.9 times fewer weights, not 49 / 27 = 1.8 times",
-            "counts do not depend on training or machine: a mini run is the whole one",
+            "counts do not depend on training or machine, so a mini run equals a full run",
         ),
     )
 
@@ -88,7 +88,7 @@ def _counts(name: str, c: Any) -> Row:
 def curves(work: Work) -> Result:
     """Figure 5: losses of the four variants during training."""
     runs = trained(work, FORMS)
-    rows = [{"form": name} | loss_row(run) | {"paper": "a curve without figures"} for name, run in runs.items()]
+    rows = [{"form": name} | loss_row(run) | {"paper": "a curve without numbers"} for name, run in runs.items()]
     return Result(rows, lambda path: losses(runs, path), conditions(work, runs, PAPER))
 
 
@@ -98,7 +98,7 @@ def fields(work: Work) -> Result:
     for name, run in runs.items():
         done = scores(run)
         row: Row = {"form": name, "steps": run.log()[-1]["step"]}
-        row |= {"loss of the pafs": f"{run.last('pafs'):.4f}", "paper": "images alone"}
+        row |= {"loss of the pafs": f"{run.last('pafs'):.4f}", "paper": "only images"}
         rows.append(row | {f"{key} %": figure(done, key) for key in ("AP", "AP50", "AR")})
 
     def draw(path: Path) -> None:
@@ -112,7 +112,7 @@ def fields(work: Work) -> Result:
             ],
         )
 
-    remarks = "the image is the package's own sample; the strongest limb field of every cell is drawn, orange for 1"
+    remarks = "the image is the package's sample; the strongest limb field of each cell is drawn, orange means 1"
     return Result(rows, draw, [*conditions(work, runs, PAPER), remarks])
 
 
@@ -145,7 +145,7 @@ def times(work: Work) -> Result:
         (
             "the paper: GTX 1080, TensorFlow, 368x654; compare ratios, not milliseconds",
             f"here {size[0]}x{size[1]}, {backbone}, {cores()} threads, {rounds} rounds in turn; random weights",
-            "floats by ONNX Runtime, bits by this package's kernel",
+            "float networks run in ONNX Runtime, binary ones in this package's kernel",
         ),
     )
 
@@ -167,8 +167,8 @@ def bits(work: Work) -> Result:
         table,
         lambda path: bars(path, series, "ms, 128 channels, 46x54", log=True),
         (
-            "the paper could not make such operations and emulated them",
-            f"one thread, {rounds} rounds in turn, random weights; docs/binary.md says how the sums are made",
+            "the paper could not implement such operations and emulated them",
+            f"one thread, {rounds} rounds in turn, random weights; docs/binary.md describes how the sums are computed",
         ),
     )
 
@@ -180,7 +180,7 @@ def video(work: Work) -> Result:
     predictor = predictor_of(weights, size=size)
     images = sliding(frames)
     refined = [FromBefore(predictor, stages, every) for stages in (2, 1) for every in (4, 15)]
-    forms: dict[str, Callable[[np.ndarray], Poses]] = {"every frame anew": predictor}
+    forms: dict[str, Callable[[np.ndarray], Poses]] = {"full run on every frame": predictor}
     forms |= {one.name: one for one in refined} | {"--incremental": Incremental(predictor)}
     found = {name: [form(image) for image in images] for name, form in forms.items()}
     parts: dict[str, Callable[[], object]] = {
@@ -201,11 +201,11 @@ def video(work: Work) -> Result:
     series["likeness"] = {str(r["form"]): float(str(r["likeness to the first"])) for r in rows}
     return Result(
         rows,
-        lambda path: bars(path, series, "of every frame anew"),
+        lambda path: bars(path, series, "relative to a full run on every frame"),
         (
-            f"{frames} frames of the sample image that slides by two pixels a frame, longer side {size}, in torch",
-            "the stages were not trained on maps of an earlier frame, which the paper does not ask for but would help",
-            "likeness is the mean OKS of the people of both runs, nearest first; 0 where one of them is missed",
+            f"{frames} frames of the sample image, which moves by two pixels a frame; longer side {size}, in torch",
+            "the stages were not trained on maps of an earlier frame; the paper does not require it, but it would help",
+            "likeness is the mean OKS of a person with the nearest person of the other run; 0 if that run finds none",
         ),
     )
 

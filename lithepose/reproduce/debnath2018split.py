@@ -107,7 +107,8 @@ def variants(work: Work) -> Result:
     series = {kind: {str(r["network"]): float(str(r[kind])) for r in rows} for kind in (key, f"paper {key}")}
     remarks = (
         "time: torch on a CPU at 224x224; the paper: Quadro M4000",
-        "the paper's 4.3 M of the baseline is MobileNet with 1001 classes; it does not define accuracy or size",
+        "the paper's 4.3 M parameters of the baseline are those of MobileNet with 1001 classes; it defines neither"
+        " accuracy nor size",
     )
     return Result(rows, lambda path: bars(path, series, "millions"), [*conditions(work, runs, PAPER), *remarks])
 
@@ -128,7 +129,7 @@ def errors(work: Work) -> Result:
         )
     keys = "training error", "validation error"
     series = {key: {str(row["network"]): float(str(row[key])) for row in rows} for key in keys}
-    remarks = "squared distances in shares of the side of the input; the paper names no unit"
+    remarks = "squared distances relative to the side of the input; the paper states no unit"
     return Result(
         rows, lambda path: bars(path, series, "squared error", log=True), [*conditions(work, runs, PAPER), remarks]
     )
@@ -137,7 +138,7 @@ def errors(work: Work) -> Result:
 def curves(work: Work) -> Result:
     """Figure 4: training and validation losses over steps."""
     runs = _runs(work)
-    rows = [{"network": name} | loss_row(run) | {"paper": "curves without figures"} for name, run in runs.items()]
+    rows = [{"network": name} | loss_row(run) | {"paper": "curves without numbers"} for name, run in runs.items()]
     return Result(rows, lambda path: losses(runs, path), conditions(work, runs, PAPER))
 
 
@@ -152,7 +153,7 @@ def shares(work: Work) -> Result:
         thresholds = curve.thresholds.tolist()
         shown[name] = [curve.at(t) for t in thresholds]
         at = {f"PCK@{t:g} %": f"{100 * curve.at(t):.1f}" for t in (0.05, 0.1, 0.15, 0.2)}
-        row: Row = {"network": name, **at, "paper": "a curve; 97.6 and 95.2 of elbows and wrists at 0.2"}
+        row: Row = {"network": name, **at, "paper": "a curve; 97.6 and 95.2 for elbows and wrists at 0.2"}
         rows.append(row)
     return Result(
         rows,
@@ -180,7 +181,7 @@ def speed(work: Work) -> Result:
     return Result(
         rows,
         lambda path: bars(path, series, "ms at 224x224"),
-        ("the paper: Quadro M4000; here torch on a CPU, in turn, random weights: compare ratios",),
+        ("the paper: Quadro M4000; here torch on a CPU, networks in turn, random weights; compare ratios",),
     )
 
 
@@ -201,8 +202,8 @@ def allocation(work: Work) -> Result:
         rows,
         draw,
         (
-            "the paper's numbers cannot be recovered: counts do not depend on them",
-            "it says that wrists and elbows get more than an equal share; another split: the option `streams` of"
-            " split_stream in a recipe, a name or one number a joint",
+            "the paper's numbers cannot be recovered, because the counts do not depend on them",
+            "the paper says that wrists and elbows get more than an equal share; for another split, set the option"
+            " `streams` of split_stream in a recipe to a name or to one number per joint",
         ),
     )

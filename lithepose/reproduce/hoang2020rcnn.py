@@ -17,7 +17,7 @@ from .huang2019mln import two_people
 from .trained import Form, conditions, figure, loss_row, scores, trained
 from .work import Result, Work
 
-PAPER = "COCO 2017, SGD at 2e-2, 90,000 iterations, ten times less at 60,000 and 80,000, 320x320, two Titan RTX"
+PAPER = "COCO 2017, SGD at 2e-2, 90,000 iterations, divided by ten at 60,000 and 80,000, 320x320, two Titan RTX"
 FORMS = {
     "vanilla": Form("keypoint-rcnn-vanilla", "keypoint-rcnn-vanilla-mini"),
     "depthwise": Form("keypoint-rcnn-depthwise", "keypoint-rcnn-depthwise-mini"),
@@ -56,8 +56,8 @@ def convolutions(work: Work) -> Result:
         rows,
         lambda path: bars(path, {"counted": ours, "formula": formula}, "MMACs"),
         (
-            "the paper gives formulas without figures: h w k² d² and h w e d (k² + d); here k = 3, d = 512, 14x14",
-            "counts do not depend on training or machine: a mini run is the whole one",
+            "the paper gives formulas without numbers: h w k² d² and h w e d (k² + d); here k = 3, d = 512, 14x14",
+            "counts do not depend on training or machine, so a mini run equals a full run",
         ),
     )
 
@@ -82,8 +82,8 @@ def heads(work: Work) -> Result:
         rows,
         lambda path: bars(path, {"a box": gmacs}, "GMACs"),
         (
-            "the paper prints neither depth, width nor the number of filters: 8 layers of 512 as in Mask R-CNN",
-            "counts do not depend on training or machine: a mini run is the whole one",
+            "the paper states neither depth, width nor number of filters; here 8 layers of 512 as in Mask R-CNN",
+            "counts do not depend on training or machine, so a mini run equals a full run",
         ),
     )
 
@@ -115,7 +115,7 @@ def accuracy(work: Work) -> Result:
         "ours": {name: float(str(row["time of vanilla"])) for name, row in rows.items()},
         "paper": {name: 11.9 / fps for name, (_, fps) in TABLE.items()},
     }
-    remarks = "speed: torch on a CPU, over the same images in turn; its time depends on how many people are proposed"
+    remarks = "speed: torch on a CPU, on the same images in turn; the time depends on the number of proposed people"
     return Result(
         list(rows.values()),
         lambda path: bars(path, series, "time of vanilla"),
@@ -141,5 +141,5 @@ def people(work: Work) -> Result:
         panels = [(f"{len(p)} found", draw(half, p, style=style)) for half, p in zip(halves, found, strict=True)]
         grid(path, [panels])
 
-    remarks = "the package's two sample images; whatever the network is sure of, down to a score of 0.1"
+    remarks = "the package's two sample images; all detections with a score of at least 0.1"
     return Result(rows, drawn, [*conditions(work, runs, PAPER), remarks])

@@ -48,7 +48,7 @@ def accuracy(work: Work) -> Result:
         done = scores(run)
         row: Row = {"network": name, "steps": run.log()[-1]["step"]}
         for key, printed in ACCURACY[name].items():
-            row |= {f"{key} %": figure(done, key) or "none of this size", f"paper {key}": printed}
+            row |= {f"{key} %": figure(done, key) or "no people of this size", f"paper {key}": printed}
         rows.append(row)
     series = {
         "ours": {f"{r['network']}, {key}": _number(r[f"{key} %"]) for r in rows for key in ("AP", "AP50")},
@@ -96,8 +96,8 @@ def complexity(work: Work) -> Result:
         lambda path: bars(path, series, f"GMACs at {HEIGHT}x{WIDTH}"),
         (
             "the paper prints multiply-adds as FLOPs and convolution weights without biases as parameters",
-            f"time: torch on a CPU at {size[0]}x{size[1]}, {rounds} rounds in turn, random weights; the paper: whole"
-            f" frames at {HEIGHT}x{WIDTH} on a Tesla P40. Compare ratios",
+            f"time: torch on a CPU at {size[0]}x{size[1]}, {rounds} rounds in turn, random weights; the paper: full"
+            f" frames at {HEIGHT}x{WIDTH} on a Tesla P40; compare ratios",
         ),
     )
 
@@ -126,7 +126,8 @@ def branches(work: Work) -> Result:
         grid(path, [[("image", image), *sheets]])
 
     remarks = (
-        "the sixteen channels of largest deviation, each scaled to its own range; the image is the package's sample"
+        "the sixteen channels with the largest deviation, each scaled to its own range; the image is the package's"
+        " sample"
     )
     return Result(rows, drawn, [*conditions(work, runs, PAPER), remarks])
 
@@ -151,9 +152,7 @@ def people(work: Work) -> Result:
     ]
     style = DrawStyle(colour="person")
     panels = [[(name, draw(image, poses, style=style)) for name, poses in found.items()]]
-    remarks = (
-        "the package's two sample images side by side; lithe_paf shows what the drawing is like after more training"
-    )
+    remarks = "the package's two sample images side by side; lithe_paf shows the result of more training"
     return Result(rows, lambda path: grid(path, panels), [*conditions(work, runs, PAPER), remarks])
 
 
@@ -182,7 +181,7 @@ def grouping(work: Work) -> Result:
         rows,
         lambda path: lines(path, list(counts), series, "people", "ms"),
         (
-            "the paper: C++ on its images; here numpy on one thread, on maps of people that are drawn (46x54 cells)",
-            f"{rounds} rounds in turn, medians; the paper's figure is of grouping alone, without peaks",
+            "the paper: C++ on its images; here numpy on one thread, on maps of generated people (46x54 cells)",
+            f"medians of {rounds} rounds in turn; the paper's number is for grouping only, without peaks",
         ),
     )

@@ -40,12 +40,12 @@ class Item:
 
 
 ITEMS: dict[str, Item] = {
-    "choi2018binarized/fig3": Item("operations of a 7x7 layer, its module and whole networks", "operations"),
+    "choi2018binarized/fig3": Item("operations of a 7x7 layer, its module and complete networks", "operations"),
     "choi2018binarized/fig5": Item("losses of four forms", "curves", 4, COCO),
     "choi2018binarized/fig6": Item("part affinity fields over the epochs", "fields", 4, COCO),
-    "choi2018binarized/times": Item("seconds of an image", "times", needs="extra binary"),
+    "choi2018binarized/times": Item("seconds per image", "times", needs="extra binary"),
     "choi2018binarized/bits": Item("future work: 1-bit operations", "bits", needs="extra binary"),
-    "choi2018binarized/video": Item("future work: from the frame before", "video"),
+    "choi2018binarized/video": Item("future work: start from the previous frame", "video"),
     "huang2019mln/table1": Item("average precision", "accuracy", 2, COCO),
     "huang2019mln/table2": Item("parameters, multiply-adds, size, speed", "complexity"),
     "huang2019mln/fig1": Item("features of Conv-1 and Conv-4 of both branches", "branches", 1, COCO),
@@ -54,7 +54,7 @@ ITEMS: dict[str, Item] = {
     "osokin2019context/table1": Item("masking", "masking", 3, LIP),
     "osokin2019context/table2": Item("context modules: accuracy", "contexts", 4, LIP),
     "osokin2019context/table3": Item("context modules: counts", "modules"),
-    "osokin2019context/table4": Item("six and two stages, stage by stage, views, time", "stages", 2, LIP),
+    "osokin2019context/table4": Item("six and two stages: accuracy by stage and views, time", "stages", 2, LIP),
     "osokin2019context/table5": Item("maps of 64x64 cells", "fine_maps", 1, MPII),
     "osokin2019context/fig5": Item("augmented samples", "augmented"),
     "osokin2019context/fig6-8": Item("receptive fields", "fields"),
@@ -62,14 +62,14 @@ ITEMS: dict[str, Item] = {
     "debnath2018split/table1": Item("elbows and wrists", "accuracy", 1, FLIC),
     "debnath2018split/table2": Item("accuracy, time, parameters, size", "variants", 3, FLIC),
     "debnath2018split/table3": Item("errors in training and validation", "errors", 4, FLIC),
-    "debnath2018split/fig1": Item("time of an image", "speed"),
-    "debnath2018split/fig2b": Item("filters a joint", "allocation"),
+    "debnath2018split/fig1": Item("time per image", "speed"),
+    "debnath2018split/fig2b": Item("filters per joint", "allocation"),
     "debnath2018split/fig4": Item("losses in training and validation", "curves", 4, FLIC),
     "debnath2018split/fig5": Item("correct joints over the threshold", "shares", 4, FLIC),
     "hoang2020rcnn/table1": Item("cost of kinds of convolution", "convolutions"),
-    "hoang2020rcnn/table2": Item("cost of key-point heads", "heads"),
+    "hoang2020rcnn/table2": Item("cost of keypoint heads", "heads"),
     "hoang2020rcnn/table3": Item("accuracy and speed of three heads", "accuracy", 3, COCO),
-    "hoang2020rcnn/fig2": Item("what the detector finds", "people", 1, COCO),
+    "hoang2020rcnn/fig2": Item("detections", "people", 1, COCO),
 }
 
 

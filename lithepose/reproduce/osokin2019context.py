@@ -29,7 +29,8 @@ from .trained import Form, Run, conditions, figure, first_stages, loss_row, scor
 from .work import Result, Work
 
 PAPER = (
-    "LIP, 30,462 images, Adam at 4e-5, ten times less twice on a plateau, 256x256, up to 100 epochs; PCKh on validation"
+    "LIP, 30,462 images, Adam at 4e-5, divided by ten twice on a plateau, 256x256, up to 100 epochs; PCKh on the"
+    " validation split"
 )
 NAME, NONE = "context-cpm", "context-cpm-none-mini"
 MASKS = {
@@ -79,7 +80,7 @@ def contexts(work: Work) -> Result:
     """Table 2: the three context modules and none, trained alike."""
     runs = trained(work, CONTEXTS, work.one_person)
     rows = _rows(runs, CONTEXT, "context")
-    remarks = "the paper's two middle figures stand in the order in which its modules are listed here: ASPP, pyramid"
+    remarks = "the paper's two middle numbers are in the order in which the modules are listed here: ASPP, pyramid"
     return Result(
         rows, lambda path: bars(path, _beside(rows, "context"), "per cent"), [*conditions(work, runs, PAPER), remarks]
     )
@@ -106,8 +107,8 @@ def modules(work: Work) -> Result:
         lambda path: bars(path, series, "GMACs at 32x32 cells"),
         (
             "145 channels at 32x32 cells; the paper prints multiply-adds as FLOPs",
-            "the paper does not give ASPP and pyramid pooling in full; they were inferred from these very counts",
-            "counts do not depend on training or machine: a mini run is the whole one",
+            "the paper does not fully specify ASPP and pyramid pooling; they were inferred from these counts",
+            "counts do not depend on training or machine, so a mini run equals a full run",
         ),
     )
 
@@ -136,9 +137,9 @@ def stages(work: Work) -> Result:
         if row["views"] == 1 and row[metric] != "":
             series.setdefault(str(row["network"]), {})[f"stage {row['output of stage']}"] = float(str(row[metric]))
     remarks = [
-        "the paper's figures are of LIP's test set, trained on validation images too, with flip and three scales",
+        "the paper's numbers are for LIP's test set, with training on validation images too, flip and three scales",
         f"time: torch on a CPU at {size}x{size}, {rounds} rounds in turn; the paper: GTX 1080 Ti, and 19.5 frames a"
-        " second of the 2 stages on a Core i7-6850K",
+        " second with 2 stages on a Core i7-6850K",
     ]
     return Result(rows, lambda path: bars(path, series, metric), [*conditions(work, runs, PAPER), *remarks])
 
@@ -168,7 +169,7 @@ def fine_maps(work: Work) -> Result:
         lambda path: bars(path, {"ours": found}, "per cent"),
         [
             *conditions(work, runs, "MPII, about 25,000 images; rotation up to 30 degrees; 24.5 ms on a GTX 1080 Ti"),
-            "MPII's test set is measured by a server; the split is the common one of its training part",
+            "MPII's test set is evaluated by a server; here the common split of its training part is used",
         ],
     )
 
@@ -199,9 +200,9 @@ def augmented(work: Work) -> Result:
         rows,
         lambda path: grid(path, panels),
         (
-            "the images are the package's two samples, with joints that the default model finds; the paper: LIP",
+            "the images are the package's two samples, with joints found by the default model; the paper: LIP",
             "rotation up to 40 degrees, scale 0.75 to 1.25, flip, as the paper states; `lithepose analyze augment`"
-            " draws what a recipe makes",
+            " draws the samples of a recipe",
         ),
     )
 
@@ -250,8 +251,8 @@ def fields(work: Work) -> Result:
         rows,
         lambda path: grid(path, [panels]),
         (
-            "the paper: trained weights and the change of the whole map; here random weights with calibrated BatchNorm"
-            " and the middle cell alone, since without training every place changes some cell",
+            "the paper: trained weights and the change of the full map; here random weights with calibrated BatchNorm,"
+            " and only the middle cell, because without training every position changes some cell",
             f"{size}x{size}, a window of {window} pixels every {step} pixels (paper 256x256, 11 pixels)",
             "with trained weights: `lithepose analyze receptive-field context_cpm IMAGE --weights FILE`",
         ),
@@ -270,7 +271,7 @@ def where_time_goes(work: Work) -> Result:
         rows,
         lambda path: bars(path, series, f"ms of all such layers at {size}x{size}"),
         (
-            "the paper: 19.5 frames a second on a Core i7-6850K by another runtime; here torch, layer by layer",
-            f"{size}x{size}, {rounds} rounds, medians; {json.dumps({'stages': 2})}, random weights",
+            "the paper: 19.5 frames a second on a Core i7-6850K in another runtime; here torch, layer by layer",
+            f"medians of {rounds} rounds at {size}x{size}; options {json.dumps({'stages': 2})}, random weights",
         ),
     )

@@ -206,8 +206,8 @@ def conditions(work: Work, runs: Mapping[str, Run], paper: str) -> list[str]:
         raw = json.loads((run.folder / "recipe.json").read_text(encoding="utf-8"))
         samples, data = raw["steps"] * raw["batch"], Path(run.train.data).name
         remarks.append(
-            f"{name}: {raw['steps']} steps of {raw['batch']} images of {raw['size']} pixels ({samples:,} samples) of"
-            f" {data}, {raw['optimizer']['name']} at {raw['optimizer']['lr']:g}"
+            f"{name}: {raw['steps']} steps of {raw['batch']} images of {raw['size']} pixels ({samples:,} samples)"
+            f" from {data}, {raw['optimizer']['name']} with a learning rate of {raw['optimizer']['lr']:g}"
         )
     held_back = next(iter(runs.values()))
     remarks.append(f"measured on {len(held_back.images())} images of {Path(held_back.validation.data).name}")

@@ -159,6 +159,6 @@ def _page(result: Result, columns: list[str], image: str, title: str, mini: bool
         lines += ["**A mini run.** It shows that the pipeline works; its accuracies, losses and times mean little.", ""]
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += ["| " + " | ".join(str(row.get(column, "")) for column in columns) + " |" for row in result.rows]
-    lines += ["", f"![{title}]({image})", "", "How far this run is from the paper's conditions:", ""]
+    lines += ["", f"![{title}]({image})", "", "Differences from the paper's conditions:", ""]
     lines += [f"- {sentence}" for sentence in result.conditions]
     return "\n".join([*lines, f"- {cpu()}, {about()}", ""])

@@ -67,7 +67,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
         app.add_middleware(CORSMiddleware, allow_origins=list(config.origins), allow_methods=["*"], allow_headers=["*"])
 
     async def run(job: Job) -> Any:
-        """The answer of a job, within the time limit."""
+        """The result of a job, within the time limit."""
         try:
             workers.put(job)
         except QueueFullError as error:
@@ -88,7 +88,9 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
     @app.post("/v1/poses", openapi_extra=examples.POSES, responses=examples.POSES_ANSWERS)
     async def poses(
         request: Request,
-        format: Annotated[str | None, Query(description="lithepose, coco or openpose; or by Accept.")] = None,
+        format: Annotated[
+            str | None, Query(description="lithepose, coco or openpose. Default: set by the header Accept.")
+        ] = None,
         threshold: Threshold = None,
     ) -> Response:
         """People of an image, or of several images in a form."""
@@ -142,7 +144,7 @@ def create_app(config: ServeConfig, models: Sequence[Estimator]) -> FastAPI:
 
     @app.get("/healthz", responses=examples.HEALTH_ANSWERS)
     async def alive() -> JSONResponse:
-        """Whether the process answers."""
+        """Whether the process is running."""
         return JSONResponse({"status": "ok"})
 
     @app.get("/readyz", responses=examples.HEALTH_ANSWERS)

@@ -16,19 +16,19 @@ class ServeConfig:
 
     Attributes:
         host: address to listen on.
-        port: port to listen on; 0 picks a free one.
+        port: port to listen on; 0 selects a free port.
         model: name or file of the model.
-        workers: threads that run the model, each with a model of its own.
+        workers: threads that run the model; each has its own copy of the model.
         token: token that requests must send; empty if none is needed.
         browser_runtime: folder ``dist`` of npm's onnxruntime-web, to run the model in the browser; None if it is not
             offered.
         origins: web pages of other servers that may use this one (CORS), such as https://example.org.
-        waiting: number of requests that may wait for a worker.
-        streams: number of streams that may be open at once.
+        waiting: maximum number of requests that wait for a worker.
+        streams: maximum number of streams that are open at once.
         max_bytes: largest size of a request's body, or of a frame of a stream.
         max_pixels: largest number of pixels of an image.
         max_images: largest number of images in a request.
-        seconds: time limit for a request to arrive, and again for its answer.
+        seconds: time limit for receiving a request, and for its response.
     """
 
     host: str = "127.0.0.1"

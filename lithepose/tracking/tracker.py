@@ -142,7 +142,9 @@ class _Followed:
 
 
 class Following:
-    """Tracks, and optionally smooths, people over all frames of a call. Every video starts anew; images are unchanged.
+    """Tracks, and optionally smooths, people over all frames of a call. Each video starts with new ids.
+
+    People in images are unchanged.
 
     Args:
         smooth: whether joints are smoothed too.

@@ -32,13 +32,13 @@ from .setup import Freezing, Samples, make_network, make_samples
 
 @dataclass
 class Position:
-    """Where a run is, for whoever may stop it.
+    """The progress of a run, for code that may stop it.
 
     Attributes:
-        step: steps that are done.
-        saved: step of the last checkpoint; 0 where there is none.
-        begun: whether steps are being done.
-        stop: save after the step at hand and raise ``KeyboardInterrupt``; one process alone hears it.
+        step: number of finished steps.
+        saved: step of the last checkpoint; 0 if there is none.
+        begun: whether training steps have begun.
+        stop: save after the current step and raise ``KeyboardInterrupt``; only used if there is one process.
     """
 
     step: int = 0
@@ -56,40 +56,40 @@ def train(
     tensorboard: bool = False,
     position: Position | None = None,
 ) -> Path:
-    """Train, or go on where ``run`` stopped.
+    """Train a network, or continue the training in ``run``.
 
-    Samples, order, rates and averages depend on the step alone, so a run that was killed and started again ends with
-    the same weights, bit for bit on a CPU with the same number of threads. Under ``torchrun`` the batch is split over
-    the processes.
+    Samples, order, learning rates and averages depend only on the step, so a run that was killed and continued ends
+    with the same weights, bit for bit on a CPU with the same number of threads. Under ``torchrun`` the batch is split
+    over the processes.
 
     Args:
-        recipe: what to do.
+        recipe: settings of the training.
         data: folder that the recipe's data sets are relative to.
-        run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json``, ``images/`` (one an epoch or
+        run: folder of this run: ``checkpoint.pt``, ``log.jsonl``, ``recipe.json``, ``images/`` (one per epoch or per
             ``save_every`` steps), ``kept/`` (weights every ``keep_every`` steps), at the end ``log.csv``,
-            ``losses.png`` and ``weights.safetensors``. Images are decoded once, into ``cache/`` beside it.
-        quiet: no progress bar.
-        tensorboard: also write TensorBoard's events.
-        position: is kept up to date.
+            ``losses.png`` and ``weights.safetensors``. Images are decoded once, into ``cache/`` next to it.
+        quiet: print no progress.
+        tensorboard: also write TensorBoard events.
+        position: updated after each step.
 
     Returns:
-        Path of the averaged weights.
+        path of the averaged weights.
 
     Raises:
-        ModelError: the run's checkpoint is damaged, or of another network.
-        ConfigError: the run was begun with another recipe.
-        BlockingIOError: another process trains in this folder.
+        ModelError: the run's checkpoint is damaged, or belongs to another network.
+        ConfigError: the run was started with another recipe.
+        BlockingIOError: another process is training in this folder.
         TrainingError: the loss is not a number; the last checkpoint is kept.
     """
     run = Path(run)
     run.mkdir(parents=True, exist_ok=True)
-    # Before the threads begin, which take it over. Where losses are small gradients fall below 1e-38, and a CPU
-    # computes with such numbers so slowly that a detector's step took three times as long.
+    # Set before the threads start, which inherit it. With small losses, gradients fall below 1e-38, and a CPU computes
+    # with such numbers so slowly that a detector's step took three times as long.
     torch.set_flush_denormal(True)
     searches = torch.backends.cudnn.benchmark
     try:
         return _train(recipe, Path(data), run, quiet, tensorboard, position or Position())
-    finally:  # of this thread; torch's others, born meanwhile, keep it
+    finally:  # for this thread; torch's other threads keep it
         torch.set_flush_denormal(False)
         torch.backends.cudnn.benchmark = searches
 
@@ -116,9 +116,9 @@ class Trainer:
         self.scale = Scaled(net).to(world.device)
         net = world.synced(net)
         batched = net.head.batched
-        # torchvision's detector takes views of maps that only the usual order of memory allows.
+        # torchvision's detector uses views of maps, which need the contiguous memory format.
         self.order = torch.channels_last if batched else torch.contiguous_format
-        # A search for the fastest kernels pays where all batches have one shape; boxes come in any number.
+        # Searching for the fastest kernels is worthwhile if all batches have one shape; the number of boxes varies.
         torch.backends.cudnn.benchmark = world.device.type == "cuda" and batched
         self.net: Network = net.to(world.device).to(memory_format=self.order).train()  # pyright: ignore
         self.teacher = Teacher(recipe, self.net.head, world.device) if recipe.distill.teacher else None
@@ -136,7 +136,7 @@ class Trainer:
         cache, plain = folder.parent / "cache", recipe.augment.still()
         self.samples = make_samples(recipe.data, *parts, recipe.augment, cache)
         self.validation = make_samples(recipe.validation, *parts, plain, cache) if recipe.validation else None
-        # Of a handful of images an epoch is a few steps: validating after each would take longer than training.
+        # With few images, an epoch has few steps: validating after each would take longer than training.
         self.look_every = max(len(self.samples) // recipe.batch, recipe.save_every)
 
     def batches(self, samples: Samples, first: int, end: int, batch: int) -> Iterator[Batch]:
@@ -144,7 +144,7 @@ class Trainer:
         return samples.batches(first, end, batch, self.world.rank, self.world.size)
 
     def run(self, quiet: bool, tensorboard: bool) -> Path:
-        """All steps that are left."""
+        """Run the remaining steps."""
         recipe, world, folder = self.recipe, self.world, self.folder
         log = None
         if world.first:
@@ -190,7 +190,7 @@ class Trainer:
         return folder / "weights.safetensors"
 
     def _line(self, step: int, means: _Means) -> dict[str, Any]:
-        """What the log says of a step: mean losses every ``log_every`` steps, the validation loss when it is due."""
+        """The log line of a step: mean losses every ``log_every`` steps, the validation loss when it is due."""
         recipe, done, last = self.recipe, step + 1, step + 1 == self.recipe.steps
         line: dict[str, Any] = {}
         if done % recipe.log_every == 0 or last:
@@ -205,7 +205,7 @@ class Trainer:
         return line
 
     def _keep(self, step: int, batch: Batch, log: Log) -> None:
-        """Images, plots and checkpoints, when they are due."""
+        """Write images, plots and checkpoints when they are due."""
         recipe, folder, done, last = self.recipe, self.folder, step + 1, step + 1 == self.recipe.steps
         if done % self.look_every == 0 or last:
             log.show()
@@ -221,28 +221,28 @@ class Trainer:
         save_weights(path, self.average, info, asdict(self.net.config))  # also defaults, which may change
 
     def _save(self, done: int) -> None:
-        """A checkpoint of so many steps, unless it is there."""
+        """Save a checkpoint after so many steps, unless it exists."""
         if self.position.saved != done:
             path = self.folder / "checkpoint.pt"
             save_checkpoint(path, self.net, self.optimizer, self.average, self.schedule, done)
             self.position.saved = done
 
     def wake(self, step: int) -> nn.Module:
-        """Freeze what keeps its weights from this step on, and wrap the network for several processes."""
+        """Freeze the modules that are frozen from this step on, and wrap the network for several processes."""
         self.freezing.apply(step)
         return self.world.wrap(self.net)
 
     def step(self, called: nn.Module, batch: Batch, step: int) -> dict[str, float]:
-        """Forward, loss in fp32, clipped gradient, optimizer step.
+        """Run the forward pass, the loss in fp32, the backward pass with clipping, and the optimizer step.
 
         Returns:
             the parts of the loss, and the norm of the gradient.
 
         Raises:
-            TrainingError: the loss is not a number; names the images.
+            TrainingError: the loss is not a number; the message names the images.
         """
         recipe, numbers = self.recipe, batch.numbers
-        # Detectors draw proposals at random: by the step, so that a run that goes on draws the same.
+        # Detectors sample proposals at random. The seed depends on the step, so a continued run samples the same.
         torch.manual_seed((recipe.seed << 32) + step * self.world.size + self.world.rank)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.at(step) * group["scale"]
@@ -256,9 +256,9 @@ class Trainer:
         parts["total"].backward()
         trained = [p for p in self.net.parameters() if p.grad is not None]
         parts["gradient"] = nn.utils.clip_grad_norm_(trained, recipe.optimizer.grad_clip or math.inf)
-        # All at once: a GPU is waited for but once a step.
+        # All at once, to synchronize with the GPU only once per step.
         values = dict(zip(parts, torch.stack([v.detach().float() for v in parts.values()]).tolist(), strict=True))
-        if not math.isfinite(values["total"] + values["gradient"]):  # before it gets into the weights
+        if not math.isfinite(values["total"] + values["gradient"]):  # before the weights change
             names = sorted({name for n in numbers for name in self.samples.image_names(n)})
             raise TrainingError(
                 f"loss {values['total']} and gradient {values['gradient']} at step {step}, samples {numbers[0]} to"
@@ -272,7 +272,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def _averaged(self) -> Iterator[None]:
-        """The averaged weights in the network, for a while."""
+        """Use the averaged weights in the network inside the block."""
         kept = {name: tensor.clone() for name, tensor in self.net.state_dict().items()}
         self.average.copy_to(self.net)
         try:
@@ -287,7 +287,7 @@ class Trainer:
         recipe, count = self.recipe, self.recipe.validation_samples // self.recipe.batch or 1
         total = 0.0
         with self._averaged():
-            # torchvision's detector has losses in training mode alone; its BatchNorm stays frozen in it.
+            # torchvision's detector has losses only in training mode; its BatchNorm stays frozen there.
             (self.freezing.train_mode if isinstance(self.net.head, InstanceHead) else self.net.eval)()
             for i, batch in enumerate(self.batches(samples, 0, count * recipe.batch, recipe.batch)):
                 torch.manual_seed(i)
@@ -316,7 +316,7 @@ class _Means:
         self.sums = {name: self.sums.get(name, 0.0) + value for name, value in losses.items()}
 
     def take(self, step: int) -> tuple[float, dict[str, float]]:
-        """Seconds and mean losses up to ``step``; begins anew."""
+        """Return seconds and mean losses up to ``step``, and reset them."""
         seconds = round(time.perf_counter() - self.began, 2)
         means = {name: value / (step - self.since) for name, value in self.sums.items()}
         self.sums, self.since = {}, step

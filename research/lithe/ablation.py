@@ -2,8 +2,8 @@
 
     python research/lithe/ablation.py --data DATA --minutes 3 --out results.csv VARIANT ...
 
-Each variant trains from chance, or from its ImageNet weights, on the same crops in the same order for the same wall
-time, at the same learning rate and crop size. OKS-AP is measured with true boxes on two validation sets.
+Each variant trains from random weights, or from its ImageNet weights, on the same crops in the same order for the same
+wall time, at the same learning rate and crop size. OKS-AP is measured with true boxes on two validation sets.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("first", type=Path)
     parser.add_argument("second", type=Path)
-    parser.add_argument("--share", type=float, default=0.5, help="of the second")
+    parser.add_argument("--share", type=float, default=0.5, help="share of the second file")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     first, second = load_file(arguments.first), load_file(arguments.second)

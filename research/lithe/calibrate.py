@@ -82,7 +82,7 @@ def main() -> None:
         type=int,
         nargs="*",
         metavar=("HEIGHT", "WIDTH"),
-        help="crops of people followed in videos, in place of the trained ones",
+        help="size of crops of people followed in videos, instead of the trained size",
     )
     arguments = parser.parse_args()
     net, info = open_weights(arguments.weights)

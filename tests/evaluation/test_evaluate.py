@@ -288,6 +288,6 @@ def test_a_score_of_nothing_is_doubted(stick_images):
     done = evaluate(load("lithe_paf", size=64, threads=1).with_config(peak=0.99), dataset)
     assert done.scores["AP"] == 0
     assert "AP is 0: no person was found in any image" in done.doubt
-    assert f"people with labelled joints in {len(dataset)} images, found in whole images" in done.basis
+    assert f"people with labelled joints in {len(dataset)} images, found in full images" in done.basis
     assert "no person was found where people are labelled" in replace(done, results=[{}]).doubt
     assert not replace(done, scores={"AP": 0.1}).doubt

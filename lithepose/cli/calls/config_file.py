@@ -26,7 +26,7 @@ def arguments_of(path: Path, command: str, commands: Mapping[str, Command], give
 
     Raises:
         MissingFileError: no such file.
-        ConfigError: it is not TOML, or has a table, key or value that no command takes.
+        ConfigError: it is not TOML, or has a table, key or value that no command accepts.
     """
     if not path.is_file():
         raise MissingFileError(

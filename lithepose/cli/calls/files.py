@@ -41,7 +41,7 @@ def refuse_existing(path: Path, overwrite: bool, resume: str = "") -> None:
     Args:
         path: file, or folder of files.
         overwrite: allow replacing them.
-        resume: text on another way to go on, for the message.
+        resume: text on another way to continue, for the message.
 
     Raises:
         ConfigError: it exists and is not empty.

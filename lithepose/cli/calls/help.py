@@ -23,7 +23,7 @@ SILENT = tyro.conf.arg(help_behavior_hint="")
 CONFIG = (tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes)
 COMMON = {  # options of every command; main removes them from a call before its command runs
     "config": Annotated[Path | None, tyro.conf.arg(help="TOML file with options.", metavar="PATH"), SILENT],
-    "quiet": Annotated[bool, tyro.conf.arg(aliases=["-q"], help="print errors and results alone."), SILENT],
+    "quiet": Annotated[bool, tyro.conf.arg(aliases=["-q"], help="print only errors and results."), SILENT],
     "verbose": Annotated[bool, tyro.conf.arg(aliases=["-v"], help="print a line for every input."), SILENT],
     "debug": Annotated[bool, tyro.conf.arg(help="print the traceback of an error."), SILENT],
     "version": Annotated[bool, tyro.conf.arg(aliases=["-V"], help="print the version and exit."), SILENT],
@@ -80,7 +80,7 @@ def _arguments(command: Command) -> dict[str, str]:
 
 
 def _fixed(kind: Any) -> list[Any]:
-    """For an optional tuple, take a fixed number of values; tyro would also take the inputs after them."""
+    """For an optional tuple, accept a fixed number of values; tyro would also consume the inputs after them."""
     kinds = [k for k in get_args(kind) if k is not NoneType]
     if NoneType not in get_args(kind) or len(kinds) != 1 or get_origin(kinds[0]) is not tuple:
         return []
@@ -166,13 +166,13 @@ def parameters_of(command: Command) -> dict[str, Any]:
 
 
 def flags_of(command: Command) -> list[str]:
-    """The flags that a command takes, such as ``--detect-every``."""
+    """The flags that a command accepts, such as ``--detect-every``."""
     own = [f"--no-{_dashed(n)}" if v is True else f"--{_dashed(n)}" for n, v in parameters_of(command).items()]
     return [*own, *(f"--{name}" for name in COMMON), "--help", "-h", "-q", "-v", "-V"]
 
 
 def takes_inputs(command: Command) -> bool:
-    """Whether a command takes arguments without a flag."""
+    """Whether a command accepts arguments without a flag."""
     return any(p.kind == p.POSITIONAL_ONLY for p in inspect.signature(command).parameters.values())
 
 

@@ -22,7 +22,7 @@ def check_motion(options: MotionOptions, table: Path, overwrite: bool, skeleton:
 
     Args:
         options: options of the call.
-        table: file for the angles; the file for the distances is beside it.
+        table: file for the angles; the file for the distances is next to it.
         overwrite: whether files of an earlier call are replaced.
         skeleton: skeleton of the model, if known.
 
@@ -72,14 +72,14 @@ def write_motion(tracks: Tracks, options: MotionOptions, table: Path) -> None:
     people = counted(len(curves), "person", "people")
     if options.angles:
         rows = write_table(table, ANGLE_COLUMNS, angle_rows(curves))
-        note(f"{counted(rows, 'row', 'rows')} of {people} -> {table}")
+        note(f"{counted(rows, 'row', 'rows')} for {people} -> {table}")
     if options.distances:
         path = table.with_name("distances.csv")
         rows = write_table(path, DISTANCE_COLUMNS, distance_rows(curves))
-        note(f"{counted(rows, 'row', 'rows')} of {people} -> {path}")
+        note(f"{counted(rows, 'row', 'rows')} for {people} -> {path}")
     if options.plot:
         left = plot_angles(options.plot, curves)
-        more = f" ({left} more than the {MOST} people drawn)" if left else ""
+        more = f" (only {MOST} people are plotted, {left} are omitted)" if left else ""
         note(f"angles over time -> {options.plot}{more}")
 
 

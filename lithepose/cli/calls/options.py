@@ -20,13 +20,13 @@ class DrawOptions:
     """How people are drawn.
 
     Attributes:
-        colour: colour of people: side (left warm, right cool), person, id, or one colour as #rrggbb.
+        colour: colour of people: side (warm for left, cool for right), person, id, or one colour as #rrggbb.
         draw_boxes: draw the people's boxes.
         draw_scores: write the people's scores.
         line_width: line width, relative to the default.
         fade: draw joints and limbs with low scores fainter.
         hide_faces: pixelate the faces of the people found; people who are not found are not pixelated.
-        background: draw on the image, on black, or transparent (images only, as PNG).
+        background: draw on the image, on black, or on a transparent background (images only, as PNG).
         trails: seconds for which the paths of wrists and ankles stay visible in a video, with --track.
     """
 
@@ -54,13 +54,13 @@ class MotionOptions:
     """Angles of joints in the image plane over time (docs/motion.md defines them).
 
     Attributes:
-        angles: names with commas between them, such as knee,elbow,left_hip; or all, joints or segments. Written to
+        angles: comma-separated names of angles, such as knee,elbow,left_hip; or all, joints or segments. Written to
             angles.csv.
-        distances: pairs with commas between them, such as left_wrist-nose or ankles. Written to distances.csv, in
+        distances: comma-separated pairs of joints, such as left_wrist-nose or ankles. Written to distances.csv, in
             pixels and body lengths.
-        fill: longest gap of a joint, in seconds, to fill by a straight line.
-        lowpass: cut-off in Hz of a Butterworth low pass on the joints, without delay.
-        plot: .png, .svg or .pdf file for the angles over time.
+        fill: fill gaps of a joint that are not longer than this, in seconds, by linear interpolation.
+        lowpass: cut-off frequency in Hz of a Butterworth low-pass filter on the joints, without delay.
+        plot: .png, .svg or .pdf file for a plot of the angles over time.
     """
 
     angles: Annotated[str, SILENT] = ""

@@ -36,7 +36,7 @@ class Stopping:
 
     Args:
         again: command that continues the training.
-        steps: steps of the whole training.
+        steps: total steps of the training.
         run: folder of the training.
 
     Attributes:

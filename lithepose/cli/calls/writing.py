@@ -75,7 +75,7 @@ def write_all(
                     images.write(frame, drawn)
         except OSError as error:
             unwritten.setdefault(frame.source, str(error))
-        try:  # after the image: a call with --resume takes what is in the file as done
+        try:  # after the image: a call with --resume treats what is in the file as done
             file.write(frame, poses)
         except BrokenPipeError:
             if not stopped:  # an interrupt ends the reader of a pipe too

@@ -1,4 +1,4 @@
-// The page: images, videos and the camera onto one canvas, with the skeletons of their people.
+// The page: draws images, videos and the camera on one canvas, with the skeletons of the people found.
 
 import { FrameStream, findPeople, loadedModel } from "./client.js";
 import { drawPeople } from "./draw.js";
@@ -7,15 +7,15 @@ import { asCsv, save } from "./save.js";
 const at = (id) => document.getElementById(id);
 const canvas = at("canvas");
 const context = canvas.getContext("2d");
-const KEPT = 100000; // results of a video that are kept for saving
+const KEPT = 100000; // maximum number of results of a video that are kept for saving
 
 let skeleton = { joints: [], edges: [] };
-let results = []; // of what is shown: one an image, or one a frame
-let images = []; // opened ones: name, file, bitmap, result
+let results = []; // of the shown input: one per image, or one per frame
+let images = []; // opened images: name, file, bitmap, result
 let current = null; // the image or frame that is shown: bitmap and result
 let running = null; // a video or camera: stop()
 let local = null; // the model in this browser
-let turn = 0; // number of the last thing that was opened: what was opened before leaves off
+let turn = 0; // number of the last opened input; earlier inputs stop when it changes
 
 function say(text, wrong = false) {
   at("status").textContent = text;
@@ -144,7 +144,7 @@ async function follow(video, name, release) {
         found = stream ? await stream.people(blob) : await find(blob);
       } catch (error) {
         if (!error.passes) throw error;
-        continue; // the server is busy: this frame is left out
+        continue; // the server is busy: this frame is skipped
       }
       if (stopped) break;
       show(frame, found);
@@ -152,7 +152,7 @@ async function follow(video, name, release) {
       if (results.length < KEPT) results.push({ ...found, name, frame: count - 1, time });
       at("milliseconds").textContent = `${(found.milliseconds ?? performance.now() - sent).toFixed(0)} ms`;
       at("rate").textContent = (1000 * count / (performance.now() - began)).toFixed(1);
-      // In a page behind others there are no animation frames; the stream goes on, slowly.
+      // A hidden page gets no animation frames; the stream continues slowly.
       await new Promise((resolve) => { requestAnimationFrame(resolve); setTimeout(resolve, 1000); });
     }
     say(`${name}: ${count} frames`);
@@ -181,7 +181,7 @@ function element(source) {
   Object.assign(video, { muted: true, playsInline: true, ...source });
   return new Promise((resolve, reject) => {
     video.addEventListener("loadeddata", () => resolve(video), { once: true });
-    video.addEventListener("error", () => reject(new Error("this browser cannot play it")), { once: true });
+    video.addEventListener("error", () => reject(new Error("this browser cannot play the video")), { once: true });
   });
 }
 
@@ -210,13 +210,13 @@ async function openCamera() {
   }
 }
 
-/** The threshold of the model that runs, until the user moves it. */
+/** Sets the threshold to the model's default; the user can change it. */
 async function begin() {
   try {
     const { threshold } = await loadedModel(options().token);
     at("threshold").value = threshold;
     at("threshold-value").textContent = Number(at("threshold").value).toFixed(2);
-  } catch { /* a token may be needed first; then the page's own value stays */ }
+  } catch { /* a token may be needed first; then the page's default stays */ }
 }
 
 let settling = 0;

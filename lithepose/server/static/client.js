@@ -19,10 +19,10 @@ function headers(token, more = {}) {
 
 async function checked(response) {
   if (response.ok) return response;
-  let message = `the server answered ${response.status}`;
+  let message = `the server returned status ${response.status}`;
   try {
     message = (await response.json()).error.message;
-  } catch { /* not json: the status says it */ }
+  } catch { /* not json: use the status */ }
   throw new ServerError(message, response.status);
 }
 
@@ -32,7 +32,7 @@ export async function loadedModel(token) {
   return (await response.json()).loaded;
 }
 
-/** People of one encoded image; tries again where the server is busy. */
+/** People of one encoded image; tries again if the server is busy. */
 export async function findPeople(blob, { threshold, token }) {
   for (let attempt = 0; ; attempt += 1) {
     const response = await fetch(`/v1/poses?threshold=${threshold}`, {
@@ -49,7 +49,7 @@ export async function findPeople(blob, { threshold, token }) {
   }
 }
 
-/** A stream of frames: send one, get its people; ids stay with people from frame to frame. */
+/** A stream of frames: send a frame, receive its people; a person keeps the same id in all frames. */
 export class FrameStream {
   constructor({ threshold, smooth, token }) {
     const address = new URL("/v1/stream", location.href);
@@ -61,7 +61,7 @@ export class FrameStream {
     this.waiting = [];
     this.socket.onmessage = (event) => this.waiting.shift()?.resolve(JSON.parse(event.data));
     this.socket.onclose = (event) => {
-      const why = event.code === 1006 ? "the stream could not be opened; is a token needed?" : event.reason;
+      const why = event.code === 1006 ? "the stream could not be opened; check whether a token is required" : event.reason;
       this.waiting.splice(0).forEach(({ reject }) => reject(new ServerError(why || "the stream was closed")));
     };
     this.opened = new Promise((resolve, reject) => {

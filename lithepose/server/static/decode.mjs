@@ -30,7 +30,7 @@ export function cropOf([x, y, w, h], height = 256, width = 192) {
   return { zoom, dx: (width - 1) / 2 - zoom * (x + w / 2), dy: (height - 1) / 2 - zoom * (y + h / 2) };
 }
 
-// Found boxes, and of each crop xy (17 x 2), score (17) and personScore -> people, the best first.
+// Found boxes, and xy (17 x 2), score (17) and personScore of each crop -> people, best first.
 export function decodePeople(found, xy, score, personScore, { width, height }, lowest = limits.joint) {
   const people = found.map(({ box, score: boxScore }, i) => {
     const { zoom, dx, dy } = cropOf(box), inside = (value, limit) => Math.min(Math.max(value, 0), limit);
@@ -43,7 +43,7 @@ export function decodePeople(found, xy, score, personScore, { width, height }, l
   return kept.filter((person) => person.score >= limits.person);
 }
 
-function alike(a, b) { // object keypoint similarity; a joint counts by the smaller of the two scores
+function alike(a, b) { // object keypoint similarity; a joint is weighted by the smaller of the two scores
   const size = 0.53 * (a.box[2] * a.box[3] + b.box[2] * b.box[3]) / 2;
   let sum = 0, all = 0;
   a.joints.forEach((p, k) => {

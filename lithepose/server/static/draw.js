@@ -16,9 +16,9 @@ function colourOf(scheme, person, names) {
 /**
  * Draws the people of one image over it.
  *
- * @param {CanvasRenderingContext2D} context of a canvas that holds the image in full size
- * @param {object} result an answer of /v1/poses: width, height, people
- * @param {object} skeleton joints and edges, as of /v1/models
+ * @param {CanvasRenderingContext2D} context of a canvas that contains the image in full size
+ * @param {object} result a response of /v1/poses: width, height, people
+ * @param {object} skeleton joints and edges, as returned by /v1/models
  * @param {object} style colour, boxes, scores
  */
 export function drawPeople(context, result, skeleton, style) {

@@ -1,11 +1,11 @@
-// The model in this browser: images do not leave it.
+// The model in this browser: images do not leave the browser.
 
 import { cropOf, decodeBoxes, decodePeople } from "./decode.mjs";
 
 const RUNTIME = "/ort/ort.wasm.min.mjs";
 const GREY = "rgb(127, 127, 127)";
 
-/** A canvas of a size, and its context. */
+/** The context of a new canvas with this size. */
 function surface(width, height) {
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -15,7 +15,7 @@ function surface(width, height) {
   return context;
 }
 
-/** Pixels of canvases of one size -> (N, H, W, 3) uint8, as networks take them. */
+/** Pixels of canvases of one size -> (N, H, W, 3) uint8, the input of the networks. */
 function pixels(ort, contexts) {
   const { width, height } = contexts[0].canvas;
   const values = new Uint8Array(contexts.length * height * width * 3);
@@ -39,22 +39,22 @@ export class LocalModel {
   /**
    * Loads the runtime and the networks from this server.
    *
-   * @param {object} info what /v1/models says of the loaded model
+   * @param {object} info description of the loaded model from /v1/models
    */
   static async load(info, token) {
-    if (!info.files) throw new Error(`${info.name} cannot run in a browser; serve the default model`);
+    if (!info.files) throw new Error(`${info.name} cannot run in a browser; start the server with the default model`);
     let ort;
     try {
       ort = await import(RUNTIME);
     } catch {
-      throw new Error("this server has no runtime for browsers; start it with --browser-runtime");
+      throw new Error("this server has no browser runtime; start it with --browser-runtime");
     }
     ort.env.wasm.wasmPaths = "/ort/";
     ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(navigator.hardwareConcurrency, 4) : 1;
     const headers = token ? { Authorization: `Bearer ${token}` } : {};
     const open = async (address) => {
       const response = await fetch(address, { headers });
-      if (!response.ok) throw new Error(`${address}: the server answered ${response.status}`);
+      if (!response.ok) throw new Error(`${address}: the server returned status ${response.status}`);
       return ort.InferenceSession.create(await response.arrayBuffer(), { executionProviders: ["wasm"] });
     };
     return new LocalModel(ort, info, await open(info.files.detector), await open(info.files.pose));
@@ -64,7 +64,7 @@ export class LocalModel {
     Object.assign(this, { ort, info, detector, pose });
   }
 
-  /** People of an image, as the server answers. */
+  /** People of an image, in the format of the server's responses. */
   async people(image, threshold) {
     const began = performance.now();
     const { width, height } = image;

@@ -5,7 +5,7 @@ function cell(value) {
   return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-/** Rows of lithepose's CSV: one a joint that was found. */
+/** Rows of lithepose's CSV: one per joint that was found. */
 export function asCsv(results) {
   const rows = [["source", "frame", "time", "person", "person_score", "joint", "x", "y", "score", "id"]];
   for (const { name, frame, time, people } of results) {
