@@ -56,6 +56,7 @@ def export_onnx(net: Network, info: ModelInfo, path: str | Path, half: bool = Tr
         whole = Path(folder) / "whole.onnx"
         _trace(wrapped, info, whole, opset)
         model = onnx.load(whole)
+        fold_scale(model)
         helper.set_model_props(model, {"lithepose": info.to_json()})
         onnx.save(model, whole)
         # Rounding a weight can swap two boxes of equal score, or flip signs that flip others. A comparison is then
@@ -130,14 +131,13 @@ def trace(
 
 
 def tidy(model: onnx.ModelProto, half: bool) -> None:
-    """Fold the input's scale into the first convolution, round large weights to fp16 if ``half``, and check.
+    """Round large weights to fp16 if ``half``, and check.
 
     The exporter's notes, which name source files, are removed.
 
     Raises:
         ModelError: weights are beyond fp16's range.
     """
-    _fold_scale(model)
     if half:
         _halve(model)
     for node in model.graph.node:
@@ -146,7 +146,7 @@ def tidy(model: onnx.ModelProto, half: bool) -> None:
     onnx.checker.check_model(model)
 
 
-def _fold_scale(model: onnx.ModelProto) -> None:
+def fold_scale(model: onnx.ModelProto) -> None:
     """Divide the weights of the first convolution by the input's scale, instead of its input.
 
     The input's mean stays in the graph, because convolutions pad with zeros after it is subtracted.
@@ -165,6 +165,8 @@ def _fold_scale(model: onnx.ModelProto) -> None:
         stored[conv.input[1]].CopyFrom(numpy_helper.from_array(weight / scale, conv.input[1]))
         conv.input[0] = division.input[0]
         graph.node.remove(division)
+        if not any(division.input[1] in node.input for node in graph.node):
+            graph.initializer.remove(stored[division.input[1]])
 
 
 def _halve(model: onnx.ModelProto) -> None:

@@ -77,7 +77,8 @@ def layers_of(model: onnx.ModelProto) -> dict[str, Layer]:
             takers[name].append(node)
     layers, given, read_off = dict[str, Layer](), set[str](), set[str]()
     for node in model.graph.node:  # in the order of execution
-        if node.op_type in READING or (node.input[:1] and node.input[0] in read_off):
+        # Before the first layer, such operations prepare the image.
+        if (node.op_type in READING and layers) or (node.input[:1] and node.input[0] in read_off):
             read_off.update(node.output)
             continue
         if node.op_type == "Conv" and node.input[1] in stored:
@@ -164,7 +165,7 @@ class _Quantizer:
             if node.op_type == "Relu" and made in clipped:
                 self._pair(node.input[0], made, renamed[made])
                 continue
-            if node.op_type == "Relu" and made in renamed:  # of a float layer
+            if node.op_type == "Relu" and made in renamed and node.input[0] not in renamed:  # of a float layer
                 node.op_type = "LeakyRelu"
                 node.attribute.append(helper.make_attribute("alpha", 0.0))
             for i, name in enumerate(node.input):

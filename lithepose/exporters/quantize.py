@@ -105,9 +105,7 @@ def read_graph(path: str | Path) -> tuple[onnx.ModelProto, ModelInfo]:
         metadata = {entry.key: entry.value for entry in model.metadata_props}
         info = ModelInfo.from_json(metadata["lithepose"])
     except KeyError as error:
-        raise ModelError(
-            f"{path}: ONNX file without lithepose's metadata; create one with `lithepose export`"
-        ) from error
+        raise ModelError(f"{path}: ONNX file without lithepose's metadata; make one with `lithepose export`") from error
     except Exception as error:  # onnx raises protobuf's errors
         raise ModelError(f"{path}: not an ONNX file ({str(error).splitlines()[0]}); export or copy it again") from error
     if info.precision != "fp32":

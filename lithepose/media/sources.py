@@ -253,7 +253,7 @@ def _film(item: Input, config: ReadConfig, endless: bool = False) -> Iterator[Fr
                     index += 1
             if not endless:
                 return
-            error = VideoError(f"{name}: no more frames after the first {index}; check the camera or server")
+            error = VideoError(f"{name}: ended after {index} frames; check the camera or server")
         except VideoError as raised:
             error = raised
         lost = lost or time.monotonic()
@@ -288,4 +288,4 @@ def _camera(number: str, config: ReadConfig) -> Iterator[Frame]:
             index += 1
     finally:
         capture.release()
-    raise VideoError(f"{number}: no more frames after the first {index}; check that the camera is connected")
+    raise VideoError(f"{number}: ended after {index} frames; check that the camera is connected")

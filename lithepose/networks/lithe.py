@@ -182,7 +182,7 @@ def joints_from_heatmaps(heatmaps: Tensor, stride: int, sigma: float, shuffle: i
     row_phase, column_phase = _divide(phase, shuffle)
     phases = torch.stack([column_phase, row_phase], -1)
     xy = torch.stack([column, row], -1) * shuffle + phases
-    along_x, along_y = heatmaps.new_tensor([1, 0]), heatmaps.new_tensor([0, 1])
+    along_x, along_y = torch.eye(2, device=heatmaps.device)
     last = (along_x * columns + along_y * rows) * shuffle - 1
 
     # The next cell along an axis is that of the next phase; after the last phase, it is the next cell of the first.
@@ -226,6 +226,9 @@ def smoothed(heatmaps: Tensor, shuffle: int = 1) -> Tensor:
 
 
 def _divide(value: Tensor, by: int) -> tuple[Tensor, Tensor]:
-    """Quotient and remainder of whole numbers of 0 or more."""
-    quotient = torch.floor(value / by)
+    """Quotient and remainder of whole numbers of 0 or more, in float32.
+
+    The half makes the quotient right even where a runtime multiplies by the rounded reciprocal.
+    """
+    quotient = torch.floor((value + 0.5) / by)
     return quotient, value - quotient * by

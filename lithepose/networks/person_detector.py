@@ -105,7 +105,7 @@ class PersonDetector(Network):
             cell = torch.where(further, cell - cells, cell)
             stride = torch.where(further, 2.0 * finer, stride)
         across = width / stride
-        row = torch.floor(cell / across)
+        row = torch.floor((cell + 0.5) / across)
         centres = (torch.stack([cell - row * across, row], -1) + 0.5) * stride[..., None] - 0.5
         return boxes_around(sides, centres, stride), logit.sigmoid()
 

@@ -69,7 +69,7 @@ class Guard:
         if self.config.hosts and host not in self.config.hosts:
             return 421, f"host {host!r} is not allowed; use one of {', '.join(sorted(self.config.hosts))}"
         if scope["type"] == "websocket" and not self._is_own(headers):
-            return 403, "pages of this origin may not open streams; allow it with --origin"
+            return 403, "pages of this origin may not open streams; allow the origin with --origin"
         path = scope["path"]
         free = any(path == known or (known.endswith("/") and known != "/" and path.startswith(known)) for known in OPEN)
         # A browser's preflight request has no token; its response holds no data.

@@ -92,6 +92,10 @@ class DistillConfig:
     share: float = 0.5  # share of their mean heatmaps in the targets; where a label is unknown these are the target
     patched: float = 0.0  # share of crops with a rectangle of another crop; only the teacher labels these
 
+    def __post_init__(self) -> None:
+        if isinstance(self.teacher, str):
+            object.__setattr__(self, "teacher", (self.teacher,) if self.teacher else ())
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -206,7 +210,8 @@ class Recipe:
         chance = [name for name in self.freeze.modules if name in self.reinit or not self.init_from]
         if chance := [name for name in chance if not name.startswith(trained)]:
             raise ConfigError(
-                f"freeze.modules = {chance}: these modules have no trained weights; set init_from or pretrained"
+                f"freeze.modules = {chance}: these modules have no trained weights; set init_from or pretrained, or"
+                " remove them from freeze.modules and reinit"
             )
         if self.schedule.name == "plateau" and not self.validation:
             raise ConfigError("schedule.name = 'plateau' needs [[validation]] data to detect a plateau")
@@ -323,7 +328,8 @@ def _checked(table: Any) -> Any:
         if not isinstance(value, (int, float) if wanted is float else wanted) or (
             isinstance(value, bool) and wanted is not bool
         ):
-            raise TypeError(f"{f.name} = {value!r}: must be of type {wanted.__name__}")
+            kind = "list" if wanted is tuple else wanted.__name__  # of TOML
+            raise TypeError(f"{f.name} = {value!r}: must be of type {kind}")
         pair: Any = value if isinstance(f.default, tuple) and f.default else (1, 1)
         if not (len(pair) == 2 and 0 < pair[0] <= pair[1]):
             raise TypeError(f"{f.name} = {value!r}: must be two numbers above 0, the smaller first")

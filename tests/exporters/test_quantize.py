@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 import lithepose
 from lithepose.cli import main
@@ -72,6 +72,28 @@ def test_weights_are_integers_and_maps_stay_near(tiny, inputs, int8):
         apart = parity(OnnxRuntime(tiny, 1), runtime, inputs)
         assert apart.points > 20
         assert apart.median < 4
+
+
+def test_the_scale_of_the_input_is_in_the_weights_of_the_first_layer(tiny):
+    graph = onnx.load(tiny).graph
+    first = next(node for node in graph.node if node.op_type == "Conv")
+    made = {name: node.op_type for node in graph.node for name in node.output}
+    assert made[first.input[0]] == "Sub"
+    assert not any(tensor.name == "scale.std" for tensor in graph.initializer)
+
+
+def test_operations_before_the_first_layer_do_not_hide_it():
+    nodes = [
+        helper.make_node("Gather", ["image", "first"], ["one"], axis=0),
+        helper.make_node("Conv", ["one", "weight"], ["maps"], "conv"),
+        helper.make_node("Gather", ["maps", "first"], ["read"], axis=1),
+        helper.make_node("Conv", ["read", "weight"], ["smooth"], "smoothing"),
+    ]
+    arrays = {"first": np.array([0, 0, 0]), "weight": np.ones((3, 3, 1, 1), np.float32)}
+    stored = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
+    ends = [helper.make_tensor_value_info(name, 1, ["n", 3, 8, 8]) for name in ("image", "smooth")]
+    model = helper.make_model(helper.make_graph(nodes, "two", ends[:1], ends[1:], stored))
+    assert list(layers_of(model)) == ["conv"]
 
 
 def test_every_layer_in_int8_adds_its_error_and_sensitive_ones_are_kept(tiny, inputs, tmp_path):

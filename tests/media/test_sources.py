@@ -188,7 +188,7 @@ def test_a_camera_that_ends_by_itself_is_named(monkeypatch):
     one, two, end = frames(expand(["0"]))
     assert (one.index, two.index) == (0, 1)
     assert isinstance(end, Failed)
-    assert "no more frames after the first 2" in str(end.error)
+    assert "ended after 2 frames" in str(end.error)
 
 
 def test_a_video_that_cannot_be_finished_is_kept_as_a_failure(tmp_path, monkeypatch):
