@@ -25,7 +25,7 @@ from .qdq import Layer, Range, ends_of, float_weights, layers_of, quantized, rou
 
 Call = Callable[[np.ndarray], list[np.ndarray]]
 COMPARED = 8  # inputs for measuring a layer's error
-SHARE = 0.1  # limit on a layer's share of the sum of all squared errors; above it a layer stays in float
+SHARE = 0.2  # limit on a layer's share of the sum of all squared errors; above it a layer stays in float
 LEAST = 8  # fewest calibration inputs
 DRAWN = 2000  # values of an activation per calibration input, by which its range is chosen
 PARTS = np.linspace(1, 0.3, 24).tolist()  # of the extremes, to choose a range from
