@@ -114,7 +114,7 @@ def test_imagenet_start_is_checked(tmp_path):
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
 def test_export_agrees_with_torch_and_round_trips_its_description(tmp_path):
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     net = build("lithe_paf", **SMALL)
     enliven(net, torch.rand(4, 3, 256, 256) * 2 - 1)
     for output in (net.stages[-1].heatmaps, net.stages[-1].pafs):

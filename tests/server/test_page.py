@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_process import serve  # noqa: F401
+from test_process import chosen, serve  # noqa: F401
 
 import lithepose
 
@@ -78,7 +78,7 @@ def test_an_image_is_drawn_and_saved(page):
     assert drawn != before
     assert page.text_content("#people") == "1"
     (found,) = json.loads(downloaded(page, "#save-json"))
-    assert found["people"] == lithepose.load()(SAMPLES / "astronaut.jpg").to_dict()["people"]
+    assert found["people"] == lithepose.load(runtime=chosen())(SAMPLES / "astronaut.jpg").to_dict()["people"]
     rows = downloaded(page, "#save-csv").decode().splitlines()
     assert rows[0].startswith("source,frame,time,person")
     assert rows[1].startswith("astronaut.jpg,,,0,")

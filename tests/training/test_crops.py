@@ -215,5 +215,5 @@ def test_the_cache_reads_names_in_order(stick_images):
 def test_joints_of_one_side_alone_stop_a_training_with_mirrored_images():
     skeleton = Skeleton("one-sided", ("left_hip", "tail"))
     net, recipe = build("lithe", CropHead(skeleton, skeleton, stride=4)), Recipe(network="lithe", data=())
-    with pytest.raises(ConfigError, match=r"left_hip belong to one side .*, or set flip = 0"):
+    with pytest.raises(ConfigError, match=r"left_hip belong to one side, .*, or set flip = 0"):
         make_samples((), Path(), net, recipe, AugmentConfig(), Path())

@@ -156,7 +156,7 @@ def test_a_run_goes_on_only_by_its_own_recipe_and_its_log_is_of_its_steps(stick_
     recipe.write_text(RECIPE.format(steps=10))
     finish(folder, recipe, "run")
     recipe.write_text(RECIPE.format(steps=10).replace("4e-3", "5e-3"))
-    assert "another optimizer.lr" in finish(folder, recipe, "run", code=2)
+    assert "different optimizer.lr" in finish(folder, recipe, "run", code=2)
     recipe.write_text(RECIPE.format(steps=23))
     finish(folder, recipe, "run")
     log = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
