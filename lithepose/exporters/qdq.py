@@ -6,9 +6,9 @@ between them.
 
 The network's outputs stay in float, because joints are located with sub-cell precision. A layer with an input that
 comes from no other layer and has values below 0, such as the scaled image, also stays in float. OpenVINO 2026.4
-computes both wrongly in int8, by tens of pixels. It also drops the bias of a float convolution with a ReLU before the
-first quantized activation, if height and width are dynamic. As a LeakyReLU with a slope of 0 it computes the same
-correctly, in nearly the same time.
+computes both wrongly in int8, by tens of pixels. It also drops the bias of the first convolution, which is in
+float, if height and width are dynamic and its output is quantized after a ReLU. With a LeakyReLU of slope 0 in place of
+the ReLU, the result is correct and takes nearly the same time.
 """
 
 from __future__ import annotations

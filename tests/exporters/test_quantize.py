@@ -17,7 +17,7 @@ from lithepose.cli import main
 from lithepose.errors import ConfigError, MissingFileError, ModelError
 from lithepose.exporters import quantize as module
 from lithepose.exporters.onnx import export_onnx
-from lithepose.exporters.qdq import float_weights, layers_of, together
+from lithepose.exporters.qdq import float_weights, layers_of, quantized, together
 from lithepose.exporters.quantize import quantize
 from lithepose.inference import models
 from lithepose.inference.parity import network_inputs, parity, sample_images
@@ -80,6 +80,18 @@ def test_the_scale_of_the_input_is_in_the_weights_of_the_first_layer(tiny):
     made = {name: node.op_type for node in graph.node for name in node.output}
     assert made[first.input[0]] == "Sub"
     assert not any(tensor.name == "scale.std" for tensor in graph.initializer)
+
+
+def test_openvino_keeps_the_bias_of_the_first_layer(astronaut):
+    """With the second layer of the embedded network in int8, both runtimes return the same maps."""
+    model, _ = module.read_graph(WEIGHTS / "lithe.onnx")
+    layers = layers_of(model)
+    second = [name for name, layer in layers.items() if layer.kind == "Conv"][1]
+    ends, image = module.ends_of(layers), np.ascontiguousarray(astronaut[:256, 160:352])
+    one = quantized(model, together(layers, {second}), ends, module._ranges(model, layers, [image]), 8)
+    results = module._session_of(one, ends)(image[None]), module._openvino_of(one, ends)(image[None])
+    for ours, theirs in zip(*results, strict=True):
+        assert np.abs(ours - theirs).mean() < 0.01 * np.abs(ours).mean()
 
 
 def test_operations_before_the_first_layer_do_not_hide_it():
