@@ -106,7 +106,8 @@ class Recipe:
     validation: tuple[Source, ...] = ()  # without augmentation; its loss is logged
     options: dict[str, Any] = field(default_factory=dict)  # options of the network
     skeleton: str = ""  # "data" uses the joints of the first data set; otherwise a name of lithepose.skeleton.SKELETONS
-    pretrained: str = ""  # backbone weights: a file in the data folder, or a name for networks.weights.read_pretrained
+    pretrained: str = ""  # backbone weights: a file in the data folder; with ./ or ../, relative to the recipe file; or
+    # a name for networks.weights.read_pretrained
     init_from: str = ""  # weights of an earlier run; in a recipe file, relative to that file
     reinit: tuple[str, ...] = ()  # modules that init_from does not load, such as "refinements" or "stages.0.heatmaps"
 
@@ -292,6 +293,8 @@ def _read(path: Path, readers: tuple[Path, ...] = ()) -> dict[str, Any]:
     raw = _current(tomllib.loads(path.read_text(encoding="utf-8")))
     if raw.get("init_from") and isinstance(raw["init_from"], str):
         raw["init_from"] = str((path.parent / raw["init_from"]).resolve())
+    if isinstance(raw.get("pretrained"), str) and raw["pretrained"].startswith(("./", "../")):
+        raw["pretrained"] = str((path.parent / raw["pretrained"]).resolve())
     if isinstance(teachers := raw.get("distill", {}).get("teacher"), list):
         raw["distill"]["teacher"] = [str((path.parent / teacher).resolve()) for teacher in teachers]
     if "extends" not in raw:
@@ -376,7 +379,7 @@ def same_recipe(recipe: Recipe, path: Path) -> None:
     # A key that was added in a later version had its default value.
     before = default | before | {name: default[name] | before.get(name, {}) for name in TABLES}
     for one in (before, now):  # folders may have moved; a resumed run does not read init_from
-        one["init_from"] = Path(one["init_from"]).name
+        one["init_from"], one["pretrained"] = Path(one["init_from"]).name, Path(one["pretrained"]).name
         names = ["/".join(Path(path).parts[-2:]) for path in one["distill"]["teacher"]]  # with the names of the runs
         one["distill"]["teacher"] = names
     if differ := _differences(now, before):

@@ -69,10 +69,22 @@ def make_network(recipe: Recipe, root: Path, with_weights: bool) -> Network:
         load_imagenet(net, recipe.pretrained if ":" in recipe.pretrained else root / recipe.pretrained)
     if recipe.init_from and with_weights:
         load_weights(net, recipe.init_from, recipe.reinit)
-    for layer in net.modules():
-        if isinstance(layer, (ConvBn, DepthwiseSeparable)):
-            layer.folded = recipe.fold_norm
+    if recipe.fold_norm:
+        _fold_norms(net, recipe)
     return net
+
+
+def _fold_norms(net: Network, recipe: Recipe) -> None:
+    """Fold BatchNorm where it has the statistics of trained weights; a random layer needs those of its batches."""
+    random = tuple(f"{name}." for name in recipe.reinit)
+    for name, layer in net.named_modules():
+        trained = (
+            not f"{name}.".startswith(random)
+            if recipe.init_from
+            else name.startswith(("backbone.", "detector.backbone.body."))
+        )
+        if isinstance(layer, (ConvBn, DepthwiseSeparable)):
+            layer.folded = trained
 
 
 def _begin_as_identity(modules: Sequence[nn.Module]) -> None:

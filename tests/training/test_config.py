@@ -178,3 +178,16 @@ def test_every_parameter_has_one_rate_and_the_right_ones_decay():
         assert (of[id(later.weight)]["scale"], of[id(later.bias)]["scale"]) == (4, 8)
         assert of[id(net.cpm[0][0].weight)]["scale"] == 1
         assert all(of[id(m.weight)]["weight_decay"] == 0 for m in binary)
+
+
+def test_pretrained_weights_may_be_relative_to_the_recipe(tmp_path):
+    (tmp_path / "recipes").mkdir()
+    for written, read in {
+        "../mine.safetensors": str(tmp_path / "mine.safetensors"),
+        "./mine.safetensors": str(tmp_path / "recipes" / "mine.safetensors"),
+        "weights/mine.safetensors": "weights/mine.safetensors",
+        "embedded:lithe_paf": "embedded:lithe_paf",
+    }.items():
+        path = tmp_path / "recipes" / "mine.toml"
+        path.write_text(f'network = "lithe_paf"\npretrained = "{written}"\n[[data]]\ndata = "sticks"\n')
+        assert Recipe.read(path).pretrained == read

@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,6 +28,7 @@ from lithepose.training.checkpoint import exclusive, load_checkpoint, save_check
 from lithepose.training.config import FreezeConfig, OptimizerConfig, Recipe, ScheduleConfig, Source
 from lithepose.training.distributed import World
 from lithepose.training.optim import Average, Schedule
+from lithepose.training.setup import make_network
 from lithepose.training.trainer import Trainer, train
 
 NAMES = COCO_17.joints
@@ -220,6 +222,19 @@ def test_modules_keep_their_weights_and_others_begin_anew(stick_images):
     assert all(m.training for m in trainer.net.stages.modules())
     ended = load_file(train(recipe, folder, folder / "run", quiet=True))
     assert same({name: ended[name] for name in fits}) == {"backbone", "context"}
+
+
+def test_norms_are_folded_only_where_their_statistics_are_trained(tmp_path):
+    save_file(build("split_stream").state_dict(), tmp_path / "trained.safetensors")
+    trained = str(tmp_path / "trained.safetensors")
+
+    def folded(**changes: Any) -> set[str]:
+        net = make_network(Recipe("split_stream", (Source("none"),), fold_norm=True, **changes), tmp_path, True)
+        return {name.split(".")[0] for name, layer in net.named_modules() if getattr(layer, "folded", False)}
+
+    assert folded(pretrained=trained) == {"backbone"}
+    assert folded(init_from=trained) == {"backbone", "skip14", "skip28", "reduce", "streams"}
+    assert folded(init_from=trained, reinit=("streams", "skip14")) == {"backbone", "skip28", "reduce"}
 
 
 @pytest.mark.parametrize(
