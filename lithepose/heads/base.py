@@ -13,7 +13,7 @@ from typing import ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
-from ..geometry import Letterbox
+from ..geometry import Letterbox, PersonCrop
 from ..skeleton import Skeleton
 from .labels import Labels
 
@@ -114,11 +114,11 @@ class Head(Generic[OutputT]):
         """
         raise NotImplementedError
 
-    def average(self, views: Sequence[tuple[OutputT, Letterbox]]) -> OutputT:
+    def average(self, views: Sequence[tuple[OutputT, Letterbox | PersonCrop]]) -> OutputT:
         """Average views of one image, in the coordinates of the first.
 
         Args:
-            views: output of each view, and the letterbox of its input.
+            views: output of each view, and the position of its input in the image.
         """
         raise NotImplementedError
 

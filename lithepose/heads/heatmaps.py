@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..arrays import Float, Float32, Int
-from ..geometry import Letterbox, from_cells, to_cells
+from ..geometry import Letterbox, PersonCrop, from_cells, to_cells
 from ..skeleton import FLIC_11, LIP_16
 from .base import DecodeConfig, Head, keep_people
 from .labels import Labels
@@ -112,7 +112,7 @@ class HeatmapHead(Head[Maps]):
         """Flip part affinity fields of a mirrored input back; there are none here."""
         return pafs
 
-    def average(self, views: Sequence[tuple[Maps, Letterbox]]) -> Maps:
+    def average(self, views: Sequence[tuple[Maps, Letterbox | PersonCrop]]) -> Maps:
         """As :meth:`Head.average`, on the grid of the first view."""
         first, target = views[0]
         shape = first.heatmaps.shape[1:]
@@ -194,7 +194,11 @@ def peaks(
 
 
 def resample(
-    maps: Float32[np.ndarray, "c h w"], source: Letterbox, target: Letterbox, shape: tuple[int, int], stride: int
+    maps: Float32[np.ndarray, "c h w"],
+    source: Letterbox | PersonCrop,
+    target: Letterbox | PersonCrop,
+    shape: tuple[int, int],
+    stride: int,
 ) -> Float32[np.ndarray, "c h2 w2"]:
     """Resample maps (C, h, w) to (C, *shape), the grid of another input of the same image, with cubic interpolation."""
     if source == target and maps.shape[1:] == shape:

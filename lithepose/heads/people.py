@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from ..errors import ConfigError
-from ..geometry import Letterbox
+from ..geometry import Letterbox, PersonCrop
 from ..skeleton import COCO_17, FLIC_11
 from .base import DecodeConfig, Head, keep_people
 from .labels import Labels
@@ -38,7 +38,7 @@ class FoundHead(Head[Found]):
         xy = output.xy[:, order] * np.array([-1, 1], np.float32) + np.array([width - 1, 0], np.float32)
         return Found(xy, output.score[:, order], output.person_score)
 
-    def average(self, views: Sequence[tuple[Found, Letterbox]]) -> Found:
+    def average(self, views: Sequence[tuple[Found, Letterbox | PersonCrop]]) -> Found:
         """As :meth:`Head.average`; averages the positions of a joint that lie near the view with its highest score.
 
         Raises:

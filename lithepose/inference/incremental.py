@@ -70,7 +70,7 @@ class Incremental:
     """
 
     def __init__(self, predictor: MapPredictor, every: int = 15, change: float = 5.0, most: float = 0.7) -> None:
-        if predictor.flip or len(predictor.scales) > 1:
+        if predictor.flip or predictor.scales != (1.0,):
             raise ConfigError("incremental inference supports only one view; omit flip and scales")
         if not isinstance(predictor.head, HeatmapHead):
             raise ConfigError(

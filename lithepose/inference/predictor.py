@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,13 +70,13 @@ class Predictor(Estimator):
         self.runtime = open_runtime(model, threads, runtime, device, precision) if by_name else model
         info = self.runtime.info
         self._head = info.joints_head
-        self.size = size or self.runtime.info.size
+        self.size, scales = size or self.runtime.info.size, tuple(scales)
         if not scales or not all(32 <= s * self.size <= 4096 for s in scales):
             sizes = "" if scales == (1.0,) else f", scales {scales}"
             raise ConfigError(
                 f"size {self.size}{sizes}: the longer side of the network's input must be 32 to 4096 pixels"
             )
-        if not info.batched and (flip or len(scales) > 1):
+        if not info.batched and (flip or scales != (1.0,)):
             raise ConfigError(
                 f"{info.name} finds different boxes in every view, which cannot be averaged; omit flip and scales"
             )
@@ -114,7 +114,7 @@ class Predictor(Estimator):
 
     def pipeline(self) -> Pipeline:
         """A call with one image, split into parts."""
-        if len(self.scales) > 1:
+        if self.scales != (1.0,):
             return Pipeline.whole(lambda frame: self(frame.image))
         return Pipeline(
             lambda frame: self.letterbox(frame.image),
@@ -129,8 +129,9 @@ class Predictor(Estimator):
 
     def estimate(self, images: list[np.ndarray]) -> list[Poses]:
         """People of (H, W, 3) uint8 RGB images; images with the same input size are run together."""
-        if len(self.scales) > 1:
-            return [self._views(image) for image in images]
+        if self.scales != (1.0,):
+            multiple = self.runtime.info.multiple
+            return [self._averaged(lambda size, image=image: letterbox(image, size, multiple)) for image in images]
         return self.run([self.letterbox(image) for image in images])
 
     def run(self, inputs: Sequence[tuple[np.ndarray, Letterbox | PersonCrop]]) -> list[Poses]:
@@ -166,11 +167,11 @@ class Predictor(Estimator):
             for one, other in zip(outputs, mirrored, strict=True)
         ]
 
-    def _views(self, image: np.ndarray) -> Poses:
-        """Find people in one image, averaged over all scales."""
+    def _averaged(self, fit: Callable[[int], tuple[np.ndarray, Letterbox | PersonCrop]]) -> Poses:
+        """Average the outputs for inputs of all scales, each made by ``fit`` from its longer side."""
         results = []
         for scale in sorted(self.scales, reverse=True):  # the others are brought to the finest grid
-            pixels, back = letterbox(image, round(self.size * scale), self.runtime.info.multiple)
+            pixels, back = fit(round(self.size * scale))
             (maps,) = self.outputs(pixels[None])
             results.append((maps, back))
         return self.decode(self.head.average(results), results[0][1])
@@ -186,7 +187,15 @@ class Predictor(Estimator):
         Returns:
             Poses of at most one person, in pixels of the whole image.
         """
+        if self.scales != (1.0,):
+            return self._averaged(lambda size: self._part(image, box, size))[:1]
         return self.run([self._part(image, box)])[0][:1]
+
+    def around(self, image: np.ndarray, boxes: Sequence[Sequence[float]], small: bool = False) -> list[Poses]:
+        """Run a single-person network on the surroundings of boxes; arguments as for :meth:`person_crop`."""
+        if self.scales != (1.0,):
+            return [self._averaged(lambda size, box=box: self._part(image, square(box), size)) for box in boxes]
+        return self.run([self.person_crop(image, box, small) for box in boxes])
 
     def person_crop(
         self, image: UInt8[np.ndarray, "h w 3"], box: Sequence[float], small: bool = False
@@ -212,12 +221,12 @@ class Predictor(Estimator):
         matrix = crop_matrix(box, shape, margin)
         return warp(image, matrix, shape), PersonCrop(image.shape[1], image.shape[0], matrix)
 
-    def _part(self, image: np.ndarray, box: Sequence[float]) -> tuple[np.ndarray, PersonCrop]:
-        """A rounded box of the image, letterboxed."""
+    def _part(self, image: np.ndarray, box: Sequence[float], size: int = 0) -> tuple[np.ndarray, PersonCrop]:
+        """A rounded box of the image, letterboxed; ``size`` is the longer side, by default the predictor's."""
         if self.runtime.info.crop:
             return self._crop(image, box, 1.0, self.runtime.info.crop)
         part, corner = cut(image, box)
-        pixels, back = letterbox(part, self.size, self.runtime.info.multiple)
+        pixels, back = letterbox(part, size or self.size, self.runtime.info.multiple)
         scale = np.array([back.scale_x, back.scale_y])
         matrix = np.concatenate([np.diag(scale), ((0.5 - corner) * scale - 0.5)[:, None]], 1)
         return pixels, PersonCrop(image.shape[1], image.shape[0], matrix)

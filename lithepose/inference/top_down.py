@@ -233,8 +233,7 @@ class TopDown(Estimator):
             the people, and the index of each person's box.
         """
         size, skeleton = (image.shape[1], image.shape[0]), self.head.output
-        crops = [self.predictor.person_crop(image, box, small) for box in boxes.tolist()]
-        found = self.predictor.run(crops)
+        found = self.predictor.around(image, boxes.tolist(), small)
         where = [i for i, poses in enumerate(found) if len(poses)]
         if not where:
             empty = Poses.empty(skeleton, size)

@@ -301,3 +301,15 @@ def test_lsp_measures_what_both_know(marked):
     done = evaluate(Predictor(Fixed()), marked, "lsp")
     assert len(done.joints) == 8
     assert done.scores["PCK@0.2"] == 1
+
+
+@pytest.mark.parametrize("scales", [(1.0, 0.75), (0.75,), [0.75]])
+def test_scales_apply_to_boxes_as_to_full_images(astronaut, scales):
+    height, width = astronaut.shape[:2]
+    one, several = (Predictor("split_stream", threads=2, **o) for o in ({}, {"scales": scales}))
+    full, box = several(astronaut), [0, 0, width, height]
+    assert several.within(astronaut, box).xy == pytest.approx(full.xy, abs=1, nan_ok=True)
+    assert one(astronaut).xy != pytest.approx(full.xy, abs=1, nan_ok=True)
+    around = [predictor.around(astronaut, [[60, 60, 300, 300]])[0].xy for predictor in (one, several)]
+    assert around[0] != pytest.approx(around[1], abs=1, nan_ok=True)
+    assert around[0] == pytest.approx(around[1], abs=60, nan_ok=True)
