@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -104,6 +107,29 @@ def test_streams_that_do_not_fit():
         build("split_stream", out_kernel=2)
     with pytest.raises(ValueError, match="64x96"):
         build("joint_regression", pool=False, size=64)(torch.zeros(1, 3, 64, 96))
+
+
+def test_shared_depthwise_is_split_and_shared_again():
+    """research/debnath2018split/split.py: splitting keeps the output, sharing takes the mean of the streams' own."""
+    script = Path(__file__).parents[2] / "research" / "debnath2018split" / "split.py"
+    pytest.importorskip("tyro")
+    convert = runpy.run_path(str(script))
+    torch.manual_seed(0)
+    x = torch.rand(1, 3, 64, 64)
+    shared = build("split_stream", own_depthwise=False)
+    enliven(shared, x)
+    shared.eval()
+    split = build("split_stream").eval()
+    split.load_state_dict(convert["split_state"](shared.state_dict(), 11))
+    with torch.inference_mode():
+        np.testing.assert_allclose(split(x)[0][0], shared(x)[0][0], atol=1e-5)
+    first, second = (f"streams.joints.{joint}.dw.weight" for joint in (0, 1))
+    state = split.state_dict()
+    state[first], state[second] = state[first] - 0.5, state[second] + 0.5
+    again = convert["shared_state"](state, 11)
+    assert again.keys() == shared.state_dict().keys()
+    for name, tensor in shared.state_dict().items():
+        np.testing.assert_allclose(again[name], tensor, atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore")  # of the exporter, about itself
