@@ -1,4 +1,4 @@
-"""Frames per second of ``lithepose predict`` on a video, compared with its network alone on frames in memory.
+"""Frames per second of ``lithepose predict --model lithe_paf`` on a video, and of its network alone on frames in memory.
 
     python benchmarks/throughput.py
 
@@ -59,10 +59,10 @@ def main(out: Path) -> None:
             pan(folder / "pan.mp4", count)
             some = [f.image for f in frames(expand([str(folder / "pan.mp4")])) if isinstance(f, Frame)][:50]
             for threads in (1, 2):
-                model = lithepose.Predictor(size=size, threads=threads)
+                model = lithepose.Predictor("lithe_paf", size=size, threads=threads)
                 inputs = [model.letterbox(image)[0][None] for image in some]
                 alone(model, inputs, 50)
-                options = "--size", str(size), "--threads", str(threads)
+                options = "--model", "lithe_paf", "--size", str(size), "--threads", str(threads)
                 ways = {"json": ("--json", "poses.jsonl"), "drawn": ("--out", "out")}
                 speeds: dict[str, list[float]] = {"network": [], **{way: [] for way in ways}}
                 for _ in range(ROUNDS):

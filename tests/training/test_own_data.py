@@ -5,17 +5,25 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
+from safetensors.torch import load_file
+
+from lithepose.training.config import Recipe
+from lithepose.training.trainer import train
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "own-data.md").read_text(encoding="utf-8")
 COLOURS = ((255, 255, 255), (40, 40, 255), (255, 60, 40), (40, 220, 255), (255, 40, 220))  # BGR, a joint each
 
 
@@ -87,3 +95,18 @@ def test_the_worked_example(mine):
     done = subprocess.run([*predict, "--format", "coco"], cwd=mine, capture_output=True, timeout=100, check=False)
     assert done.returncode == 2
     assert b"none of mine.onnx's joints" in done.stderr
+
+
+def test_the_default_model_is_trained_further(stick_images):
+    folder = stick_images.parent
+    shutil.copytree(ROOT / "recipes", folder / "recipes")
+    text = re.findall(r"```toml\n(.*?)```", GUIDE, re.S)[1].replace('"mine"', '"sticks"')
+    (folder / "people.toml").write_text(text.replace("lithepose/weights", (ROOT / "lithepose" / "weights").as_posix()))
+    recipe = replace(Recipe.read(folder / "people.toml"), steps=2, batch=4, crop=(64, 64), precision="fp32")
+    trained = load_file(train(recipe, folder, folder / "run", quiet=True))
+    embedded = load_file(ROOT / "lithepose" / "weights" / "lithe.safetensors")
+    assert trained.keys() == embedded.keys()
+    changed = [name for name in trained if not torch.equal(trained[name], embedded[name])]
+    assert changed
+    for name in changed:
+        assert torch.allclose(trained[name].float(), embedded[name].float(), atol=0.2), name
