@@ -1,4 +1,4 @@
-"""Frames per second of ``lithepose predict --model lithe_paf`` on a video, and of its network alone on frames in memory.
+"""Frames per second of ``lithepose predict --model lithe_paf`` on a video, and of its network on frames in memory.
 
     python benchmarks/throughput.py
 

@@ -312,4 +312,6 @@ def test_scales_apply_to_boxes_as_to_full_images(astronaut, scales):
     assert one(astronaut).xy != pytest.approx(full.xy, abs=1, nan_ok=True)
     around = [predictor.around(astronaut, [[60, 60, 300, 300]])[0].xy for predictor in (one, several)]
     assert around[0] != pytest.approx(around[1], abs=1, nan_ok=True)
-    assert around[0] == pytest.approx(around[1], abs=60, nan_ok=True)
+    both = ~np.isnan(around).any(0)  # a joint near the threshold may be found at one scale alone
+    assert both.mean() > 0.5
+    assert around[0][both] == pytest.approx(around[1][both], abs=60)
